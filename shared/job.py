@@ -1,0 +1,83 @@
+"""Job: the hint that one memory should be brought up to its version.
+
+A job carries names, never content, so it stays under 1 KiB, and running it twice changes
+nothing. Its `key` is what the ledger knows it by: equal keys are the same job.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import Self
+
+
+class Stage(StrEnum):
+    """The work streams; each stage is one stream, one group, one ledger."""
+
+    ENRICH = "enrich"
+    EMBED = "embed"
+    RELATE = "relate"
+    EXTRACT = "extract"
+    CONSOLIDATE = "consolidate"
+    SYNC = "sync"
+
+
+class Malformed(ValueError):
+    """The entry is no Job; it is buried at once with this reason, never dropped."""
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """Bring memory `memory_id` of `tenant` up to `version` in one stage.
+
+    `version` is the memory's `version` for enrich, its `payload_version` for embed and
+    relate. `run` is the id of the Run that forced it, or empty: a forced job is another
+    job than the ordinary one. `attempt` counts handled failures; `trace` is the request id.
+    """
+
+    tenant: str
+    memory_id: str
+    version: int
+    run: str = ""
+    attempt: int = 0
+    trace: str = ""
+
+    @property
+    def key(self) -> str:
+        """The ledger's field: tenants never contain `|`, ids are UUIDs."""
+        return f"{self.tenant}|{self.memory_id}|{self.version}|{self.run}"
+
+    def failed_once_more(self) -> Job:
+        return replace(self, attempt=self.attempt + 1)
+
+    def encode(self) -> str:
+        return json.dumps(
+            [self.tenant, self.memory_id, self.version, self.run, self.attempt, self.trace],
+            separators=(",", ":"),
+        )
+
+    @classmethod
+    def decode(cls, text: str) -> Self:
+        """Raises: Malformed for anything that `encode` cannot have written."""
+        try:
+            tenant, memory_id, version, run, attempt, trace = json.loads(text)
+            return cls(
+                str(tenant), str(memory_id), int(version), str(run), int(attempt), str(trace)
+            )
+        except (ValueError, TypeError) as error:
+            raise Malformed(str(error)) from error
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """One hand-over of a job: its entry id and how often the entry was delivered (from 1)."""
+
+    job: Job
+    entry_id: str
+    deliveries: int
+
+    @property
+    def published_ms(self) -> int:
+        """When the entry was added, by the Redis server's clock."""
+        return int(self.entry_id.partition("-")[0])

@@ -1,0 +1,61 @@
+"""Structured logs: one event per line, fields instead of prose, never memory content.
+
+Events are `noun.verb_past` constants; JSON where stdout is no terminal. What a request or
+job is about is bound once (`bind`) and appears on every line until it is unbound.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import structlog
+
+# Libraries that log request bodies, URLs with keys or prompts at INFO and below.
+_QUIET = ("httpx", "httpcore", "openai", "qdrant_client", "asyncio", "aiohttp.access")
+
+
+def configure(level: str, *, role: str, json_lines: bool | None = None) -> None:
+    """Route structlog and the standard library through one renderer to stdout."""
+    as_json = not sys.stdout.isatty() if json_lines is None else json_lines
+    shared: list[Any] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+    ]
+    renderer: Any = (
+        structlog.processors.JSONRenderer() if as_json else structlog.dev.ConsoleRenderer()
+    )
+    final = [
+        structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+        structlog.processors.format_exc_info,
+        renderer,
+    ]
+    handler = logging.StreamHandler(sys.stdout)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(foreign_pre_chain=shared, processors=final)
+    )
+    logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
+    for name in _QUIET:
+        logging.getLogger(name).setLevel(logging.WARNING)
+    structlog.configure(
+        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelName(level.upper())),
+        cache_logger_on_first_use=True,
+    )
+    structlog.contextvars.bind_contextvars(role=role)
+
+
+def get_logger(name: str) -> Any:
+    return structlog.get_logger(name)
+
+
+@contextmanager
+def bind(**fields: object) -> Iterator[None]:
+    """Put `fields` on every line logged inside the block, in this task and its children."""
+    with structlog.contextvars.bound_contextvars(**fields):
+        yield

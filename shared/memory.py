@@ -1,0 +1,207 @@
+"""Memory and the pure rules about it: tags, times, hashes, what text may be stored.
+
+Nothing here talks to a store. Times are integer milliseconds UTC inside the product (the
+graph returns floats with 15 digits) and ISO 8601 with `+00:00` on the wire.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Any
+
+from shared.errors import InvalidInput
+
+DEFAULT_PROJECT = "default"
+DEFAULT_LAYER = "episodic"
+LAYERS = frozenset({"episodic", "semantic", "reflective", "working", "sensory"})
+TYPES = ("Decision", "Pattern", "Preference", "Style", "Habit", "Insight", "Context")
+FALLBACK_TYPE = "Memory"
+# The due time of a stage that was given up: the relay never reaches it, and the memory
+# still counts as not embedded. 9999-01-01 in milliseconds.
+NEVER_MS = 253_370_764_800_000
+
+_SENTENCE = re.compile(r"^\s*([A-Z][\w.'-]{0,30}(?: [A-Z][\w.'-]{0,30})?):\s+\S")
+
+
+class Derived(StrEnum):
+    """Keys of `metadata` that workers own; a client's values under them are not stored."""
+
+    ENTITIES = "entities"
+    ENRICHMENT = "enrichment"
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """One remembered statement as the graph holds it.
+
+    `version` rises with every authored change, `payload_version` with every change of what
+    a point carries (so it is never below `version`); both are at least the milliseconds of
+    their change. `tags` are authored, `entity_tags` are the enricher's. `<stage>_version` is
+    the version that stage has reached.
+    """
+
+    id: str
+    version: int
+    payload_version: int
+    content: str
+    type: str = FALLBACK_TYPE
+    confidence: float = 0.3
+    importance: float = 0.5
+    tags: tuple[str, ...] = ()
+    entity_tags: tuple[str, ...] = ()
+    timestamp: int = 0
+    updated_at: int = 0
+    last_accessed: int = 0
+    t_valid: int | None = None
+    t_invalid: int | None = None
+    project: str = DEFAULT_PROJECT
+    layer: str = DEFAULT_LAYER
+    session_id: str | None = None
+    speaker: str | None = None
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    entities: Mapping[str, list[str]] = field(default_factory=dict)
+    enrichment: Mapping[str, Any] = field(default_factory=dict)
+    summary: str | None = None
+    enriched_at: int | None = None
+    enriched_version: int = 0
+    embedded_version: int = 0
+    related_version: int = 0
+    text_hash: str | None = None
+    relevance_score: float | None = None
+    archived: bool = False
+    archived_at: int | None = None
+    protected: bool = False
+    protected_reason: str | None = None
+
+    @property
+    def all_tags(self) -> tuple[str, ...]:
+        """Authored tags in their order, then the enricher's, without repeats."""
+        return tuple(dict.fromkeys((*self.tags, *self.entity_tags)))
+
+    @property
+    def enriched(self) -> bool:
+        return self.enriched_version >= self.version
+
+    def shown_metadata(self) -> dict[str, Any]:
+        """The client's metadata with the workers' blocks on top, as AutoMem shows it."""
+        shown = dict(self.metadata)
+        if self.entities:
+            shown[Derived.ENTITIES] = dict(self.entities)
+        if self.enrichment:
+            shown[Derived.ENRICHMENT] = dict(self.enrichment)
+        return shown
+
+
+def next_version(version: int, now_ms: int) -> int:
+    """Rises always, and outranks old points after a restore that lost the last second."""
+    return max(version + 1, now_ms)
+
+
+def now_ms() -> int:
+    return int(datetime.now(UTC).timestamp() * 1000)
+
+
+def iso(ms: int | None) -> str | None:
+    """Milliseconds as ISO 8601 UTC with `+00:00`, the form AutoMem's clients read."""
+    if ms is None:
+        return None
+    return datetime.fromtimestamp(ms / 1000, UTC).isoformat()
+
+
+def parse_time(text: object) -> int:
+    """Milliseconds of an ISO 8601 text; naive means UTC.
+
+    Raises: InvalidInput for anything else (numbers too), and for years beyond 1..9998.
+    """
+    if not isinstance(text, str) or not text.strip():
+        raise InvalidInput("Timestamp must be a non-empty ISO formatted string")
+    try:
+        when = datetime.fromisoformat(text.strip())
+        when = when.replace(tzinfo=UTC) if when.tzinfo is None else when
+        ms = round(when.timestamp() * 1000)
+    except (ValueError, OverflowError) as error:
+        raise InvalidInput("Invalid ISO timestamp") from error
+    if not -62_135_596_800_000 <= ms < NEVER_MS:
+        raise InvalidInput("Invalid ISO timestamp")
+    return ms
+
+
+def tag_prefixes(tags: Iterable[str]) -> tuple[str, ...]:
+    """`Proj/Alpha:db` → proj, proj:alpha, proj:alpha:db; lower-cased, unique, in order."""
+    found: dict[str, None] = {}
+    for tag in tags:
+        parts = [part for part in re.split(r"[:/]", tag.strip().lower()) if part]
+        for end in range(1, len(parts) + 1):
+            found[":".join(parts[:end])] = None
+    return tuple(found)
+
+
+def tag_keys(tags: Iterable[str]) -> tuple[str, ...]:
+    """What exact tag matching compares: stripped and lower-cased, unique, in order."""
+    return tuple(dict.fromkeys(tag.strip().lower() for tag in tags if tag.strip()))
+
+
+def text_hash(model: str, text: str) -> str:
+    """Identity of a vector: the model and the very text that was embedded."""
+    return hashlib.blake2b(f"{model}\0{text}".encode(), digest_size=16).hexdigest()
+
+
+def speaker_of(content: str, metadata: Mapping[str, Any]) -> str | None:
+    """`metadata.speaker`, else a leading `Name:` of the content (one or two words)."""
+    named = metadata.get("speaker")
+    if isinstance(named, str) and 0 < len(named.strip()) <= 64:
+        return named.strip()
+    leading = _SENTENCE.match(content)
+    return leading.group(1) if leading else None
+
+
+def check_text(text: str, what: str) -> str:
+    """Return `text` as it came; a stored text comes back equal or was refused here.
+
+    Raises: InvalidInput for NUL and lone surrogates, which the graph cannot keep.
+    """
+    if "\0" in text:
+        raise InvalidInput(f"{what} must not contain NUL characters")
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise InvalidInput(f"{what} contains a lone surrogate, which is no valid text") from error
+    return text
+
+
+def check_json(value: object, what: str, *, max_bytes: int, max_depth: int) -> str:
+    """Return `value` as JSON text.
+
+    Raises: InvalidInput for NaN, infinities, lone surrogates, depth or size past the limit.
+    """
+    _check_depth(value, what, max_depth)
+    try:
+        text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+        size = len(text.encode())
+    except (ValueError, UnicodeEncodeError) as error:
+        raise InvalidInput(f"{what} must be finite numbers and valid text") from error
+    if size > max_bytes:
+        raise InvalidInput(f"{what} exceeds {max_bytes} bytes ({size} provided)")
+    return text
+
+
+def _check_depth(value: object, what: str, left: int) -> None:
+    if left < 0:
+        raise InvalidInput(f"{what} is nested too deeply")
+    if isinstance(value, Mapping):
+        for child in value.values():
+            _check_depth(child, what, left - 1)
+    elif isinstance(value, list):
+        for child in value:
+            _check_depth(child, what, left - 1)
+
+
+def finite(value: float) -> bool:
+    return not (math.isnan(value) or math.isinf(value))
