@@ -28,6 +28,7 @@ _MODIFIERS = {"none": None, "idf": edge.Modifier.Idf}
 _IGNORED = frozenset(
     {"shard_number", "sharding_method", "replication_factor", "write_consistency_factor"}
     | {"on_disk_payload", "wal_config", "strict_mode_config", "metadata"}
+    | {"payload", "id_tracker"}
 )
 _COLLECTION = _IGNORED | {
     "vectors",
@@ -92,7 +93,7 @@ def read_config(value: object) -> CollectionConfig:
     if "quantization_config" in source:
         raise unsupported("quantization_config")
     dense = {name: _dense(item) for name, item in _dense_items(source).items()}
-    sparse = optional(source, "sparse_vectors", objects, {})
+    sparse = _sparse_items(source)
     for item in sparse.values():
         _sparse_params(item)
     if dense.keys() & sparse.keys():
@@ -104,10 +105,7 @@ def engine_config(config: CollectionConfig) -> edge.EdgeConfig:
     source = config.source
     return edge.EdgeConfig(
         vectors={name: _dense_params(item) for name, item in _dense_items(source).items()},
-        sparse_vectors={
-            name: _sparse_params(item)
-            for name, item in optional(source, "sparse_vectors", objects, {}).items()
-        },
+        sparse_vectors={name: _sparse_params(item) for name, item in _sparse_items(source).items()},
         hnsw_config=_hnsw(source.get("hnsw_config")),
         optimizers=edge.EdgeOptimizersConfig(
             indexing_threshold=config.indexing_threshold_kib,
@@ -160,8 +158,12 @@ def _indexing_threshold(source: JsonObject) -> int:
 
 def _dense_items(source: JsonObject) -> JsonObject:
     """Return the dense vectors by name; a single unnamed one goes by ""."""
-    vectors = optional(source, "vectors", objects, {})
+    vectors = objects(source.get("vectors", {}), "vectors")
     return {"": vectors} if "size" in vectors else vectors
+
+
+def _sparse_items(source: JsonObject) -> JsonObject:
+    return objects(source.get("sparse_vectors", {}), "sparse_vectors")
 
 
 def _dense(value: object) -> DenseVector:

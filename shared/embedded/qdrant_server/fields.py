@@ -4,9 +4,10 @@ Readers take the path of the value (`where`) only to name it in the refusal. A
 JSON null counts as absent, as Qdrant's clients send it for "not set".
 """
 
-from collections.abc import Callable, Set
-from math import isfinite
-from typing import TypeVar
+from collections.abc import Callable, Iterable
+from collections.abc import Set as AbstractSet
+from math import isfinite, isnan
+from typing import TypeVar, cast
 
 from pydantic_core import from_json
 
@@ -14,8 +15,10 @@ from .errors import invalid, malformed, wrong_input
 
 JsonObject = dict[str, object]
 T = TypeVar("T")
+D = TypeVar("D")
 
 _F32_MAX = 3.4028235e38
+_MAX_DEPTH = 64
 
 
 def parse(body: bytes) -> object:
@@ -26,7 +29,7 @@ def parse(body: bytes) -> object:
         raise malformed(str(error)) from error
 
 
-def fields(value: object, where: str, known: Set[str]) -> JsonObject:
+def fields(value: object, where: str, known: AbstractSet[str]) -> JsonObject:
     """Return the object's set members; a member outside `known` is refused."""
     if not isinstance(value, dict):
         raise malformed(f"{where}: expected an object")
@@ -38,10 +41,36 @@ def fields(value: object, where: str, known: Set[str]) -> JsonObject:
 
 
 def objects(value: object, where: str) -> JsonObject:
-    """Return a free-form object, such as a payload or a map of names."""
+    """Return an object whose members' names are the caller's, such as a map of vectors."""
     if not isinstance(value, dict):
         raise malformed(f"{where}: expected an object")
     return value
+
+
+def payload(value: object, where: str) -> JsonObject:
+    members = objects(value, where)
+    shallow(members, where)
+    return members
+
+
+def shallow(value: object, where: str) -> None:
+    """Refuse what nests so deeply that the engine could not read it back.
+
+    It writes any depth into its write-ahead log, but reading stops at 128 levels: the
+    collection would not open again after a kill.
+    """
+    level: list[object] = [value]
+    for _ in range(_MAX_DEPTH):
+        level = [child for node in level for child in _children(node)]
+        if not level:
+            return
+    raise wrong_input(f"{where} nests deeper than {_MAX_DEPTH} levels")
+
+
+def _children(node: object) -> Iterable[object]:
+    if isinstance(node, dict):
+        return node.values()
+    return node if isinstance(node, list) else ()
 
 
 def items(value: object, where: str) -> list[object]:
@@ -95,20 +124,19 @@ def number(value: object, where: str) -> float:
 
 def numbers(value: object, where: str) -> list[float]:
     """Return a list whose numbers are all finite as 32-bit floats."""
-    values = items(value, where)
+    values = cast("list[float]", items(value, where))
     try:
-        # One pass in C per check; a NaN in the list makes the sum NaN. bool is a
-        # subclass of int and is let through, as 0 or 1.
-        total = sum(values)  # type: ignore[arg-type]
-        bounded = not values or (min(values) >= -_F32_MAX and max(values) <= _F32_MAX)  # type: ignore[type-var]
+        # One pass in C per check; a NaN in the list makes the sum NaN.
+        total = sum(values)
+        bounded = not values or (min(values) >= -_F32_MAX and max(values) <= _F32_MAX)
     except TypeError as error:
         raise malformed(f"{where}: expected a list of numbers") from error
-    if total != total or not bounded:
+    if isnan(total) or not bounded:
         raise wrong_input(f"{where} must hold finite numbers of 32 bits")
-    return values  # type: ignore[return-value]
+    return values
 
 
-def optional(body: JsonObject, name: str, read: Callable[[object, str], T], default: T) -> T:
+def optional(body: JsonObject, name: str, read: Callable[[object, str], T], default: D) -> T | D:
     """Return `read(body[name])`, or the default where the field is not set."""
     return read(body[name], name) if name in body else default
 

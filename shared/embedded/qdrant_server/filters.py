@@ -1,8 +1,11 @@
 """Qdrant's JSON filters as the engine's filter objects."""
 
+# The engine's stub has aliases that the module has not.
+from __future__ import annotations
+
 from collections.abc import Callable
 
-import numpy
+import numpy as np
 import qdrant_edge as edge
 
 from .errors import malformed, unsupported
@@ -14,13 +17,16 @@ from .fields import (
     number,
     one_or_many,
     required,
+    shallow,
     text,
     whole,
 )
 from .ids import point_id
 
 _CLAUSES = frozenset({"must", "should", "must_not", "min_should"})
-_MATCHES = frozenset({"value", "text", "text_any", "phrase", "prefix", "substring", "any", "except"})
+_MATCHES = frozenset(
+    {"value", "text", "text_any", "phrase", "prefix", "substring", "any", "except"}
+)
 _BOUNDS = frozenset({"gt", "gte", "lt", "lte"})
 _FIELD_CONDITION = frozenset(
     {"key", "match", "range", "values_count", "is_empty", "is_null"}
@@ -31,6 +37,11 @@ _KEYED = frozenset({"key"})
 
 def filter_of(value: object, where: str = "filter") -> edge.Filter:
     """Return the filter; conditions may nest, a single one may stand without its list."""
+    shallow(value, where)
+    return _filter(value, where)
+
+
+def _filter(value: object, where: str) -> edge.Filter:
     clauses = fields(value, where, _CLAUSES)
     return edge.Filter(
         must=_conditions(clauses, "must"),
@@ -67,7 +78,7 @@ def _condition(value: object) -> edge.ConditionType:
     for name, read in _BY_MEMBER.items():
         if name in value:
             return read(fields(value, "condition", frozenset({name}))[name])
-    return filter_of(value, "condition")
+    return _filter(value, "condition")
 
 
 def _is_empty(value: object) -> edge.ConditionType:
@@ -92,7 +103,7 @@ def _has_vector(value: object) -> edge.ConditionType:
 
 def _nested(value: object) -> edge.ConditionType:
     body = fields(value, "nested", frozenset({"key", "filter"}))
-    inner = filter_of(required(body, "filter", "nested"))
+    inner = _filter(required(body, "filter", "nested"), "nested.filter")
     return edge.NestedCondition(text(required(body, "key", "nested"), "key"), inner)
 
 
@@ -133,9 +144,11 @@ def _match_value(value: object) -> edge.MatchType:
     # The engine tries integer before bool, so True would be compared as 1 and never
     # match. numpy's bool is no integer and is taken for what it is.
     if isinstance(value, bool):
-        return edge.MatchValue(numpy.bool_(value))  # type: ignore[arg-type]
+        return edge.MatchValue(np.bool_(value))  # type: ignore[arg-type]
     if not isinstance(value, str | int):
         raise malformed("match.value: expected a string, an integer or a boolean")
+    if isinstance(value, int) and not -(2**63) <= value < 2**63:
+        raise malformed(f"match.value: integer `{value}` is out of range")
     return edge.MatchValue(value)
 
 

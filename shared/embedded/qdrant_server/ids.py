@@ -2,8 +2,8 @@
 
 from uuid import UUID
 
-from .errors import malformed, wrong_input
-from .fields import JsonObject, items
+from .errors import BadRequest, malformed, wrong_input
+from .fields import items
 
 PointId = int | UUID
 
@@ -29,12 +29,8 @@ def point_ids(value: object, where: str) -> list[PointId]:
 
 def path_id(segment: str) -> PointId:
     """Return the id in a request path."""
+    is_number = segment.isascii() and segment.isdigit()
     try:
-        return int(segment) if segment.isascii() and segment.isdigit() else UUID(segment)
-    except ValueError:
-        raise wrong_input(f"Can not recognize \"{segment}\" as point id") from None
-
-
-def selected_ids(body: JsonObject) -> list[PointId] | None:
-    """Return the ids under `points`, or None where a filter selects instead."""
-    return point_ids(body["points"], "points") if "points" in body else None
+        return point_id(int(segment) if is_number else segment)
+    except (BadRequest, ValueError):
+        raise wrong_input(f'Can not recognize "{segment}" as point id') from None

@@ -1,5 +1,8 @@
 """Payload indexes: `field_schema` of a request, `payload_schema` of a collection."""
 
+# The engine's stub has aliases that the module has not.
+from __future__ import annotations
+
 from collections.abc import Callable
 
 import qdrant_edge as edge
@@ -33,7 +36,7 @@ _TOKENIZERS = {
 }
 # Placement and tenancy flags that the engine keeps per index.
 _FLAGS = frozenset(
-    {"is_tenant", "is_principal", "on_disk", "enable_hnsw", "lookup", "range"}
+    {"is_tenant", "is_principal", "on_disk", "enable_hnsw", "lookup", "range", "prefix"}
     | {"lowercase", "ascii_folding", "phrase_matching"}
 )
 _SIZES = frozenset({"min_token_len", "max_token_len"})

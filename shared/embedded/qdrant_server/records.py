@@ -1,9 +1,12 @@
 """What the engine returns, as the JSON that Qdrant's clients expect."""
 
+# The engine's stub has aliases that the module has not.
+from __future__ import annotations
+
 import qdrant_edge as edge
 
-from .fields import JsonObject, fields, texts
 from .errors import malformed
+from .fields import JsonObject, fields, texts
 from .vectors import vector_json
 
 _SELECTOR = frozenset({"include", "exclude"})

@@ -12,7 +12,8 @@ from .config import CollectionConfig, DenseVector
 from .errors import invalid, malformed, wrong_input
 from .fields import fields, items, numbers, required
 
-NamedVector = list[float] | edge.SparseVector
+# The third form is never made here: the engine's signatures ask for it.
+NamedVector = list[float] | edge.SparseVector | list[list[float]]
 VectorStruct = dict[str, NamedVector]
 
 _SPARSE = frozenset({"indices", "values"})
@@ -41,10 +42,14 @@ def named_vector(value: object, name: str, config: CollectionConfig) -> NamedVec
     """
     if name in config.sparse:
         return sparse_vector(value)
-    params = config.dense.get(name)
-    if params is None:
+    return _dense(value, config.dense[known_name(name, config)])
+
+
+def known_name(name: str, config: CollectionConfig) -> str:
+    """Return the name of a vector that the collection has."""
+    if name not in config.dense and name not in config.sparse:
         raise wrong_input(f"Not existing vector name error: {name}")
-    return _dense(value, params)
+    return name
 
 
 def _dense(value: object, params: DenseVector) -> list[float]:
@@ -52,9 +57,7 @@ def _dense(value: object, params: DenseVector) -> list[float]:
         raise wrong_input("Conversion between sparse and regular vectors failed")
     values = numbers(value, "vector")
     if len(values) != params.size:
-        raise wrong_input(
-            f"Vector dimension error: expected dim: {params.size}, got {len(values)}"
-        )
+        raise wrong_input(f"Vector dimension error: expected dim: {params.size}, got {len(values)}")
     if params.is_cosine and not any(values):
         raise wrong_input("Vector must not be zero for Cosine distance")
     return values

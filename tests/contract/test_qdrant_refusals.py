@@ -1,0 +1,206 @@
+"""What a Qdrant server must refuse, and what it must survive."""
+
+import asyncio
+import io
+import math
+
+import aiohttp
+import pytest
+from qdrant_client import AsyncQdrantClient, models
+from qdrant_client.http.exceptions import UnexpectedResponse
+
+from .conftest import Raw, wait_until
+from .support import (
+    X,
+    create,
+    point,
+    refused,
+)
+
+VECTOR_ERRORS: dict[str, tuple[object, str]] = {
+    "too short": ({"dense": X[:3]}, "Vector dimension error: expected dim: 4, got 3"),
+    "unknown name": ({"other": X}, "Not existing vector name error: other"),
+    "no name": (X, "Not existing vector name error"),
+    "sparse for dense": ({"dense": {"indices": [1], "values": [1.0]}}, ""),
+    "dense for sparse": ({"bm25": X}, ""),
+    "beyond 32 bits": ({"dense": [1e39, 0, 0, 0]}, ""),
+    "infinite": ({"dense": [1e999, 0, 0, 0]}, ""),
+    "text": ({"dense": ["1", 0, 0, 0]}, ""),
+}
+
+
+class TestRefusals:
+    @pytest.mark.parametrize("label", VECTOR_ERRORS)
+    async def test_a_wrong_vector_changes_nothing(
+        self, raw: Raw, client: AsyncQdrantClient, points: str, label: str
+    ) -> None:
+        vector, expected = VECTOR_ERRORS[label]
+        good = {"id": 1, "vector": {"dense": X}}
+        body = {"points": [good, {"id": 2, "vector": vector}]}
+        status, answer = await raw("PUT", f"/collections/{points}/points", body)
+        assert status == 400, answer
+        assert expected in answer["status"]["error"]
+        assert (await client.count(points)).count == 0
+
+    @pytest.mark.parametrize("label", ["too short", "unknown name", "infinite", "text"])
+    async def test_a_wrong_query_vector(self, raw: Raw, points: str, label: str) -> None:
+        vector, expected = VECTOR_ERRORS[label]
+        assert isinstance(vector, dict)
+        [(using, query)] = vector.items()
+        body = {"query": query, "using": using}
+        status, answer = await raw("POST", f"/collections/{points}/points/query", body)
+        assert status == 400, answer
+        assert expected in answer["status"]["error"]
+
+    async def test_a_zero_vector_has_no_direction(
+        self, client: AsyncQdrantClient, points: str, embedded_only: None
+    ) -> None:
+        await refused(400, client.upsert(points, [point(1, [0.0] * 4)]))
+        await refused(400, client.query_points(points, query=[0.0] * 4, using="dense"))
+
+    @pytest.mark.parametrize("text", ['{"x": NaN}', '{"x": Infinity}', '{"x": 1e999}'])
+    async def test_not_a_number_in_a_payload(self, raw: Raw, points: str, text: str) -> None:
+        body = f'{{"points": [{{"id": 1, "vector": {{"dense": [1,0,0,0]}}, "payload": {text}}}]}}'
+        status, answer = await raw("PUT", f"/collections/{points}/points", body)
+        assert status == 400, answer
+
+    @pytest.mark.parametrize(
+        ("indices", "values"),
+        [([1, 2], [1.0]), ([1, 1], [1.0, 1.0]), ([-1], [1.0]), ([2**32], [1.0])],
+    )
+    async def test_a_broken_sparse_vector(
+        self, raw: Raw, points: str, indices: list[int], values: list[float]
+    ) -> None:
+        vector = {"bm25": {"indices": indices, "values": values}}
+        body = {"points": [{"id": 1, "vector": vector}]}
+        status, answer = await raw("PUT", f"/collections/{points}/points", body)
+        assert status in {400, 422}, answer
+        assert (await raw("GET", f"/collections/{points}/points/1"))[0] == 404
+
+    @pytest.mark.parametrize(
+        "body",
+        [
+            '{"query": [1,0,0,0]',
+            "[]",
+            '"text"',
+            '{"filter": {"most": []}}',
+            '{"filter": {"must": [{"key": "a", "match": {"value": 1.5}}]}}',
+            '{"filter": {"must": [{"key": "a", "match": {"any": [1, "b"]}}]}}',
+            '{"filter": {"must": [{"has_id": ["abc"]}]}}',
+            '{"limit": -1}',
+            '{"limit": "many"}',
+        ],
+    )
+    async def test_a_malformed_query(self, raw: Raw, points: str, body: str) -> None:
+        status, answer = await raw("POST", f"/collections/{points}/points/query", body)
+        assert status in {400, 422}, answer
+        assert answer["status"]["error"]
+
+    @pytest.mark.parametrize("body", ['{"quest": 1}', '{"params": {"hnsw": 1}}'])
+    async def test_an_unknown_field(
+        self, raw: Raw, points: str, body: str, embedded_only: None
+    ) -> None:
+        """A misspelt option is refused, where it would silently do nothing."""
+        status, answer = await raw("POST", f"/collections/{points}/points/query", body)
+        assert status == 400
+        assert "unknown field" in answer["status"]["error"]
+
+    async def test_a_limit_of_nothing(self, client: AsyncQdrantClient, points: str) -> None:
+        await refused(422, client.query_points(points, query=X, using="dense", limit=0))
+
+    async def test_nesting_has_a_limit(self, raw: Raw, points: str, embedded_only: None) -> None:
+        """Past 128 levels the engine cannot read its own log, so it must not get there."""
+        deep = "[" * 100 + "]" * 100
+        row = f'{{"id": 1, "vector": {{}}, "payload": {{"x": {deep}}}}}'
+        wanted = '{"must": [' * 50 + '{"key": "a", "match": {"value": 1}}' + "]}" * 50
+        for method, path, body in [
+            ("PUT", "", f'{{"points": [{row}]}}'),
+            ("POST", "/payload", f'{{"points": [1], "payload": {{"x": {deep}}}}}'),
+            ("POST", "/delete", f'{{"filter": {wanted}}}'),
+        ]:
+            status, answer = await raw(method, f"/collections/{points}/points{path}", body)
+            assert status == 400
+            assert "nests deeper than 64 levels" in answer["status"]["error"]
+
+    async def test_an_upsert_of_nothing_that_is_a_point(self, raw: Raw, points: str) -> None:
+        for body in ({}, {"points": [{"id": 1}]}, {"points": 5}):
+            status, _ = await raw("PUT", f"/collections/{points}/points", body)
+            assert status == 400
+
+    async def test_the_shape_of_an_answer_and_of_an_error(self, raw: Raw, points: str) -> None:
+        status, answer = await raw("POST", f"/collections/{points}/points/count", {})
+        assert (status, answer["status"], answer["result"]) == (200, "ok", {"count": 0})
+        assert answer["time"] >= 0
+        status, answer = await raw("GET", "/collections/nowhere")
+        assert status == 404
+        assert answer["status"] == {"error": "Not found: Collection `nowhere` doesn't exist!"}
+        assert answer["time"] >= 0
+
+    async def test_an_unknown_route(self, raw: Raw, embedded_only: None) -> None:
+        status, answer = await raw("GET", "/no/such/route")
+        assert (status, answer["status"]) == (404, {"error": "Not Found"})
+
+    async def test_a_body_beyond_the_limit(
+        self, qdrant_url: str, points: str, embedded_only: None
+    ) -> None:
+        too_much = io.BytesIO(b" " * (64 * 1024 * 1024 + 1))
+        url = f"{qdrant_url}/collections/{points}/points"
+        async with aiohttp.ClientSession() as http, http.put(url, data=too_much) as response:
+            assert response.status == 413
+            assert "error" in (await response.json())["status"]
+
+
+class TestUnderLoad:
+    async def test_reads_and_writes_go_on_while_it_optimises(
+        self, client: AsyncQdrantClient, name: str, embedded_only: None
+    ) -> None:
+        """Every write of the meantime is in the optimised collection."""
+        await create(
+            client, name, optimizers_config=models.OptimizersConfigDiff(indexing_threshold=10)
+        )
+        rows = [point(number, _direction(number), n=0) for number in range(2_000)]
+        await client.upsert(name, rows)
+        before = await client.get_collection(name)
+        assert (before.status, before.indexed_vectors_count) == ("yellow", 0)
+        written: list[int] = []
+
+        async def write_and_read() -> bool:
+            number = len(written)
+            await client.set_payload(name, {"n": number + 1}, points=[number % 500])
+            await client.upsert(name, [point(10_000 + number, n=number)])
+            await client.delete(name, [1_000 + number])
+            written.append(number)
+            found = await client.query_points(name, query=_direction(5), using="dense", limit=3)
+            assert len(found.points) == 3
+            return ((await client.get_collection(name)).indexed_vectors_count or 0) > 0
+
+        await wait_until(write_and_read, "the collection is indexed")
+        kept, _ = await client.scroll(name, limit=20_000)
+        payloads = {record.id: record.payload for record in kept}
+        latest = {number % 500: number + 1 for number in written}
+        assert all(payloads[number] == {"n": n} for number, n in latest.items())
+        assert all(payloads[10_000 + number] == {"n": number} for number in written)
+        assert not payloads.keys() & {1_000 + number for number in written}
+
+    async def test_a_collection_deleted_under_its_readers(
+        self, client: AsyncQdrantClient, points: str
+    ) -> None:
+        """They get answers, then 404; the server goes on."""
+        await client.upsert(points, [point(number) for number in range(500)])
+
+        async def read_until_gone() -> int | None:
+            while True:
+                try:
+                    await client.query_points(points, query=X, using="dense")
+                except UnexpectedResponse as error:
+                    return error.status_code
+
+        readers = [asyncio.create_task(read_until_gone()) for _ in range(4)]
+        await client.count(points)
+        await client.delete_collection(points)
+        assert await asyncio.gather(*readers) == [404] * 4
+        assert not await client.collection_exists(points)
+
+
+def _direction(number: int) -> list[float]:
+    return [math.sin(number), math.cos(number), math.sin(number * 0.7), 1.0]
