@@ -148,6 +148,7 @@ class EmbeddingSettings(Section):
     batch_timeout_s: float = _env(2.0, "EMBEDDING_BATCH_TIMEOUT_SECONDS", ge=0)
     timeout_s: PositiveFloat = _env(30.0, "EUNOE_EMBEDDING_TIMEOUT_SECONDS")
     threads: PositiveInt = _env(1, "EUNOE_EMBEDDING_THREADS")
+    concurrency: PositiveInt = _env(4, "EUNOE_EMBEDDING_CONCURRENCY")
     query_cache: PositiveInt = _env(2048, "EUNOE_QUERY_CACHE")
     openai_api_key: SecretStr | None = _env(None, "OPENAI_API_KEY")
     openai_base_url: str | None = _env(None, "OPENAI_BASE_URL")

@@ -36,6 +36,10 @@ FALKORDB_ARGS = (
     *("THREAD_COUNT", "2"),
     *("RESULTSET_SIZE", "-1"),
     *("MAX_QUEUED_QUERIES", "5000"),
+    # More plans than we have queries (25 by default, so half of them were parsed each time).
+    *("CACHE_SIZE", "100"),
+    # No stream of past queries per graph: it would outlive memories, and nobody reads it.
+    *("CMD_INFO", "no"),
 )
 
 

@@ -1,0 +1,70 @@
+"""`python -m services.api`: serves HTTP. Ready as soon as the graph answers."""
+
+from __future__ import annotations
+
+import asyncio
+
+from services.api.admission import Admission
+from services.api.app import UseCases, make_app
+from services.api.health import HealthReport
+from services.api.memories import Memories
+from services.api.recall.service import Recall
+from services.api.touch import Touches
+from shared.admin import serve
+from shared.job import Stage
+from shared.process import Process, main
+from shared.stores import open_stores
+from shared.tenancy import Tokens
+
+
+async def body(process: Process) -> None:
+    settings = process.settings
+    tokens = Tokens(settings.api, host=settings.process.host)
+    async with open_stores(process, embeds=True) as stores:
+        model = stores.embedding
+        memories = Memories(
+            stores.graph,
+            stores.outbox,
+            Admission(
+                [stores.streams[Stage.ENRICH], stores.streams[Stage.EMBED]],
+                high_water=settings.streams.high_water,
+            ),
+            settings.api,
+            dimension=model.dimension,
+            model=model.name,
+        )
+        touches = Touches(stores.graph)
+        health = HealthReport(
+            stores.graph,
+            stores.vectors,
+            stores.streams,
+            stores.probes,
+            settings,
+            dimension=model.dimension,
+        )
+        recall = Recall(stores.graph, stores.vectors, model, touches, settings.recall)
+        app = make_app(settings, UseCases(memories, recall, health, touches, tokens))
+        process.probe(stores.probes, "graph")
+        await _serve(process, app, touches)
+        await memories.close()
+
+
+async def _serve(process: Process, app, touches: Touches) -> None:  # type: ignore[no-untyped-def]
+    """Serve until told to stop; then go on for the drain delay, so that balancers notice."""
+    settings = process.settings
+    runner = await serve(
+        app, settings.process.host, settings.api.port, grace_s=settings.process.drain_timeout_s
+    )
+    flushing = asyncio.Event()
+    flusher = asyncio.create_task(touches.run(flushing), name="touches")
+    try:
+        await process.stopping.wait()
+        await asyncio.sleep(settings.process.drain_delay_s)
+    finally:
+        await runner.cleanup()
+        flushing.set()
+        await flusher
+
+
+if __name__ == "__main__":
+    main("api", body)

@@ -1,0 +1,52 @@
+"""Admission: past high water a write is refused before anything is stored.
+
+The backlog is read at most once a second, whoever asks; between two reads the counts are
+trusted. A Redis that does not answer refuses nobody: writes are kept and relayed later.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+
+from shared.errors import Overloaded, TransientError
+from shared.stream import Stream
+
+_TRUST_S = 1.0
+_RETRY_AFTER_S = 5.0
+
+
+class Admission:
+    """Answers whether there is room for another write, from a reading of at most 1 s ago."""
+
+    def __init__(self, streams: Sequence[Stream], *, high_water: int) -> None:
+        self._streams = streams
+        self._high_water = high_water
+        self._read_at = -_TRUST_S
+        self._backlog = 0
+        self._reading: asyncio.Task[None] | None = None
+
+    async def admit(self, tenant: str) -> None:
+        """Raises: Overloaded, with nothing written."""
+        if time.monotonic() - self._read_at >= _TRUST_S:
+            await self._read_once()
+        if self._backlog >= self._high_water:
+            raise Overloaded(
+                f"The backlog is full ({self._high_water} jobs); nothing was stored",
+                retry_after_s=_RETRY_AFTER_S,
+            )
+
+    async def _read_once(self) -> None:
+        if self._reading is None or self._reading.done():
+            self._reading = asyncio.create_task(self._read(), name="admission")
+        await asyncio.shield(self._reading)
+
+    async def _read(self) -> None:
+        try:
+            depths = await asyncio.gather(*(stream.depth() for stream in self._streams))
+        except TransientError:
+            self._backlog = 0
+        else:
+            self._backlog = max((depth.ready + depth.delayed for depth in depths), default=0)
+        self._read_at = time.monotonic()

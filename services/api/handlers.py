@@ -1,0 +1,164 @@
+"""HTTP handlers: parse, call one use case, render."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from aiohttp import web
+
+from services.api.answers import json_answer, memory_json
+from services.api.health import HealthReport
+from services.api.memories import Memories, Stored
+from services.api.middleware import REQUEST_ID, TENANT, identify
+from services.api.recall.rank import Scored
+from services.api.recall.request import RecallRequest, parse_recall
+from services.api.recall.service import Recall, Recalled
+from services.api.schemas import MemoryIn, MemoryPatch, parse_object, validate
+from services.api.touch import Touches
+from shared.config import RecallSettings
+from shared.memory import iso, now_ms
+from shared.tenancy import DEFAULT_TENANT, Forbidden, Tokens, Unauthorized
+
+MEMORIES: web.AppKey[Memories] = web.AppKey("memories", Memories)
+RECALL: web.AppKey[Recall] = web.AppKey("recall", Recall)
+HEALTH: web.AppKey[HealthReport] = web.AppKey("health", HealthReport)
+TOUCHES: web.AppKey[Touches] = web.AppKey("touches", Touches)
+TOKENS: web.AppKey[Tokens] = web.AppKey("tokens", Tokens)
+RECALL_SETTINGS: web.AppKey[RecallSettings] = web.AppKey("recall_settings", RecallSettings)
+
+
+async def health(request: web.Request) -> web.Response:
+    """Always 200 and open; a valid token shows its own tenant's counts."""
+    try:
+        identify(request, request.app[TOKENS])
+        tenant = request[TENANT]
+    except (Unauthorized, Forbidden):
+        tenant = DEFAULT_TENANT
+    return json_answer(await request.app[HEALTH].report(tenant))
+
+
+async def store_memory(request: web.Request) -> web.Response:
+    began = time.perf_counter()
+    body = validate(MemoryIn, parse_object(await request.read()))
+    stored = await request.app[MEMORIES].store(request[TENANT], body, trace=request[REQUEST_ID])
+    return json_answer(stored_json(stored, _ms_since(began)), status=201)
+
+
+def stored_json(stored: Stored, elapsed_ms: float) -> dict[str, Any]:
+    """AutoMem's fields and the seed's together."""
+    memory = stored.memory
+    return {
+        "status": "success",
+        "message": "Memory stored successfully",
+        "memory_id": memory.id,
+        "id": memory.id,
+        "stored_at": iso(memory.timestamp),
+        "timestamp": iso(memory.timestamp),
+        "updated_at": iso(memory.updated_at),
+        "last_accessed": iso(memory.last_accessed),
+        "type": memory.type,
+        "confidence": memory.confidence,
+        "metadata": memory.shown_metadata(),
+        "session_id": memory.session_id,
+        "qdrant": "queued",
+        "embedding_status": "provided" if stored.embedding else "queued",
+        "enrichment": "queued",
+        "enrichment_queued": stored.queued.enrich,
+        "embedding_queued": stored.queued.embed,
+        "queued": stored.queued.enrich and stored.queued.embed,
+        "query_time_ms": elapsed_ms,
+    }
+
+
+async def fetch_memory(request: web.Request) -> web.Response:
+    memory = await request.app[MEMORIES].fetch(request[TENANT], request.match_info["memory_id"])
+    request.app[TOUCHES].add(request[TENANT], [memory.id], now_ms())
+    return json_answer({"status": "success", "memory": memory_json(memory)})
+
+
+async def change_memory(request: web.Request) -> web.Response:
+    body = validate(MemoryPatch, parse_object(await request.read()))
+    memory_id = request.match_info["memory_id"]
+    memory = await request.app[MEMORIES].change(
+        request[TENANT], memory_id, body, trace=request[REQUEST_ID]
+    )
+    return json_answer(
+        {
+            "status": "success",
+            "message": "Memory updated successfully",
+            "memory_id": memory.id,
+            "updated_at": iso(memory.updated_at),
+        }
+    )
+
+
+async def delete_memory(request: web.Request) -> web.Response:
+    memory_id = request.match_info["memory_id"]
+    await request.app[MEMORIES].delete(request[TENANT], memory_id)
+    return json_answer(
+        {
+            "status": "success",
+            "message": "Memory deleted successfully",
+            "memory_id": memory_id.lower(),
+        }
+    )
+
+
+async def recall(request: web.Request) -> web.Response:
+    began = time.perf_counter()
+    wanted = parse_recall(request.query, request.app[RECALL_SETTINGS], now_ms=now_ms())
+    found = await request.app[RECALL].recall(request[TENANT], wanted)
+    return json_answer(recall_json(wanted, found, _ms_since(began)))
+
+
+def recall_json(wanted: RecallRequest, found: Recalled, elapsed_ms: float) -> dict[str, Any]:
+    scope = wanted.scope
+    body: dict[str, Any] = {
+        "status": "success",
+        "query": wanted.query,
+        "results": [result_json(row) for row in found.rows],
+        "count": len(found.rows),
+        "dedup_removed": 0,
+        "sort": wanted.sort,
+        "state_mode": "current" if scope.current else "history",
+        "vector_search": {
+            "enabled": "vector" not in found.degraded,
+            "matched": found.vector_matched,
+        },
+        "tag_mode": scope.tag_mode,
+        "tag_match": scope.tag_match,
+        "query_time_ms": elapsed_ms,
+    }
+    if found.degraded:
+        body["degraded"] = list(found.degraded)
+    if wanted.warnings:
+        body["warnings"] = list(wanted.warnings)
+    if scope.start_ms is not None or scope.end_ms is not None:
+        body["time_window"] = {"start": iso(scope.start_ms), "end": iso(scope.end_ms)}
+    if scope.tags:
+        body["tags"] = list(scope.tags)
+    return body
+
+
+def result_json(row: Scored) -> dict[str, Any]:
+    match_score = max(row.components["vector"], row.components["keyword"])
+    final = round(row.final, 6)
+    return {
+        "id": row.memory.id,
+        "match_type": row.candidate.match_type,
+        "source": row.candidate.source,
+        "match_score": round(match_score, 6),
+        "original_score": final,
+        "score": final,
+        "final_score": final,
+        "score_components": {name: round(value, 6) for name, value in row.components.items()},
+        "memory": memory_json(row.memory),
+        "enriched": row.memory.enriched,
+        "relations": [],
+        "_query": row.candidate.query,
+    }
+
+
+def _ms_since(began: float) -> float:
+    return round((time.perf_counter() - began) * 1000, 2)

@@ -1,0 +1,246 @@
+"""Storing, reading, changing and deleting one memory: the use cases behind /memory.
+
+A write is answered once the graph holds it; what follows (enrichment, embedding) is only
+announced. Announcements of concurrent requests leave together.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from shared.classify import classify
+
+from services.api.admission import Admission
+from services.api.schemas import MemoryIn, MemoryPatch
+from shared.batching import Coalescer
+from shared.config import ApiSettings
+from shared.errors import Conflict, EunoeError, InvalidInput, NotFound
+from shared.graph.nodes import Embedding
+from shared.graph.store import GraphStore
+from shared.job import Job, Stage
+from shared.memory import (
+    DEFAULT_LAYER,
+    DEFAULT_PROJECT,
+    Derived,
+    Memory,
+    next_version,
+    now_ms,
+    speaker_of,
+)
+from shared.outbox import Outbox
+from shared.transitions import Published
+
+_GIVEN_TYPE_CONFIDENCE = 0.9
+_CHANGE_TRIES = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Queued:
+    """Whether the two hints of a write reached their streams; the relay covers a False."""
+
+    enrich: bool
+    embed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    memory: Memory
+    queued: Queued
+    embedding: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Fresh:
+    """A memory to announce, and the request that wrote it."""
+
+    memory: Memory
+    trace: str
+
+
+class Memories:
+    """Use cases on single memories of one tenant at a time."""
+
+    def __init__(
+        self,
+        graph: GraphStore,
+        outbox: Outbox,
+        admission: Admission,
+        settings: ApiSettings,
+        *,
+        dimension: int,
+        model: str,
+    ) -> None:
+        self._graph = graph
+        self._admission = admission
+        self._settings = settings
+        self._dimension = dimension
+        self._model = model
+        self._outbox = outbox
+        self._announcer: Coalescer[str, _Fresh, Queued] = Coalescer(
+            self._announce, max_rows=256, name="announce"
+        )
+
+    async def close(self) -> None:
+        await self._announcer.close()
+
+    async def store(self, tenant: str, body: MemoryIn, *, trace: str = "") -> Stored:
+        """Write one memory and announce it.
+
+        Raises: InvalidInput, Overloaded (nothing was written), Unavailable("graph").
+        """
+        self._check_content(body.content)
+        self._check_embedding(body.embedding)
+        await self._admission.admit(tenant)
+        memory = new_memory(body)
+        await self._graph.memories.create(tenant, memory, embedding=self._supplied(body))
+        queued = await self._announcer.submit(tenant, _Fresh(memory, trace))
+        return Stored(memory, queued, embedding=body.embedding is not None)
+
+    async def fetch(self, tenant: str, memory_id: str) -> Memory:
+        """Raises: InvalidInput for an id that is no UUID, NotFound."""
+        key = check_id(memory_id)
+        found = (await self._graph.memories.get(tenant, [key])).get(key)
+        if found is None:
+            raise NotFound("Memory not found")
+        return found
+
+    async def change(
+        self, tenant: str, memory_id: str, body: MemoryPatch, *, trace: str = ""
+    ) -> Memory:
+        """Apply the keys that are present; a concurrent change is read again and kept.
+
+        Raises: InvalidInput, NotFound, Conflict after losing five races in a row.
+        """
+        if body.content is not None:
+            self._check_content(body.content)
+        self._check_embedding(body.embedding)
+        for _ in range(_CHANGE_TRIES):
+            old = await self.fetch(tenant, memory_id)
+            new = changed(old, body)
+            if await self._graph.memories.replace(
+                tenant, new, seen=old, embedding=self._supplied(body)
+            ):
+                await self._announcer.submit(tenant, _Fresh(new, trace))
+                return new
+        raise Conflict("The memory is being changed by others; try again")
+
+    async def delete(self, tenant: str, memory_id: str) -> None:
+        """Remove the memory and announce it, so that its point goes too."""
+        key = check_id(memory_id)
+        if not await self._graph.memories.delete(tenant, [key]):
+            raise NotFound("Memory not found")
+        gone = Job(tenant=tenant, memory_id=key, version=now_ms())
+        await self._outbox.announce({Stage.EMBED: [gone]}, exempt=True)
+
+    async def _announce(self, tenant: str, rows: list[_Fresh]) -> Sequence[Queued | EunoeError]:
+        enrich = [Job(tenant, row.memory.id, row.memory.version, trace=row.trace) for row in rows]
+        embed = [
+            Job(tenant, row.memory.id, row.memory.payload_version, trace=row.trace) for row in rows
+        ]
+        answers = await self._outbox.announce({Stage.ENRICH: enrich, Stage.EMBED: embed})
+        enriching = _reached(answers[Stage.ENRICH], len(rows))
+        embedding = _reached(answers[Stage.EMBED], len(rows))
+        return [Queued(*pair) for pair in zip(enriching, embedding, strict=True)]
+
+    def _supplied(self, body: MemoryIn | MemoryPatch) -> Embedding | None:
+        return None if body.embedding is None else Embedding(self._model, body.embedding)
+
+    def _check_content(self, content: str) -> None:
+        limit = self._settings.content_hard_chars
+        if len(content) > limit:
+            raise InvalidInput(
+                f"Content exceeds maximum length of {limit} characters ({len(content)} provided)."
+                " Split it into several memories."
+            )
+
+    def _check_embedding(self, embedding: list[float] | None) -> None:
+        if embedding is not None and len(embedding) != self._dimension:
+            raise InvalidInput(f"Embedding must contain exactly {self._dimension} values")
+        if embedding is not None and not any(embedding):
+            raise InvalidInput("Embedding must not be all zeros")
+
+
+def _reached(answers: list[Published] | None, count: int) -> list[bool]:
+    if answers is None:
+        return [False] * count
+    return [answer in (Published.NEW, Published.DUPLICATE) for answer in answers]
+
+
+def new_memory(body: MemoryIn) -> Memory:
+    """The memory of a request: minted id, defaults, type by rule where none was given."""
+    now = now_ms()
+    timestamp = now if body.timestamp is None else body.timestamp
+    updated_at = timestamp if body.updated_at is None else body.updated_at
+    kind, confidence = _typed(body)
+    metadata = authored(body.metadata)
+    return Memory(
+        id=str(uuid.uuid4()),
+        version=now,
+        payload_version=now,
+        content=body.content,
+        type=kind,
+        confidence=confidence,
+        importance=0.5 if body.importance is None else body.importance,
+        tags=tuple(body.tags),
+        timestamp=timestamp,
+        updated_at=updated_at,
+        last_accessed=updated_at if body.last_accessed is None else body.last_accessed,
+        t_valid=timestamp if body.t_valid is None else body.t_valid,
+        t_invalid=body.t_invalid,
+        project=body.project or DEFAULT_PROJECT,
+        layer=body.layer or DEFAULT_LAYER,
+        session_id=body.session_id or _session_of(metadata),
+        speaker=speaker_of(body.content, metadata),
+        metadata=metadata,
+    )
+
+
+def _typed(body: MemoryIn) -> tuple[str, float]:
+    if body.type is None:
+        return classify(body.content)
+    given = body.confidence
+    return body.type, _GIVEN_TYPE_CONFIDENCE if given is None else given
+
+
+def _session_of(metadata: dict[str, Any]) -> str | None:
+    named = metadata.get("session_id")
+    return named[:200] if isinstance(named, str) and named.strip() else None
+
+
+def authored(metadata: dict[str, Any]) -> dict[str, Any]:
+    """What the client wrote: the workers' blocks, read back by a client, are not its own."""
+    enrichment = metadata.get(Derived.ENRICHMENT)
+    if not (isinstance(enrichment, dict) and "last_run" in enrichment):
+        return metadata
+    ours = (Derived.ENRICHMENT, Derived.ENTITIES)
+    return {key: value for key, value in metadata.items() if key not in ours}
+
+
+def changed(old: Memory, body: MemoryPatch) -> Memory:
+    """`old` with the present keys of `body` applied, at its next version."""
+    now = now_ms()
+    given = {name: getattr(body, name) for name in body.model_fields_set if name != "embedding"}
+    fields: dict[str, Any] = {
+        name: value
+        for name, value in given.items()
+        if value is not None or name in ("t_valid", "t_invalid", "session_id")
+    }
+    if "tags" in fields:
+        fields["tags"] = tuple(tag for tag in fields["tags"] if tag not in old.entity_tags)
+    if "metadata" in fields:
+        fields["metadata"] = authored(fields["metadata"])
+    fields.setdefault("updated_at", now)
+    version = next_version(max(old.version, old.payload_version), now)
+    new = replace(old, **fields, version=version, payload_version=version)
+    return replace(new, speaker=speaker_of(new.content, new.metadata))
+
+
+def check_id(text: str) -> str:
+    """The canonical form of a UUID. Raises: InvalidInput."""
+    try:
+        return str(uuid.UUID(text))
+    except ValueError as error:
+        raise InvalidInput("memory_id must be a valid UUID") from error

@@ -1,0 +1,171 @@
+"""What happens around every request, outside in: identify, observe, translate, authenticate.
+
+One middleware rather than five: each layer of aiohttp's chain costs as much as the work
+done here, and the order is plain to read in `around`.
+"""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Awaitable, Callable
+
+from aiohttp import web
+
+from services.api.answers import error_answer
+from shared import log, metrics
+from shared.errors import (
+    Conflict,
+    EunoeError,
+    InvalidInput,
+    NotFound,
+    Overloaded,
+    PermanentError,
+    TransientError,
+    Unavailable,
+)
+from shared.tenancy import Access, Forbidden, Tokens, Unauthorized
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+TENANT: web.RequestKey[str] = web.RequestKey("tenant", str)
+ACCESS: web.RequestKey[Access] = web.RequestKey("access", Access)
+REQUEST_ID: web.RequestKey[str] = web.RequestKey("request_id", str)
+
+OPEN_PATHS = frozenset({"/health", "/openapi.json", "/docs"})
+_STATUS: tuple[tuple[type[EunoeError], int], ...] = (
+    (InvalidInput, 400),
+    (NotFound, 404),
+    (Conflict, 409),
+    (Unauthorized, 401),
+    (Forbidden, 403),
+    (Overloaded, 503),
+    (TransientError, 503),
+    (PermanentError, 400),
+)
+_RETRY_AFTER_S = 2.0
+_log = log.get_logger(__name__)
+
+
+def make_middleware(tokens: Tokens, *, cors_origins: str) -> Handler:
+    """The one middleware; `tokens` decides who a request is and for which tenant."""
+
+    @web.middleware
+    async def around(request: web.Request, handler: Handler) -> web.StreamResponse:
+        began = time.perf_counter()
+        request_id = _request_id(request)
+        request[REQUEST_ID] = request_id
+        response = await _translate(request, handler, tokens, request_id)
+        response.headers["X-Request-Id"] = request_id
+        if "Origin" in request.headers:
+            _allow_origin(request, response, cors_origins)
+        _observe(request, response.status, time.perf_counter() - began)
+        return response
+
+    return around  # type: ignore[return-value]
+
+
+def _request_id(request: web.Request) -> str:
+    given = request.headers.get("X-Request-Id", "")
+    return (
+        given
+        if 0 < len(given) <= 64 and given.isascii() and given.isprintable()
+        else uuid.uuid4().hex
+    )
+
+
+async def _translate(
+    request: web.Request, handler: Handler, tokens: Tokens, request_id: str
+) -> web.StreamResponse:
+    try:
+        if request.method == "OPTIONS":
+            return web.Response(status=204)
+        if request.path not in OPEN_PATHS:
+            identify(request, tokens)
+        return await handler(request)
+    except EunoeError as error:
+        return _domain_answer(error, request_id)
+    except web.HTTPRequestEntityTooLarge:
+        metrics.HTTP_REJECTED.labels(reason="size").inc()
+        return error_answer(413, "The body is too large", request_id=request_id)
+    except web.HTTPException as error:
+        if error.status < 400:
+            raise
+        return error_answer(error.status, error.reason, request_id=request_id)
+    # The HTTP boundary: a bug answers 500 in our shape, and is logged.
+    except Exception:  # noqa: BLE001
+        _log.exception("request.failed", route=_route(request), request_id=request_id)
+        return error_answer(500, "Internal server error", request_id=request_id)
+
+
+def _domain_answer(error: EunoeError, request_id: str) -> web.Response:
+    status = next((code for kind, code in _STATUS if isinstance(error, kind)), 500)
+    if isinstance(error, Overloaded):
+        metrics.HTTP_REJECTED.labels(reason="busy").inc()
+        return error_answer(
+            503, str(error), request_id=request_id, retry_after_s=error.retry_after_s
+        )
+    if isinstance(error, TransientError):
+        retry_after_s = error.retry_after_s or _RETRY_AFTER_S
+        message = _down(error) if isinstance(error, Unavailable) else str(error)
+        return error_answer(503, message, request_id=request_id, retry_after_s=retry_after_s)
+    if status in (401, 403):
+        metrics.HTTP_REJECTED.labels(reason="auth").inc()
+    return error_answer(status, str(error), request_id=request_id)
+
+
+def _down(error: Unavailable) -> str:
+    """Names the store, not its address or the library's words, which may hold secrets."""
+    names = {"graph": "FalkorDB", "vectors": "Qdrant", "redis": "Redis"}
+    return f"{names.get(error.dependency, error.dependency)} is unavailable"
+
+
+def identify(request: web.Request, tokens: Tokens) -> None:
+    """Put the request's access and tenant on it. Raises: Unauthorized, Forbidden."""
+    access = tokens.authenticate(token_of(request))
+    request[ACCESS] = access
+    request[TENANT] = access.tenant(request.headers.get("X-Tenant-Id"))
+
+
+def token_of(request: web.Request) -> str | None:
+    """Bearer, X-API-Key, ?api_key=; a wrong Bearer is not rescued by a good key after it."""
+    scheme, _, rest = request.headers.get("Authorization", "").partition(" ")
+    if scheme.lower() == "bearer":
+        return rest.strip()
+    return request.headers.get("X-API-Key") or request.query.get("api_key")
+
+
+def admin_token_of(request: web.Request) -> str | None:
+    headers = request.headers
+    return (
+        headers.get("X-Admin-Token")
+        or headers.get("X-Admin-Api-Key")
+        or request.query.get("admin_token")
+    )
+
+
+def _allow_origin(request: web.Request, response: web.StreamResponse, allowed: str) -> None:
+    origin = request.headers["Origin"]
+    origins = [each.strip() for each in allowed.split(",")]
+    if "*" not in origins and origin not in origins:
+        return
+    response.headers["Access-Control-Allow-Origin"] = "*" if "*" in origins else origin
+    response.headers["Access-Control-Allow-Headers"] = (
+        "Content-Type, X-API-Key, Authorization, X-Tenant-Id, Idempotency-Key"
+    )
+    response.headers["Access-Control-Allow-Methods"] = "GET, POST, PATCH, DELETE, OPTIONS"
+
+
+def _route(request: web.Request) -> str:
+    resource = request.match_info.route.resource
+    return resource.canonical if resource is not None else "unmatched"
+
+
+def _observe(request: web.Request, status: int, seconds: float) -> None:
+    metrics.HTTP_DURATION.labels(
+        method=request.method if request.method in _METHODS else "other",
+        route=_route(request),
+        status=str(status),
+    ).observe(seconds)
+
+
+_METHODS = frozenset({"GET", "POST", "PATCH", "DELETE", "OPTIONS", "HEAD", "PUT"})

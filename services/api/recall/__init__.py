@@ -1,0 +1,1 @@
+"""GET /recall: parameters → candidates → one hydrating query → pure ranking → answer."""

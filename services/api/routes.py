@@ -1,0 +1,58 @@
+"""The route table: everything the API serves, in one place.
+
+The application, the OpenAPI document and the documentation page are built from it; handlers
+parse, call one use case, and render.
+"""
+
+from __future__ import annotations
+
+from aiohttp import web
+
+from services.api import handlers
+from services.api.recall.parameters import RECALL_PARAMETERS
+from services.api.route import Route
+from services.api.schemas import MemoryIn, MemoryPatch
+
+ROUTES: tuple[Route, ...] = (
+    Route(
+        "GET",
+        "/health",
+        handlers.health,
+        "State of the stores and the pipeline",
+        scope="open",
+        group="operations",
+    ),
+    Route(
+        "POST",
+        "/memory",
+        handlers.store_memory,
+        "Store a memory",
+        scope="write",
+        body=MemoryIn,
+        answers={201: "Stored; enrichment and embedding follow"},
+    ),
+    Route("GET", "/memory/{memory_id}", handlers.fetch_memory, "Read a memory"),
+    Route(
+        "PATCH",
+        "/memory/{memory_id}",
+        handlers.change_memory,
+        "Change the given fields of a memory",
+        scope="write",
+        body=MemoryPatch,
+    ),
+    Route(
+        "DELETE", "/memory/{memory_id}", handlers.delete_memory, "Delete a memory", scope="write"
+    ),
+    Route(
+        "GET",
+        "/recall",
+        handlers.recall,
+        "Find memories by meaning, words, tags and time",
+        query=RECALL_PARAMETERS,
+    ),
+)
+
+
+def add_routes(app: web.Application) -> None:
+    for route in ROUTES:
+        app.router.add_route(route.method, route.path, route.handler)

@@ -1,0 +1,197 @@
+"""Request bodies: what the spec allows, with AutoMem's own messages for what it refuses.
+
+Validators raise InvalidInput themselves, so that a client reads one sentence rather than a
+list of pydantic errors. Unknown keys are ignored, as AutoMem's clients expect.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Any, TypeVar
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from shared.errors import InvalidInput
+from shared.memory import LAYERS, check_json, check_text, finite, parse_time
+
+MAX_TAGS = 100
+MAX_TAG_CHARS = 200
+METADATA_BYTES = 64 * 1024
+MAX_DEPTH = 20
+BATCH_ROWS = 500
+
+
+def _content(value: object) -> str:
+    if not isinstance(value, str) or not value.strip():
+        raise InvalidInput("'content' is required")
+    # Only what a keyboard leaves behind: other control characters come back as they came.
+    return check_text(value.strip(" \t\r\n"), "'content'")
+
+
+def _tags(value: object) -> list[str]:
+    if value is None:
+        return []
+    given = [value] if isinstance(value, str) else value
+    if not isinstance(given, list) or not all(isinstance(tag, str) for tag in given):
+        raise InvalidInput("'tags' must be a list of strings or a single string")
+    tags = [check_text(tag.strip(), "'tags'") for tag in given if tag.strip()]
+    if len(tags) > MAX_TAGS:
+        raise InvalidInput(f"'tags' must not hold more than {MAX_TAGS} tags")
+    if any(len(tag) > MAX_TAG_CHARS for tag in tags):
+        raise InvalidInput(f"'tags' must not exceed {MAX_TAG_CHARS} characters each")
+    return list(dict.fromkeys(tags))
+
+
+def unit(name: str) -> Any:
+    """A number or numeric string in 0..1, called `name` in the complaint."""
+
+    def check(value: object) -> float | None:
+        if value is None:
+            return None
+        try:
+            number = float(value) if not isinstance(value, bool) else None  # type: ignore[arg-type]
+        except (TypeError, ValueError):
+            number = None
+        if number is None or not finite(number):
+            raise InvalidInput(f"'{name}' must be a number")
+        if not 0 <= number <= 1:
+            raise InvalidInput(f"'{name}' must be between 0 and 1")
+        return number
+
+    return BeforeValidator(check)
+
+
+def _metadata(value: object) -> dict[str, Any]:
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
+        raise InvalidInput("'metadata' must be an object")
+    check_json(value, "'metadata'", max_bytes=METADATA_BYTES, max_depth=MAX_DEPTH)
+    return value
+
+
+def _label(name: str, limit: int = 128) -> Any:
+    def check(value: object) -> str | None:
+        if value is None or value == "":
+            return None
+        if not isinstance(value, str) or len(value) > limit:
+            raise InvalidInput(f"'{name}' must be a string of at most {limit} characters")
+        return check_text(value.strip(), f"'{name}'") or None
+
+    return BeforeValidator(check)
+
+
+def _time(name: str) -> Any:
+    def check(value: object) -> int | None:
+        if value is None:
+            return None
+        try:
+            return parse_time(value)
+        except InvalidInput as error:
+            raise (
+                error if name == "timestamp" else InvalidInput(f"Invalid {name}: {error}")
+            ) from error
+
+    return BeforeValidator(check, json_schema_input_type=str)
+
+
+def parse_embedding(value: object) -> list[float] | None:
+    """A list of numbers or AutoMem's comma string; the size is checked against the model."""
+    if value is None:
+        return None
+    given = value.split(",") if isinstance(value, str) else value
+    if not isinstance(given, list):
+        raise InvalidInput("Embedding must be a list of floats or a comma-separated string")
+    try:
+        numbers = [float(part) for part in given if not isinstance(part, bool)]
+    except (TypeError, ValueError) as error:
+        raise InvalidInput("Embedding must contain numeric values") from error
+    if len(numbers) != len(given) or not all(map(finite, numbers)):
+        raise InvalidInput("Embedding must contain numeric values")
+    return numbers
+
+
+def _layer(value: object) -> str | None:
+    if value is not None and value not in LAYERS:
+        raise InvalidInput(f"'layer' must be one of {', '.join(sorted(LAYERS))}")
+    return value  # type: ignore[return-value]
+
+
+Tags = Annotated[list[str], BeforeValidator(_tags)]
+Metadata = Annotated[dict[str, Any], BeforeValidator(_metadata)]
+Embedding = Annotated[list[float] | None, BeforeValidator(parse_embedding)]
+Layer = Annotated[str | None, BeforeValidator(_layer)]
+
+
+class Times(BaseModel):
+    """The times a client may give; ISO 8601 on the wire, milliseconds UTC inside."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    timestamp: Annotated[int | None, _time("timestamp")] = None
+    updated_at: Annotated[int | None, _time("updated_at")] = None
+    last_accessed: Annotated[int | None, _time("last_accessed")] = None
+    t_valid: Annotated[int | None, _time("t_valid")] = None
+    t_invalid: Annotated[int | None, _time("t_invalid")] = None
+
+
+class MemoryIn(Times):
+    """POST /memory. An `id` is ignored: a UUIDv4 is always minted."""
+
+    content: Annotated[str, BeforeValidator(_content)] = Field(validate_default=True, default="")
+    tags: Tags = []
+    importance: Annotated[float | None, unit("importance")] = None
+    metadata: Metadata = {}
+    type: Annotated[str | None, _label("type", 64)] = None
+    confidence: Annotated[float | None, unit("importance")] = None
+    embedding: Embedding = None
+    session_id: Annotated[str | None, _label("session_id", 200)] = None
+    project: Annotated[str | None, _label("project")] = None
+    layer: Layer = None
+
+
+class MemoryPatch(Times):
+    """PATCH /memory/{id}: only the keys that are present change; null clears a time."""
+
+    content: Annotated[str | None, BeforeValidator(_content)] = None
+    tags: Tags = []
+    importance: Annotated[float | None, unit("importance")] = None
+    metadata: Metadata = {}
+    type: Annotated[str | None, _label("type", 64)] = None
+    confidence: Annotated[float | None, unit("importance")] = None
+    embedding: Embedding = None
+    session_id: Annotated[str | None, _label("session_id", 200)] = None
+    project: Annotated[str | None, _label("project")] = None
+    layer: Layer = None
+
+
+_M = TypeVar("_M", bound=BaseModel)
+
+
+def parse_json(raw: bytes) -> object:
+    """The body as JSON. Raises: InvalidInput for what is none, is too deep or not UTF-8."""
+    try:
+        return json.loads(raw)
+    except (ValueError, RecursionError) as error:
+        raise InvalidInput(f"The body is not valid JSON: {_first_line(error)}") from error
+
+
+def parse_object(raw: bytes) -> dict[str, Any]:
+    body = parse_json(raw)
+    if not isinstance(body, dict):
+        raise InvalidInput("JSON body is required")
+    return body
+
+
+def validate(model: type[_M], body: object) -> _M:
+    """Build `model`; every refusal is an InvalidInput that names the key at fault."""
+    try:
+        return model.model_validate(body)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"])) or "body"
+        raise InvalidInput(f"'{where}': {first['msg']}") from error
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).partition("\n")[0][:200]

@@ -1,0 +1,42 @@
+"""Access times: a read is not a write, so bumps are gathered and written once a second."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Iterable
+
+from shared import log
+from shared.admin import wait
+from shared.errors import EunoeError
+from shared.graph.store import GraphStore
+
+_EVERY_S = 1.0
+_MOST_ROWS = 5000
+_log = log.get_logger(__name__)
+
+
+class Touches:
+    """Gathers `last_accessed` bumps per tenant; what a crash loses is at most a second."""
+
+    def __init__(self, graph: GraphStore) -> None:
+        self._graph = graph
+        self._gathered: dict[str, dict[str, int]] = defaultdict(dict)
+
+    def add(self, tenant: str, ids: Iterable[str], at_ms: int) -> None:
+        rows = self._gathered[tenant]
+        if len(rows) < _MOST_ROWS:
+            rows.update(dict.fromkeys(ids, at_ms))
+
+    async def run(self, stopping: asyncio.Event) -> None:
+        while not await wait(stopping, _EVERY_S):
+            await self.flush()
+        await self.flush()
+
+    async def flush(self) -> None:
+        gathered, self._gathered = self._gathered, defaultdict(dict)
+        for tenant, rows in gathered.items():
+            try:
+                await self._graph.memories.touch(tenant, list(rows), max(rows.values()))
+            except EunoeError as error:
+                _log.warning("touch.dropped", rows=len(rows), error=str(error))

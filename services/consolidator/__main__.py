@@ -1,0 +1,20 @@
+"""`python -m services.consolidator`: the schedules over memories; one replica leads each."""
+
+from __future__ import annotations
+
+from services.consolidator.decay import SCHEDULE, DecaySweep
+from shared.process import Process, main
+from shared.stores import open_stores
+from shared.worker import Duty, lead
+
+
+async def body(process: Process) -> None:
+    settings = process.settings.consolidation
+    async with open_stores(process, embeds=False) as stores:
+        process.probe(stores.probes, "graph", "redis")
+        decay = Duty(SCHEDULE, settings.decay_interval_s, DecaySweep(stores.graph, settings))
+        await lead(process, stores.redis, decay)
+
+
+if __name__ == "__main__":
+    main("consolidator", body)

@@ -1,0 +1,55 @@
+"""Relevance decay: every memory's score, in chunks that nobody waits for.
+
+The formula runs inside the graph, fenced in the same query; a chunk is short and the sweep
+rests nine times as long, so that reads of the graph hardly notice.
+"""
+
+from __future__ import annotations
+
+from shared import log, metrics
+from shared.config import ConsolidationSettings
+from shared.graph.store import GraphStore
+from shared.graph.sweeps import Decay, Fencing, Sweep
+from shared.lease import Lease
+from shared.memory import now_ms
+
+SCHEDULE = "decay"
+_log = log.get_logger(__name__)
+
+
+class DecaySweep:
+    """The body of the decay schedule, over all tenants."""
+
+    def __init__(self, graph: GraphStore, settings: ConsolidationSettings) -> None:
+        self._graph = graph
+        self._settings = settings
+        self._formula = Decay(
+            base_rate=settings.base_decay_rate,
+            floor_factor=settings.importance_floor_factor,
+            importance_threshold=settings.decay_importance_threshold,
+        )
+
+    async def __call__(self, lease: Lease) -> None:
+        """Score every memory of every tenant.
+
+        Raises: Fenced when another leader wrote since, before any further write.
+        """
+        fence = Fencing(SCHEDULE, lease.token)
+        tenants = await self._graph.tenants()
+        for tenant in tenants:
+            await self._graph.sweeps.raise_fence(tenant, fence)
+        for tenant in tenants:
+            scored = await self._score(tenant, fence)
+            metrics.DECAY_UPDATED.inc(scored)
+            _log.info("decay.finished", tenant=tenant, memories=scored)
+
+    async def _score(self, tenant: str, fence: Fencing) -> int:
+        settings, at_ms, scored = self._settings, now_ms(), 0
+        sweep = Sweep(chunk_ms=settings.sweep_chunk_ms, duty_ratio=settings.sweep_duty_ratio)
+        async for low, high in sweep:
+            chunk = await self._graph.sweeps.decay_chunk(
+                tenant, fence, low, high, now_ms=at_ms, decay=self._formula
+            )
+            sweep.took(chunk.server_ms)
+            scored += chunk.rows
+        return scored

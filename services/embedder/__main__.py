@@ -1,0 +1,30 @@
+"""`python -m services.embedder`: turns memories into points."""
+
+from __future__ import annotations
+
+from services.embedder.service import Embedder
+from shared.consumer import Consumer
+from shared.job import Stage
+from shared.process import Process, main
+from shared.stores import open_stores
+from shared.worker import consume, consumer_name
+
+
+async def body(process: Process) -> None:
+    settings = process.settings.embedding
+    async with open_stores(process, embeds=True) as stores:
+        process.probe(stores.probes, "graph", "redis", "vectors")
+        model = stores.embedding
+        consumer = Consumer(
+            stores.streams[Stage.EMBED],
+            Embedder(stores.graph, stores.vectors, model, stores.outbox),
+            name=consumer_name(process.role),
+            batch_size=settings.batch_size,
+            # Waiting for a full batch saves money, never time: a local model takes what is there.
+            linger_s=settings.batch_timeout_s if model.paid else 0.0,
+        )
+        await consume(process, {Stage.EMBED: consumer})
+
+
+if __name__ == "__main__":
+    main("embedder", body)

@@ -1,0 +1,154 @@
+"""The embed stage: a batch of jobs in, points in the vector store, relate jobs out.
+
+The graph is read first and written last, guarded by `payload_version`; points are written
+in between, conditional on an older one. Whatever runs twice or late therefore changes
+nothing, and a memory that went meanwhile takes its point with it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from services.embedder.batch import (
+    Known,
+    Plan,
+    Vector,
+    in_context,
+    plan,
+    same_text,
+    whole_hash,
+    words_in_context,
+)
+from shared.consumer import Done, Outcome
+from shared.graph.dialogue import Before
+from shared.graph.store import GraphStore
+from shared.graph.work import Embedded
+from shared.job import Job, Stage
+from shared.memory import Memory
+from shared.models.embedding import EmbeddingModel
+from shared.outbox import Outbox
+from shared.vectors import Point, VectorStore, point_for
+
+
+@dataclass(frozen=True, slots=True)
+class Gathered:
+    """One tenant's part of a batch, as the stores had it before anything was written."""
+
+    tenant: str
+    absent: list[str]
+    memories: Mapping[str, Memory]
+    before: Mapping[str, Sequence[Before]]
+    known: Mapping[str, Known]
+    plan: Plan
+
+
+class Embedder:
+    """Handler of the embed stream; safe to run in any number of processes."""
+
+    def __init__(
+        self, graph: GraphStore, vectors: VectorStore, model: EmbeddingModel, outbox: Outbox
+    ) -> None:
+        self._graph = graph
+        self._vectors = vectors
+        self._model = model
+        self._outbox = outbox
+
+    async def __call__(self, jobs: Sequence[Job]) -> list[Outcome]:
+        """Bring every job's memory to its point; raises what concerns the whole batch."""
+        by_tenant: dict[str, list[str]] = defaultdict(list)
+        for job in jobs:
+            by_tenant[job.tenant].append(job.memory_id)
+        gathered = [await self._gather(tenant, ids) for tenant, ids in by_tenant.items()]
+        fresh = await self._embed(gathered)
+        for part in gathered:
+            await self._write(part, fresh)
+        return [Done()] * len(jobs)
+
+    async def _gather(self, tenant: str, ids: Sequence[str]) -> Gathered:
+        memories, before = await asyncio.gather(
+            self._graph.memories.get(tenant, ids), self._graph.dialogue.before(tenant, ids)
+        )
+        nearest = [said[0].id for said in before.values()]
+        stored = await self._vectors.stored(tenant, [*memories, *nearest], with_dense=True)
+        known = {
+            key: Known(each.text_hash, each.dense)
+            for key, each in stored.items()
+            if each.dense is not None
+        }
+        return Gathered(
+            tenant,
+            [key for key in ids if key not in memories],
+            memories,
+            before,
+            known,
+            plan(self._model.name, memories, before, known),
+        )
+
+    async def _embed(self, gathered: Sequence[Gathered]) -> dict[str, Vector]:
+        """One model call for the whole batch, whatever tenants are in it."""
+        texts = {key: text for part in gathered for key, text in part.plan.texts.items()}
+        if not texts:
+            return {}
+        vectors = await self._model.embed(list(texts.values()))
+        return dict(zip(texts, vectors, strict=True))
+
+    async def _write(self, part: Gathered, fresh: Mapping[str, Vector]) -> None:
+        """Points, then the graph's word that they stand; then what follows from them."""
+        tenant = part.tenant
+        points = [self._point(part, memory, fresh) for memory in part.plan.points]
+        payloads = [self._payload(part, memory) for memory in part.plan.payloads]
+        await self._vectors.upsert(tenant, points)
+        await self._vectors.write_payload(tenant, payloads)
+        rows = [self._row(part, memory) for memory in part.memories.values()]
+        # Told by what the graph has recorded, not by what was written just now: an earlier
+        # run may have written the point and then lost its guarded write to a change.
+        renewed = [row.id for row in rows if self._other_words(part.memories[row.id], row)]
+        successors = await self._graph.dialogue.refresh_after(tenant, renewed)
+        result = await self._graph.work.embedded(tenant, rows)
+        gone = [*part.absent, *result.absent]
+        if gone:
+            await self._vectors.delete(tenant, gone)
+        relate = [
+            Job(tenant, row.id, row.payload_version)
+            for row in rows
+            if row.relate and row.id in result.applied
+        ]
+        late = [Job(tenant, due.id, due.payload_version) for due in successors]
+        await self._outbox.announce({Stage.RELATE: relate, Stage.EMBED: late})
+
+    def _point(self, part: Gathered, memory: Memory, fresh: Mapping[str, Vector]) -> Point:
+        said = part.before.get(memory.id, ())
+        own = self._vector(memory.id, part, fresh)
+        previous = self._vector(said[0].id, part, fresh) if said else None
+        return point_for(
+            part.tenant,
+            memory,
+            text_hash=whole_hash(self._model.name, memory.content, said),
+            vectors={
+                "dense": own,
+                "context": in_context(own, previous),
+                "bm25": words_in_context(memory, said),
+            },
+        )
+
+    def _payload(self, part: Gathered, memory: Memory) -> Point:
+        return point_for(part.tenant, memory, text_hash=part.known[memory.id].text_hash)
+
+    @staticmethod
+    def _vector(key: str, part: Gathered, fresh: Mapping[str, Vector]) -> Vector:
+        return fresh[key] if key in fresh else part.known[key].dense
+
+    @staticmethod
+    def _other_words(memory: Memory, row: Embedded) -> bool:
+        """Whether successors may have been embedded with other words of this memory."""
+        return memory.session_id is not None and not same_text(memory.text_hash, row.text_hash)
+
+    def _row(self, part: Gathered, memory: Memory) -> Embedded:
+        said = part.before.get(memory.id, ())
+        whole = whole_hash(self._model.name, memory.content, said)
+        return Embedded(
+            memory.id, memory.payload_version, whole, relate=memory.text_hash != whole
+        )

@@ -1,0 +1,285 @@
+"""Entities of a text: what spaCy saw and what the wording says, decided and filtered.
+
+One name gets one category, in the order of trust of `Rank`; a part of a person's name that
+also stands alone is that person. Nothing here depends on the order of a batch or on a set's
+iteration: equal texts always give equal entities.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from itertools import pairwise
+
+from services.enricher.entity_filter import CATEGORIES, refusal, slug
+from services.enricher.entity_rules import (
+    Candidate,
+    Rank,
+    Word,
+    known_names,
+    named_people,
+    noise_of,
+    speakers,
+    stated_organizations,
+    stated_projects,
+    worded,
+    words_of,
+)
+from services.enricher.entity_words import (
+    BEFORE_ORGANIZATIONS,
+    BEFORE_PEOPLE,
+    BEFORE_PLACES,
+    GIVEN,
+    HONORIFICS,
+    HUMAN_VERBS,
+    INSIDE_NAMES,
+    KNOWN,
+    OPENING_NAME_BEFORE,
+    ORG_ENDINGS,
+    PARTICLES,
+    PLACE_PREPOSITIONS,
+    VERBS,
+    is_foreign,
+)
+from services.enricher.nlp import Annotated, Span
+
+__all__ = ["MAX_ENTITIES", "Found", "entity_tag", "entity_tags", "extract", "slug"]
+
+MAX_ENTITIES = 40
+# category → names, sorted; categories without a name are absent
+Found = dict[str, list[str]]
+
+_CATEGORY_OF_LABEL = {
+    "PERSON": "people",
+    "PER": "people",  # labels of spaCy's models for other languages
+    "ORG": "organizations",
+    "PRODUCT": "tools",
+    "WORK_OF_ART": "tools",
+    "LAW": "tools",
+    "EVENT": "concepts",
+    "GPE": "concepts",
+    "LOC": "concepts",
+    "NORP": "concepts",
+}
+_CATEGORY_ORDER = {
+    category: index
+    for index, category in enumerate(
+        ("people", "projects", "tools", "organizations", "concepts"),
+    )
+}
+_EDGES = " \t\"'“”„‘’`*_.,;:!?()[]<>#-–—"
+_ARTICLES = ("the ", "a ", "an ")
+_POSSESSIVES = ("'s", "’s", "‘s")
+
+
+def extract(annotated: Iterable[Annotated]) -> list[Found]:
+    """Return the entities of each text, in input order; at most `MAX_ENTITIES` each."""
+    return [_entities(text) for text in annotated]
+
+
+def entity_tag(category: str, name: str) -> str:
+    return f"entity:{category}:{slug(name)}"
+
+
+def entity_tags(found: Found) -> tuple[str, ...]:
+    """The tags of `found`, sorted, without repeats."""
+    return tuple(
+        sorted({entity_tag(kind, name) for kind, names in found.items() for name in names})
+    )
+
+
+def _entities(annotated: Annotated) -> Found:
+    candidates = [each for each in _candidates(annotated) if _is_entity(each)]
+    kept = _without_parts(_one_per_name(_one_per_place(candidates)))
+    kept = sorted(kept, key=lambda each: (each.start, each.category))[:MAX_ENTITIES]
+    found: Found = {}
+    for category in CATEGORIES:
+        if names := sorted(each.name for each in kept if each.category == category):
+            found[category] = names
+    return found
+
+
+def _candidates(annotated: Annotated) -> Iterator[Candidate]:
+    text = annotated.text
+    words = words_of(text)
+    starts = {span.start for span in annotated.spans}
+    noise, messages = noise_of(text)
+    # A back-ticked name is code's own mark, so code around it does not count against it.
+    yield from _outside(stated_projects(text), messages)
+    yield from _outside((*stated_organizations(text), *known_names(words, starts)), noise)
+    others = (*named_people(words), *speakers(text), *worded(text), *_seen(annotated, words))
+    yield from _outside(others, noise + messages)
+
+
+def _outside(candidates: Iterable[Candidate], ranges: list[tuple[int, int]]) -> Iterator[Candidate]:
+    if not ranges:
+        yield from candidates
+        return
+    for each in candidates:
+        if not any(each.start < end and start < each.end for start, end in ranges):
+            yield each
+
+
+def _is_entity(candidate: Candidate) -> bool:
+    known = KNOWN.get(candidate.name.lower())
+    if known is not None and known[0] != candidate.category and candidate.rank > Rank.NAMED:
+        return False
+    return refusal(candidate.category, candidate.name) is None
+
+
+def _seen(annotated: Annotated, words: list[Word]) -> Iterator[Candidate]:
+    foreign = is_foreign(word.lower for word in words)
+    following = {word.start: after.lower for word, after in pairwise(words)}
+    opening = {word.start: following.get(word.start, "") for word in words if word.opens}
+    for span in annotated.spans:
+        category = _CATEGORY_OF_LABEL.get(span.label)
+        if category is None:
+            continue
+        name, start = _cleaned(annotated.text, span)
+        if not name.strip():
+            continue
+        before = annotated.text[max(0, start - 24) : start].split()[-1:]
+        previous = before[0].lower() if before else ""
+        rank, category = _judged(category, name, previous, foreign=foreign)
+        if rank is Rank.SEEN and not (
+            _believable(category, name, previous, foreign=foreign)
+            and (
+                _has_evidence(category, name, previous, following.get(start))
+                or _is_addressed(annotated.text, start + len(name), previous)
+            )
+            and (" " in name or _may_be_subject(opening.get(start)))
+        ):
+            continue
+        yield Candidate(rank, category, name, start, start + len(name))
+
+
+def _cleaned(text: str, span: Span) -> tuple[str, int]:
+    """The name in a span without article, title, possessive and what follows a colon."""
+    start, end = span.start, span.end
+    for stop in ("\n", ":", " - ", '"', "(", "`"):
+        at = text.find(stop, start + 1, end)
+        end = at if at > 0 else end
+    name = text[start:end]
+    stripped = name.lstrip(_EDGES)
+    stripped = _without_lead(stripped, span.label)
+    start = end - len(stripped)
+    words = stripped.rstrip(_EDGES).split(" ")
+    while words and words[-1][:1].islower():
+        words.pop()
+    name = " ".join(words).rstrip(_EDGES)
+    for ending in _POSSESSIVES:
+        name = name.removesuffix(ending)
+    return name.rstrip("'’"), start
+
+
+def _without_lead(name: str, label: str) -> str:
+    lowered = name.lower()
+    for article in _ARTICLES:
+        if lowered.startswith(article):
+            return name[len(article) :]
+    first, space, rest = name.partition(" ")
+    while space and _is_no_name(first.lower().strip("."), label):
+        name = rest
+        first, space, rest = name.partition(" ")
+    return name
+
+
+def _is_no_name(word: str, label: str) -> bool:
+    return word in HONORIFICS or (label == "PERSON" and word in VERBS and word not in GIVEN)
+
+
+def _judged(category: str, name: str, previous: str, *, foreign: bool) -> tuple[Rank, str]:
+    """spaCy's category, corrected by what the name itself says."""
+    words = name.lower().split()
+    known = KNOWN.get(name.lower())
+    if known is not None:
+        return Rank.SEEN, known[0]
+    if len(words) > 1 and words[-1].strip(".") in ORG_ENDINGS and not foreign:
+        return Rank.NAMED, "organizations"
+    if words[0] in GIVEN and refusal("people", name) is None and previous != "the":
+        return Rank.NAMED, "people"
+    if category == "people" and len(words) > 1:
+        return Rank.NAMED, "people"
+    return Rank.SEEN, category
+
+
+def _believable(category: str, name: str, previous: str, *, foreign: bool) -> bool:
+    """Whether a name that only the model vouches for is one.
+
+    The model is English: in other languages it takes any capitalised noun for a name.
+    """
+    if foreign:
+        return category == "concepts" and previous in PLACE_PREPOSITIONS
+    return all(
+        word[0].isupper() or not word[0].isalpha() or word in INSIDE_NAMES | PARTICLES
+        for word in name.split()[1:]
+    )
+
+
+def _has_evidence(category: str, name: str, previous: str, following: str | None) -> bool:
+    """Whether its neighbours support a single word that only the model takes for a name.
+
+    A person does, or suffers, what people do; an organization is an acronym or someone comes
+    from it; a place is somewhere. Without that, half of such words were something else.
+    """
+    if " " in name or name.lower() in KNOWN:
+        return True
+    if category == "people":
+        return following in HUMAN_VERBS or previous in BEFORE_PEOPLE
+    if category == "organizations":
+        return name.isupper() or previous in BEFORE_ORGANIZATIONS
+    return category != "concepts" or previous in BEFORE_PLACES or previous == "and"
+
+
+def _is_addressed(text: str, end: int, previous: str) -> bool:
+    """`Wow, Mel!`"""
+    return previous.endswith(",") and text[end : end + 1] in {"!", "?"}
+
+
+def _may_be_subject(following: str | None) -> bool:
+    """Whether the capital that opens a sentence can be a name's: a verb or `and` follows.
+
+    The model takes any `Pottery` or `Congrats` there for a name. None: opens no sentence.
+    """
+    return (
+        following is None
+        or following in OPENING_NAME_BEFORE
+        or following[-2:] in ("ed", "es")
+        or (following[-1:] == "s" and following[-2:] != "ss" and len(following) > 3)
+    )
+
+
+def _one_per_place(candidates: Iterable[Candidate]) -> list[Candidate]:
+    """Of candidates that overlap, the one of the highest rank, then the longest."""
+    kept: list[Candidate] = []
+    for each in sorted(candidates, key=_trust):
+        if not any(each.start < other.end and other.start < each.end for other in kept):
+            kept.append(each)
+    return kept
+
+
+def _trust(candidate: Candidate) -> tuple[int, int, int, int]:
+    length = candidate.end - candidate.start
+    return (candidate.rank, -length, _CATEGORY_ORDER[candidate.category], candidate.start)
+
+
+def _one_per_name(candidates: Iterable[Candidate]) -> list[Candidate]:
+    by_slug: dict[str, Candidate] = {}
+    for each in sorted(candidates, key=lambda c: (c.rank, _CATEGORY_ORDER[c.category], c.start)):
+        by_slug.setdefault(slug(each.name), each)
+    return list(by_slug.values())
+
+
+def _without_parts(candidates: list[Candidate]) -> list[Candidate]:
+    """Drop `Alice` beside the person Alice Johnson, whatever category it came with."""
+    parts: set[str] = set()
+    for each in candidates:
+        words = each.name.split()
+        if each.category == "people" and len(words) > 1:
+            parts.update(slug(word) for word in (*words, " ".join(words[1:])))
+    return [
+        each
+        for each in candidates
+        if each.rank is Rank.KNOWN
+        or (each.rank is Rank.STATED and each.category == "projects")
+        or slug(each.name) not in parts
+    ]

@@ -1,0 +1,366 @@
+"""Where entities may stand in a text: the wording that introduces them, and what is noise.
+
+Each finder yields Candidates with character offsets; nothing is filtered or decided here but
+what the wording itself decides. `Rank` says whose word counts when two claim the same place.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import IntEnum
+from itertools import pairwise
+
+from services.enricher.entity_words import (
+    AFTER_A_TOOL,
+    AFTER_SUCH_WORDS,
+    GIVEN,
+    HONORIFICS,
+    KNOWN,
+    KNOWN_FIRST_WORDS,
+    KNOWN_MOST_WORDS,
+    NAMELIKE,
+    NO_SPEAKER,
+    PARTICLES,
+    STOPWORDS,
+    WORDLIKE,
+    WORDS_TOO,
+)
+
+
+class Rank(IntEnum):
+    """Who is believed first; the order of trust, measured on the labelled sentences."""
+
+    STATED = 0  # "Project Atlas", "Dr. Carter": the wording names the category
+    NAMED = 1  # a known given name leads it
+    KNOWN = 2  # a technology, place or organization of our lists
+    WORDED = 3  # "using X", "met with X", "X said"
+    SEEN = 4  # spaCy saw it
+    GUESSED = 5  # "X over", "with X": only if nobody else claims it
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """`text[start:end]` may be an entity of `category`, called `name`."""
+
+    rank: Rank
+    category: str
+    name: str
+    start: int
+    end: int
+
+
+@dataclass(slots=True)
+class Word:
+    """A word without its possessive ending; `opens` where a sentence or line begins."""
+
+    text: str
+    lower: str
+    start: int
+    end: int
+    opens: bool
+
+
+_WORD = re.compile(r"[^\W_](?:[\w.+#'’‘&-]*[\w+#])?")
+_POSSESSIVE = re.compile(r"['’‘]s?$")
+_OPENERS = frozenset('.!?:\n"“„(')
+
+# Bounded and only at a word's start, so that no text makes a search quadratic.
+_CAP = r"(?<!\w)[^\W\d_a-z][\w'’‘-]{0,40}"
+_LINK = r"(?:(?:van|von|de|der|den|del|la|le|du|di|da|dos)[ ])"
+_CAPS = rf"{_CAP}(?:[ ](?:{_LINK}{{0,3}}{_CAP}|[A-Z]\.))?"
+_PROJECT = re.compile(
+    rf"\bProject[ ](?P<plain>{_CAP}(?:[ ]{_CAP}){{0,2}})"
+    r"|\b[Pp]roject:[ ]*(?P<slug>[a-z0-9]+(?:-[a-z0-9]+)*)"
+    r"|\b(?:[Pp]roject|[Rr]epo|[Rr]epository)[ ](?:is[ ])?(?:called|named)[ ][\"'“„‘`]?"
+    rf"(?P<called>[a-z0-9]+(?:-[a-z0-9]+)+|{_CAP}(?:[ ]{_CAP}){{0,2}})"
+    rf"|\b(?:project|repo|repository)[ ][\"'“„‘]?(?P<after>{_CAP})"
+)
+_TICKED = re.compile(r"(?<!`)`([^`\n]{3,60})`(?!`)")
+# A lower-case slug is a project where its last part says what it is part of.
+_SLUG = re.compile(
+    r"(?<![\w/.:@-])(?!(?:in|non|real|third|cross|single|multi|full|re|self|end|front|back|open|on"
+    r"|off|pre|post|two|one|auto|no|semi|server|client|mobile|native|built|per|sub|inter|intra)-[a-z]+\b)"
+    r"[a-z][a-z0-9]*(?:-[a-z0-9]+)*-(?:service|services|api|gateway|portal|etl|sync|app|worker|web"
+    r"|webapp|ui|backend|frontend|cli|sdk|bot|indexer|pipeline|dashboard|assistant|planner|builder"
+    r"|scheduler|proxy|engine|platform|site|infra|checkout|scoring|fleet|renderer|parser|crawler|importer|exporter|loader"
+    r"|runner|watcher|monitor|processor|converter|daemon|operator|tracker|viewer|mailer)"
+    r"(?![\w/@-]|[.:]\w)"
+)
+_ORGANIZATION = re.compile(
+    rf"(?:{_CAP}(?:[ ]|[ ]?&[ ])){{1,4}}(?:GmbH|AG|KG|SE|Inc|Ltd|LLC|PLC|Corp|Corporation|SARL"
+    r"|University|Institute|Foundation|Association|Robotics|Technologies|Analytics|Consulting|Airlines)\b"
+)
+_LEADING_WORD = re.compile(
+    r"(?:The|A|An|Der|Die|Das|Firma|At|From|For|With|In|By|And|But|Our|Her|His|My)[ ]"
+)
+_PERSON_WORDED = re.compile(
+    r"\b(?:(?:[Mm]et|[Mm]eeting|[Ll]unch|[Dd]inner|[Cc]offee|[Cc]all|[Cc]hat|[Ii]nterview|[Ww]orked|[Pp]aired)"
+    r"[ ](?:up[ ])?with"
+    r"|(?:[Tt]alk|[Tt]alked|[Tt]alking|[Ss]poke|[Ss]peak|[Ss]peaking)[ ](?:to|with)"
+    r"|[Aa]ccording[ ]to|(?:said|asked|wrote|replied|meinte|sagte|fragte|schrieb)"
+    r"|(?:[Hh]i|[Hh]ey|[Hh]ello|[Dd]ear|[Tt]hanks|Best|Cheers|Regards),?)"
+    rf"[ ](?P<after>{_CAPS})"
+    rf"|\b(?P<before>{_CAPS})[ ](?:said|asked|told|replied|answered|thinks"
+    r"|mentioned|wrote|reported|suggested|complained|sagte|meinte)\b"
+)
+_TOOL_NAME = r"(?<!\w)[^\W\d_a-z][\w.+#-]{0,40}[\w+#]"
+_TOOL_WORDED = re.compile(
+    r"\b(?:[Uu]s(?:e|es|ed|ing)|[Dd]eploy(?:s|ed|ing)?(?:[ ](?:with|via|on|to))?|via|tried|adopted"
+    r"|[Ii]nstall(?:s|ed|ing)?|(?:written|rewritten|rewrote|built)(?:[ ]\w+){0,3}[ ](?:in|with|on)"
+    r"|[Mm]igrat\w+(?:[ ]\w+){0,3}[ ]to|powered[ ]by)"
+    rf"[ ](?P<first>{_TOOL_NAME})(?:(?:,|[ ]and|[ ]or)[ ](?P<second>{_TOOL_NAME}))?"
+)
+_TOOL_CHOSEN = re.compile(
+    rf"\b(?:[Cc]hose|[Pp]icked|[Pp]refers?|[Ss]elected)[ ](?P<left>{_TOOL_NAME})"
+    rf"[ ](?:over|instead[ ]of)[ ](?P<right>{_TOOL_NAME})"
+)
+_EMPLOYER = re.compile(
+    r"\b(?:(?:[Ww]ork(?:s|ed|ing)?|job|offer|intern\w*|[Aa]pplied|[Hh]ired|[Ss]tud(?:ies|ied)"
+    r"|engineer|developer|designer|consultant|teaches)[ ](?:at|for|from|by)|contrat[ ]avec)"
+    rf"[ ](?P<name>{_CAP}(?:[ ]{_CAP}){{0,2}})"
+)
+_TOOL_GUESSED = re.compile(
+    rf"(?P<left>{_TOOL_NAME})[ ](?:vs\.?|versus|over|instead[ ]of)[ ](?P<right>{_TOOL_NAME})?"
+)
+_WITH_ONE = re.compile(rf"\bwith[ ](?P<name>{_CAP})(?![ ][A-Z])")
+_WITH_TWO = re.compile(rf"\bwith[ ](?P<name>{_CAP}[ ]{_LINK}{{0,3}}{_CAP})")
+_WORDINGS = (
+    (_PERSON_WORDED, Rank.WORDED, "people"),
+    (_TOOL_WORDED, Rank.WORDED, "tools"),
+    (_TOOL_CHOSEN, Rank.WORDED, "tools"),
+    (_EMPLOYER, Rank.WORDED, "organizations"),
+    (_TOOL_GUESSED, Rank.GUESSED, "tools"),
+    (_WITH_TWO, Rank.GUESSED, "people"),
+    (_WITH_ONE, Rank.GUESSED, "tools"),
+)
+_SPEECH = re.compile(r"\b(?:I|I'm|[Yy]ou|[Yy]our|[Mm]y|me|[Ww]e|us|[Tt]hanks|[Hh]ey|[Hh]i)\b|[!?]")
+_SPEAKER = re.compile(rf"^[ ]*(?P<name>{_CAP}(?:[ ]{_CAP})?):[ ]", re.MULTILINE)
+
+_HAS_CODE = re.compile(r"[`{}<>=\\_/@(]|::|[a-z]\.[a-z]|(?:Error|Exception|ERROR|WARN|FATAL)\b")
+# Nothing inside is ever an entity.
+_NOISE = re.compile(
+    r"```.*?(?:```|\Z)"
+    r"|\b\w{2,12}://\S+"
+    r"|(?<![\w.+-])[\w.+-]{1,64}@[\w-]{1,64}\.\w[\w.-]*"
+    r"|</?[A-Za-z][^<>\n]{0,200}>"
+    r"|\{[^{}\n]*\"[^{}\n]*:[^{}\n]*\}"
+    r"|Traceback[ ]\(most.*?(?:\n\n|\Z)"
+    r"|(?<![\w.])[~.]{0,2}/[\w.@/-]+|(?<![\w/])[a-z0-9_.-]+/[\w./-]+"
+    r"|\b[A-Za-z_]\w+(?:\.[A-Za-z_]\w*)*\([^()\n]{0,200}\)"
+    r"|\b[a-z_]\w+(?:\.[A-Za-z_]\w+)+(?::\d+)?"
+    r"|\b\w+_\w+\b"
+    r"|\b(?:SELECT|INSERT[ ]INTO|DELETE[ ]FROM|CREATE[ ]TABLE|ALTER[ ]TABLE)\b[^;\n]*",
+    re.DOTALL,
+)
+# Inside, only names of our own lists count: an error message capitalises as it likes.
+_MESSAGE = re.compile(
+    r"\b\w{0,60}(?:Error|Exception|ERROR|FATAL|PANIC)\b:?[^\n]*"
+    r"|^\W*(?:\d{4}-\d\d-\d\d|WARN|WARNING|INFO|DEBUG|TRACE)[T \[:][^\n]*\b(?:WARN|ERROR|INFO|DEBUG"
+    r"|Timeout|Exceeded)[^\n]*"
+    r"|\bHTTP[ /]?[\d.]*[ ]?[1-5]\d\d\b[^\n,.]*",
+    re.MULTILINE,
+)
+_CODE_SIGNS = re.compile(r"[{}<>=]|;\s*$|\w\(|\)\.|->|::|&&|\|\|")
+_CODE_LINE_SIGNS = 3
+
+
+def words_of(text: str) -> list[Word]:
+    """The words of `text` in order; `Alice's` gives Alice."""
+    found = []
+    end = 0
+    for match in _WORD.finditer(text):
+        word = match.group()
+        if "'" in word or "’" in word or "‘" in word:
+            word = _POSSESSIVE.sub("", word)
+        start = match.start()
+        gap = text[end:start]
+        opens = end == 0 or (gap != " " and not _OPENERS.isdisjoint(gap))
+        end = match.end()
+        found.append(Word(word, word.lower(), start, start + len(word), opens))
+    return found
+
+
+def noise_of(text: str) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
+    """Ranges where nothing is an entity, and ranges where only known names are."""
+    if _HAS_CODE.search(text) is None:
+        return [], []
+    noise = [m.span() for m in _NOISE.finditer(text) if m.group().lower() not in KNOWN]
+    noise += _code_lines(text)
+    return noise, [match.span() for match in _MESSAGE.finditer(text)]
+
+
+def _code_lines(text: str) -> Iterator[tuple[int, int]]:
+    start = 0
+    for line in text.splitlines(keepends=True):
+        if len(_CODE_SIGNS.findall(line)) >= _CODE_LINE_SIGNS:
+            yield start, start + len(line)
+        start += len(line)
+
+
+def stated_projects(text: str) -> Iterator[Candidate]:
+    for match in _PROJECT.finditer(text) if "roject" in text or "epo" in text else ():
+        name = match[match.lastgroup or 0]
+        yield Candidate(Rank.STATED, "projects", name, match.start(), match.end())
+    for match in _TICKED.finditer(text) if "`" in text else ():
+        inner = match[1].strip()
+        is_known = inner.lower() in KNOWN
+        if not is_known and (inner[:1].isupper() or "-" in inner) and len(inner.split()) <= 4:
+            yield Candidate(Rank.STATED, "projects", inner, match.start(), match.end())
+    for match in _SLUG.finditer(text) if "-" in text else ():
+        yield Candidate(Rank.STATED, "projects", match.group(), *match.span())
+
+
+def stated_organizations(text: str) -> Iterator[Candidate]:
+    """`Nordwind GmbH`, `Stanford University`: the last word says what it is."""
+    for match in _ORGANIZATION.finditer(text):
+        name = _LEADING_WORD.sub("", match.group())
+        if " " in name:
+            start = match.end() - len(name)
+            yield Candidate(Rank.STATED, "organizations", name, start, match.end())
+
+
+def known_names(words: list[Word], seen: set[int]) -> Iterator[Candidate]:
+    """Names of our lists, longest first; `seen` are the starts of spaCy's names.
+
+    Of places and organizations a longer name that spaCy sees is preferred: Air France.
+    """
+    index = 0
+    while index < len(words):
+        taken = 0
+        if words[index].lower in KNOWN_FIRST_WORDS:
+            taken, candidate = _known_at(words, index, seen)
+            if candidate is not None:
+                yield candidate
+        index += max(taken, 1)
+
+
+def _known_at(words: list[Word], index: int, seen: set[int]) -> tuple[int, Candidate | None]:
+    for count in range(min(KNOWN_MOST_WORDS, len(words) - index), 0, -1):
+        run = words[index : index + count]
+        entry = KNOWN.get(" ".join(word.lower for word in run))
+        if entry is None or any(b.start - a.end != 1 for a, b in pairwise(run)):
+            continue
+        if (name := _spelling(run, *entry)) and _is_name_here(words, index, run, seen):
+            rank = Rank.KNOWN if entry[0] == "tools" else Rank.SEEN
+            return count, Candidate(rank, entry[0], name, run[0].start, run[-1].end)
+    return 0, None
+
+
+def _spelling(run: list[Word], category: str, usual: str) -> str | None:
+    """How the name is written down, or None where this spelling is another word.
+
+    `redis` is Redis; `rust` and `lyon` are not Rust and Lyon.
+    """
+    written = " ".join(word.text for word in run)
+    if category == "tools" and run[0].lower not in WORDLIKE:
+        return written if written[0].isupper() else usual
+    if all(word.text[0] == known[0] for word, known in zip(run, usual.split(), strict=True)):
+        return usual if written.isupper() and not usual.isupper() else written
+    return None
+
+
+def _is_name_here(words: list[Word], index: int, run: list[Word], seen: set[int]) -> bool:
+    """Whether an ordinary word that opens a sentence, or a given name, is meant as the tool."""
+    following = words[index + len(run)] if index + len(run) < len(words) else None
+    first = run[0]
+    if len(run) > 1:
+        return True
+    if first.lower in NAMELIKE and following is not None and following.start - first.end == 1:
+        return not following.text[0].isupper() or following.lower in KNOWN
+    if first.lower in WORDLIKE and first.opens:
+        return first.start in seen or following is None or following.lower in AFTER_A_TOOL
+    return True
+
+
+def named_people(words: list[Word]) -> Iterator[Candidate]:
+    """Names led by a title or by a known given name, with the surname that follows."""
+    index = 0
+    while index < len(words):
+        word = words[index]
+        if word.lower in HONORIFICS and word.text[0].isupper():
+            following = _after_titles(words, index)
+            if following is not None and _surname(words[following]):
+                end = _name_end(words, following)
+                yield _person(Rank.STATED, words[following:end])
+                index = end
+                continue
+        elif word.lower in GIVEN and word.text[0].isupper() and not word.text.isupper():
+            end = _name_end(words, index)
+            if end - index > 1 or not _is_word_too(words, index):
+                yield _person(Rank.NAMED, words[index:end])
+            index = end
+            continue
+        index += 1
+
+
+def _person(rank: Rank, run: list[Word]) -> Candidate:
+    name = " ".join(word.text for word in run)
+    return Candidate(rank, "people", name, run[0].start, run[-1].end)
+
+
+def _after_titles(words: list[Word], index: int) -> int | None:
+    """The word after `Frau Dr.`; titles and the name are apart by a space or `. `."""
+    while index + 1 < len(words) and words[index + 1].start - words[index].end <= 2:
+        index += 1
+        if words[index].lower not in HONORIFICS:
+            return index
+    return None
+
+
+def _is_word_too(words: list[Word], index: int) -> bool:
+    """`Mark my words`, `Grace period`: a sentence's first word that need not be a name."""
+    word = words[index]
+    if word.lower not in WORDS_TOO or not word.opens:
+        return False
+    following = words[index + 1].lower if index + 1 < len(words) else ""
+    return following in AFTER_SUCH_WORDS
+
+
+def _surname(word: Word) -> bool:
+    return word.text[0].isupper() and word.lower not in STOPWORDS and word.lower not in KNOWN
+
+
+def _name_end(words: list[Word], index: int) -> int:
+    """One past the last word of the name that starts at `index`: particles, then a surname."""
+    end = index + 1
+    while end < len(words) and end - index < 4 and _apart_by_space(words, end):
+        word = words[end]
+        if word.lower in PARTICLES and end + 1 < len(words) and _apart_by_space(words, end + 1):
+            end += 1
+            continue
+        if not _surname(word) or word.text.isupper():
+            break
+        end += 1
+    while words[end - 1].lower in PARTICLES:
+        end -= 1
+    return max(end, index + 1)
+
+
+def _apart_by_space(words: list[Word], index: int) -> bool:
+    before, word = words[index - 1], words[index]
+    gap = word.start - before.end
+    return gap == 1 or (gap == 2 and len(before.text) == 1)
+
+
+def worded(text: str) -> Iterator[Candidate]:
+    """What the words around a name say it is."""
+    for pattern, rank, category in _WORDINGS:
+        for match in pattern.finditer(text):
+            for group, name in match.groupdict().items():
+                if name:
+                    yield Candidate(rank, category, name, *match.span(group))
+
+
+def speakers(text: str) -> Iterator[Candidate]:
+    """`Caroline: …` at the start of a line, unless it is a role or a heading.
+
+    A name we do not know speaks only where the line is speech: I, you, a question.
+    """
+    for match in _SPEAKER.finditer(text) if ":" in text else ():
+        names = match["name"].lower().split()
+        if any(name in NO_SPEAKER for name in names):
+            continue
+        if names[0] in GIVEN or _SPEECH.search(text, match.end()):
+            yield Candidate(Rank.WORDED, "people", match["name"], *match.span("name"))

@@ -1,0 +1,140 @@
+"""The admin server of every role: /livez, /readyz, /metrics, /version, on its own port.
+
+/livez never asks a dependency: a store that is down must not restart the process.
+/readyz reads what the probes last saw; it is false from the first SIGTERM on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+
+from aiohttp import web
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+
+from shared import __version__
+from shared.errors import TransientError
+
+Ping = Callable[[], Awaitable[None]]
+_PROBE_EVERY_S = 1.0
+_PROBE_TIMEOUT_S = 1.0
+_TRUSTED_FOR_S = 10.0
+
+
+@dataclass(slots=True)
+class Seen:
+    """What the last probe of one dependency found; `at` is monotonic."""
+
+    ok: bool = False
+    at: float = 0.0
+    error: str = "not probed yet"
+
+
+class Probes:
+    """Pings every dependency once a second, so that nobody who asks waits for one."""
+
+    def __init__(self, pings: dict[str, Ping]) -> None:
+        self._pings = pings
+        self.seen = {name: Seen() for name in pings}
+
+    async def run(self, stopping: asyncio.Event) -> None:
+        while not stopping.is_set():
+            await self.probe_all()
+            await wait(stopping, _PROBE_EVERY_S)
+
+    async def probe_all(self) -> None:
+        await asyncio.gather(*(self._probe(name) for name in self._pings))
+
+    async def _probe(self, name: str) -> None:
+        try:
+            async with asyncio.timeout(_PROBE_TIMEOUT_S):
+                await self._pings[name]()
+        except (TransientError, TimeoutError) as error:
+            self.seen[name] = Seen(ok=False, at=time.monotonic(), error=str(error) or "timeout")
+        else:
+            self.seen[name] = Seen(ok=True, at=time.monotonic(), error="")
+
+    def up(self, name: str) -> bool:
+        """Whether `name` answered its last probe, and that probe is not stale."""
+        seen = self.seen[name]
+        return seen.ok and time.monotonic() - seen.at < _TRUSTED_FOR_S
+
+
+Check = Callable[[], bool]
+
+
+@dataclass(slots=True)
+class Health:
+    """The process's own state: named checks, all of which must hold."""
+
+    role: str
+    alive: dict[str, Check] = field(default_factory=dict)
+    ready: dict[str, Check] = field(default_factory=dict)
+    detail: dict[str, Callable[[], object]] = field(default_factory=dict)
+
+    def report(self, checks: dict[str, Check]) -> tuple[bool, dict[str, object]]:
+        results = {name: check() for name, check in checks.items()}
+        extra = {name: show() for name, show in self.detail.items()}
+        return all(results.values()), {"role": self.role, "checks": results, **extra}
+
+
+def _answer(health: Health, checks: dict[str, Check]) -> web.Response:
+    good, body = health.report(checks)
+    return web.json_response({"ok": good, **body}, status=200 if good else 503)
+
+
+def make_admin_app(health: Health) -> web.Application:
+    async def livez(_request: web.Request) -> web.Response:
+        return _answer(health, health.alive)
+
+    async def readyz(_request: web.Request) -> web.Response:
+        return _answer(health, health.ready)
+
+    async def metrics(_request: web.Request) -> web.Response:
+        return web.Response(body=generate_latest(), headers={"Content-Type": CONTENT_TYPE_LATEST})
+
+    async def version(_request: web.Request) -> web.Response:
+        return web.json_response({"version": __version__, "role": health.role})
+
+    app = web.Application()
+    app.add_routes(
+        [
+            web.get("/livez", livez),
+            web.get("/readyz", readyz),
+            web.get("/metrics", metrics),
+            web.get("/version", version),
+        ]
+    )
+    return app
+
+
+async def serve(app: web.Application, host: str, port: int, *, grace_s: float) -> web.AppRunner:
+    """Start `app`; the caller owns the runner and awaits `cleanup()`, which drains requests."""
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=grace_s, handle_signals=False)
+    await runner.setup()
+    await web.TCPSite(runner, host, port, backlog=1024, reuse_address=True).start()
+    return runner
+
+
+def probe_self(port: int) -> int:
+    """`--health`: 0 when this role's /readyz says yes, else 1; needs no curl in the image."""
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=3) as answer:
+            return 0 if json.load(answer)["ok"] else 1
+    except (OSError, ValueError, KeyError, urllib.error.URLError):
+        return 1
+
+
+async def wait(event: asyncio.Event, seconds: float) -> bool:
+    """Sleep until `event` is set or `seconds` passed; True when it was set."""
+    try:
+        async with asyncio.timeout(seconds):
+            await event.wait()
+    except TimeoutError:
+        return False
+    return True

@@ -1,0 +1,109 @@
+"""Coalescer: rows of many callers, written together without anyone waiting for a timer.
+
+A row that finds its key idle leaves at once. While a flush is in flight further rows of
+that key gather and go out together as the next one (group commit), so batches grow with
+load and cost nothing without it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Generic, TypeVar
+
+from shared.errors import EunoeError, PermanentError, Unavailable
+
+Key = TypeVar("Key")
+Row = TypeVar("Row")
+Result = TypeVar("Result")
+
+
+class Coalescer(Generic[Key, Row, Result]):
+    """One flush in flight per key; each caller gets its own row's result or error.
+
+    `flush(key, rows)` answers one result, or one EunoeError, per row in order. If it raises
+    PermanentError the rows are flushed again in halves, down to the bad one, so what it wrote
+    before raising must be harmless to repeat; any other error is every row's.
+    """
+
+    def __init__(
+        self,
+        flush: Callable[[Key, list[Row]], Awaitable[Sequence[Result | EunoeError]]],
+        *,
+        max_rows: int,
+        name: str,
+    ) -> None:
+        self._flush = flush
+        self._max_rows = max_rows
+        self._name = name
+        self._waiting: dict[Key, deque[tuple[Row, asyncio.Future[Result]]]] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._closed = False
+
+    async def submit(self, key: Key, row: Row) -> Result:
+        """Write `row` with its neighbours and return its result.
+
+        Cancelling the caller cancels its wait only: the row is written all the same.
+        Raises: Unavailable once closed; else what the flush raised or answered for this row.
+        """
+        if self._closed:
+            raise Unavailable(self._name, "closed")
+        future: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
+        waiting = self._waiting.get(key)
+        if waiting is None:
+            self._waiting[key] = deque([(row, future)])
+            task = asyncio.create_task(self._drain(key), name=f"{self._name}-flush")
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+        else:
+            waiting.append((row, future))
+        return await future
+
+    async def close(self) -> None:
+        """Refuse further rows and wait until every accepted one is answered."""
+        self._closed = True
+        while self._tasks:
+            await asyncio.wait(self._tasks)
+
+    async def _drain(self, key: Key) -> None:
+        waiting = self._waiting[key]
+        try:
+            while waiting:
+                size = min(self._max_rows, len(waiting))
+                await self._write(key, [waiting.popleft() for _ in range(size)])
+        finally:
+            # Reached with rows left only when this task is cancelled, at the loop's end.
+            del self._waiting[key]
+            for _, future in waiting:
+                future.cancel()
+
+    async def _write(self, key: Key, batch: list[tuple[Row, asyncio.Future[Result]]]) -> None:
+        # gather hands back whatever was raised, so that no caller waits for ever on a bug.
+        [outcome] = await asyncio.gather(self._call(key, batch), return_exceptions=True)
+        if isinstance(outcome, PermanentError) and len(batch) > 1:
+            middle = len(batch) // 2
+            await self._write(key, batch[:middle])
+            await self._write(key, batch[middle:])
+            return
+        results: Sequence[Result | BaseException]
+        results = [outcome] * len(batch) if isinstance(outcome, BaseException) else outcome
+        for (_, future), result in zip(batch, results, strict=True):
+            _answer(future, result)
+
+    async def _call(
+        self, key: Key, batch: list[tuple[Row, asyncio.Future[Result]]]
+    ) -> Sequence[Result | EunoeError]:
+        results = await self._flush(key, [row for row, _ in batch])
+        if len(results) != len(batch):
+            raise RuntimeError(f"{self._name}: {len(results)} results for {len(batch)} rows")
+        return results
+
+
+def _answer(future: asyncio.Future[Result], result: Result | BaseException) -> None:
+    if future.done():  # its caller was cancelled
+        return
+    if isinstance(result, BaseException):
+        future.set_exception(result)
+    else:
+        future.set_result(result)

@@ -1,0 +1,315 @@
+"""Consumer: read, batch, renew and hand back the entries of one stream. No business logic.
+
+Every entry it holds waits for a batch or is in one, and is settled exactly once or left to
+be reclaimed. Redis may go and come back at any time: nothing here ends for it.
+
+A batch holds each memory once; a second job of the same memory goes in a later batch, where
+its handler sees what the first one wrote. Jobs of one memory may run at the same time in
+other batches or consumers: the versions guard the effects.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from shared import log, metrics
+from shared.batch import Batch, backoff_s
+from shared.errors import Unavailable
+from shared.handling import Bury, Done, Handler, Outcome, Park, Retry
+from shared.job import Delivery
+from shared.pause import Pause
+from shared.stream import Stream
+
+__all__ = ["Bury", "Consumer", "Done", "Handler", "Outcome", "Park", "Retry"]
+
+_log = log.get_logger(__name__)
+_PROMOTE_ROWS = 100
+
+
+@dataclass(frozen=True, slots=True)
+class _Waiting:
+    """A delivered job that has no batch yet; times are monotonic."""
+
+    delivery: Delivery
+    claimed_at: float
+    leave_at: float
+
+
+class Consumer:
+    """One reader of a stream; its `name` must be this process's own.
+
+    Holds at most `batches` batches of `batch_size`, and reads only what a free batch can take,
+    so that a slow handler never sits on work that another replica could do. `linger_s`: a
+    batch that is not full leaves when its oldest job was published that long ago.
+    `pause_s`: first and longest pause while a dependency is down.
+    """
+
+    def __init__(
+        self,
+        stream: Stream,
+        handler: Handler,
+        *,
+        name: str,
+        batch_size: int,
+        batches: int = 1,
+        linger_s: float = 0.0,
+        pause_s: tuple[float, float] = (1.0, 30.0),
+    ) -> None:
+        self._stream = stream
+        self._policy = stream.policy
+        self._handler = handler
+        self._name = name
+        self._batch_size = batch_size
+        self._batches = batches
+        self._linger_s = linger_s
+        gauge = metrics.CONSUMER_PAUSED.labels(stream=stream.stage)
+        self._pause = Pause(gauge, first_s=pause_s[0], longest_s=pause_s[1])
+        self._waiting: deque[_Waiting] = deque()
+        self._running: dict[Batch, asyncio.Task[None]] = {}
+        self._group: asyncio.TaskGroup
+        self._freed = asyncio.Event()
+        self._suspected = False
+        self._reclaim_at = 0.0
+        self._renewed_at = time.monotonic()
+        self._ticked_at = time.monotonic()
+        self.ready = asyncio.Event()  # set by the first read that succeeds
+
+    @property
+    def ticked_at(self) -> float:
+        """When the read loop last turned (monotonic); older than `silence_limit_s` is wedged."""
+        return self._ticked_at
+
+    @property
+    def silence_limit_s(self) -> float:
+        """Longest time the read loop may take for one turn, a hanging Redis included."""
+        return 3 * (self._policy.block_s + 10.0)
+
+    async def run(self, stopping: asyncio.Event, *, drain_timeout_s: float) -> None:
+        """Consume until `stopping` is set; then let handlers end, and hand back the rest.
+
+        Nothing is pending on this name afterwards, unless Redis is down; a bug in a loop (no
+        failure of a handler) raises, after the same farewell.
+        """
+        slots = self._batches * self._batch_size
+        metrics.CONSUMER_SLOTS.labels(stream=self._stream.stage).set(slots)
+        try:
+            async with asyncio.TaskGroup() as self._group:
+                reading = [
+                    self._group.create_task(self._read_forever(), name="consumer-read"),
+                    self._group.create_task(self._promote_forever(), name="consumer-promote"),
+                ]
+                renewing = self._group.create_task(self._renew_forever(), name="consumer-renew")
+                await stopping.wait()
+                for task in reading:
+                    task.cancel()
+                await self._drain(drain_timeout_s)
+                renewing.cancel()
+        finally:
+            await self._leave()
+
+    async def _drain(self, timeout_s: float) -> None:
+        if not self._running:
+            return
+        _, late = await asyncio.wait(self._running.values(), timeout=timeout_s)
+        for task in late:
+            task.cancel()
+        if late:
+            await asyncio.wait(late)
+
+    async def _leave(self) -> None:
+        self._waiting.clear()
+        self._show_busy()
+        try:
+            handed = await self._stream.hand_back(self._name)
+        except Unavailable as error:
+            _log.warning("consumer.abandoned", stream=self._stream.stage, error=str(error))
+        else:
+            _log.info("consumer.left", stream=self._stream.stage, handed_back=handed)
+
+    async def _read_forever(self) -> None:
+        failures = 0
+        while True:
+            await self._until_room()
+            try:
+                await self._fill()
+            except Unavailable as error:
+                failures += 1
+                if failures == 1:
+                    _log.warning("stream.unreadable", stream=self._stream.stage, error=str(error))
+                await asyncio.sleep(backoff_s(failures))
+            else:
+                failures = 0
+            self._start_batches()
+
+    async def _until_room(self) -> None:
+        """Wait until another batch may start, ticking meanwhile."""
+        while True:
+            self._ticked_at = time.monotonic()
+            pause_s = self._pause.remaining_s()
+            if not pause_s and self._free_batches() > 0:
+                return
+            self._freed.clear()
+            await _set_within(self._freed, min(self._policy.block_s, pause_s or 60.0))
+
+    def _free_batches(self) -> int:
+        """How many batches may start now; a suspect runs with nobody else to take down."""
+        if any(batch.alone for batch in self._running):
+            return 0
+        allowed = 1 if self._suspected or self._pause.probing else self._batches
+        return allowed - len(self._running)
+
+    async def _fill(self) -> None:
+        """Reclaim where due, then read new entries, as many as the free batches take."""
+        room = self._free_batches() * self._batch_size - len(self._waiting)
+        if self._suspected:
+            # What waits here goes first, so that the suspect finds nobody to take down.
+            if not self._waiting:
+                await self._reclaim(1, alone=True)
+            return
+        if room > 0 and time.monotonic() >= self._reclaim_at:
+            room -= await self._reclaim(room, alone=False)
+        if room > 0 and not self._suspected:
+            await self._read(room)
+
+    async def _reclaim(self, room: int, *, alone: bool) -> int:
+        claimed_at = time.monotonic()
+        reclaimed = await self._stream.reclaim(self._name, room, alone=alone)
+        self._suspected = reclaimed.suspects_wait
+        count = len(reclaimed.deliveries)
+        pause_s = 0.0 if count >= room else self._policy.visibility_s / 10
+        self._reclaim_at = claimed_at + pause_s
+        if alone and count:
+            self._start(
+                Batch(self._stream, reclaimed.deliveries, claimed_at=claimed_at, alone=True)
+            )
+        else:
+            self._take(reclaimed.deliveries, claimed_at)
+        return count
+
+    async def _read(self, room: int) -> None:
+        claimed_at = time.monotonic()
+        wait_s = self._policy.block_s
+        if self._waiting:
+            wait_s = max(0.0, min(wait_s, self._waiting[0].leave_at - claimed_at))
+        deliveries = await self._stream.read(self._name, room, block_s=wait_s)
+        self.ready.set()
+        self._take(deliveries, claimed_at)
+
+    def _take(self, deliveries: Sequence[Delivery], claimed_at: float) -> None:
+        """Let deliveries wait for their batch; one that is held already was reclaimed from me."""
+        held = set(self._held_ids())
+        now, wall_ms = time.monotonic(), time.time() * 1000
+        for delivery in deliveries:
+            if delivery.entry_id in held:
+                continue
+            # Clamped: the server's clock may be off, the linger must not grow with it.
+            age_s = min(max(0.0, (wall_ms - delivery.published_ms) / 1000), self._linger_s)
+            self._waiting.append(_Waiting(delivery, claimed_at, now + self._linger_s - age_s))
+        self._show_busy()
+
+    def _start_batches(self) -> None:
+        while self._waiting and not self._pause.remaining_s() and self._free_batches() > 0:
+            patient = len(self._waiting) < self._batch_size and not self._suspected
+            if patient and self._waiting[0].leave_at > time.monotonic():
+                return
+            self._start(self._gather())
+
+    def _gather(self) -> Batch:
+        """The oldest waiting jobs, each memory once; the others keep their order."""
+        chosen: dict[tuple[str, str], _Waiting] = {}
+        rest: deque[_Waiting] = deque()
+        for waiting in self._waiting:
+            job = waiting.delivery.job
+            if len(chosen) < self._batch_size and (job.tenant, job.memory_id) not in chosen:
+                chosen[job.tenant, job.memory_id] = waiting
+            else:
+                rest.append(waiting)
+        self._waiting = rest
+        claimed_at = min(waiting.claimed_at for waiting in chosen.values())
+        deliveries = [waiting.delivery for waiting in chosen.values()]
+        return Batch(self._stream, deliveries, claimed_at=claimed_at, alone=False)
+
+    def _start(self, batch: Batch) -> None:
+        self._running[batch] = self._group.create_task(self._run(batch), name="consumer-batch")
+        self._show_busy()
+
+    async def _run(self, batch: Batch) -> None:
+        try:
+            await batch.run(self._handler, self._name, self._pause)
+        finally:
+            del self._running[batch]
+            self._show_busy()
+            self._freed.set()
+
+    async def _renew_forever(self) -> None:
+        """Keep every held entry mine; without an answer for `visibility`, let go of them."""
+        every_s = self._policy.visibility_s / 3
+        wait_s = every_s
+        while True:
+            await asyncio.sleep(wait_s)
+            held, sent_at = self._held_ids(), time.monotonic()
+            try:
+                async with asyncio.timeout(self._expires_in_s()):
+                    mine = await self._stream.renew(self._name, held) if held else set()
+            except (Unavailable, TimeoutError):
+                wait_s = every_s / 10
+            else:
+                wait_s = every_s
+                self._renewed_at = sent_at
+                self._lose(set(held) - mine)
+            self._let_go_of_expired()
+
+    def _expires_in_s(self) -> float:
+        """Seconds until the first handler must end unless a renewal succeeds."""
+        now = time.monotonic()
+        claims = [batch.claimed_at for batch in self._running if batch.handling]
+        since = max(self._renewed_at, min(claims, default=now))
+        return max(0.0, since + self._policy.visibility_s - now)
+
+    def _let_go_of_expired(self) -> None:
+        oldest = time.monotonic() - self._policy.visibility_s
+        if self._renewed_at > oldest:
+            return
+        expired = {each.delivery.entry_id for each in self._waiting if each.claimed_at <= oldest}
+        for batch in self._running:
+            if batch.handling and batch.claimed_at <= oldest:
+                expired.update(batch.entry_ids)
+        self._lose(expired)
+
+    def _lose(self, entry_ids: set[str]) -> None:
+        if not entry_ids:
+            return
+        for batch in self._running:
+            batch.lose(entry_ids)
+        self._waiting = deque(
+            each for each in self._waiting if each.delivery.entry_id not in entry_ids
+        )
+
+    async def _promote_forever(self) -> None:
+        while True:
+            try:
+                moved = await self._stream.promote(_PROMOTE_ROWS)
+            except Unavailable:
+                moved = 0  # the read loop reports it
+            if moved < _PROMOTE_ROWS:
+                await asyncio.sleep(self._policy.promote_every_s)
+
+    def _held_ids(self) -> list[str]:
+        running = [entry_id for batch in self._running for entry_id in batch.entry_ids]
+        return [each.delivery.entry_id for each in self._waiting] + running
+
+    def _show_busy(self) -> None:
+        busy = len(self._waiting) + sum(len(batch.entry_ids) for batch in self._running)
+        metrics.CONSUMER_SLOTS_BUSY.labels(stream=self._stream.stage).set(busy)
+
+
+async def _set_within(event: asyncio.Event, limit_s: float) -> None:
+    try:
+        async with asyncio.timeout(limit_s):
+            await event.wait()
+    except TimeoutError:
+        return

@@ -1,0 +1,171 @@
+"""Relations between memories that clients author, and walking them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from shared.errors import InvalidInput
+from shared.graph.client import GraphClient
+from shared.graph.nodes import (
+    Relation,
+    Summary,
+    relation_cells,
+    relation_of,
+    summary_cells,
+    summary_of,
+)
+from shared.graph.schema import AUTHORED, RELATIONS, Schema
+from shared.memory import now_ms
+
+# Authored type → what it may carry besides strength and updated_at (spec 2.2).
+RELATION_PROPERTIES: Mapping[str, tuple[str, ...]] = {
+    "RELATES_TO": (),
+    "LEADS_TO": (),
+    "OCCURRED_BEFORE": (),
+    "PREFERS_OVER": ("context", "strength", "reason"),
+    "EXEMPLIFIES": ("pattern_type", "confidence"),
+    "CONTRADICTS": ("resolution", "reason"),
+    "REINFORCES": ("strength", "observations"),
+    "INVALIDATED_BY": ("reason", "timestamp"),
+    "EVOLVED_INTO": ("confidence", "reason"),
+    "DERIVED_FROM": ("transformation", "confidence"),
+    "PART_OF": ("role", "context"),
+    "DISCOVERED": ("kind", "confidence", "similarity", "origin"),
+    "SUMMARIZES": (),
+}
+MAX_DEPTH = 3
+Value = str | int | float | bool | None
+
+
+@dataclass(frozen=True, slots=True)
+class Association:
+    """`type` from `from_id` to `to_id`; `properties` among RELATION_PROPERTIES and strength."""
+
+    from_id: str
+    to_id: str
+    type: str
+    properties: Mapping[str, Value] = field(default_factory=dict)
+
+
+class Links:
+    """`store.links`; every method is one tenant's."""
+
+    def __init__(self, client: GraphClient, schema: Schema) -> None:
+        self._client = client
+        self._schema = schema
+
+    async def associate(
+        self,
+        tenant: str,
+        from_id: str,
+        to_id: str,
+        type: str,  # noqa: A002 - the relation's own name for it
+        properties: Mapping[str, Value] | None = None,
+    ) -> bool:
+        """Make or update the one edge of this type and direction; False if an end is missing.
+
+        Raises: InvalidInput for an unknown type or property, and for equal ends.
+        """
+        row = Association(from_id, to_id, type, properties or {})
+        return (await self.associate_many(tenant, [row]))[0]
+
+    async def associate_many(self, tenant: str, rows: Sequence[Association]) -> list[bool]:
+        """As `associate`, in the rows' order, one query per type; the last of equals wins."""
+        for row in rows:
+            _check(row)
+        if not rows or not await self._schema.exists(tenant):
+            return [False] * len(rows)
+        made: set[int] = set()
+        for kind in dict.fromkeys(row.type for row in rows):
+            made |= await self._merge(
+                tenant, kind, [(at, row) for at, row in enumerate(rows) if row.type == kind]
+            )
+        return [at in made for at in range(len(rows))]
+
+    async def _merge(
+        self, tenant: str, kind: str, rows: Sequence[tuple[int, Association]]
+    ) -> set[int]:
+        names = dict.fromkeys(("strength", *RELATION_PROPERTIES[kind]))
+        # A property the request does not name keeps what it has.
+        sets = "".join(
+            f", x.{name} = coalesce(r[{at}], x.{name})" for at, name in enumerate(names, 3)
+        )
+        answer = await self._client.write(
+            tenant,
+            "associate",
+            "UNWIND $rows AS r MATCH (a:Memory {id: r[1]}) MATCH (b:Memory {id: r[2]})"
+            f" MERGE (a)-[x:{kind}]->(b) SET x.updated_at = $now{sets} RETURN r[0]",
+            rows=[
+                [at, row.from_id, row.to_id, *(row.properties.get(name) for name in names)]
+                for at, row in rows
+            ],
+            now=now_ms(),
+        )
+        return {row[0] for row in answer.rows}
+
+    async def related(
+        self,
+        tenant: str,
+        memory_id: str,
+        *,
+        types: Iterable[str] = AUTHORED,
+        depth: int = 1,
+        limit: int = 5,
+    ) -> list[Summary]:
+        """Memories within `depth` steps (1 to 3) over edges of `types`, either direction.
+
+        By importance, then timestamp, both falling, then id; an unknown id has none.
+        """
+        path = f"[:{_types(types)}*1..{max(1, min(MAX_DEPTH, depth))}]"
+        rows = await self._client.read(
+            tenant,
+            "related_memories",
+            f"MATCH (m:Memory {{id: $id}})-{path}-(o:Memory) WHERE o.id <> $id"
+            " WITH DISTINCT o ORDER BY o.importance DESC, o.timestamp DESC, o.id LIMIT $most"
+            f" RETURN {summary_cells('o')}",
+            id=memory_id,
+            most=limit,
+        )
+        return [summary_of(row) for row in rows]
+
+    async def neighbours(
+        self, tenant: str, ids: Iterable[str], *, limit: int, types: Iterable[str] = AUTHORED
+    ) -> dict[str, list[Relation]]:
+        """Per id its edges of `types` in either direction, newest first, at most `limit`."""
+        wanted = list(dict.fromkeys(ids))
+        rows = await self._client.read(
+            tenant,
+            "neighbours",
+            "UNWIND $ids AS id MATCH (m:Memory {id: id})"
+            f" CALL {{ WITH m MATCH (m)-[x:{_types(types)}]-(o:Memory)"
+            " WITH x, o ORDER BY coalesce(x.updated_at, o.timestamp) DESC, o.id LIMIT $most"
+            " RETURN x, o }"
+            f" RETURN m.id, {relation_cells('x', 'o')}",
+            ids=wanted,
+            most=limit,
+        )
+        found: dict[str, list[Relation]] = {memory_id: [] for memory_id in wanted}
+        for row in rows:
+            found[row[0]].append(relation_of(row[1:]))
+        return found
+
+
+def _check(row: Association) -> None:
+    allowed = RELATION_PROPERTIES.get(row.type)
+    if allowed is None:
+        raise InvalidInput(f"Relation type must be one of {sorted(RELATION_PROPERTIES)}")
+    if row.from_id == row.to_id:
+        raise InvalidInput("Cannot associate a memory with itself")
+    unknown = row.properties.keys() - {"strength", *allowed}
+    if unknown:
+        raise InvalidInput(f"{row.type} has no property {', '.join(sorted(unknown))}")
+
+
+def _types(types: Iterable[str]) -> str:
+    """`A|B` of known types only: they become query text."""
+    chosen = list(dict.fromkeys(types))
+    unknown = [kind for kind in chosen if kind not in RELATIONS]
+    if unknown or not chosen:
+        raise InvalidInput(f"Relation type must be one of {sorted(RELATIONS)}")
+    return "|".join(chosen)

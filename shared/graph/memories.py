@@ -1,0 +1,398 @@
+"""Memories on the request path: written at once or not at all, read in one query.
+
+Every write here is the outbox too: it sets the due times by which the relay finds what was
+never published. Creates of one tenant that meet share one query (group commit).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+from shared.batching import Coalescer
+from shared.config import GraphSettings
+from shared.errors import EunoeError, PermanentError
+from shared.graph.client import GraphClient
+from shared.graph.nodes import (
+    AUTHORED,
+    COLUMNS,
+    PROPERTIES,
+    Embedding,
+    Hydrated,
+    Idem,
+    columns,
+    embedding_columns,
+    embedding_of,
+    memory_of,
+    relation_cells,
+    relation_of,
+    slot,
+    successor_of,
+    tag_columns,
+)
+from shared.graph.schema import GUARD, SUPERSEDING, Schema
+from shared.job import Stage
+from shared.memory import NEVER_MS, Memory, now_ms
+
+STAGES = (Stage.ENRICH, Stage.EMBED, Stage.RELATE)
+_DERIVED = ("slot", "tag_keys", "tag_prefixes", "embedding", "embedding_model")
+_CREATED = (*PROPERTIES, *_DERIVED, "enrich_due", "embed_due")
+_IDEM_AT = len(_CREATED)
+
+_CREATE = (
+    f"{GUARD} UNWIND $rows AS r CREATE (m:Memory {{"
+    + ", ".join(f"{name}: r[{at}]" for at, name in enumerate(_CREATED))
+    + f"}}) FOREACH (i IN CASE WHEN r[{_IDEM_AT}] IS NULL THEN [] ELSE [r[{_IDEM_AT}]] END |"
+    " CREATE (:Idem {key: i[0], body_hash: i[1], ids: i[2], answer: i[3], created_at: i[4]}))"
+    " RETURN m.id"
+)
+_GET = f"UNWIND $ids AS id MATCH (m:Memory {{id: id}}) RETURN {COLUMNS}"
+# Slicing before the cells are built keeps a memory with thousands of edges cheap.
+_HYDRATE = (
+    "UNWIND $ids AS id MATCH (m:Memory {id: id}) OPTIONAL MATCH (m)-[x]->(o:Memory)"
+    " WITH m, x, o ORDER BY coalesce(x.updated_at, o.timestamp) DESC"
+    " WITH m, collect(CASE WHEN o IS NULL THEN null ELSE [x, o] END)[0..$most] AS pairs,"
+    " collect(CASE WHEN type(x) IN $superseding"
+    " THEN [o.id, type(x), o.archived, o.t_valid, o.t_invalid] ELSE null END) AS successors"
+    f" RETURN {COLUMNS}, [p IN pairs | [{relation_cells('p[0]', 'p[1]')}]], successors"
+)
+_CHANGED = (*AUTHORED, "tag_keys", "tag_prefixes")
+_REPLACE = (
+    "MATCH (m:Memory {id: $id})"
+    " WHERE m.version = $seen AND m.payload_version = $seen_payload"
+    # A supplied vector stays for as long as the content that it was supplied for.
+    " WITH m, CASE WHEN $vector IS NULL AND m.content = $row[2] THEN"
+    " [m.embedding, m.embedding_model] ELSE [$vector, $vector_model] END AS kept"
+    " SET "
+    + ", ".join(f"m.{name} = $row[{at}]" for at, name in enumerate(_CHANGED))
+    + ", m.embedding = kept[0], m.embedding_model = kept[1]"
+    + "".join(f", m.{stage}_due = $due" for stage in (Stage.ENRICH, Stage.EMBED))
+    + "".join(f", m.{stage}_failed_version = null, m.{stage}_waits = null" for stage in STAGES)
+    + " RETURN m.id"
+)
+_UNEMBEDDED = (
+    "MATCH (m:Memory) WHERE m.embed_due > 0 WITH m ORDER BY m.version DESC LIMIT $scan"
+    " WITH m, toLower(m.content) AS text"
+    " WHERE size($words) = 0 OR any(word IN $words WHERE text CONTAINS word)"
+    " RETURN m.id, m.content, m.tags LIMIT $most"
+)
+_NEWEST = (
+    "MATCH (m:Memory) WHERE m.timestamp >= $since WITH m ORDER BY m.timestamp DESC LIMIT $scan"
+    " WITH m, toLower(m.content) AS text"
+    " WHERE size($words) = 0 OR any(word IN $words WHERE text CONTAINS word)"
+    " RETURN m.id, m.content, m.tags LIMIT $most"
+)
+# Looking for words costs 2 µs a memory, most of it for lower-casing its content.
+SCANNED = 20_000
+_HOUR_MS = 3_600_000
+_WINDOWS_MS = tuple(hours * _HOUR_MS for hours in (1, 6, 24, 72, 240, 720, 2160, 8760))
+_EARLIEST_MS = -(2**62)
+
+
+class Text(NamedTuple):
+    """What words are ranked by; hydrate its id for the rest."""
+
+    id: str
+    content: str
+    tags: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """Memories of a tenant; per stage how many wait and how many were given up.
+
+    `oldest_due_ms` is the smallest due time of all stages, None where nothing waits; a due
+    time lies the outbox delay (or a relay's wait) after the write.
+    """
+
+    memories: int
+    lagging: dict[Stage, int]
+    failed: dict[Stage, int]
+    oldest_due_ms: int | None
+
+
+class Memories:
+    """`store.memories`; every method is one tenant's."""
+
+    def __init__(
+        self, client: GraphClient, schema: Schema, settings: GraphSettings, *, outbox_ms: int
+    ) -> None:
+        self._client = client
+        self._schema = schema
+        self._outbox_ms = outbox_ms
+        self._creates: Coalescer[str, list[Any], str] = Coalescer(
+            self._flush, max_rows=settings.group_commit_rows, name="graph"
+        )
+
+    async def close(self) -> None:
+        """Refuse further creates and wait for those that were accepted."""
+        await self._creates.close()
+
+    async def create(
+        self,
+        tenant: str,
+        memory: Memory,
+        *,
+        embedding: Embedding | None = None,
+        idem: Idem | None = None,
+    ) -> None:
+        """Store a new memory, due to be enriched and embedded; stored when this returns.
+
+        Raises: Conflict where the id or the idempotency key exists: read it and compare.
+        """
+        self._client.graph(tenant)
+        await self._creates.submit(tenant, self._row(memory, embedding, idem))
+
+    async def create_many(
+        self, tenant: str, memories: Sequence[Memory], *, idem: Idem | None = None
+    ) -> None:
+        """Store all of them or none, in one query. Raises: Conflict as `create` does."""
+        if not memories:
+            return
+        rows = [self._row(memory, None, None) for memory in memories]
+        rows[0][_IDEM_AT] = _idem_cells(idem)
+        if len({row[0] for row in rows}) < len(rows):
+            raise PermanentError("the same memory id occurs twice in one write")
+        await self._insert(tenant, rows)
+
+    async def idem(self, tenant: str, key: str) -> Idem | None:
+        rows = await self._client.read(
+            tenant,
+            "idem",
+            "MATCH (i:Idem {key: $key}) RETURN i.key, i.body_hash, i.ids, i.answer, i.created_at",
+            key=key,
+        )
+        return next((Idem(r[0], r[1], tuple(r[2]), r[3], r[4]) for r in rows), None)
+
+    async def get(self, tenant: str, ids: Iterable[str]) -> dict[str, Memory]:
+        """The memories that exist, by id."""
+        wanted = list(dict.fromkeys(ids))
+        if not wanted:
+            return {}
+        rows = await self._client.read(tenant, "get", _GET, ids=wanted)
+        return {row[0]: memory_of(row) for row in rows}
+
+    async def embeddings(self, tenant: str, ids: Iterable[str]) -> dict[str, Embedding]:
+        """The supplied vectors of those memories that have one, by id."""
+        rows = await self._client.read(
+            tenant,
+            "embeddings",
+            "UNWIND $ids AS id MATCH (m:Memory {id: id}) WHERE m.embedding IS NOT NULL"
+            " RETURN m.id, m.embedding, m.embedding_model",
+            ids=list(dict.fromkeys(ids)),
+        )
+        found = ((row[0], embedding_of(row[1], row[2])) for row in rows)
+        return {memory_id: supplied for memory_id, supplied in found if supplied is not None}
+
+    async def hydrate(
+        self, tenant: str, ids: Iterable[str], *, relation_limit: int
+    ) -> dict[str, Hydrated]:
+        """The memories that exist with their relations to memories, in one query."""
+        wanted = list(dict.fromkeys(ids))
+        if not wanted:
+            return {}
+        rows = await self._client.read(
+            tenant,
+            "hydrate",
+            _HYDRATE,
+            ids=wanted,
+            most=relation_limit,
+            superseding=list(SUPERSEDING),
+        )
+        return {row[0]: _hydrated(row) for row in rows}
+
+    async def replace(
+        self, tenant: str, memory: Memory, *, seen: Memory, embedding: Embedding | None = None
+    ) -> bool:
+        """Store the authored fields of `memory`, due again; False if `seen` is out of date.
+
+        `memory` carries its new versions. Read again and repeat on False: another change or
+        the enricher's tags came between. Worker-owned fields are left as they are.
+        """
+        vector, model = embedding_columns(embedding)
+        answer = await self._client.write(
+            tenant,
+            "replace",
+            _REPLACE,
+            id=memory.id,
+            seen=seen.version,
+            seen_payload=seen.payload_version,
+            row=[*columns(memory, AUTHORED), *tag_columns(memory)],
+            vector=vector,
+            vector_model=model,
+            due=self._due(),
+        )
+        return bool(answer.rows)
+
+    async def delete(self, tenant: str, ids: Iterable[str]) -> set[str]:
+        """Remove memories with their edges; returns those that were there."""
+        if not await self._schema.exists(tenant):
+            return set()
+        answer = await self._client.write(
+            tenant,
+            "delete",
+            "UNWIND $ids AS id MATCH (m:Memory {id: id}) WITH m, m.id AS gone"
+            " DETACH DELETE m RETURN gone",
+            ids=list(dict.fromkeys(ids)),
+        )
+        return {row[0] for row in answer.rows}
+
+    async def touch(self, tenant: str, ids: Iterable[str], now_ms: int) -> None:
+        """Raise `last_accessed` to `now_ms`; never lowers it."""
+        if await self._schema.exists(tenant):
+            await self._client.write(
+                tenant,
+                "touch",
+                "UNWIND $ids AS id MATCH (m:Memory {id: id})"
+                " WHERE coalesce(m.last_accessed, 0) < $now SET m.last_accessed = $now",
+                ids=list(dict.fromkeys(ids)),
+                now=now_ms,
+            )
+
+    async def by_tags(
+        self,
+        tenant: str,
+        keys: Sequence[str],
+        limit: int,
+        offset: int = 0,
+        *,
+        prefix: bool = False,
+    ) -> list[Memory]:
+        """Memories with any of `keys` (as `tag_keys` makes them; `prefix`: `tag_prefixes`).
+
+        By importance, then timestamp, both falling, then id.
+        """
+        name = "tag_prefixes" if prefix else "tag_keys"
+        rows = await self._client.read(
+            tenant,
+            "by_tags",
+            f"UNWIND $keys AS key MATCH (m:Memory) WHERE key IN m.{name} WITH DISTINCT m"
+            " ORDER BY m.importance DESC, m.timestamp DESC, m.id SKIP $offset LIMIT $most"
+            f" RETURN {COLUMNS}",
+            keys=list(dict.fromkeys(keys)),
+            offset=offset,
+            most=limit,
+        )
+        return [memory_of(row) for row in rows]
+
+    async def unembedded(
+        self, tenant: str, words: Sequence[str], limit: int = 500, *, scan: int = SCANNED
+    ) -> list[Text]:
+        """Of the `scan` newest memories without their vector, the newest that contain a word.
+
+        Newest by version. Words are lower case and match inside words; without words, all.
+        """
+        rows = await self._client.read(
+            tenant, "unembedded", _UNEMBEDDED, words=list(words), scan=scan, most=limit
+        )
+        return [_text(row) for row in rows]
+
+    async def newest(
+        self, tenant: str, words: Sequence[str], limit: int = 500, *, scan: int = SCANNED
+    ) -> list[Text]:
+        """Of the `scan` newest memories by timestamp, those that contain a word, newest first.
+
+        For when the vectors are down; words as in `unembedded`.
+        """
+        scan = scan if words else limit
+        rows = await self._client.read(
+            tenant,
+            "newest",
+            _NEWEST,
+            since=await self._since(tenant, scan),
+            scan=scan,
+            words=list(words),
+            most=limit,
+        )
+        return [_text(row) for row in rows]
+
+    async def _since(self, tenant: str, count: int) -> int:
+        """A time after which at least `count` memories lie, so that not all are sorted."""
+        now = now_ms()
+        for window in _WINDOWS_MS:
+            rows = await self._client.read(
+                tenant,
+                "newest",
+                "MATCH (m:Memory) WHERE m.timestamp >= $since RETURN count(m)",
+                since=now - window,
+            )
+            if rows and rows[0][0] >= count:
+                return now - window
+        return _EARLIEST_MS
+
+    async def counts(self, tenant: str) -> Counts:
+        total, waiting = await asyncio.gather(
+            self._client.read(tenant, "counts", "MATCH (m:Memory) RETURN count(m)"),
+            asyncio.gather(*(self._waiting(tenant, stage) for stage in STAGES)),
+        )
+        stages = dict(zip(STAGES, waiting, strict=True))
+        return Counts(
+            total[0][0] if total else 0,
+            {stage: count for stage, (count, _, _) in stages.items()},
+            {stage: failed for stage, (_, failed, _) in stages.items()},
+            min((due for _, _, due in waiting if due is not None), default=None),
+        )
+
+    async def _waiting(self, tenant: str, stage: Stage) -> tuple[int, int, int | None]:
+        """How many wait for the stage, how many it gave up, and the smallest due time."""
+        rows = await self._client.read(
+            tenant,
+            "counts",
+            f"OPTIONAL MATCH (m:Memory) WHERE m.{stage}_due > 0 AND m.{stage}_due < $never"
+            f" WITH count(m) AS waiting, min(m.{stage}_due) AS oldest"
+            f" OPTIONAL MATCH (g:Memory) WHERE g.{stage}_due >= $never"
+            " RETURN waiting, count(g), oldest",
+            never=NEVER_MS,
+        )
+        return (rows[0][0], rows[0][1], rows[0][2]) if rows else (0, 0, None)
+
+    def _due(self) -> int:
+        return now_ms() + self._outbox_ms
+
+    def _row(self, memory: Memory, embedding: Embedding | None, idem: Idem | None) -> list[Any]:
+        due = self._due()
+        return [
+            *columns(memory),
+            slot(memory.id),
+            *tag_columns(memory),
+            *embedding_columns(embedding),
+            due,
+            due,
+            _idem_cells(idem),
+        ]
+
+    async def _flush(self, tenant: str, rows: list[list[Any]]) -> list[str | EunoeError]:
+        await self._insert(tenant, rows)
+        return [row[0] for row in rows]
+
+    async def _insert(self, tenant: str, rows: list[list[Any]]) -> None:
+        """Create every row or none; a graph that was flushed meanwhile is made again, once."""
+        for _ in range(2):
+            await self._schema.ensure(tenant)
+            answer = await self._client.write(tenant, "create", _CREATE, rows=rows)
+            if {row[0] for row in answer.rows} == {row[0] for row in rows}:
+                return
+            self._schema.forget(tenant)
+        raise PermanentError("graph: a write was not confirmed")
+
+
+def _idem_cells(idem: Idem | None) -> list[Any] | None:
+    if idem is None:
+        return None
+    dated = idem if idem.created_at else replace(idem, created_at=now_ms())
+    return [dated.key, dated.body_hash, list(dated.ids), dated.answer_json, dated.created_at]
+
+
+def _text(row: list[Any]) -> Text:
+    return Text(row[0], row[1] or "", tuple(row[2] or ()))
+
+
+def _hydrated(row: list[Any]) -> Hydrated:
+    relations, successors = row[-2:]
+    return Hydrated(
+        memory_of(row),
+        tuple(map(relation_of, relations)),
+        tuple(map(successor_of, successors)),
+    )

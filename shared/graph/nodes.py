@@ -1,0 +1,224 @@
+"""Memory as node properties and back: one order of columns for every query that has them.
+
+Property keys are this fixed list (past 65 536 keys FalkorDB mixes values up silently), so
+metadata, entities and enrichment are JSON strings.
+"""
+
+from __future__ import annotations
+
+import json
+from array import array
+from base64 import b64decode, b64encode
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+from zlib import crc32
+
+from shared.memory import FALLBACK_TYPE, Memory, tag_keys, tag_prefixes
+
+PROPERTIES = tuple(each.name for each in fields(Memory))
+COLUMNS = ", ".join(f"m.{name}" for name in PROPERTIES)
+
+_JSON = ("metadata", "entities", "enrichment")
+# What a client authors, and PATCH may change; everything else belongs to workers.
+AUTHORED = (
+    *("version", "payload_version", "content", "type", "confidence", "importance", "tags"),
+    *("timestamp", "updated_at", "last_accessed", "t_valid", "t_invalid", "project", "layer"),
+    *("session_id", "speaker", "metadata"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Embedding:
+    """A supplied vector and the model it belongs to; kept as 32-bit floats."""
+
+    model: str
+    vector: Sequence[float]
+
+
+@dataclass(frozen=True, slots=True)
+class Idem:
+    """What an Idempotency-Key was answered; `created_at` in ms is set by the store if 0."""
+
+    key: str
+    body_hash: str
+    ids: tuple[str, ...]
+    answer_json: str
+    created_at: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """What is shown of a related memory; `content` only where there is no summary.
+
+    At most 161 characters of content (one more than is shown) and five tags.
+    """
+
+    id: str
+    type: str
+    timestamp: int
+    summary: str | None
+    content: str | None
+    importance: float
+    confidence: float
+    tags: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Relation:
+    """An edge as seen from one memory; `strength` is the first value the edge has."""
+
+    type: str
+    strength: float
+    kind: str | None
+    other: Summary
+
+
+@dataclass(frozen=True, slots=True)
+class Successor:
+    """The memory that invalidated or evolved this one, with what tells if it is active."""
+
+    id: str
+    type: str
+    archived: bool
+    t_valid: int | None
+    t_invalid: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Hydrated:
+    """A memory with its outgoing relations, newest first, and what supersedes it."""
+
+    memory: Memory
+    relations: tuple[Relation, ...]
+    successors: tuple[Successor, ...]
+
+
+# Sweeps and pages go over this number, not over the id: an index range over strings also
+# returns rows outside its bounds (4.16.3: up to sixty times as many; FIRST to 0040… 645 of 5).
+SLOTS = 1 << 32
+
+
+def slot(memory_id: str) -> int:
+    """Where an id lies among SLOTS: the first 32 bits of a UUID, in its own order."""
+    try:
+        return int(memory_id[:8], 16)
+    except ValueError:
+        return crc32(memory_id.encode())
+
+
+def columns(memory: Memory, names: Sequence[str] = PROPERTIES) -> list[Any]:
+    """Values of `names` in order, as the graph stores them."""
+    return [_stored(name, getattr(memory, name)) for name in names]
+
+
+def _stored(name: str, value: Any) -> Any:
+    if name in _JSON:
+        return json_text(value) if value else None
+    return list(value) if isinstance(value, tuple) else value
+
+
+def json_text(value: Mapping[str, Any]) -> str:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+
+
+def tag_columns(memory: Memory) -> list[list[str]]:
+    """`tag_keys` and `tag_prefixes` of all its tags."""
+    return [list(tag_keys(memory.all_tags)), list(tag_prefixes(memory.all_tags))]
+
+
+def embedding_columns(embedding: Embedding | None) -> list[str | None]:
+    """`embedding` (little-endian 32-bit floats in base64) and `embedding_model`."""
+    if embedding is None:
+        return [None, None]
+    return [b64encode(array("f", embedding.vector).tobytes()).decode(), embedding.model]
+
+
+def embedding_of(text: str | None, model: str | None) -> Embedding | None:
+    if text is None or model is None:
+        return None
+    vector = array("f")
+    vector.frombytes(b64decode(text))
+    return Embedding(model, vector.tolist())
+
+
+def _tuple(value: list[str] | None) -> tuple[str, ...]:
+    return tuple(value) if value else ()
+
+
+def _parsed(value: str | None) -> Any:
+    return json.loads(value) if value else {}
+
+
+def _or(default: Any, convert: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    return lambda value: default if value is None else convert(value)
+
+
+# Positions whose stored value is not the field's own, or may be missing on nodes that
+# consolidation made (a cluster's summary has no importance).
+_CONVERSIONS: tuple[tuple[int, Callable[[Any], Any]], ...] = tuple(
+    (PROPERTIES.index(name), convert)
+    for names, convert in (
+        (("tags", "entity_tags"), _tuple),
+        (_JSON, _parsed),
+        (("confidence", "importance"), _or(0.5, float)),
+        (("content",), _or("", str)),
+        (("type",), _or(FALLBACK_TYPE, str)),
+        (("project",), _or("default", str)),
+        (("layer",), _or("episodic", str)),
+        (("version", "payload_version", "timestamp", "updated_at", "last_accessed"), _or(0, int)),
+        (("enriched_version", "embedded_version", "related_version"), _or(0, int)),
+        (("relevance_score",), _or(None, float)),
+        (("archived", "protected"), bool),
+    )
+    for name in names
+)
+
+
+def memory_of(row: list[Any]) -> Memory:
+    """The Memory of the first `len(PROPERTIES)` cells of a row that returned COLUMNS."""
+    values = row[: len(PROPERTIES)]
+    for at, convert in _CONVERSIONS:
+        values[at] = convert(values[at])
+    return Memory(*values)
+
+
+def summary_cells(other: str) -> str:
+    """Expressions of the node `other`, in the order `summary_of` reads them."""
+    o = other
+    return (
+        f"{o}.id, {o}.type, {o}.timestamp, {o}.summary,"
+        f" CASE WHEN {o}.summary IS NULL THEN left({o}.content, 161) ELSE null END,"
+        f" {o}.importance, {o}.confidence, {o}.tags[0..5]"
+    )
+
+
+def relation_cells(edge: str, other: str) -> str:
+    """Expressions of an edge and its far node, in the order `relation_of` reads them."""
+    values = ", ".join(
+        f"{edge}.{name}" for name in ("strength", "score", "confidence", "similarity", "count")
+    )
+    return f"type({edge}), coalesce({values}, 0), {edge}.kind, {summary_cells(other)}"
+
+
+def summary_of(cells: Sequence[Any]) -> Summary:
+    other, kind, timestamp, summary, content, importance, confidence, tags = cells
+    return Summary(
+        other,
+        kind or FALLBACK_TYPE,
+        timestamp or 0,
+        summary,
+        content,
+        0.5 if importance is None else float(importance),
+        0.5 if confidence is None else float(confidence),
+        _tuple(tags),
+    )
+
+
+def relation_of(cells: Sequence[Any]) -> Relation:
+    return Relation(cells[0], float(cells[1]), cells[2], summary_of(cells[3:]))
+
+
+def successor_of(cells: Sequence[Any]) -> Successor:
+    other, kind, archived, t_valid, t_invalid = cells
+    return Successor(other, kind, bool(archived), t_valid, t_invalid)

@@ -1,0 +1,201 @@
+"""What every tenant's graph consists of, and the one way to make it.
+
+A MERGE whose label or relation type the graph never had makes duplicates when connections
+race (up to eight of each). And a query that fails takes back the property keys that it was
+the first to name, while cached plans go on writing under their numbers: values then read
+back as nothing or as other memory (both FalkorDB 4.16.3). So everything exists before the
+first write: labels with unique constraints, relation types, property keys, one Fence per
+schedule. The Schema node comes last; where it stands, the graph is whole.
+
+Whoever names a new label, type or key adds it here and raises SCHEMA_VERSION.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from redis.exceptions import ResponseError
+
+from shared.errors import Conflict, PermanentError, Unavailable
+from shared.graph.client import GraphClient
+from shared.graph.nodes import PROPERTIES
+
+SCHEMA_VERSION = 1
+
+SCHEDULES = (
+    *("decay", "creative", "cluster", "forget", "identity"),
+    *("relay", "janitor", "drift", "reembed"),
+    *("importance_decay", "summarization", "dreaming", "retention"),
+)
+
+# Relations that clients author (POST /associate), then those that only workers write.
+AUTHORED = (
+    *("RELATES_TO", "LEADS_TO", "OCCURRED_BEFORE", "PREFERS_OVER", "EXEMPLIFIES", "CONTRADICTS"),
+    *("REINFORCES", "INVALIDATED_BY", "EVOLVED_INTO", "DERIVED_FROM", "PART_OF"),
+)
+WORKERS = ("SIMILAR_TO", "PRECEDED_BY", "DISCOVERED", "REFERENCED_IN", "SUMMARIZES")
+RELATIONS = (*AUTHORED, *WORKERS)
+# An edge of these from a memory to an active one takes the memory out of current recall.
+SUPERSEDING = ("INVALIDATED_BY", "EVOLVED_INTO")
+
+# Label → its unique key.
+UNIQUE = {
+    "Schema": "name",
+    "Memory": "id",
+    "Entity": "id",
+    "Pattern": "id",
+    "Fence": "name",
+    "Idem": "key",
+    "Run": "id",
+    "Generation": "name",
+    "Session": "id",
+    "Part": "id",
+}
+# Label → keys that some query looks up or scans by range.
+INDEXED = {
+    "Memory": (
+        *("enrich_due", "embed_due", "relate_due", "timestamp", "session_id", "project"),
+        *("slot", "type", "layer", "tag_keys", "tag_prefixes"),
+        *("enrich_failed_version", "embed_failed_version", "relate_failed_version"),
+    ),
+    "Entity": ("category", "slug"),
+    "Pattern": ("type",),
+    "Idem": ("created_at",),
+    "Run": ("due", "state", "started_at"),
+    "Session": ("extract_due", "project", "updated_at"),
+    "Part": ("session_id",),
+}
+
+_STANDS = "MATCH (s:Schema {name: 'schema'}) WHERE s.version >= $schema RETURN s.version"
+# Put in front of every query that creates: in a graph that was flushed behind our back it
+# finds nothing, so nothing is created without its constraints.
+GUARD = f"MATCH (_s:Schema {{name: 'schema'}}) WHERE _s.version >= {SCHEMA_VERSION} WITH 1 AS _ok "
+
+_STAGES = ("enrich", "embed", "relate", "extract")
+PROPERTY_KEYS = tuple(
+    dict.fromkeys(
+        (
+            *PROPERTIES,
+            *(f"{stage}_{key}" for stage in _STAGES for key in ("due", "waits", "failed_version")),
+            *("slot", "tag_keys", "tag_prefixes", "embedding", "embedding_model"),
+            *("decayed_importance", "decayed_on"),
+            # relations
+            *("strength", "score", "similarity", "count", "kind", "origin", "context", "reason"),
+            *("pattern_type", "resolution", "observations", "transformation", "role"),
+            # Idem, Fence and Schema, Entity, Pattern
+            *("key", "body_hash", "ids", "answer", "created_at", "name", "token"),
+            *("category", "slug", "aliases", "last_referenced_at", "merged_into", "key_terms"),
+            *("identity", "identity_version", "identity_updated_at", "identity_source_count"),
+            # Run, Generation, Session and Part
+            *("due", "waits", "state", "task", "mode", "request", "progress", "result", "error"),
+            *("started_at", "completed_at", "success", "dry_run", "model", "dimension"),
+            *("parts", "position"),
+        )
+    )
+)
+
+# The node's label has no constraint, so that registering cannot fail however many race.
+_REGISTER = (
+    "CREATE (a:Registering {"
+    + ", ".join(f"{key}: 0" for key in PROPERTY_KEYS)
+    + "}) "
+    + " ".join(f"CREATE (a)-[:{kind}]->(a)" for kind in RELATIONS)
+)
+_FENCES = (
+    "UNWIND $names AS name OPTIONAL MATCH (f:Fence {name: name}) WITH name, f WHERE f IS NULL"
+    " CREATE (:Fence {name: name, token: 0})"
+)
+_MARK = "MERGE (s:Schema {name: 'schema'}) SET s.version = $schema"
+
+
+class Schema:
+    """Makes tenants' graphs; remembers per process which ones are made."""
+
+    def __init__(self, client: GraphClient) -> None:
+        self._client = client
+        self._made: set[str] = set()
+        self._making: dict[str, asyncio.Lock] = {}
+
+    async def ensure(self, tenant: str) -> None:
+        """Return with the tenant's graph whole; safe from any number of processes at once."""
+        if tenant in self._made:
+            return
+        async with self._making.setdefault(tenant, asyncio.Lock()):
+            if tenant not in self._made and not await self._stands(tenant):
+                await self._make(tenant)
+            self._made.add(tenant)
+
+    async def exists(self, tenant: str) -> bool:
+        """Whether the tenant has a graph; one of an older version is brought up to date."""
+        if tenant in self._made:
+            return True
+        if not await self._client.read(tenant, "exists", "MATCH (s:Schema) RETURN 1 LIMIT 1"):
+            return False
+        await self.ensure(tenant)
+        return True
+
+    def forget(self, tenant: str) -> None:
+        """Look again at the next `ensure`: the graph turned out not to be what was made."""
+        self._made.discard(tenant)
+
+    async def _stands(self, tenant: str) -> bool:
+        return bool(await self._client.read(tenant, "ensure", _STANDS, schema=SCHEMA_VERSION))
+
+    async def _make(self, tenant: str) -> None:
+        """Every step may run twice and beside others; the marker comes after all of them."""
+        await self._client.write(tenant, "ensure", _REGISTER)
+        await self._client.write(tenant, "ensure", "MATCH (a:Registering) DELETE a")
+        await self._index(tenant)
+        await self._constrain(tenant)
+        await self._once(tenant, _FENCES, names=list(SCHEDULES))
+        await self._once(tenant, _MARK, schema=SCHEMA_VERSION)
+
+    async def _index(self, tenant: str) -> None:
+        graph = self._client.graph(tenant)
+        keys = list(UNIQUE.items())
+        keys += [(label, key) for label, names in INDEXED.items() for key in names]
+        answers = await self._client.pipeline(
+            "ensure",
+            [
+                ("GRAPH.QUERY", graph, f"CREATE INDEX FOR (n:{label}) ON (n.{key})")
+                for label, key in keys
+            ],
+        )
+        _refuse_unless(answers, "already indexed")
+
+    async def _constrain(self, tenant: str) -> None:
+        """Constraints are made in the background: wait until every one of them holds."""
+        create = ("GRAPH.CONSTRAINT", "CREATE", self._client.graph(tenant), "UNIQUE", "NODE")
+        answers = await self._client.pipeline(
+            "ensure",
+            [(*create, label, "PROPERTIES", 1, key) for label, key in UNIQUE.items()],
+        )
+        _refuse_unless(answers, "already exists")
+        for wait_s in (0.0, 0.001, 0.005, 0.02, *[0.1] * 50):
+            await asyncio.sleep(wait_s)
+            if await self._constrained(tenant):
+                return
+        raise Unavailable("graph", "constraints are still being made")
+
+    async def _constrained(self, tenant: str) -> bool:
+        rows = await self._client.read(
+            tenant, "ensure", "CALL db.constraints() YIELD label, status RETURN label, status"
+        )
+        failed = [label for label, status in rows if status == "FAILED"]
+        if failed:
+            raise PermanentError(f"graph of {tenant}: duplicates among {', '.join(failed)}")
+        held = {label for label, status in rows if status == "OPERATIONAL"}
+        return held >= UNIQUE.keys()
+
+    async def _once(self, tenant: str, cypher: str, **params: object) -> None:
+        """Run a query whose unique key lets one of several win; losing is as good."""
+        try:
+            await self._client.write(tenant, "ensure", cypher, **params)
+        except Conflict:
+            return
+
+
+def _refuse_unless(answers: list[object], harmless: str) -> None:
+    for answer in answers:
+        if isinstance(answer, ResponseError) and harmless not in str(answer):
+            raise PermanentError(f"graph: {str(answer)[:200]}")

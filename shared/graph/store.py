@@ -1,0 +1,58 @@
+"""GraphStore: the only door to the graph. Every method of its parts takes the tenant first."""
+
+from __future__ import annotations
+
+from typing import Self
+
+from shared.config import GraphSettings
+from shared.graph.client import GraphClient
+from shared.graph.dialogue import Dialogue
+from shared.graph.links import Links
+from shared.graph.memories import Memories
+from shared.graph.schema import Schema
+from shared.graph.sweeps import Sweeps
+from shared.graph.work import Work
+
+
+class GraphStore:
+    """Truth and outbox of all tenants; `open()` it before use.
+
+    `memories` serves requests, `work` the workers, `links` relations between memories,
+    `sweeps` the leaders' passes over a whole graph. Nothing is retried: Unavailable means
+    that the outcome of a write is unknown, and every write here may be repeated.
+    """
+
+    def __init__(self, settings: GraphSettings, *, outbox_delay_s: float) -> None:
+        self._client = GraphClient(settings)
+        self._schema = Schema(self._client)
+        outbox_ms = int(outbox_delay_s * 1000)
+        self.memories = Memories(self._client, self._schema, settings, outbox_ms=outbox_ms)
+        self.work = Work(self._client, self._schema, outbox_ms=outbox_ms)
+        self.dialogue = Dialogue(self._client, self._schema, outbox_ms=outbox_ms)
+        self.links = Links(self._client, self._schema)
+        self.sweeps = Sweeps(self._client, self._schema)
+
+    async def open(self) -> Self:
+        """Connect. Raises: Unavailable while the server is down; open again later."""
+        await self._client.open()
+        return self
+
+    async def close(self) -> None:
+        """Finish the creates that were accepted, then close the connections."""
+        await self.memories.close()
+        await self._client.close()
+
+    async def ping(self) -> None:
+        """Raises: Unavailable unless the server answers within a second."""
+        await self._client.ping()
+
+    async def tenants(self) -> list[str]:
+        """Tenants that have a graph, sorted; nobody else is a tenant yet."""
+        return await self._client.tenants()
+
+    async def ensure(self, tenant: str) -> None:
+        """Make the tenant's graph if it has none; any number of callers may race.
+
+        Writes that create do this themselves.
+        """
+        await self._schema.ensure(tenant)

@@ -1,0 +1,243 @@
+"""Passes over a whole graph: in small chunks, at a small duty, each fenced by itself.
+
+One statement over everything blocks every read of its graph (100 000 memories: 364 ms), so
+a sweep goes over ranges of slots (the ids' first bits), whose width follows the server's own
+time. Every chunk raises its schedule's fence in the very query that writes: a leader that
+slept through its term writes nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from shared.errors import Fenced, Unavailable
+from shared.graph.client import Answer, GraphClient, Rows
+from shared.graph.nodes import SLOTS, slot
+from shared.graph.schema import RELATIONS, Schema
+
+_FIRST_WIDTH = SLOTS >> 10
+_GROWTH = 4.0
+_EXPIRED_PAGE = 500
+DAY_MS = 86_400_000
+
+_FENCE = "MATCH (_f:Fence {name: $fence}) WHERE _f.token <= $token SET _f.token = $token WITH _f "
+_RELEVANCE = (
+    "exp(-$base * {age}) * (0.3 + 0.3 * {access}) * (1 + 0.3 * log(1 + degree))"
+    " * (0.5 + importance) * (0.7 + 0.3 * confidence)"
+)
+# Relations between memories alone are counted from the matrices: reading each edge's type
+# was five times as dear (75 µs a memory instead of 15). EXEMPLIFIES may lead to a Pattern.
+_COUNTED = [
+    kind for kind in RELATIONS if kind not in {"PRECEDED_BY", "REFERENCED_IN", "EXEMPLIFIES"}
+]
+_ACCESS = "CASE WHEN idle < 1 THEN 1 ELSE exp(-0.05 * idle) END"
+_DECAY = (
+    # In a subquery, so that an empty range still answers a row (none means fenced).
+    "CALL { MATCH (m:Memory) WHERE m.slot >= $lo AND m.slot < $hi"
+    " AND (m.archived IS NULL OR m.archived = false)"
+    " OPTIONAL MATCH (m)-[x:EXEMPLIFIES]-(:Memory) WITH m, count(x) AS exemplified"
+    " WITH m, exemplified + outdegree(m, $counted) + indegree(m, $counted) AS degree,"
+    " coalesce(m.importance, 0.5) AS importance, coalesce(m.confidence, 0.5) AS confidence,"
+    " coalesce(m.timestamp, $now) AS born"
+    " WITH m, degree, importance, confidence, born, coalesce(m.last_accessed, born) AS accessed"
+    " WITH m, degree, importance, confidence,"
+    " CASE WHEN born < $now THEN ($now - born) / $day ELSE 0.0 END AS age,"
+    " CASE WHEN accessed < $now THEN ($now - accessed) / $day ELSE 0.0 END AS idle,"
+    " CASE WHEN born < accessed THEN (accessed - born) / $day ELSE 0.0 END AS age_accessed"
+    " WITH m, importance,"
+    f" {_RELEVANCE.format(age='age', access=_ACCESS)} AS now_score,"
+    f" CASE WHEN importance > $keep THEN {_RELEVANCE.format(age='age_accessed', access='1')}"
+    " ELSE 0 END AS kept_score"
+    " WITH m, importance * $floor AS least,"
+    " CASE WHEN now_score > kept_score THEN now_score ELSE kept_score END AS score"
+    " WITH m, CASE WHEN score > least THEN score ELSE least END AS score"
+    " SET m.relevance_score = CASE WHEN score < 1 THEN score ELSE 1.0 END"
+    " RETURN count(m) AS scored } RETURN scored"
+)
+# Sorted by the reader: the server's sort takes 13 ms per thousand rows, the range 0.7.
+_PAGE = (
+    "MATCH (m:Memory) WHERE m.slot >= $lo AND m.slot < $hi"
+    " WITH m WHERE m.slot > $lo OR m.id > $after"
+    " RETURN m.id, m.version, m.payload_version, m.embedded_version, m.text_hash, m.type,"
+    " m.embed_due"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Fencing:
+    """The schedule that leads and the token of its term; goes into every write."""
+
+    schedule: str
+    token: int
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    rows: int
+    server_ms: float
+
+
+@dataclass(frozen=True, slots=True)
+class Decay:
+    """The formula's settings; `importance_threshold` None: everything decays."""
+
+    base_rate: float = 0.01
+    floor_factor: float = 0.3
+    importance_threshold: float | None = 0.3
+
+
+@dataclass(frozen=True, slots=True)
+class Audited:
+    """What an audit compares with the point of the same id."""
+
+    id: str
+    version: int
+    payload_version: int
+    embedded_version: int
+    text_hash: str | None
+    type: str
+    embed_due: int | None
+
+
+class Sweep:
+    """Ranges [lo, hi) of slots that cover every memory once.
+
+    `async for lo, hi in sweep:` … and `sweep.took(chunk.server_ms)` after each. The width
+    follows `chunk_ms`; between ranges it rests, so that the graph is busy at most
+    `duty_ratio` of the time.
+    """
+
+    def __init__(self, *, chunk_ms: float, duty_ratio: float) -> None:
+        self._chunk_ms = chunk_ms
+        self._rest_per_ms = (1 - duty_ratio) / duty_ratio / 1000
+        self._width = _FIRST_WIDTH
+        self._took_ms = 0.0
+
+    def took(self, server_ms: float) -> None:
+        self._took_ms = server_ms
+        # Half the allowance is aimed at: ids are random, so chunks of a width differ.
+        factor = min(_GROWTH, 0.5 * self._chunk_ms / max(server_ms, 0.01))
+        self._width = max(1, min(SLOTS, int(self._width * factor)))
+
+    async def __aiter__(self) -> AsyncIterator[tuple[int, int]]:
+        at = 0
+        while at < SLOTS:
+            end = min(SLOTS, at + self._width)
+            yield at, end
+            at = end
+            await asyncio.sleep(self._took_ms * self._rest_per_ms)
+            self._took_ms = 0.0
+
+
+class Sweeps:
+    """`store.sweeps`; every method is one tenant's."""
+
+    def __init__(self, client: GraphClient, schema: Schema) -> None:
+        self._client = client
+        self._schema = schema
+
+    async def raise_fence(self, tenant: str, fence: Fencing) -> None:
+        """Refuse all older tokens of the schedule from now on. Raises: Fenced."""
+        # Looked up anew: a term begins here, and the graph may have been flushed since.
+        self._schema.forget(tenant)
+        await self._schema.ensure(tenant)
+        await self.fenced(tenant, "raise_fence", fence, "RETURN 1")
+
+    async def fenced(
+        self, tenant: str, operation: str, fence: Fencing, cypher: str, **params: object
+    ) -> Answer:
+        """Run `cypher` in one query with the fence's check; it begins after a `WITH _f`.
+
+        `cypher` must return at least one row (an aggregate), since none means fenced.
+
+        Raises: Fenced when a higher token stands; Unavailable when the graph lost its fence
+        (it was flushed): it is made again, begin anew.
+        """
+        answer = await self._client.write(
+            tenant,
+            operation,
+            _FENCE + cypher,
+            fence=fence.schedule,
+            token=fence.token,
+            **params,
+        )
+        if not answer.rows:
+            await self._refused(tenant, fence)
+        return answer
+
+    async def _refused(self, tenant: str, fence: Fencing) -> None:
+        standing = await self._client.read(
+            tenant, "fence", "MATCH (f:Fence {name: $name}) RETURN f.token", name=fence.schedule
+        )
+        if standing:
+            raise Fenced(f"{fence.schedule}: token {fence.token} is behind {standing[0][0]}")
+        self._schema.forget(tenant)
+        raise Unavailable("graph", f"no fence for {fence.schedule}")
+
+    async def decay_chunk(
+        self, tenant: str, fence: Fencing, lo: int, hi: int, *, now_ms: int, decay: Decay
+    ) -> Chunk:
+        """Score every memory with a slot in [lo, hi) that is not archived."""
+        threshold = decay.importance_threshold
+        answer = await self.fenced(
+            tenant,
+            "decay_chunk",
+            fence,
+            _DECAY,
+            lo=lo,
+            hi=hi,
+            now=now_ms,
+            day=float(DAY_MS),
+            base=decay.base_rate,
+            floor=decay.floor_factor,
+            counted=_COUNTED,
+            keep=2.0 if threshold is None else threshold,
+        )
+        return Chunk(answer.rows[0][0], answer.server_ms)
+
+    async def expire_keys(self, tenant: str, fence: Fencing, before_ms: int) -> int:
+        """Forget idempotency keys made before `before_ms`, a page at a time; how many."""
+        forgotten: int = 0
+        while True:
+            answer = await self.fenced(
+                tenant,
+                "expire_keys",
+                fence,
+                "OPTIONAL MATCH (i:Idem) WHERE i.created_at < $before WITH i LIMIT $most"
+                " DELETE i RETURN count(i)",
+                before=before_ms,
+                most=_EXPIRED_PAGE,
+            )
+            forgotten += answer.rows[0][0]
+            if answer.rows[0][0] < _EXPIRED_PAGE:
+                return forgotten
+
+    async def memories_page(self, tenant: str, after_id: str, limit: int) -> list[Audited]:
+        """The next memories in the ids' order, at most `limit`; begin after "".
+
+        An empty page is the end. Costs what the page holds, not what the graph holds.
+        """
+        total = await self._client.read(tenant, "page", "MATCH (m:Memory) RETURN count(m)")
+        count = total[0][0] if total else 0
+        width = SLOTS if count <= limit else max(1, SLOTS * limit // count)
+        found: Rows = []
+        at = slot(after_id) if after_id else 0
+        while not found and at < SLOTS:
+            hi = min(SLOTS, at + width)
+            found = await self._client.read(tenant, "page", _PAGE, lo=at, hi=hi, after=after_id)
+            at, after_id, width = hi, "", width * 2
+        return sorted((_audited(row) for row in found), key=_order)[:limit]
+
+
+def _order(row: Audited) -> tuple[int, str]:
+    return slot(row.id), row.id
+
+
+def _audited(row: Sequence[Any]) -> Audited:
+    memory_id, version, payload, embedded, text_hash, kind, embed_due = row
+    return Audited(
+        memory_id, version or 0, payload or 0, embedded or 0, text_hash, kind or "", embed_due
+    )

@@ -1,0 +1,231 @@
+"""The graph as a picture: which memories to show, their edges, and counts of everything.
+
+Only memories are shown: entities, fences, runs and the rest are not this picture's nodes.
+Nothing here scans a whole graph in one statement: a query that reads all memories goes over
+ranges of slots, so that no write waits longer than for one range.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from shared.graph.client import GraphClient
+from shared.graph.nodes import SLOTS
+from shared.graph.schema import RELATIONS, Schema
+
+# About 5 ms a page, with what the client takes to read it.
+_RANKED_PAGE = 2_000
+_COUNTED_PAGE = 5_000
+_EDGES_OF = 500
+HIGH, MEDIUM = 0.8, 0.5
+
+_VISIBLE = "(m.type IS NULL OR NOT m.type IN $hidden)"
+_RANKED = (
+    "MATCH (m:Memory) WHERE m.slot >= $lo AND m.slot < $hi AND m.importance >= $least"
+    f" AND {_VISIBLE} AND (size($types) = 0 OR m.type IN $types)"
+    " AND ($since IS NULL OR m.timestamp >= $since)"
+    " RETURN m.importance, m.timestamp, m.id"
+    " ORDER BY m.importance DESC, m.timestamp DESC, m.id LIMIT $most"
+)
+_COUNTED = (
+    f"MATCH (m:Memory) WHERE m.slot >= $lo AND m.slot < $hi AND {_VISIBLE}"
+    " RETURN coalesce(m.type, $fallback), CASE WHEN coalesce(m.importance, 0.5) >= $high"
+    " THEN 'high' WHEN coalesce(m.importance, 0.5) >= $medium THEN 'medium' ELSE 'low' END,"
+    " count(m)"
+)
+# Each of these counts is answered from the matrices' sizes, whatever the graph holds.
+_EDGE_COUNTS = " UNION ALL ".join(
+    f"MATCH ()-[x:{kind}]->() RETURN '{kind}' AS kind, count(x) AS edges" for kind in RELATIONS
+)
+_STRENGTH = "coalesce(x.strength, x.score, x.confidence, x.similarity, 0.5)"
+_EDGES = (
+    "UNWIND $ids AS id MATCH (m:Memory {id: id})-[x]->(o:Memory)"
+    f" RETURN m.id, o.id, type(x), {_STRENGTH}, properties(x)"
+)
+_STEP = (
+    "UNWIND $ids AS id MATCH (c:Memory {id: id})"
+    " CALL { WITH c MATCH (c)-[x]-(m:Memory)"
+    f" WHERE {_VISIBLE} AND NOT m.id IN $seen"
+    f" WITH m, max({_STRENGTH}) AS strength ORDER BY strength DESC, m.id LIMIT $most"
+    " RETURN m.id AS other, strength }"
+    " RETURN other, max(strength) AS strength ORDER BY strength DESC, other LIMIT $most"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Edge:
+    """An edge between memories; `strength` is the first value it has, 0.5 where it has none."""
+
+    source: str
+    target: str
+    type: str
+    strength: float
+    properties: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Which memories a picture shows; `types` empty: every type but the hidden ones."""
+
+    limit: int
+    min_importance: float = 0.0
+    types: tuple[str, ...] = ()
+    since_ms: int | None = None
+    hidden: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Distribution:
+    by_type: Mapping[str, int]
+    by_importance: Mapping[str, int]
+
+
+class Views:
+    """`store.views`; every method is one tenant's and only reads."""
+
+    def __init__(self, client: GraphClient, schema: Schema) -> None:
+        self._client = client
+        self._schema = schema
+
+    async def nodes(self, tenant: str, *, hidden: Sequence[str] = ()) -> int:
+        """How many memories there are whose type is not among `hidden`."""
+        rows = await self._client.read(
+            tenant,
+            "view_totals",
+            "MATCH (m:Memory) WITH count(m) AS every"
+            " OPTIONAL MATCH (h:Memory) WHERE h.type IN $hidden RETURN every - count(h)",
+            hidden=list(hidden),
+        )
+        return int(rows[0][0]) if rows else 0
+
+    async def edges_by_type(self, tenant: str) -> dict[str, int]:
+        """Edges of each type that has any, most first; of all nodes, not of memories alone."""
+        rows = await self._client.read(tenant, "view_totals", _EDGE_COUNTS)
+        found = {kind: edges for kind, edges in rows if edges}
+        return dict(sorted(found.items(), key=lambda pair: (-pair[1], pair[0])))
+
+    async def strongest(self, tenant: str, wanted: Wanted) -> list[str]:
+        """Ids by importance, then timestamp, both falling, then id; at most `wanted.limit`."""
+        best: list[tuple[float, int, str]] = []
+        least = wanted.min_importance
+        async for lo, hi in self._ranges(tenant, _RANKED_PAGE):
+            rows = await self._client.read(
+                tenant, "view_ranked", _RANKED, **_ranked_params(wanted, lo, hi, least)
+            )
+            best += [(-row[0], -(row[1] or 0), row[2]) for row in rows]
+            if len(best) > 2 * wanted.limit:
+                # What is weaker than the last of a full list need not be sent any more.
+                best = sorted(best)[: wanted.limit]
+                least = max(least, -best[-1][0])
+        return [memory_id for _, _, memory_id in sorted(best)[: wanted.limit]]
+
+    async def edges(self, tenant: str, ids: Iterable[str], *, most: int) -> list[Edge]:
+        """Edges between any two of `ids`, in the ids' order; the first `most` of them."""
+        chosen = list(dict.fromkeys(ids))
+        inside = frozenset(chosen)
+        found: list[Edge] = []
+        for at in range(0, len(chosen), _EDGES_OF):
+            found += await self._edges(tenant, chosen[at : at + _EDGES_OF], inside)
+            if len(found) >= most:
+                break
+        return found[:most]
+
+    async def _edges(self, tenant: str, ids: list[str], inside: Collection[str]) -> list[Edge]:
+        rows = await self._client.read(tenant, "view_edges", _EDGES, ids=ids)
+        place = {memory_id: at for at, memory_id in enumerate(ids)}
+        edges = [
+            Edge(source, target, kind, float(strength), properties)
+            for source, target, kind, strength, properties in rows
+            if target in inside
+        ]
+        return sorted(edges, key=lambda edge: (place[edge.source], edge.type, edge.target))
+
+    async def reach(
+        self, tenant: str, memory_id: str, *, depth: int, limit: int, hidden: Sequence[str] = ()
+    ) -> list[str]:
+        """Memories within `depth` edges of any type: nearest first, then the strongest.
+
+        One query per step; the center is not among them.
+        """
+        seen = [memory_id]
+        frontier = [memory_id]
+        for _ in range(depth):
+            left = limit - (len(seen) - 1)
+            if left <= 0 or not frontier:
+                break
+            rows = await self._client.read(
+                tenant,
+                "view_reach",
+                _STEP,
+                ids=frontier,
+                seen=seen,
+                hidden=list(hidden),
+                most=left,
+            )
+            frontier = [row[0] for row in rows]
+            seen += frontier
+        return seen[1:]
+
+    async def distribution(
+        self, tenant: str, *, hidden: Sequence[str], fallback: str
+    ) -> Distribution:
+        """Memories by type (those without one count as `fallback`) and by importance."""
+        by_type: dict[str, int] = {}
+        by_importance = {"high": 0, "medium": 0, "low": 0}
+        async for lo, hi in self._ranges(tenant, _COUNTED_PAGE):
+            rows = await self._client.read(
+                tenant,
+                "view_counted",
+                _COUNTED,
+                lo=lo,
+                hi=hi,
+                hidden=list(hidden),
+                fallback=fallback,
+                high=HIGH,
+                medium=MEDIUM,
+            )
+            for kind, importance, count in rows:
+                by_type[kind] = by_type.get(kind, 0) + count
+                by_importance[importance] += count
+        ordered = sorted(by_type.items(), key=lambda pair: (-pair[1], pair[0]))
+        return Distribution(dict(ordered), by_importance)
+
+    async def between(
+        self, tenant: str, start_ms: int, end_ms: int, *, hidden: Sequence[str]
+    ) -> int:
+        """How many memories have a timestamp in [start, end)."""
+        rows = await self._client.read(
+            tenant,
+            "view_activity",
+            "MATCH (m:Memory) WHERE m.timestamp >= $start AND m.timestamp < $end"
+            f" AND {_VISIBLE} RETURN count(m)",
+            start=start_ms,
+            end=end_ms,
+            hidden=list(hidden),
+        )
+        return int(rows[0][0]) if rows else 0
+
+    async def _ranges(self, tenant: str, page: int) -> AsyncIterator[tuple[int, int]]:
+        """Ranges of slots that cover every memory, of about `page` memories each."""
+        rows = await self._client.read(tenant, "view_totals", "MATCH (m:Memory) RETURN count(m)")
+        count = rows[0][0] if rows else 0
+        if not count:
+            return
+        width = -(-SLOTS // -(-count // page))
+        for lo in range(0, SLOTS, width):
+            yield lo, min(SLOTS, lo + width)
+
+
+def _ranked_params(wanted: Wanted, lo: int, hi: int, least: float) -> dict[str, Any]:
+    return {
+        "lo": lo,
+        "hi": hi,
+        "least": least,
+        "types": list(wanted.types),
+        # A hidden type that is asked for by name is shown.
+        "hidden": [kind for kind in wanted.hidden if kind not in wanted.types],
+        "since": wanted.since_ms,
+        "most": wanted.limit,
+    }

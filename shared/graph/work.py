@@ -1,0 +1,365 @@
+"""What workers write back: guarded by the version they worked from, answered per row.
+
+A row whose memory has moved on (PATCH) or gone (DELETE) does nothing and says so. Writing
+the same row twice is writing it once. A batch is a fixed number of queries whatever its
+size; the query that clears the due time is the last, so a crash before it is made good by
+the relay.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from shared.graph.client import GraphClient
+from shared.graph.nodes import json_text
+from shared.graph.schema import Schema
+from shared.graph.temporal import previous
+from shared.job import Stage
+from shared.memory import NEVER_MS, now_ms, tag_keys, tag_prefixes
+
+# The version that a stage's jobs carry, and its results are guarded by.
+VERSION_OF = {
+    Stage.ENRICH: "version",
+    Stage.EMBED: "payload_version",
+    Stage.RELATE: "payload_version",
+}
+MAX_WAIT_MS = 3_600_000
+# 2^16 × any delay is past the cap; without the bound the power would overflow.
+_MAX_DOUBLINGS = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Enriched:
+    """What the enricher found for memory `id` at `version`.
+
+    `tags` are the authored tags it had at that version; `type` and `confidence` are None
+    unless newly classified. `entity_nodes` are (category, slug, name); `previous_ids` are
+    the memories it was preceded by, as `previous` named them.
+    """
+
+    id: str
+    version: int
+    tags: tuple[str, ...]
+    entity_tags: tuple[str, ...]
+    entities: Mapping[str, list[str]]
+    enrichment: Mapping[str, Any]
+    summary: str | None = None
+    type: str | None = None
+    confidence: float | None = None
+    entity_nodes: tuple[tuple[str, str, str], ...] = ()
+    previous_ids: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class EnrichedResult:
+    """`payload_changed`: tags or type changed, the point must follow `payload_version`."""
+
+    payload_version: int
+    payload_changed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Embedded:
+    """The point of `id` now stands at `payload_version`; `relate` if its vector is new."""
+
+    id: str
+    payload_version: int
+    text_hash: str
+    relate: bool
+
+
+@dataclass(frozen=True, slots=True)
+class EmbeddedResult:
+    """Absent: the memory is gone, delete its point. Stale: it moved on, a job follows."""
+
+    absent: frozenset[str]
+    stale: frozenset[str]
+    applied: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Related:
+    """The neighbours of `id` as (id, score), found with the vector of `text_hash`.
+
+    `replace` also removes its SIMILAR_TO edges to others, for after its content changed.
+    """
+
+    id: str
+    text_hash: str
+    payload_version: int
+    neighbours: tuple[tuple[str, float], ...]
+    replace: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Due:
+    id: str
+    version: int
+    payload_version: int
+
+    def job_version(self, stage: Stage) -> int:
+        return self.version if stage is Stage.ENRICH else self.payload_version
+
+
+# FOREACH (… | DELETE …) deletes nothing and says nothing (4.16.3): hence a query of its own.
+_ENRICHED_STALE = (
+    "UNWIND $rows AS r MATCH (m:Memory {id: r[0]}) WHERE m.version = r[1]"
+    " OPTIONAL MATCH (e:Entity)-[x:REFERENCED_IN]->(m) WHERE NOT e.id IN r[2]"
+    " WITH r, m, collect(x) AS stale"
+    " OPTIONAL MATCH (m)-[y:PRECEDED_BY]->(o:Memory) WHERE NOT o.id IN r[3]"
+    " WITH stale + collect(y) AS stale UNWIND stale AS edge DELETE edge"
+)
+_ENRICHED = (
+    "UNWIND $rows AS r MATCH (m:Memory {id: r[0]}) WHERE m.version = r[1]"
+    " FOREACH (n IN r[2] | MERGE (e:Entity {id: n[0]})"
+    " ON CREATE SET e.category = n[1], e.slug = n[2], e.name = n[3], e.aliases = [],"
+    " e.created_at = $now"
+    " SET e.last_referenced_at = CASE WHEN coalesce(e.last_referenced_at, 0) < m.timestamp"
+    " THEN m.timestamp ELSE e.last_referenced_at END"
+    " MERGE (e)-[:REFERENCED_IN]->(m))"
+    " WITH r, m UNWIND CASE WHEN size(r[3]) = 0 THEN [null] ELSE r[3] END AS previous"
+    " OPTIONAL MATCH (o:Memory {id: previous}) WITH r, m, collect(o) AS others"
+    " FOREACH (o IN others | MERGE (m)-[x:PRECEDED_BY]->(o)"
+    " ON CREATE SET x.count = 1, x.updated_at = $now)"
+    " WITH r, m, coalesce(m.entity_tags, []) <> r[4]"
+    " OR (r[10] IS NOT NULL AND r[10] <> m.type) AS changed"
+    " WITH r, m, changed, CASE WHEN NOT changed THEN m.payload_version"
+    " WHEN m.payload_version >= $now THEN m.payload_version + 1 ELSE $now END AS payload"
+    " SET m.payload_version = payload, m.entity_tags = r[4], m.tag_keys = r[5],"
+    " m.tag_prefixes = r[6], m.entities = r[7], m.enrichment = r[8], m.summary = r[9],"
+    " m.type = coalesce(r[10], m.type), m.confidence = coalesce(r[11], m.confidence),"
+    " m.enriched_version = r[1], m.enriched_at = $now,"
+    " m.enrich_due = null, m.enrich_waits = null, m.enrich_failed_version = null,"
+    " m.embed_due = CASE WHEN changed THEN $due ELSE m.embed_due END,"
+    " m.embed_waits = CASE WHEN changed THEN null ELSE m.embed_waits END,"
+    " m.embed_failed_version = CASE WHEN changed THEN null ELSE m.embed_failed_version END"
+    " RETURN m.id, payload, changed"
+)
+_EMBEDDED = (
+    "UNWIND $rows AS r OPTIONAL MATCH (m:Memory {id: r[0]})"
+    " WITH r, m, coalesce(m.payload_version = r[1], false) AS current"
+    " FOREACH (_ IN CASE WHEN current THEN [1] ELSE [] END |"
+    " SET m.embedded_version = r[1], m.text_hash = r[2],"
+    " m.embed_due = null, m.embed_waits = null, m.embed_failed_version = null)"
+    " FOREACH (_ IN CASE WHEN current AND r[3] THEN [1] ELSE [] END |"
+    " SET m.relate_due = $due, m.relate_waits = null, m.relate_failed_version = null)"
+    " RETURN r[0], m IS NULL, current"
+)
+_RELATED_STALE = (
+    "UNWIND $rows AS r MATCH (m:Memory {id: r[0]}) WHERE m.text_hash = r[1]"
+    " MATCH (m)-[x:SIMILAR_TO]-(o:Memory) WHERE NOT o.id IN r[2] DELETE x"
+)
+_SCORED = (
+    " ON CREATE SET {x}.score = r[3], {x}.updated_at = $now ON MATCH SET {x}.updated_at ="
+    " CASE WHEN {x}.score = r[3] THEN {x}.updated_at ELSE $now END, {x}.score = r[3]"
+)
+_RELATED_EDGES = (
+    "UNWIND $rows AS r MATCH (m:Memory {id: r[0]}) WHERE m.text_hash = r[1]"
+    " MATCH (o:Memory {id: r[2]})"
+    f" MERGE (m)-[x:SIMILAR_TO]->(o){_SCORED.format(x='x')}"
+    f" MERGE (o)-[y:SIMILAR_TO]->(m){_SCORED.format(x='y')}"
+)
+_RELATED = (
+    "UNWIND $rows AS r MATCH (m:Memory {id: r[0]}) WHERE m.text_hash = r[1]"
+    " SET m.related_version = r[2], m.relate_due = null, m.relate_waits = null,"
+    " m.relate_failed_version = null RETURN m.id"
+)
+_FLOOR = (
+    "UNWIND $ids AS id MATCH (m:Memory {id: id})"
+    " CALL { WITH m OPTIONAL MATCH (m)-[x:SIMILAR_TO]->(:Memory)"
+    " WITH x.score AS score ORDER BY score DESC RETURN collect(score)[$at] AS floor }"
+    " RETURN m.id, floor"
+)
+
+
+class Work:
+    """`store.work`; every method is one tenant's."""
+
+    def __init__(self, client: GraphClient, schema: Schema, *, outbox_ms: int) -> None:
+        self._client = client
+        self._schema = schema
+        self._outbox_ms = outbox_ms
+
+    async def enriched(self, tenant: str, rows: Sequence[Enriched]) -> dict[str, EnrichedResult]:
+        """Write what the enricher found, with its entities and PRECEDED_BY edges.
+
+        Returns the applied rows by id; the others' memories are gone or at another version.
+        The edges become exactly those named.
+        """
+        if not await self._writable(tenant, rows):
+            return {}
+        await self._client.write(
+            tenant,
+            "enriched_stale",
+            _ENRICHED_STALE,
+            rows=[
+                [row.id, row.version, [_entity_id(e) for e in row.entity_nodes], row.previous_ids]
+                for row in rows
+            ],
+        )
+        now = now_ms()
+        answer = await self._client.write(
+            tenant,
+            "enriched",
+            _ENRICHED,
+            rows=[_enriched_cells(row) for row in rows],
+            now=now,
+            due=now + self._outbox_ms,
+        )
+        return {row[0]: EnrichedResult(row[1], row[2]) for row in answer.rows}
+
+    async def previous(
+        self, tenant: str, rows: Sequence[tuple[str, int, str | None]]
+    ) -> dict[str, list[str]]:
+        """Per (id, timestamp, session_id) what came before it: see `temporal.previous`."""
+        return await previous(self._client, tenant, rows)
+
+    async def embedded(self, tenant: str, rows: Sequence[Embedded]) -> EmbeddedResult:
+        """Record which payload version each point has reached."""
+        if not await self._writable(tenant, rows):
+            return EmbeddedResult(frozenset(row.id for row in rows), frozenset(), frozenset())
+        answer = await self._client.write(
+            tenant,
+            "embedded",
+            _EMBEDDED,
+            rows=[[row.id, row.payload_version, row.text_hash, row.relate] for row in rows],
+            due=now_ms() + self._outbox_ms,
+        )
+        absent = frozenset(row[0] for row in answer.rows if row[1])
+        applied = frozenset(row[0] for row in answer.rows if row[2])
+        return EmbeddedResult(absent, frozenset(row.id for row in rows) - absent - applied, applied)
+
+    async def related(self, tenant: str, rows: Sequence[Related]) -> set[str]:
+        """Write SIMILAR_TO edges both ways; returns the ids whose text was still the same."""
+        if not await self._writable(tenant, rows):
+            return set()
+        replacing = [
+            [row.id, row.text_hash, [other for other, _ in row.neighbours]]
+            for row in rows
+            if row.replace
+        ]
+        if replacing:
+            await self._client.write(tenant, "related_stale", _RELATED_STALE, rows=replacing)
+        edges = [
+            [row.id, row.text_hash, other, score]
+            for row in rows
+            for other, score in row.neighbours
+            if other != row.id
+        ]
+        if edges:
+            await self._client.write(
+                tenant, "related_edges", _RELATED_EDGES, rows=edges, now=now_ms()
+            )
+        done = await self._client.write(
+            tenant,
+            "related",
+            _RELATED,
+            rows=[[row.id, row.text_hash, row.payload_version] for row in rows],
+        )
+        return {row[0] for row in done.rows}
+
+    async def neighbour_floor(
+        self, tenant: str, ids: Iterable[str], limit: int
+    ) -> dict[str, float | None]:
+        """The `limit`-th best SIMILAR_TO score of each memory; None where it has fewer."""
+        rows = await self._client.read(
+            tenant, "neighbour_floor", _FLOOR, ids=list(dict.fromkeys(ids)), at=limit - 1
+        )
+        return {row[0]: row[1] for row in rows}
+
+    async def claim_due(self, tenant: str, stage: Stage, now_ms: int, limit: int) -> list[Due]:
+        """Take up to `limit` memories that were due before `now_ms`, in no order.
+
+        Each is pushed back in the same query, by the outbox delay doubled per claim and at
+        most an hour; until then no other relay takes it.
+        """
+        if not await self._schema.exists(tenant):
+            return []
+        answer = await self._client.write(
+            tenant,
+            "claim_due",
+            f"MATCH (m:Memory) WHERE m.{stage}_due > 0 AND m.{stage}_due < $now"
+            f" WITH m, coalesce(m.{stage}_waits, 0) AS waits LIMIT $most"
+            " WITH m, waits, $delay * 2 ^ waits AS wait"
+            f" SET m.{stage}_waits = CASE WHEN waits < $doublings THEN waits + 1 ELSE waits END,"
+            f" m.{stage}_due = $now + toInteger(CASE WHEN wait < $cap THEN wait ELSE $cap END)"
+            " RETURN m.id, m.version, m.payload_version",
+            now=now_ms,
+            most=limit,
+            delay=self._outbox_ms,
+            doublings=_MAX_DOUBLINGS,
+            cap=MAX_WAIT_MS,
+        )
+        return [Due(*row) for row in answer.rows]
+
+    async def next_due(self, tenant: str) -> int | None:
+        """The smallest due time of all stages in ms; None where nothing waits."""
+        stages = " UNION ALL ".join(
+            f"MATCH (m:Memory) WHERE m.{stage}_due > 0 AND m.{stage}_due < $never"
+            f" RETURN min(m.{stage}_due) AS due"
+            for stage in VERSION_OF
+        )
+        rows = await self._client.read(tenant, "next_due", stages, never=NEVER_MS)
+        return min((row[0] for row in rows if row[0] is not None), default=None)
+
+    async def give_up(self, tenant: str, stage: Stage, rows: Sequence[tuple[str, int]]) -> set[str]:
+        """Mark (id, job version) as failed in this stage; returns those still at it.
+
+        The relay leaves them until a PATCH or `requeue`.
+        """
+        if not await self._writable(tenant, rows):
+            return set()
+        answer = await self._client.write(
+            tenant,
+            "give_up",
+            "UNWIND $rows AS r MATCH (m:Memory {id: r[0]})"
+            f" WHERE m.{VERSION_OF[stage]} = r[1] AND m.{stage}_due IS NOT NULL"
+            f" SET m.{stage}_failed_version = r[1], m.{stage}_due = $never,"
+            f" m.{stage}_waits = null RETURN m.id",
+            rows=[list(row) for row in rows],
+            never=NEVER_MS,
+        )
+        return {row[0] for row in answer.rows}
+
+    async def requeue(self, tenant: str, stage: Stage, ids: Iterable[str]) -> list[Due]:
+        """Make memories due in this stage now, failed or not; returns those that exist."""
+        if not await self._schema.exists(tenant):
+            return []
+        answer = await self._client.write(
+            tenant,
+            "requeue",
+            "UNWIND $ids AS id MATCH (m:Memory {id: id})"
+            f" SET m.{stage}_due = $now, m.{stage}_failed_version = null, m.{stage}_waits = null"
+            " RETURN m.id, m.version, m.payload_version",
+            ids=list(dict.fromkeys(ids)),
+            now=now_ms(),
+        )
+        return [Due(*row) for row in answer.rows]
+
+    async def _writable(self, tenant: str, rows: Sequence[object]) -> bool:
+        return bool(rows) and await self._schema.exists(tenant)
+
+
+def _entity_id(entity: tuple[str, str, str]) -> str:
+    category, slug, _ = entity
+    return f"entity:{category}:{slug}"
+
+
+def _enriched_cells(row: Enriched) -> list[Any]:
+    tags = (*row.tags, *row.entity_tags)
+    return [
+        row.id,
+        row.version,
+        [[_entity_id(entity), *entity] for entity in row.entity_nodes],
+        [previous_id for previous_id in row.previous_ids if previous_id != row.id],
+        row.entity_tags,
+        tag_keys(tags),
+        tag_prefixes(tags),
+        json_text(row.entities) if row.entities else None,
+        json_text(row.enrichment) if row.enrichment else None,
+        row.summary,
+        row.type,
+        row.confidence,
+    ]

@@ -1,0 +1,183 @@
+"""Lease and Election: who may lead, with a token that the stores check.
+
+A lease is a promise of Redis for `ttl`, counted here from before the request was sent. It
+does not fence: a leader that was paused may still believe in it, so every write carries the
+token and the graph refuses an old one. The rules are client-go's: ttl > renew deadline >
+1.2 x retry; a term whose renewals fail for the deadline ends while its lease still holds,
+and a lease is released only after the body has ended.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import secrets
+import time
+from collections.abc import Awaitable, Callable
+
+from shared import log
+from shared.config import LeaseSettings
+from shared.connection import RedisClients, Script
+from shared.errors import Unavailable
+
+Clock = Callable[[], float]
+
+_log = log.get_logger(__name__)
+_TOKEN_KEPT_MS = 30 * 86_400_000
+_WEDGED_AFTER_S = 5.0
+
+
+class Lease:
+    """One term of one leader; `token` is greater than that of every term before it."""
+
+    def __init__(
+        self, name: str, token: int, holder: str, *, expires_at: float, clock: Clock
+    ) -> None:
+        self.name = name
+        self.token = token
+        self.holder = holder
+        self._expires_at = expires_at
+        self._clock = clock
+
+    def remaining_s(self) -> float:
+        """Seconds until nobody need respect this lease any more; not above 0: it is over."""
+        return self._expires_at - self._clock()
+
+    def extend(self, expires_at: float) -> None:
+        self._expires_at = expires_at
+
+
+class Election:
+    """Campaigns for one lease; `holder` names the process to whoever looks into Redis."""
+
+    def __init__(
+        self,
+        name: str,
+        clients: RedisClients,
+        settings: LeaseSettings,
+        *,
+        holder: str = "",
+        clock: Clock = time.monotonic,
+    ) -> None:
+        self.name = name
+        self.lease: Lease | None = None  # the term that this process is in
+        self._settings = settings
+        self._holder = holder or "process"
+        self._clock = clock
+        self._acquire = Script(clients.lease, "acquire")
+        self._release = Script(clients.lease, "release")
+        self._keys = [clients.key("lease", name), clients.key("lease", f"{name}:token")]
+
+    def wedged(self) -> bool:
+        """Whether a body outlives its lease for 5 s: the process should be restarted."""
+        return self.lease is not None and self.lease.remaining_s() < -_WEDGED_AFTER_S
+
+    async def lead(self, body: Callable[[Lease], Awaitable[None]], stopping: asyncio.Event) -> None:
+        """Wait until this process leads, then run `body(lease)` for at most that term.
+
+        The body is cancelled when the lease is lost or `stopping` is set; afterwards, and
+        only then, the lease is given up. What the body raises is raised. Call it in a loop.
+        """
+        lease = await self._campaign(stopping)
+        if lease is None:
+            return
+        self.lease = lease
+        _log.info("lease.acquired", lease=self.name, token=lease.token)
+        try:
+            await self._serve(lease, body, stopping)
+        finally:
+            self.lease = None
+            await self._give_up(lease.holder)
+
+    async def _campaign(self, stopping: asyncio.Event) -> Lease | None:
+        """The lease of a new term; None when `stopping` came first."""
+        holder = f"{self._holder}/{secrets.token_hex(6)}"
+        lease = None
+        try:
+            while not stopping.is_set():
+                if lease := await self._try_acquire(holder):
+                    return lease
+                await pause(stopping, self._settings.retry_every_s * random.uniform(1.0, 1.2))
+        finally:
+            # A request that seemed to fail may have been granted: nobody should wait for its ttl.
+            if lease is None:
+                await self._give_up(holder)
+        return None
+
+    async def _try_acquire(self, holder: str) -> Lease | None:
+        sent_at = self._clock()
+        try:
+            token = await self._ask(holder, "acquire", self._settings.ttl_s)
+        except Unavailable:
+            return None
+        expires_at = sent_at + self._settings.ttl_s
+        if not token or expires_at <= self._clock():
+            return None
+        return Lease(self.name, token, holder, expires_at=expires_at, clock=self._clock)
+
+    async def _serve(
+        self, lease: Lease, body: Callable[[Lease], Awaitable[None]], stopping: asyncio.Event
+    ) -> None:
+        """Run the body until it ends, is not wanted any more, or has lost its lease."""
+        working = asyncio.ensure_future(body(lease))
+        renewing = asyncio.create_task(self._renew(lease), name=f"lease-{self.name}-renew")
+        leaving = asyncio.create_task(stopping.wait(), name=f"lease-{self.name}-stop")
+        try:
+            await asyncio.wait({working, renewing, leaving}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            # Renewals go on until the body has ended, however long its clean-up takes.
+            working.cancel()
+            await asyncio.wait({working})
+            for task in (renewing, leaving):
+                task.cancel()
+            await asyncio.wait({renewing, leaving})
+        if not renewing.cancelled():
+            renewing.result()
+        if not working.cancelled():
+            working.result()
+
+    async def _renew(self, lease: Lease) -> None:
+        """Return when the lease is lost, or could not be renewed for the deadline."""
+        settings = self._settings
+        deadline = self._clock() + settings.renew_deadline_s
+        while (remaining_s := deadline - self._clock()) > 0:
+            await asyncio.sleep(min(settings.retry_every_s, remaining_s))
+            sent_at = self._clock()
+            try:
+                token = await self._ask(lease.holder, "renew", max(0.0, deadline - sent_at))
+            except Unavailable as error:
+                _log.warning("lease.unrenewed", lease=self.name, error=str(error))
+                continue
+            if not token:
+                _log.warning("lease.lost", lease=self.name, token=lease.token)
+                return
+            deadline = sent_at + settings.renew_deadline_s
+            lease.extend(sent_at + settings.ttl_s)
+        _log.warning("lease.expired", lease=self.name, token=lease.token)
+
+    async def _ask(self, holder: str, mode: str, limit_s: float) -> int:
+        """The term's token, or 0. At most half of the deadline, as client-go: one request
+        that hangs must not use it up."""
+        limit_s = min(limit_s, self._settings.renew_deadline_s / 2)
+        args = (holder, int(self._settings.ttl_s * 1000), mode, _TOKEN_KEPT_MS)
+        try:
+            async with asyncio.timeout(limit_s):
+                return int(await self._acquire(self._keys, args))
+        except TimeoutError as error:
+            raise Unavailable("redis", f"no answer within {limit_s:.1f} s") from error
+
+    async def _give_up(self, holder: str) -> None:
+        try:
+            await self._release(self._keys[:1], [holder])
+        except Unavailable as error:
+            _log.warning("lease.unreleased", lease=self.name, error=str(error))
+
+
+async def pause(stopping: asyncio.Event, seconds: float) -> bool:
+    """Wait `seconds`, or until `stopping` is set; whether it is."""
+    try:
+        async with asyncio.timeout(seconds):
+            await stopping.wait()
+    except TimeoutError:
+        return False
+    return True

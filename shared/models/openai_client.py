@@ -1,0 +1,58 @@
+"""The openai package: imported here only, off the event loop, its exceptions made ours."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Final
+from urllib.parse import urlsplit
+
+from shared.errors import TransientError, Unavailable
+from shared.models.outbound import Kind, asking, error_of_status
+
+if TYPE_CHECKING:
+    from openai import AsyncOpenAI
+
+_CONNECT_TIMEOUT_S: Final = 5.0
+
+
+async def connect(api_key: str | None, base_url: str | None, timeout_s: float) -> AsyncOpenAI:
+    """A client that never retries by itself: each call has exactly one retrying layer.
+
+    In a thread: the import takes half a second and certificates are read from files.
+    """
+    return await asyncio.to_thread(_client, api_key, base_url, timeout_s)
+
+
+def is_official(base_url: str | None) -> bool:
+    return base_url is None or urlsplit(base_url).hostname == "api.openai.com"
+
+
+@asynccontextmanager
+async def asking_openai(kind: Kind, model: str, timeout_s: float) -> AsyncIterator[None]:
+    """`asking`, for calls of an `AsyncOpenAI`."""
+    import openai
+
+    async with asking(kind, model, timeout_s):
+        try:
+            yield
+        except openai.APIStatusError as error:
+            headers = error.response.headers
+            raise error_of_status(kind, error.status_code, error.body, headers) from error
+        except openai.APITimeoutError as error:
+            raise Unavailable(kind, f"{model} did not answer in time") from error
+        except openai.APIResponseValidationError as error:
+            raise TransientError(f"{kind}: the answer is not what was asked for") from error
+        except openai.APIError as error:
+            reason = type(error.__cause__ or error).__name__
+            raise Unavailable(kind, f"{model} cannot be reached ({reason})") from error
+
+
+def _client(api_key: str | None, base_url: str | None, timeout_s: float) -> AsyncOpenAI:
+    from openai import AsyncOpenAI, Timeout
+
+    timeout = Timeout(timeout_s, connect=min(_CONNECT_TIMEOUT_S, timeout_s))
+    # Servers of one's own want no key, the client insists on one.
+    key = api_key or "none"
+    return AsyncOpenAI(api_key=key, base_url=base_url, timeout=timeout, max_retries=0)

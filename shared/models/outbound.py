@@ -1,0 +1,141 @@
+"""What a provider's answer means: our errors for its failures, unit vectors for its numbers.
+
+Messages carry a status and the provider's error code, never its text: providers echo
+inputs and parts of keys, and messages end in logs and dead streams.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+import json
+import math
+import re
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from time import perf_counter
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from shared.errors import EunoeError, PermanentError, TransientError, Unavailable
+from shared.metrics import MODEL_DURATION, MODEL_ERRORS
+
+if TYPE_CHECKING:
+    from shared.models.embedding import Vectors
+
+Kind = Literal["embedding", "chat"]
+
+_REFUSED = frozenset({400, 413, 422})
+_FOR_THE_OPERATOR = {
+    401: "the key is refused",
+    402: "the account must be paid",
+    403: "the key may not use this model",
+    404: "no such model or address",
+}
+_CODE = re.compile(r"[\w.-]{1,64}")
+
+
+@asynccontextmanager
+async def asking(kind: Kind, model: str, timeout_s: float) -> AsyncIterator[None]:
+    """One measured provider call, bounded as a whole: a body that drips is late as well."""
+    started = perf_counter()
+    try:
+        async with asyncio.timeout(timeout_s):
+            yield
+    except TimeoutError as error:
+        MODEL_ERRORS.labels(model=model, kind=kind).inc()
+        raise Unavailable(kind, f"{model} did not answer within {timeout_s:g} s") from error
+    except EunoeError:
+        MODEL_ERRORS.labels(model=model, kind=kind).inc()
+        raise
+    finally:
+        MODEL_DURATION.labels(model=model, kind=kind).observe(perf_counter() - started)
+
+
+def error_of_status(
+    kind: Kind, status: int, body: object, headers: Mapping[str, str]
+) -> EunoeError:
+    """429 is transient, 400 and its like permanent; all else concerns every call alike."""
+    code = _error_code(body)
+    said = f"HTTP {status}{f' ({code})' if code else ''}"
+    wait_s = retry_after_s(headers)
+    if status == 429 and code != "insufficient_quota":
+        return TransientError(f"{kind}: too many requests, {said}", retry_after_s=wait_s)
+    if status in _REFUSED:
+        return PermanentError(f"{kind}: input refused, {said}")
+    reason = _FOR_THE_OPERATOR.get(status, "the provider fails")
+    return Unavailable(kind, f"{reason}, {said}", retry_after_s=wait_s)
+
+
+def retry_after_s(headers: Mapping[str, str]) -> float | None:
+    """Seconds that `Retry-After` (or OpenAI's `retry-after-ms`) asks for; None if unreadable."""
+    try:
+        if (ms := headers.get("retry-after-ms")) is not None:
+            return _sane(float(ms) / 1000)
+        if (given := headers.get("retry-after")) is None:
+            return None
+        if not given.strip().replace(".", "", 1).isdigit():
+            return _sane((parsedate_to_datetime(given) - datetime.now(UTC)).total_seconds())
+        return _sane(float(given))
+    except (ValueError, TypeError):
+        return None
+
+
+def vectors_of(content: bytes, count: int, dimension: int | None) -> tuple[Vectors, int]:
+    """Unit vectors in input order, and the tokens used, of an OpenAI-shaped answer.
+
+    Raises: TransientError for an answer that is cut or has the wrong count, order or
+    numbers; Unavailable for another dimension than the model's.
+    """
+    try:
+        answer = json.loads(content)
+        rows = sorted(answer["data"], key=lambda row: row["index"])
+        if [row["index"] for row in rows] != list(range(count)):
+            raise TransientError(f"embedding: {len(rows)} vectors for {count} texts")
+        vectors = np.array([_numbers(row["embedding"]) for row in rows], np.float32)
+        used = answer.get("usage") or {}
+        spent = int(used.get("prompt_tokens") or used.get("total_tokens") or 0)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise TransientError("embedding: the answer is not what was asked for") from error
+    return _unit(vectors, dimension), spent
+
+
+def _unit(vectors: Vectors, dimension: int | None) -> Vectors:
+    if vectors.ndim != 2 or (dimension is not None and vectors.shape[1] != dimension):
+        raise Unavailable(
+            "embedding", f"vectors of shape {vectors.shape} instead of dimension {dimension}"
+        )
+    with np.errstate(over="ignore"):
+        lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+    if not (np.isfinite(lengths).all() and (lengths > 0).all()):
+        raise TransientError("embedding: a vector is zero or not finite")
+    unit: Vectors = vectors / lengths
+    return unit
+
+
+def _numbers(embedding: str | Sequence[float]) -> Any:
+    """A row as floats, or as base64 of little-endian float32."""
+    if not isinstance(embedding, str):
+        return embedding
+    try:
+        return np.frombuffer(base64.b64decode(embedding, validate=True), "<f4")
+    except binascii.Error as error:
+        raise ValueError("not base64") from error
+
+
+def _error_code(body: object) -> str:
+    """The provider's own short name for the failure, if it is one."""
+    inner = body.get("error", body) if isinstance(body, Mapping) else body
+    if isinstance(inner, Mapping):
+        for name in ("code", "type"):
+            if isinstance(inner.get(name), str) and _CODE.fullmatch(inner[name]):
+                return str(inner[name])
+    return ""
+
+
+def _sane(seconds: float) -> float | None:
+    return max(seconds, 0.0) if math.isfinite(seconds) else None

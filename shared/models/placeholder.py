@@ -1,0 +1,41 @@
+"""Hash vectors for tests and load fills; chosen only by name, never as a fallback."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from hashlib import blake2b
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from shared.models.embedding import Vectors
+
+
+class PlaceholderEmbedding:
+    """Equal texts are equal vectors, any others are all but orthogonal; no meaning at all."""
+
+    paid = False
+
+    def __init__(self, dimension: int) -> None:
+        self.dimension = dimension
+        self.name = f"placeholder-{dimension}"
+
+    async def embed(self, texts: Sequence[str]) -> Vectors:
+        vectors = np.empty((len(texts), self.dimension), np.float32)
+        for row, text in enumerate(texts):
+            vectors[row] = self._vector(text)
+        return vectors
+
+    async def embed_query(self, text: str) -> Vectors:
+        return self._vector(text)
+
+    async def close(self) -> None:
+        """Nothing to close."""
+
+    def _vector(self, text: str) -> Vectors:
+        # Normal numbers: AutoMem's, uniform in [0, 1), have a cosine near 0.75 throughout.
+        seed = int.from_bytes(blake2b(text.encode(), digest_size=8).digest(), "little")
+        numbers = np.random.default_rng(seed).standard_normal(self.dimension, np.float32)
+        unit: Vectors = numbers / np.linalg.norm(numbers)
+        return unit

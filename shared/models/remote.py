@@ -1,0 +1,118 @@
+"""OpenAI's embeddings, and everything that speaks their protocol (Ollama, vLLM, LiteLLM)."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Final, Self
+
+import numpy as np
+
+from shared.metrics import MODEL_TOKENS
+from shared.models.openai_client import asking_openai, connect, is_official
+from shared.models.outbound import vectors_of
+
+if TYPE_CHECKING:
+    from openai import AsyncOpenAI
+
+    from shared.models.embedding import Vectors
+
+_NATIVE_DIMENSION: Final = {"text-embedding-3-small": 1536, "text-embedding-3-large": 3072}
+
+
+class OpenAIEmbedding:
+    """One model of an OpenAI-compatible endpoint.
+
+    `dimension` is `requested_dimension`, else what the first answer has; until then 0.
+    Texts beyond the model's limit are refused by the provider, which is a PermanentError.
+    """
+
+    paid = True
+
+    def __init__(
+        self,
+        model: str,
+        client: AsyncOpenAI,
+        *,
+        official: bool,
+        requested_dimension: int | None,
+        timeout_s: float,
+        concurrency: int,
+    ) -> None:
+        self._model = model
+        self._client = client
+        self._official = official
+        self._requested = requested_dimension
+        self._timeout_s = timeout_s
+        self._in_flight = asyncio.Semaphore(concurrency)
+        self.dimension = requested_dimension or 0
+        native = _NATIVE_DIMENSION.get(model, requested_dimension)
+        shortened = requested_dimension is not None and requested_dimension != native
+        # The same text has other vectors at another dimension: the name says so.
+        self.name = f"{model}@{requested_dimension}" if shortened else model
+
+    @classmethod
+    async def connect(
+        cls,
+        model: str,
+        *,
+        api_key: str | None = None,
+        base_url: str | None = None,
+        requested_dimension: int | None = None,
+        timeout_s: float = 30.0,
+        concurrency: int = 4,
+    ) -> Self:
+        """Asks nothing yet; `requested_dimension` only reaches OpenAI's own address."""
+        return cls(
+            model,
+            await connect(api_key, base_url, timeout_s),
+            official=is_official(base_url),
+            requested_dimension=requested_dimension,
+            timeout_s=timeout_s,
+            concurrency=concurrency,
+        )
+
+    async def embed(self, texts: Sequence[str]) -> Vectors:
+        if not texts:
+            return np.empty((0, self.dimension), np.float32)
+        async with self._in_flight, asking_openai("embedding", self._model, self._timeout_s):
+            raw = await self._client.embeddings.with_raw_response.create(
+                model=self._model, input=list(texts), **self._options()
+            )
+            vectors, spent = vectors_of(
+                raw.http_response.content, len(texts), self.dimension or None
+            )
+        self.dimension = vectors.shape[1]
+        MODEL_TOKENS.labels(model=self._model, direction="input").inc(spent)
+        return vectors
+
+    async def embed_query(self, text: str) -> Vectors:
+        vector: Vectors = (await self.embed([text]))[0]
+        return vector
+
+    async def close(self) -> None:
+        await self._client.close()
+
+    def _options(self) -> Any:
+        """`dimensions` and base64 only where the endpoint is OpenAI's own."""
+        if not self._official:
+            return {"encoding_format": "float"}
+        asked = {} if self._requested is None else {"dimensions": self._requested}
+        return {"encoding_format": "base64", **asked}
+
+
+def sized_model(
+    model: str, base_url: str | None, size: int | None, preferred: int | None
+) -> tuple[str, int | None]:
+    """The model's name and the dimension to ask it for; None takes what it gives.
+
+    Only OpenAI's own text-embedding-3-* are asked for one. As in AutoMem, -small becomes
+    -large where VECTOR_SIZE is beyond its 1536.
+    """
+    if not is_official(base_url) or model not in _NATIVE_DIMENSION:
+        return model, None
+    if size is not None and model == "text-embedding-3-small" and size > 1536:
+        model = "text-embedding-3-large"
+    wanted = size or preferred
+    servable = wanted is not None and wanted <= _NATIVE_DIMENSION[model]
+    return model, wanted if servable else _NATIVE_DIMENSION[model]

@@ -1,0 +1,97 @@
+"""Voyage's embeddings over REST; it tells questions from documents."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+import aiohttp
+import numpy as np
+
+from shared.errors import TransientError, Unavailable
+from shared.metrics import MODEL_TOKENS
+from shared.models.outbound import asking, error_of_status, vectors_of
+
+if TYPE_CHECKING:
+    from shared.models.embedding import Vectors
+
+URL: Final = "https://api.voyageai.com/v1"
+DIMENSIONS: Final = (256, 512, 1024, 2048)
+_DEFAULT_DIMENSION: Final = 1024
+_INPUTS_PER_CALL: Final = 128
+
+
+class VoyageEmbedding:
+    """One of Voyage's models at one of `DIMENSIONS`."""
+
+    paid = True
+
+    def __init__(
+        self,
+        model: str,
+        *,
+        api_key: str,
+        dimension: int = _DEFAULT_DIMENSION,
+        base_url: str = URL,
+        timeout_s: float = 30.0,
+        concurrency: int = 4,
+    ) -> None:
+        self._model = model
+        self._url = f"{base_url.rstrip('/')}/embeddings"
+        self._headers = {"Authorization": f"Bearer {api_key}"}
+        self._timeout_s = timeout_s
+        self._session: aiohttp.ClientSession | None = None
+        self._in_flight = asyncio.Semaphore(concurrency)
+        self.dimension = dimension
+        self.name = model if dimension == _DEFAULT_DIMENSION else f"{model}@{dimension}"
+
+    async def embed(self, texts: Sequence[str]) -> Vectors:
+        parts = [
+            await self._ask(texts[start : start + _INPUTS_PER_CALL], "document")
+            for start in range(0, len(texts), _INPUTS_PER_CALL)
+        ]
+        return np.concatenate([np.empty((0, self.dimension), np.float32), *parts])
+
+    async def embed_query(self, text: str) -> Vectors:
+        vector: Vectors = (await self._ask([text], "query"))[0]
+        return vector
+
+    async def close(self) -> None:
+        if self._session is not None:
+            await self._session.close()
+
+    async def _ask(self, texts: Sequence[str], kind: Literal["document", "query"]) -> Vectors:
+        request = {
+            "input": list(texts),
+            "model": self._model,
+            "input_type": kind,
+            "output_dimension": self.dimension,
+        }
+        async with self._in_flight, asking("embedding", self._model, self._timeout_s):
+            content = await self._post(request)
+            vectors, spent = vectors_of(content, len(texts), self.dimension)
+        MODEL_TOKENS.labels(model=self._model, direction="input").inc(spent)
+        return vectors
+
+    async def _post(self, request: dict[str, Any]) -> bytes:
+        if self._session is None:  # made here: a session belongs to the running loop
+            self._session = aiohttp.ClientSession(headers=self._headers)
+        try:
+            async with self._session.post(self._url, json=request) as response:
+                content = await response.read()
+                if response.status == 200:
+                    return content
+                headers = {name.lower(): value for name, value in response.headers.items()}
+                raise error_of_status("embedding", response.status, None, headers)
+        except aiohttp.ClientPayloadError as error:
+            raise TransientError("embedding: the answer was cut off") from error
+        except aiohttp.ClientError as error:
+            raise Unavailable(
+                "embedding", f"{self._model} cannot be reached ({type(error).__name__})"
+            ) from error
+
+
+def served_dimension(size: int | None, preferred: int | None) -> int:
+    """`size` or `preferred` if Voyage serves it, else its default (which open then refuses)."""
+    return next((each for each in (size, preferred) if each in DIMENSIONS), _DEFAULT_DIMENSION)

@@ -1,0 +1,45 @@
+"""Pause: how long a consumer reads nothing after a dependency went down.
+
+1 s, doubling to 30 s while probes fail. After a pause one batch probes; everything resumes
+when it gets through. Batches that were under way when the pause began say nothing about it.
+"""
+
+from __future__ import annotations
+
+import time
+
+from prometheus_client import Gauge
+
+
+class Pause:
+    def __init__(self, gauge: Gauge, *, first_s: float = 1.0, longest_s: float = 30.0) -> None:
+        self._gauge = gauge
+        self._first_s = first_s
+        self._longest_s = longest_s
+        self._length_s = 0.0
+        self._began = 0.0
+        gauge.set(0)
+
+    @property
+    def probing(self) -> bool:
+        """Whether the dependency has yet to prove that it is back."""
+        return self._length_s > 0
+
+    def remaining_s(self) -> float:
+        """Seconds until the next probe; 0 when reading is allowed."""
+        return max(0.0, self._began + self._length_s - time.monotonic()) if self.probing else 0.0
+
+    def begin(self, started_at: float, *, at_least_s: float = 0.0) -> float:
+        """A batch that started at `started_at` found it down; the pause's length in s."""
+        if not self.probing or started_at >= self._began:
+            doubled = min(self._longest_s, max(self._first_s, self._length_s * 2))
+            self._length_s = max(doubled, at_least_s)
+            self._began = time.monotonic()
+            self._gauge.set(1)
+        return self._length_s
+
+    def end(self, started_at: float) -> None:
+        """A batch that started at `started_at` got through."""
+        if self.probing and started_at >= self._began:
+            self._length_s = 0.0
+            self._gauge.set(0)

@@ -1,0 +1,143 @@
+"""Schedule: a body that one process of all runs, once per interval.
+
+Each schedule has its own lease, kept between runs. When it last ran is noted in Redis by
+the server's clock, so a change of leader neither skips nor repeats a run; if that note is
+lost it runs soon, which is harmless because every body is idempotent.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+import traceback
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+from shared import log, metrics
+from shared.connection import RedisClients, Script
+from shared.errors import EunoeError, Fenced, Unavailable
+from shared.lease import Election, Lease, pause
+
+_log = log.get_logger(__name__)
+_SHORTEST_MEMORY_MS = 86_400_000
+
+
+class Schedule:
+    """`body(lease)` every `interval_s` from start to start, on the leader; <= 0 disables it.
+
+    Each wait is up to `jitter` (a ratio) longer, so that schedules spread. A body that fails
+    is tried again after `retry_s`, doubling up to the interval; Fenced ends the term at once.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        interval_s: float,
+        body: Callable[[Lease], Awaitable[None]],
+        *,
+        election: Election,
+        clients: RedisClients,
+        jitter: float = 0.1,
+        run_on_start: bool = False,
+        retry_s: float = 5.0,
+    ) -> None:
+        self.name = name
+        self.interval_s = interval_s
+        self.election = election
+        self._body = body
+        self._jitter = jitter
+        self._run_on_start = run_on_start
+        self._retry_s = retry_s
+        self._failures = 0
+        self._times = Script(clients.command, "schedule")
+        self._keys = [clients.key("schedule", name)]
+
+    def wedged(self) -> bool:
+        """For /livez: a body of this process outlives its lease."""
+        return self.election.wedged()
+
+    async def run(self, stopping: asyncio.Event) -> None:
+        """Lead whenever possible until `stopping` is set; the lease is given up at the end."""
+        if self.interval_s <= 0:
+            _log.info("schedule.disabled", schedule=self.name)
+            return
+        metrics.LEADER.labels(schedule=self.name).set(0)
+        while not stopping.is_set():
+            try:
+                await self.election.lead(self._term, stopping)
+            except Fenced as error:
+                self._note_failure(error)
+                await pause(stopping, self._backoff_s())
+
+    async def _term(self, lease: Lease) -> None:
+        """Run the body whenever it is due, for as long as this process leads."""
+        gauge = metrics.LEADER.labels(schedule=self.name)
+        metrics.LEADER_TERMS.labels(schedule=self.name).inc()
+        gauge.set(1)
+        try:
+            wait_s = 0.0 if self._run_on_start else await self._until_due_s()
+            while True:
+                await asyncio.sleep(wait_s)
+                wait_s = await self._run_once(lease)
+        finally:
+            gauge.set(0)
+
+    async def _run_once(self, lease: Lease) -> float:
+        """Run the body and note it; the seconds until it is due again."""
+        started_at = time.monotonic()
+        try:
+            await self._body(lease)
+            # Not before: a leader that dies in its body must leave the run to the next one.
+            await self._note_run()
+        except Fenced:
+            raise
+        except Exception as error:  # noqa: BLE001 - a tick's blanket catch: the next one comes
+            self._note_failure(error)
+            return self._backoff_s()
+        finally:
+            elapsed_s = time.monotonic() - started_at
+            metrics.SCHEDULE_DURATION.labels(schedule=self.name).observe(elapsed_s)
+        self._failures = 0
+        self._run_on_start = False
+        metrics.SCHEDULE_LAST_SUCCESS.labels(schedule=self.name).set_to_current_time()
+        _log.info("schedule.ran", schedule=self.name, elapsed_s=round(elapsed_s, 3))
+        return max(0.0, self._interval_s() - elapsed_s)
+
+    def _interval_s(self) -> float:
+        return self.interval_s * (1 + random.uniform(0.0, self._jitter))
+
+    def _backoff_s(self) -> float:
+        doubled = self._retry_s * 2 ** min(self._failures - 1, 20)
+        return float(min(self.interval_s, doubled) * random.uniform(0.75, 1.0))
+
+    async def _until_due_s(self) -> float:
+        """Seconds until the next run by whoever led before; soon, where nobody knows."""
+        try:
+            now_ms, last_ms = await self._times(self._keys, [0])
+        except Unavailable:
+            return 0.0
+        return due_in_s(now_ms, last_ms, self._interval_s())
+
+    async def _note_run(self) -> None:
+        kept_ms = max(_SHORTEST_MEMORY_MS, int(self.interval_s * 2000))
+        try:
+            await self._times(self._keys, [kept_ms])
+        except Unavailable as error:
+            _log.warning("schedule.unnoted", schedule=self.name, error=str(error))
+
+    def _note_failure(self, error: Exception) -> None:
+        self._failures += 1
+        metrics.SCHEDULE_FAILURES.labels(schedule=self.name).inc()
+        # Only our own errors are known to quote no memory.
+        told = str(error) if isinstance(error, EunoeError) else type(error).__name__
+        stack = traceback.extract_tb(error.__traceback__)[-8:]
+        frames = [f"{Path(frame.filename).name}:{frame.lineno} {frame.name}" for frame in stack]
+        _log.error("schedule.failed", schedule=self.name, error=told, frames=frames)
+
+
+def due_in_s(now_ms: int, last_ms: int, interval_s: float) -> float:
+    """Seconds until a run is due; a `last_ms` of 0 (unknown) or in the future is due now."""
+    if not 0 < last_ms <= now_ms:
+        return 0.0
+    return max(0.0, interval_s - (now_ms - last_ms) / 1000)

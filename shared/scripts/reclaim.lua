@@ -1,0 +1,55 @@
+-- Take over entries whose consumer is silent or gave them back.
+-- ARGV 1 consumer 2 visibility_ms 3 limit 4 cursor ('-' at first)
+--      5 deliveries that make an entry a suspect 6 'crowd' | 'alone'
+-- XAUTOCLAIM by hand, because it charges a delivery to whatever it takes, and does not say how
+-- many there were: a suspect (may kill its consumer) is left, uncharged, in a crowd; alone takes
+-- one suspect and nothing else. At most 10 x limit pending entries are looked at; the cursor is
+-- carried on, so fresh entries in front cannot hide a stale one for ever.
+-- Reply: next cursor, 1 if suspects wait, taken over from the silent, ids without an entry,
+--        then per entry: {id, deliveries, fields}
+local me, visibility, limit, cursor = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4]
+local suspect_from, alone = tonumber(ARGV[5]), ARGV[6] == 'alone'
+local taken, missing, suspects, silent = {}, {}, 0, 0
+
+local function wanted(row)
+  if row[4] >= suspect_from == alone then return true end
+  if not alone then suspects = 1 end
+  return false
+end
+
+local function take(row)
+  if not wanted(row) then return end
+  if #taken >= limit then
+    suspects = alone and 1 or suspects
+    return
+  end
+  local entry = redis.call('XCLAIM', JOBS, GROUP, me, 0, row[1])[1]
+  if entry then
+    taken[#taken + 1] = {row[1], row[4] + 1, entry[2]}
+    if row[2] ~= RELEASED then silent = silent + 1 end
+  else
+    redis.call('XACK', JOBS, GROUP, row[1])
+    missing[#missing + 1] = row[1]
+  end
+end
+
+local function rows(start, count, ...)
+  local found = redis.pcall('XPENDING', JOBS, GROUP, start, '+', count, ...)
+  if not found.err then return found end
+  if string.find(found.err, 'NOGROUP', 1, true) then return {} end
+  error(found.err)
+end
+
+for _, row in ipairs(rows('-', math.max(limit * 10, 100), RELEASED)) do take(row) end
+local page = math.min(math.max(limit * 10, 100), 1000)
+local seen = rows(cursor, page)
+local last = 0
+for n, row in ipairs(seen) do
+  if #taken >= limit and not alone then break end
+  last = n
+  if row[2] ~= RELEASED and row[3] >= visibility then take(row) end
+end
+local next_cursor = '-'
+if last > 0 and (last < #seen or #seen == page) then next_cursor = '(' .. seen[last][1] end
+if last == 0 and #seen > 0 then next_cursor = cursor end
+return {next_cursor, suspects, silent, missing, unpack(taken)}

@@ -1,0 +1,15 @@
+-- Make dead jobs live again, their attempts forgotten.
+-- ARGV per job: dead id, key, job (attempt 0). Reply: how many were dead and are gone from there.
+local replayed, now = 0, now_ms()
+for i = 1, #ARGV, 3 do
+  if holds(DEAD, ARGV[i], ARGV[i + 1]) then
+    redis.call('XDEL', DEAD, ARGV[i])
+    if not place(ARGV[i + 1]) then
+      add_entry(ARGV[i + 1], ARGV[i + 2], now)
+      weigh(ARGV[i + 1], 1)
+    end
+    replayed = replayed + 1
+  end
+end
+save_load()
+return replayed

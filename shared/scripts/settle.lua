@@ -1,0 +1,69 @@
+-- Move each entry to exactly one next state; an entry's own settlement never half happens.
+-- ARGV 1 consumer, then per entry: id, key, verb and
+--      ack: nothing · delay: job, delay_ms · bury: job, reason, error, attempts
+-- Reply per entry: OK | GONE (nobody holds it) | LOST (another consumer does; acks pass)
+-- A copy that the ledger does not name, while it names a live one, is dropped, never doubled.
+local me, replies, i = ARGV[1], {}, 2
+
+-- Take the entry away; true when the ledger's field for key is free for its next state.
+local function remove(id, key)
+  redis.call('XACK', JOBS, GROUP, id)
+  local removed = redis.call('XDEL', JOBS, id)
+  if key == '' then return false end
+  local named = redis.call('HGET', AT, key) == 'entry:' .. id
+  if removed == 1 or named then weigh(key, -1) end
+  return named or not place(key)
+end
+
+local function first_of(id)
+  local found = redis.call('XRANGE', JOBS, id, id)
+  if #found == 0 or found[1][2][5] ~= 'first' then return string.match(id, '^%d+') end
+  return found[1][2][6]
+end
+
+local function delay(id, key, job, delay_ms)
+  local first = first_of(id)
+  if not remove(id, key) then return end
+  local waiting = first .. '\n' .. job
+  redis.call('ZADD', DELAYED, string.format('%.0f', now_ms() + delay_ms), key .. '\n' .. waiting)
+  redis.call('HSET', AT, key, 'delayed:' .. waiting)
+  weigh(key, 1)
+end
+
+local function bury(row, key, job, reason, error_text, attempts)
+  local first = first_of(row[1])
+  if not remove(row[1], key) and key ~= '' then return end
+  local id = redis.call('XADD', DEAD, '*', 'key', key, 'job', job, 'reason', reason,
+    'error', error_text, 'attempts', attempts, 'deliveries', row[4], 'first', first,
+    'buried', now_ms(), 'consumer', me)
+  if key ~= '' then redis.call('HSET', AT, key, 'dead:' .. id) end
+end
+
+local function ack(id, key)
+  if redis.call('XACK', JOBS, GROUP, id) == 0 then return 'GONE' end
+  local named = redis.call('HGET', AT, key) == 'entry:' .. id
+  if named then redis.call('HDEL', AT, key) end
+  if redis.call('XDEL', JOBS, id) == 1 or named then weigh(key, -1) end
+  return 'OK'
+end
+
+while i <= #ARGV do
+  local id, key, verb = ARGV[i], ARGV[i + 1], ARGV[i + 2]
+  local row = verb ~= 'ack' and pending(id)
+  local reply = 'OK'
+  if verb == 'ack' then
+    reply = ack(id, key)
+  elseif not row then
+    reply = 'GONE'
+  elseif row[2] ~= me then
+    reply = 'LOST'
+  elseif verb == 'delay' then
+    delay(id, key, ARGV[i + 3], ARGV[i + 4])
+  else
+    bury(row, key, ARGV[i + 3], ARGV[i + 4], ARGV[i + 5], ARGV[i + 6])
+  end
+  replies[#replies + 1] = reply
+  i = i + (verb == 'ack' and 3 or verb == 'delay' and 5 or 7)
+end
+save_load()
+return replies

@@ -1,0 +1,87 @@
+"""Stores: what a role opens at its start and closes at its end, in order.
+
+A role starts before its stores without failing: it waits for the graph, and opens the
+vectors in the background, so that recall and health answer (degraded) meanwhile.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from functools import partial
+
+from shared.admin import Probes
+from shared.connection import RedisClients
+from shared.graph.store import GraphStore
+from shared.job import Stage
+from shared.models.embedding import EmbeddingModel, open_embedding
+from shared.outbox import Outbox
+from shared.process import Process
+from shared.stream import Stream, policy_for
+from shared.vectors import VectorStore
+
+
+@dataclass(frozen=True, slots=True)
+class Stores:
+    """The stores of one process; `model` is None for a role that embeds nothing."""
+
+    redis: RedisClients
+    graph: GraphStore
+    vectors: VectorStore
+    streams: Mapping[Stage, Stream]
+    outbox: Outbox
+    probes: Probes
+    model: EmbeddingModel | None
+
+    @property
+    def embedding(self) -> EmbeddingModel:
+        if self.model is None:
+            raise RuntimeError("this role opened its stores without a model")
+        return self.model
+
+
+@asynccontextmanager
+async def open_stores(process: Process, *, embeds: bool) -> AsyncIterator[Stores]:
+    """Open everything, probe it once a second, and close it in reverse order.
+
+    `embeds`: load the embedding model and open (or make) its vector generation; without it
+    the vectors are used as the embedding roles left them.
+
+    Raises: ConfigError for a provider, model or server version that cannot serve.
+    """
+    settings = process.settings
+    model = await open_embedding(settings.embedding, settings.vectors.size) if embeds else None
+    redis = RedisClients.open(settings.redis, settings.streams)
+    graph = GraphStore(settings.graph, outbox_delay_s=settings.streams.outbox_delay_s)
+    vectors = VectorStore(settings.vectors)
+    streams = {stage: Stream(redis, policy_for(stage, settings)) for stage in Stage}
+    outbox = Outbox(
+        redis, streams, prefix=settings.redis.prefix, delay_s=settings.streams.outbox_delay_s
+    )
+    probes = Probes({"graph": graph.ping, "vectors": vectors.ping, "redis": redis.ping})
+    closing = asyncio.Event()
+    try:
+        async with asyncio.TaskGroup() as background:
+            background.create_task(probes.run(closing), name="probes")
+            background.create_task(
+                process.until_open("vectors", partial(_open_vectors, vectors, model)),
+                name="vectors",
+            )
+            await process.until_open("graph", graph.open)
+            yield Stores(redis, graph, vectors, streams, outbox, probes, model)
+            closing.set()
+    finally:
+        await vectors.close()
+        await graph.close()
+        await redis.close()
+        if model is not None:
+            await model.close()
+
+
+async def _open_vectors(vectors: VectorStore, model: EmbeddingModel | None) -> None:
+    if model is None:
+        await vectors.attach()
+    else:
+        await vectors.open(model.name, model.dimension)

@@ -1,0 +1,159 @@
+"""Who asks, and for which tenant: tokens, scopes, `X-Tenant-Id`.
+
+A request's tenant comes from its token; the header only selects among the tenants that the
+token grants. Tokens are kept and compared as SHA-256 digests in constant time and never
+logged; a log line carries the digest's first eight hex digits.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+import re
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+
+from shared.config import ApiSettings
+from shared.errors import ConfigError, EunoeError
+
+DEFAULT_TENANT = "default"
+_TENANT = re.compile(r"^[A-Za-z0-9_.-]{1,64}$")
+_LOOK_EVERY_S = 1.0
+_LOOPBACK = ("127.0.0.1", "localhost", "::1")
+
+
+class Unauthorized(EunoeError):
+    """No valid token: HTTP 401."""
+
+
+class Forbidden(EunoeError):
+    """A valid token that does not grant this: HTTP 403."""
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """What one token grants; `tenants` is never empty, its first one is the default."""
+
+    name: str
+    tenants: tuple[str, ...]
+    scopes: frozenset[str]
+    digest: str = ""
+    rate: float | None = None
+
+    def tenant(self, wanted: str | None) -> str:
+        """The request's tenant. Raises: Forbidden for one that the token does not grant."""
+        if wanted is None:
+            return self.tenants[0]
+        if wanted not in self.tenants:
+            raise Forbidden("This token does not grant the tenant named in X-Tenant-Id")
+        return wanted
+
+    def demand(self, scope: str) -> None:
+        if scope not in self.scopes:
+            raise Forbidden(f"This token does not grant the scope '{scope}'")
+
+
+class _Entry(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    digest: str = Field(pattern=r"^[0-9a-fA-F]{64}$")
+    name: str = Field(min_length=1, max_length=64)
+    tenants: list[str] = Field(min_length=1)
+    scopes: list[str] = Field(default=["read", "write"])
+    rate: float | None = Field(default=None, gt=0)
+
+
+_ENTRIES = TypeAdapter(list[_Entry])
+_USER = frozenset({"read", "write"})
+
+
+def digest_of(token: str) -> str:
+    return hashlib.sha256(token.encode()).hexdigest()
+
+
+def check_tenant(name: str) -> str:
+    if not _TENANT.match(name):
+        raise ConfigError(f"tenant name {name!r} must match {_TENANT.pattern}")
+    return name
+
+
+class Tokens:
+    """All tokens that are valid now; the file is read again when it changes.
+
+    With no token configured everybody is `default`, which `Tokens` only allows on a
+    loopback address or with EUNOE_ALLOW_INSECURE=true.
+    """
+
+    def __init__(self, settings: ApiSettings, *, host: str) -> None:
+        self._file = settings.tokens_file
+        self._stamp: tuple[int, int] | None = None
+        self._look_again = 0.0
+        self._fixed = self._from_settings(settings)
+        self._listed: list[Access] = []
+        self._admin = (
+            digest_of(settings.admin_token.get_secret_value()) if settings.admin_token else None
+        )
+        self._reload(self._file)
+        self.open = not self._fixed and self._file is None
+        if self.open and host not in _LOOPBACK and not settings.allow_insecure:
+            raise ConfigError(
+                "AUTOMEM_API_TOKEN or EUNOE_TOKENS_FILE must be set to serve on"
+                f" EUNOE_HOST={host}; EUNOE_ALLOW_INSECURE=true serves without"
+            )
+
+    @staticmethod
+    def _from_settings(settings: ApiSettings) -> list[Access]:
+        if settings.api_token is None:
+            return []
+        digest = digest_of(settings.api_token.get_secret_value())
+        return [Access("api", (DEFAULT_TENANT,), _USER, digest)]
+
+    def _reload(self, file: Path | None) -> None:
+        now = time.monotonic()
+        if file is None or now < self._look_again:
+            return
+        self._look_again = now + _LOOK_EVERY_S
+        try:
+            stat = file.stat()
+            if (stat.st_mtime_ns, stat.st_size) == self._stamp:
+                return
+            entries = _ENTRIES.validate_python(json.loads(file.read_text()))
+        except (OSError, ValueError, ValidationError) as error:
+            if self._stamp is not None:
+                return  # a half-written file must not lock everybody out
+            raise ConfigError(f"EUNOE_TOKENS_FILE: {error}") from error
+        self._stamp = (stat.st_mtime_ns, stat.st_size)
+        self._listed = [_access(entry) for entry in entries]
+
+    def authenticate(self, token: str | None) -> Access:
+        """What `token` grants. Raises: Unauthorized."""
+        self._reload(self._file)
+        if self.open:
+            return Access("open", (DEFAULT_TENANT,), _USER)
+        digest = digest_of(token or "")
+        found = None
+        for access in (*self._fixed, *self._listed):  # no early exit: constant time
+            if hmac.compare_digest(access.digest, digest):
+                found = access
+        if found is None or token is None:
+            raise Unauthorized("Unauthorized")
+        return found
+
+    def demand_admin(self, token: str | None) -> None:
+        """The admin half of a request.
+
+        Raises: Forbidden when no admin token is configured, Unauthorized for a wrong one.
+        """
+        if self._admin is None:
+            raise Forbidden("Admin token not configured")
+        if token is None or not hmac.compare_digest(self._admin, digest_of(token)):
+            raise Unauthorized("Admin authorization required")
+
+
+def _access(entry: _Entry) -> Access:
+    tenants = tuple(check_tenant(name) for name in entry.tenants)
+    return Access(entry.name, tenants, frozenset(entry.scopes), entry.digest.lower(), entry.rate)

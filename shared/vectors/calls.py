@@ -1,0 +1,72 @@
+"""One measured Qdrant call: bounded, counted, its exceptions made ours. Nothing is retried."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Awaitable
+from time import perf_counter
+from typing import TypeVar
+
+from qdrant_client.common.client_exceptions import ResourceExhaustedResponse
+from qdrant_client.http.exceptions import ResponseHandlingException, UnexpectedResponse
+
+from shared.errors import EunoeError, NotFound, PermanentError, TransientError, Unavailable
+from shared.metrics import STORE_DURATION, STORE_ERRORS
+
+_T = TypeVar("_T")
+STORE = "vectors"
+_SHOWN_CHARS = 200
+
+
+async def asked(operation: str, call: Awaitable[_T], timeout_s: float) -> _T:
+    """Raises: Unavailable if Qdrant does not answer or fails, TransientError if it is too
+    busy, NotFound for a missing collection, PermanentError for a request it refuses."""
+    started = perf_counter()
+    try:
+        async with asyncio.timeout(timeout_s):
+            return await call
+    except (
+        ResponseHandlingException,
+        UnexpectedResponse,
+        ResourceExhaustedResponse,
+        TimeoutError,
+    ) as error:
+        ours = _translated(operation, error)
+        kind = "transient" if isinstance(ours, TransientError) else "permanent"
+        STORE_ERRORS.labels(store=STORE, operation=operation, kind=kind).inc()
+        raise ours from error
+    finally:
+        STORE_DURATION.labels(store=STORE, operation=operation).observe(perf_counter() - started)
+
+
+def _translated(operation: str, error: Exception) -> EunoeError:
+    if isinstance(error, ResourceExhaustedResponse):
+        return TransientError(
+            f"{STORE}: {operation}: too many requests",
+            retry_after_s=float(error.retry_after_s),
+        )
+    if isinstance(error, UnexpectedResponse):
+        return _of_status(operation, error)
+    # httpx names its timeouts and broken connections well enough; the text may hold a URL.
+    source = error.source if isinstance(error, ResponseHandlingException) else error
+    return Unavailable(STORE, f"{operation}: {type(source).__name__}")
+
+
+def _of_status(operation: str, error: UnexpectedResponse) -> EunoeError:
+    status = error.status_code or 500
+    said = f"{operation}: HTTP {status}: {_reason(error.content)}"
+    if status == 404:
+        return NotFound(f"{STORE}: {said}")
+    if status in (401, 403) or status == 429 or status >= 500:
+        return Unavailable(STORE, said)
+    return PermanentError(f"{STORE}: {said}")
+
+
+def _reason(content: bytes) -> str:
+    """Qdrant's own sentence; its errors name fields and sizes, not payloads."""
+    try:
+        reason = str(json.loads(content)["status"]["error"])
+    except (ValueError, KeyError, TypeError):
+        reason = ""
+    return reason[:_SHOWN_CHARS]

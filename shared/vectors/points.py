@@ -1,0 +1,132 @@
+"""Point: what Qdrant holds of a memory, built from the node by one function.
+
+The payload is what filters need and nothing else: no content, no metadata, no score, no
+access time. A key without a value is left out, so two equal memories give equal payloads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+from qdrant_client import models
+
+from shared.lexical import SparseVector
+from shared.memory import Memory, tag_keys, tag_prefixes
+
+# `dense` is the memory alone, `context` the memory with what was said before it; a point
+# may lack any of them. Qdrant multiplies the weights of `bm25` by the query words' IDF.
+DENSE: Final = "dense"
+CONTEXT: Final = "context"
+BM25: Final = "bm25"
+DENSE_VECTORS: Final = (DENSE, CONTEXT)
+SPARSE_VECTORS: Final = (BM25,)
+
+# Every key that is filtered on: an unindexed one makes its filter ten times slower.
+PAYLOAD_INDEXES: Final[Mapping[str, models.PayloadSchemaType | models.KeywordIndexParams]] = {
+    "tenant": models.KeywordIndexParams(type=models.KeywordIndexType.KEYWORD, is_tenant=True),
+    **dict.fromkeys(
+        ("project", "session_id", "layer", "type", "tags", "tag_prefixes", "speaker"),
+        models.PayloadSchemaType.KEYWORD,
+    ),
+    **dict.fromkeys(
+        ("timestamp", "t_valid", "t_invalid", "payload_version"), models.PayloadSchemaType.INTEGER
+    ),
+    "archived": models.PayloadSchemaType.BOOL,
+}
+
+Vector = NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """A memory's vectors by name and its payload; `vectors` is empty for a payload alone."""
+
+    id: str
+    payload: Mapping[str, Any]
+    vectors: Mapping[str, Vector | SparseVector]
+
+    @property
+    def payload_version(self) -> int:
+        return int(self.payload["payload_version"])
+
+
+@dataclass(frozen=True, slots=True)
+class StoredPoint:
+    """What the store holds under `id`; `dense` only where it was asked for."""
+
+    id: str
+    payload_version: int
+    text_hash: str
+    payload: Mapping[str, Any]
+    dense: Vector | None = None
+
+
+def point_for(
+    tenant: str,
+    memory: Memory,
+    *,
+    text_hash: str,
+    vectors: Mapping[str, Vector | SparseVector] | None = None,
+) -> Point:
+    """The point of `memory`: the only place that knows which node property goes where.
+
+    `text_hash` is of the text that the vectors were made from. Empty sparse vectors are
+    left out: there is no word to find the memory by.
+    """
+    tags = memory.all_tags
+    payload = {
+        "tenant": tenant,
+        "project": memory.project,
+        "session_id": memory.session_id,
+        "layer": memory.layer,
+        "type": memory.type,
+        "tags": list(tag_keys(tags)),
+        "tag_prefixes": list(tag_prefixes(tags)),
+        "timestamp": memory.timestamp,
+        "t_valid": memory.t_valid,
+        "t_invalid": memory.t_invalid,
+        "archived": memory.archived,
+        "speaker": speaker_key(memory.speaker),
+        "version": memory.version,
+        "payload_version": memory.payload_version,
+        "text_hash": text_hash,
+    }
+    kept = {
+        name: vector
+        for name, vector in (vectors or {}).items()
+        if not isinstance(vector, SparseVector) or vector
+    }
+    return Point(
+        memory.id, {key: value for key, value in payload.items() if value is not None}, kept
+    )
+
+
+def speaker_key(speaker: str | None) -> str | None:
+    """What speakers are compared by: case does not tell people apart."""
+    return speaker.strip().casefold() if speaker else None
+
+
+def struct_of(point: Point) -> models.PointStruct:
+    vectors: dict[str, Any] = {
+        name: models.SparseVector(indices=vector.indices, values=vector.values)
+        if isinstance(vector, SparseVector)
+        else vector.tolist()
+        for name, vector in point.vectors.items()
+    }
+    return models.PointStruct(id=point.id, vector=vectors, payload=dict(point.payload))
+
+
+def stored_of(record: models.Record) -> StoredPoint:
+    payload = record.payload or {}
+    dense = record.vector.get(DENSE) if isinstance(record.vector, dict) else None
+    return StoredPoint(
+        id=str(record.id),
+        payload_version=int(payload.get("payload_version", 0)),
+        text_hash=str(payload.get("text_hash", "")),
+        payload=payload,
+        dense=None if dense is None else np.asarray(dense, np.float32),
+    )

@@ -1,0 +1,69 @@
+"""A worker role: its consumers or its schedules, run until the process is told to stop."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+
+from shared.connection import RedisClients
+from shared.consumer import Consumer
+from shared.job import Stage
+from shared.lease import Election, Lease
+from shared.process import Process
+from shared.schedule import Schedule
+
+
+def consumer_name(role: str) -> str:
+    """One process's own name: no other may ever hold entries under it."""
+    return f"{role}-{socket.gethostname()}-{os.getpid()}"
+
+
+async def consume(process: Process, consumers: Mapping[Stage, Consumer]) -> None:
+    """Run until `process.stopping`; then drain, and hand back what is unfinished.
+
+    Readiness needs the first successful read of each, liveness their loops' turning.
+    """
+    drain_timeout_s = process.settings.process.drain_timeout_s
+    async with asyncio.TaskGroup() as group:
+        for stage, consumer in consumers.items():
+            process.health.ready[f"{stage}_consumer"] = consumer.ready.is_set
+            process.health.alive[f"{stage}_consumer"] = partial(_turning, consumer)
+            group.create_task(
+                consumer.run(process.stopping, drain_timeout_s=drain_timeout_s),
+                name=f"consume-{stage}",
+            )
+
+
+def _turning(consumer: Consumer) -> bool:
+    return time.monotonic() - consumer.ticked_at < consumer.silence_limit_s
+
+
+@dataclass(frozen=True, slots=True)
+class Duty:
+    """What a leader-elected role does: `body` every `interval_s`, on one replica."""
+
+    name: str
+    interval_s: float
+    body: Callable[[Lease], Awaitable[None]]
+
+
+async def lead(process: Process, clients: RedisClients, *duties: Duty) -> None:
+    """Campaign for every duty until `process.stopping`; ready whether leading or not."""
+    holder = consumer_name(process.role)
+    async with asyncio.TaskGroup() as group:
+        for duty in duties:
+            election = Election(duty.name, clients, process.settings.lease, holder=holder)
+            schedule = Schedule(
+                duty.name, duty.interval_s, duty.body, election=election, clients=clients
+            )
+            process.health.alive[duty.name] = partial(_not_wedged, schedule)
+            group.create_task(schedule.run(process.stopping), name=f"schedule-{duty.name}")
+
+
+def _not_wedged(schedule: Schedule) -> bool:
+    return not schedule.wedged()

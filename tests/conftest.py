@@ -1,0 +1,172 @@
+"""Fixtures of every test: one real redis-server per xdist worker, and checks for leaks.
+
+Tests share the server and differ by their keys' prefix, so REDIS_URL may name a server that
+others use, and nothing is flushed. After each test: no key, no task, no blocking call left.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from blockbuster import blockbuster_ctx
+from redis.asyncio import Redis
+
+from shared.config import EnrichmentSettings, RedisSettings, Settings, StreamSettings
+from shared.connection import RedisClients
+from shared.job import Stage
+from shared.stream import Stream, policy_for
+from tests.leaks import leaks
+from tests.proxy import LossyProxy
+from tests.redis_server import RedisServer
+
+MakeStream = Callable[..., Stream]
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "leaves_work: ends with live jobs on purpose, says why")
+
+
+@pytest.fixture(scope="session")
+def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """REDIS_URL, else a server of this worker's own, FalkorDB included."""
+    if given := os.environ.get("REDIS_URL"):
+        yield given
+        return
+    server = RedisServer(tmp_path_factory.mktemp("redis"))
+    server.start()
+    yield server.url
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def falkordb_url(redis_url: str) -> str:
+    return os.environ.get("FALKORDB_URL") or redis_url
+
+
+@pytest.fixture
+def redis_settings(redis_url: str) -> RedisSettings:
+    """Keys of this test alone; they are checked for leaks and deleted after it."""
+    return RedisSettings(REDIS_URL=redis_url, EUNOE_REDIS_PREFIX=f"t{uuid4().hex[:12]}")
+
+
+@pytest.fixture
+def stream_settings() -> StreamSettings:
+    """Production's proportions at a hundredth of its times."""
+    return StreamSettings(
+        EUNOE_VISIBILITY_SECONDS=0.6,
+        EUNOE_BLOCK_SECONDS=0.05,
+        EUNOE_PROMOTE_SECONDS=0.02,
+        EUNOE_EMBED_BACKOFF_SECONDS=0.02,
+        EUNOE_EMBED_BACKOFF_MAX_SECONDS=0.1,
+    )
+
+
+@pytest.fixture
+async def clients(
+    redis_settings: RedisSettings, stream_settings: StreamSettings
+) -> AsyncIterator[RedisClients]:
+    opened = RedisClients.open(redis_settings, stream_settings)
+    yield opened
+    await opened.close()
+
+
+@pytest.fixture
+def make_stream(clients: RedisClients, stream_settings: StreamSettings) -> MakeStream:
+    """`make_stream(stage, EUNOE_HIGH_WATER=10)`: a new Stream object over this test's keys."""
+
+    def make(stage: Stage = Stage.ENRICH, /, **variables: Any) -> Stream:
+        given = stream_settings.model_dump()
+        named = {
+            str(field.validation_alias.choices[0]): given[name]  # type: ignore[union-attr]
+            for name, field in StreamSettings.model_fields.items()
+        }
+        enrichment = EnrichmentSettings(ENRICHMENT_FAILURE_BACKOFF_SECONDS=0.02)
+        settings = Settings(streams=StreamSettings(**(named | variables)), enrichment=enrichment)
+        return Stream(clients, policy_for(stage, settings))
+
+    return make
+
+
+@pytest.fixture
+def enrich(make_stream: MakeStream) -> Stream:
+    return make_stream(Stage.ENRICH)
+
+
+@pytest.fixture
+async def lossy(
+    redis_settings: RedisSettings, stream_settings: StreamSettings
+) -> AsyncIterator[LossyProxy]:
+    proxy = LossyProxy(redis_settings, stream_settings)
+    await proxy.open()
+    yield proxy
+    await proxy.close()
+
+
+@pytest.fixture
+def spawn(
+    redis_settings: RedisSettings, tmp_path: Path
+) -> Iterator[Callable[..., subprocess.Popen[bytes]]]:
+    """Start `python -m module args…` over this test's keys; killed with the test."""
+    started: list[subprocess.Popen[bytes]] = []
+    environment = os.environ | {
+        "REDIS_URL": redis_settings.url,
+        "EUNOE_REDIS_PREFIX": redis_settings.prefix,
+        "PYTHONPATH": os.pathsep.join(sys.path),
+    }
+
+    def start(module: str, *args: str) -> subprocess.Popen[bytes]:
+        with (tmp_path / "spawned.log").open("ab") as output:
+            process = subprocess.Popen(
+                [sys.executable, "-m", module, *args], env=environment, stdout=output, stderr=output
+            )
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        process.send_signal(signal.SIGKILL)
+        process.wait(timeout=20)
+
+
+@pytest.fixture(autouse=True)
+async def nothing_left_in_redis(request: pytest.FixtureRequest) -> AsyncIterator[None]:
+    """I9, for every test that has keys: nothing pending, no job but the dead, no stray key."""
+    if "redis_settings" not in request.fixturenames:
+        yield
+        return
+    settings: RedisSettings = request.getfixturevalue("redis_settings")
+    yield
+    async with Redis.from_url(settings.url, decode_responses=True) as redis:
+        found = await leaks(redis, settings.prefix)
+        keys = [key async for key in redis.scan_iter(f"{settings.prefix}:*", count=1000)]
+        if keys:
+            await redis.unlink(*keys)
+    if found and not request.node.get_closest_marker("leaves_work"):
+        pytest.fail(f"left in Redis: {'; '.join(found)}")
+
+
+@pytest.fixture(autouse=True)
+async def no_task_left() -> AsyncIterator[None]:
+    """Every task has an owner that waits for it."""
+    before = asyncio.all_tasks()
+    yield
+    left = {task for task in asyncio.all_tasks() - before if not task.done()}
+    left.discard(asyncio.current_task())
+    if left:
+        pytest.fail(f"tasks left running: {sorted(task.get_name() for task in left)}")
+
+
+@pytest.fixture(autouse=True)
+def no_blocking_call() -> Iterator[None]:
+    """A blocking call of ours in the event loop fails the test."""
+    with blockbuster_ctx(["shared", "services"]):
+        yield

@@ -1,0 +1,85 @@
+"""Graphs for tests: a store over a base graph of its own, and memories to put into it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+from uuid import uuid4
+
+from redis.asyncio import Redis
+
+from shared.config import GraphSettings
+from shared.graph.schema import PROPERTY_KEYS, RELATIONS, UNIQUE
+from shared.graph.store import GraphStore
+from shared.memory import Memory, now_ms
+
+TENANT = "default"
+_NAMES = {
+    "CALL db.propertyKeys() YIELD propertyKey RETURN propertyKey": {*PROPERTY_KEYS},
+    "CALL db.labels() YIELD label RETURN label": {*UNIQUE, "Registering"},
+    "CALL db.relationshipTypes() YIELD relationshipType AS t RETURN t": {*RELATIONS},
+}
+
+
+def a_memory(content: str = "Paris is the capital of France", **fields: Any) -> Memory:
+    """A new memory of now; `fields` replace what they name."""
+    now = now_ms()
+    times = dict.fromkeys(("timestamp", "updated_at", "last_accessed", "t_valid"), now)
+    given = {"id": str(uuid4()), "version": now, "payload_version": now, **times, **fields}
+    return Memory(content=content, **given)
+
+
+def graph_settings(url: str, **variables: Any) -> GraphSettings:
+    """Settings whose base graph no other test has."""
+    return GraphSettings(
+        FALKORDB_URL=url, **({"FALKORDB_GRAPH": f"g{uuid4().hex[:12]}"} | variables)
+    )
+
+
+@asynccontextmanager
+async def opened(
+    settings: GraphSettings, *, outbox_delay_s: float = 60.0
+) -> AsyncIterator[GraphStore]:
+    """An open store; its tenants' graphs are checked and deleted at the end."""
+    store = await GraphStore(settings, outbox_delay_s=outbox_delay_s).open()
+    try:
+        yield store
+        assert not await unregistered(settings)
+    finally:
+        await store.close()
+        await drop(settings)
+
+
+async def unregistered(settings: GraphSettings) -> set[str]:
+    """Names in use that the schema does not list: a failing query would corrupt values."""
+    found: set[str] = set()
+    for call, known in _NAMES.items():
+        for graph in await _graphs(settings):
+            found |= {row[0] for row in await _query(settings, graph, call)} - known
+    return found
+
+
+async def drop(settings: GraphSettings) -> None:
+    """Delete every graph of these settings, behind any store's back."""
+    async with Redis.from_url(settings.url) as redis:
+        for graph in await _graphs(settings):
+            await redis.delete(graph)
+
+
+async def cypher(settings: GraphSettings, text: str, tenant: str = TENANT) -> list[list[Any]]:
+    """Rows of a query past the store, for what only a test wants to see (verbose form)."""
+    graph = settings.graph if tenant == TENANT else f"{settings.graph}:{tenant}"
+    return await _query(settings, graph, text)
+
+
+async def _graphs(settings: GraphSettings) -> list[str]:
+    async with Redis.from_url(settings.url, decode_responses=True) as redis:
+        names = await redis.execute_command("GRAPH.LIST")  # type: ignore[no-untyped-call]
+    return [name for name in names if name.partition(":")[0] == settings.graph]
+
+
+async def _query(settings: GraphSettings, graph: str, text: str) -> list[list[Any]]:
+    async with Redis.from_url(settings.url, decode_responses=True) as redis:
+        reply = await redis.execute_command("GRAPH.QUERY", graph, text)  # type: ignore[no-untyped-call]
+    return list(reply[1]) if len(reply) == 3 else []

@@ -1,0 +1,172 @@
+"""What recall and the operators read: relations, tags, words, counts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from shared.graph.links import Association
+from shared.graph.store import GraphStore
+from shared.graph.work import Embedded, Related
+from shared.job import Stage
+from shared.memory import Memory, now_ms
+from tests.graphs import TENANT, a_memory
+
+HOUR_MS = 3_600_000
+
+
+async def _created(store: GraphStore, *memories: Memory) -> Sequence[Memory]:
+    await store.memories.create_many(TENANT, memories)
+    return memories
+
+
+async def test_a_memory_is_hydrated_with_its_newest_outgoing_relations(store: GraphStore) -> None:
+    seed, *others = await _created(store, a_memory("seed"), *(a_memory(f"o{n}") for n in range(4)))
+    for other in others:
+        await store.links.associate(TENANT, seed.id, other.id, "RELATES_TO", {"strength": 0.4})
+    incoming = a_memory()
+    await store.memories.create(TENANT, incoming)
+    await store.links.associate(TENANT, incoming.id, seed.id, "LEADS_TO")
+
+    found = await store.memories.hydrate(TENANT, [seed.id, "absent", seed.id], relation_limit=3)
+
+    assert list(found) == [seed.id]
+    assert found[seed.id].memory == seed
+    relations = found[seed.id].relations
+    assert len(relations) == 3
+    assert {relation.type for relation in relations} == {"RELATES_TO"}
+    assert {relation.strength for relation in relations} == {0.4}
+    assert relations[0].other.id == others[3].id
+    assert found[seed.id].successors == ()
+    bare = await store.memories.hydrate(TENANT, [seed.id], relation_limit=0)
+    assert bare[seed.id].relations == ()
+
+
+async def test_a_relation_tells_enough_of_the_other_memory(store: GraphStore) -> None:
+    seed, other = await _created(
+        store,
+        a_memory("seed"),
+        a_memory("x" * 500, tags=tuple("abcdefg"), type="Insight", importance=0.25, timestamp=77),
+    )
+    await store.links.associate(TENANT, seed.id, other.id, "EXEMPLIFIES", {"confidence": 0.5})
+    hydrated = await store.memories.hydrate(TENANT, [seed.id], relation_limit=5)
+    (relation,) = hydrated[seed.id].relations
+    assert (relation.type, relation.strength, relation.kind) == ("EXEMPLIFIES", 0.5, None)
+    shown = relation.other
+    assert (shown.id, shown.type, shown.timestamp) == (other.id, "Insight", 77)
+    assert (shown.importance, shown.confidence) == (0.25, 0.3)
+    assert (shown.summary, shown.content) == (None, "x" * 161)
+    assert shown.tags == tuple("abcde")
+
+
+async def test_what_supersedes_a_memory_is_named_whatever_the_relation_limit(
+    store: GraphStore,
+) -> None:
+    old, new, gone = await _created(
+        store, a_memory("old"), a_memory("new", t_invalid=9), a_memory()
+    )
+    await store.links.associate(TENANT, old.id, new.id, "EVOLVED_INTO")
+    await store.links.associate(TENANT, old.id, gone.id, "CONTRADICTS")
+    hydrated = await store.memories.hydrate(TENANT, [old.id, new.id], relation_limit=0)
+    (successor,) = hydrated[old.id].successors
+    assert (successor.id, successor.type, successor.archived) == (new.id, "EVOLVED_INTO", False)
+    assert (successor.t_valid, successor.t_invalid) == (new.t_valid, 9)
+    assert hydrated[new.id].successors == ()
+
+
+async def test_tags_match_exactly_or_by_prefix_whatever_their_case(store: GraphStore) -> None:
+    deep = a_memory("deep", tags=("Proj/Alpha:db",), importance=0.2)
+    flat = a_memory("flat", tags=("proj", "Other Tag"), importance=0.9)
+    newer = a_memory("newer", tags=("proj",), importance=0.9, timestamp=flat.timestamp + 5)
+    await _created(store, deep, flat, newer)
+    assert await store.memories.by_tags(TENANT, ["proj/alpha:db"], 9) == [deep]
+    assert await store.memories.by_tags(TENANT, ["proj", "other tag", "proj"], 9) == [newer, flat]
+    everything = [newer, flat, deep]
+    assert await store.memories.by_tags(TENANT, ["proj"], 9, prefix=True) == everything
+    assert await store.memories.by_tags(TENANT, ["proj"], 1, 1, prefix=True) == [flat]
+    assert await store.memories.by_tags(TENANT, ["proj:alpha"], 9, prefix=True) == [deep]
+    assert await store.memories.by_tags(TENANT, [], 9) == []
+
+
+async def test_a_memory_is_found_by_its_words_until_its_vector_exists(store: GraphStore) -> None:
+    one = a_memory("Loves HIKING in the Alps", tags=("t",))
+    two = a_memory("hates rain", version=one.version + 1, payload_version=one.version + 1)
+    await _created(store, one, two)
+    assert [t.id for t in await store.memories.unembedded(TENANT, [])] == [two.id, one.id]
+    assert [t.id for t in await store.memories.unembedded(TENANT, [], limit=1)] == [two.id]
+    (found,) = await store.memories.unembedded(TENANT, ["hiking", "sea"])
+    assert found == (one.id, "Loves HIKING in the Alps", ("t",))
+    assert await store.memories.unembedded(TENANT, ["sea"]) == []
+    # Given up for good, it is still found: it has no vector.
+    await store.work.give_up(TENANT, Stage.EMBED, [(one.id, one.payload_version)])
+    assert len(await store.memories.unembedded(TENANT, ["hiking"])) == 1
+    await store.work.embedded(TENANT, [Embedded(one.id, one.payload_version, "h", relate=False)])
+    assert await store.memories.unembedded(TENANT, ["hiking"]) == []
+    assert len(await store.memories.newest(TENANT, ["hiking"])) == 1
+
+
+async def test_the_newest_come_first_and_only_so_many_are_looked_at(store: GraphStore) -> None:
+    now = now_ms()
+    hours = (0, 2, 30, 24 * 45, 24 * 900)
+    memories = [a_memory(f"number {h}", timestamp=now - h * HOUR_MS - 1000) for h in hours]
+    future = a_memory("number future", timestamp=now + HOUR_MS)
+    await _created(store, *memories, future)
+    newest_first = [future, *memories]
+    for scan in range(1, 7):
+        found = await store.memories.newest(TENANT, ["number"], scan=scan)
+        assert [t.id for t in found] == [m.id for m in newest_first[:scan]]
+    assert [t.id for t in await store.memories.newest(TENANT, [], limit=2)] == [
+        future.id,
+        memories[0].id,
+    ]
+    assert [t.id for t in await store.memories.newest(TENANT, ["number 30"])] == [memories[2].id]
+
+
+async def test_counts_tell_what_waits_and_what_was_given_up(store: GraphStore) -> None:
+    one, two = await _created(store, a_memory(), a_memory())
+    await store.work.embedded(TENANT, [Embedded(one.id, one.payload_version, "h", relate=True)])
+    await store.work.give_up(TENANT, Stage.ENRICH, [(two.id, two.version)])
+    counts = await store.memories.counts(TENANT)
+    assert counts.memories == 2
+    assert counts.lagging == {Stage.ENRICH: 1, Stage.EMBED: 1, Stage.RELATE: 1}
+    assert counts.failed == {Stage.ENRICH: 1, Stage.EMBED: 0, Stage.RELATE: 0}
+    assert counts.oldest_due_ms is not None
+    assert counts.oldest_due_ms == await store.work.next_due(TENANT)
+
+
+async def test_associations_are_one_edge_per_type_and_direction(store: GraphStore) -> None:
+    one, two = await _created(store, a_memory("one"), a_memory("two", importance=0.9))
+    rows = [
+        Association(one.id, two.id, "PREFERS_OVER", {"strength": 0.2, "context": "work"}),
+        Association(one.id, "absent", "LEADS_TO", {"strength": 1}),
+        Association(two.id, one.id, "LEADS_TO", {"strength": 1}),
+        Association(one.id, two.id, "PREFERS_OVER", {"strength": 0.8}),
+    ]
+    assert await store.links.associate_many(TENANT, rows) == [True, False, True, True]
+    found = await store.links.neighbours(TENANT, [one.id, "absent"], limit=9)
+    assert sorted((r.type, r.strength, r.other.id) for r in found[one.id]) == [
+        ("LEADS_TO", 1.0, two.id),
+        ("PREFERS_OVER", 0.8, two.id),
+    ]
+    assert found["absent"] == []
+    assert len((await store.links.neighbours(TENANT, [one.id], limit=1))[one.id]) == 1
+
+
+async def test_related_memories_are_walked_to_the_depth_asked_for(store: GraphStore) -> None:
+    chain = await _created(store, *(a_memory(f"m{n}", importance=n / 10) for n in range(5)))
+    for left, right in zip(chain[:-1], chain[1:], strict=True):
+        await store.links.associate(TENANT, right.id, left.id, "LEADS_TO")
+    await store.work.embedded(
+        TENANT, [Embedded(chain[0].id, chain[0].payload_version, "h", relate=True)]
+    )
+    similar = Related(chain[0].id, "h", chain[0].payload_version, ((chain[4].id, 0.9),))
+    await store.work.related(TENANT, [similar])
+
+    async def walked(depth: int, **options: object) -> list[str]:
+        found = await store.links.related(TENANT, chain[0].id, depth=depth, **options)  # type: ignore[arg-type]
+        return [summary.content or "" for summary in found]
+
+    assert await walked(1) == ["m1"]
+    assert await walked(3) == ["m3", "m2", "m1"]
+    assert await walked(9, limit=1) == ["m3"]
+    assert await walked(1, types=("SIMILAR_TO",)) == ["m4"]
+    assert await store.links.related(TENANT, "absent") == []

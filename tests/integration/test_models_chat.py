@@ -1,0 +1,89 @@
+"""ChatModel against a scripted provider: a validated object, or an error."""
+
+from collections.abc import AsyncIterator
+from typing import Annotated
+
+import pytest
+from pydantic import BaseModel, Field
+
+from shared.config import ChatSettings, EmbeddingSettings
+from shared.errors import PermanentError, TransientError, Unavailable
+from shared.models.chat import OpenAIChat, open_chat
+from tests import providers
+from tests.providers import Answer, Provider
+
+
+class Verdict(BaseModel):
+    type: str
+    confidence: Annotated[float, Field(ge=0, le=1)]
+
+
+GOOD = providers.completion('{"type": "Decision", "confidence": 0.9}')
+
+
+@pytest.fixture
+async def provider() -> AsyncIterator[Provider]:
+    async with providers.running(Provider(GOOD)) as running:
+        yield running
+
+
+@pytest.fixture
+async def chat(provider: Provider) -> AsyncIterator[OpenAIChat]:
+    opened = await OpenAIChat.connect("c", api_key="k", base_url=provider.url, timeout_s=1.0)
+    yield opened
+    await opened.close()
+
+
+async def test_an_answer_is_validated(chat: OpenAIChat, provider: Provider) -> None:
+    verdict = await chat.ask("classify", "We chose Redis", Verdict, max_tokens=50)
+    assert verdict == Verdict(type="Decision", confidence=0.9)
+    (request,) = provider.requests
+    assert request["max_tokens"] == 50
+    assert [each["role"] for each in request["messages"]] == ["system", "user"]
+    assert request["response_format"]["json_schema"]["schema"]["required"] == ["type", "confidence"]
+
+
+@pytest.mark.parametrize(
+    ("answer", "error"),
+    [
+        (providers.completion('{"type": "Decision", "confidence": 7}'), TransientError),
+        (providers.completion("sure! here it is"), TransientError),
+        (providers.completion(None), TransientError),
+        (providers.completion(None, refusal="no"), PermanentError),
+        (providers.completion('{"type": "De', finish_reason="length"), PermanentError),
+        (providers.raw(b"{}"), TransientError),
+        (providers.raw(b'{"choices": []}'), TransientError),
+        (providers.raw(b"<html>", "text/html"), TransientError),
+        (providers.raw(b'{"cut'), TransientError),
+        (providers.status(429, headers={"Retry-After": "3"}), TransientError),
+        (providers.status(500), Unavailable),
+        (providers.status(401), Unavailable),
+        (providers.status(400), PermanentError),
+        (providers.silent, Unavailable),
+        (providers.cut, Unavailable),
+    ],
+)
+async def test_anything_else_is_an_error(
+    chat: OpenAIChat, provider: Provider, answer: Answer, error: type[Exception]
+) -> None:
+    provider.script = [answer]
+    with pytest.raises(error) as caught:
+        await chat.ask("classify", "secret text", Verdict)
+    assert type(caught.value) is error
+    assert "secret" not in str(caught.value)
+    assert (await chat.ask("classify", "x", Verdict)).type == "Decision"
+
+
+async def test_without_key_and_address_there_is_no_chat() -> None:
+    assert await open_chat(ChatSettings(_env_file=None), _settings()) is None
+
+
+async def test_an_address_is_enough() -> None:
+    chat = await open_chat(ChatSettings(_env_file=None), _settings("http://localhost:1/v1"))
+    assert chat is not None
+    assert chat.name == "gpt-4o-mini"
+    await chat.close()
+
+
+def _settings(base_url: str | None = None) -> EmbeddingSettings:
+    return EmbeddingSettings(_env_file=None, OPENAI_BASE_URL=base_url, OPENAI_API_KEY=None)

@@ -1,0 +1,171 @@
+"""Taking over: silent consumers' entries after the visibility, handed back ones at once."""
+
+from __future__ import annotations
+
+from shared.connection import RedisClients
+from shared.job import Delivery, Stage
+from shared.stream import ConsumerState, Depth, Settlement, Stream
+from tests.conftest import MakeStream
+from tests.waiting import wait_until
+from tests.working import delivered, drained, job, jobs
+
+
+async def stale(stream: Stream, consumer: str) -> None:
+    """Wait until the consumer has been silent for a visibility."""
+    redis = stream._command
+    limit_ms = stream.policy.visibility_s * 1000
+
+    async def silent() -> bool:
+        rows = await redis.xpending_range(stream._jobs, "workers", "-", "+", 1000, consumer)
+        return bool(rows) and all(row["time_since_delivered"] > limit_ms for row in rows)
+
+    await wait_until(silent, f"{consumer} was silent for a visibility")
+
+
+async def forget(stream: Stream, consumer: str, held: list[Delivery]) -> None:
+    """As if the consumer had held these for longer than the visibility."""
+    age_ms = int(stream.policy.visibility_s * 1000) + 1
+    await stream._command.xclaim(
+        stream._jobs,
+        "workers",
+        consumer,
+        0,
+        [each.entry_id for each in held],
+        idle=age_ms,
+        justid=True,
+    )
+
+
+async def test_entries_stay_with_a_consumer_that_is_heard_of(enrich: Stream) -> None:
+    await enrich.publish(jobs(2))
+    held = await delivered(enrich, "a")
+    assert (await enrich.reclaim("b", 10)).deliveries == []
+    await stale(enrich, "a")
+    await enrich.renew("a", [held[0].entry_id])
+    taken = (await enrich.reclaim("b", 10)).deliveries
+    assert [(each.job, each.deliveries) for each in taken] == [(held[1].job, 2)]
+    await drained(enrich)
+
+
+async def test_fresh_entries_in_front_cannot_hide_a_stale_one(make_stream: MakeStream) -> None:
+    """XAUTOCLAIM from 0-0 looks at ten times its count, always the same ones, and starves."""
+    stream = make_stream(Stage.ENRICH, EUNOE_VISIBILITY_SECONDS=30)
+    await stream.publish(jobs(400))
+    held = await delivered(stream, "a", 400)
+    await forget(stream, "a", held[-1:])
+    taken = [(await stream.reclaim("b", 10)).deliveries for _ in range(6)]
+    assert [each.entry_id for turn in taken for each in turn] == [held[-1].entry_id]
+    await drained(stream)
+
+
+async def test_the_cursor_comes_round(make_stream: MakeStream) -> None:
+    stream = make_stream(Stage.ENRICH, EUNOE_VISIBILITY_SECONDS=30)
+    await stream.publish(jobs(250))
+    held = await delivered(stream, "a", 250)
+    await stream.reclaim("b", 5)
+    await forget(stream, "a", held[:1])
+    found = [(await stream.reclaim("b", 5)).deliveries for _ in range(4)]
+    assert sum(map(len, found)) == 1
+    await drained(stream)
+
+
+async def test_no_more_is_taken_than_asked_for(enrich: Stream) -> None:
+    await enrich.publish(jobs(7))
+    await forget(enrich, "a", await delivered(enrich, "a"))
+    counts = [len((await enrich.reclaim("b", 3)).deliveries) for _ in range(4)]
+    assert sorted(counts) == [0, 1, 3, 3]
+    await drained(enrich)
+
+
+async def test_handed_back_entries_are_taken_at_once_and_uncharged(enrich: Stream) -> None:
+    """I6: a stop is no failure of the job."""
+    await enrich.publish(jobs(3))
+    await delivered(enrich, "a")
+    for consumer, successor in (("a", "b"), ("b", "c"), ("c", "d")):
+        assert await enrich.hand_back(consumer) == 3
+        taken = (await enrich.reclaim(successor, 10)).deliveries
+        assert [each.deliveries for each in taken] == [1, 1, 1]
+    assert [each.name for each in await enrich.consumers() if each.pending] == ["d"]
+    await drained(enrich)
+
+
+async def test_handing_back_leaves_no_consumer(enrich: Stream) -> None:
+    await enrich.publish(jobs(1))
+    await delivered(enrich, "a")
+    assert await enrich.hand_back("a") == 1
+    assert await enrich.hand_back("a") == 0
+    assert [each.name for each in await enrich.consumers()] == ["released"]
+    await drained(enrich)
+
+
+async def test_more_than_one_call_hands_back(enrich: Stream) -> None:
+    await enrich.publish(jobs(1100))
+    await delivered(enrich, "a", 1100)
+    assert await enrich.hand_back("a") == 1100
+    assert len(await drained(enrich)) == 1100
+
+
+async def test_handing_back_to_nobody_is_harmless(enrich: Stream) -> None:
+    assert await enrich.hand_back("a") == 0
+    assert await enrich.consumers() == []
+
+
+async def test_only_consumers_without_work_are_reaped(enrich: Stream) -> None:
+    """I5: XGROUP DELCONSUMER drops what the consumer holds, silently."""
+    await enrich.publish([job(1)])
+    await delivered(enrich, "busy")
+    await enrich.read("idle", 1)
+    assert await enrich.reap_consumers(60.0) == 0
+    await wait_until(lambda: enrich.reap_consumers(0.02), "the idle consumer was reaped")
+    await stale(enrich, "busy")
+    assert await enrich.reap_consumers(0.02) == 0
+    assert [each.name for each in await enrich.consumers()] == ["busy"]
+    assert await enrich.depth() == Depth(ready=0, pending=1, delayed=0, dead=0)
+    assert await drained(enrich) == [job(1)]
+
+
+async def test_reaping_where_nobody_ever_read(enrich: Stream) -> None:
+    assert await enrich.reap_consumers(0.0) == 0
+
+
+async def test_consumers_tell_what_they_hold(enrich: Stream) -> None:
+    await enrich.publish(jobs(2))
+    await delivered(enrich, "a")
+    [state] = await enrich.consumers()
+    assert state == ConsumerState("a", 2, state.idle_ms)
+    await drained(enrich)
+
+
+async def test_an_entry_deleted_by_hand_leaves_pending_list_and_ledger(
+    enrich: Stream, clients: RedisClients
+) -> None:
+    await enrich.publish(jobs(2))
+    lost, kept = await delivered(enrich, "a")
+    await clients.command.xdel(clients.key("enrich", "jobs"), lost.entry_id)
+    await stale(enrich, "a")
+    assert [each.job for each in (await enrich.reclaim("b", 10)).deliveries] == [kept.job]
+    ledger = await clients.command.hgetall(clients.key("enrich", "at"))
+    assert set(ledger) == {kept.job.key}
+    await drained(enrich)
+
+
+async def test_a_suspect_is_left_uncharged_in_a_crowd_and_taken_alone(enrich: Stream) -> None:
+    """Two consumers went silent with it: its neighbours must not go down with it for ever."""
+    await enrich.publish(jobs(3))
+    held = await delivered(enrich, "a")
+    await forget(enrich, "a", held)
+    assert len((await enrich.reclaim("b", 10)).deliveries) == 3
+    await enrich.publish([job(9)])
+    [fresh] = await enrich.read("a", 10)
+    await forget(enrich, "a", [*held, fresh])
+    crowd = await enrich.reclaim("d", 10)
+    assert [each.job for each in crowd.deliveries] == [fresh.job]
+    assert crowd.suspects_wait
+    counts: list[int] = []
+    for waiting in (True, True, False):
+        alone = await enrich.reclaim("d", 10, alone=True)
+        assert alone.suspects_wait is waiting
+        counts += [each.deliveries for each in alone.deliveries]
+    assert counts == [3, 3, 3]
+    await enrich.settle("d", [Settlement.ack(each) for each in crowd.deliveries])
+    await drained(enrich)

@@ -1,0 +1,62 @@
+"""The spaCy pipe: which model serves, and that it sees no less for being slimmed."""
+
+from __future__ import annotations
+
+import warnings
+
+import pytest
+
+from services.enricher import nlp
+
+TEXTS = [
+    "Alice Johnson met Bob in Berlin on Monday.",
+    "Siemens AG and the University of Oxford signed; Priya Desai leads Project Atlas.",
+    "",
+    "Jean-Luc Moreau moved from Lyon to Geneva in 2019 with the Red Cross.",
+]
+
+
+@pytest.fixture(scope="module")
+def pipeline() -> nlp.Pipeline:
+    return nlp.load("en_core_web_sm")
+
+
+def test_a_model_is_active(pipeline: nlp.Pipeline) -> None:
+    assert pipeline.name in {"en_core_web_sm", nlp.WHEEL}
+    assert pipeline.is_fallback == (pipeline.name != "en_core_web_sm")
+
+
+def test_the_slim_pipe_sees_what_the_whole_one_sees(pipeline: nlp.Pipeline) -> None:
+    import spacy
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        whole = spacy.load(pipeline.name)
+    for text, annotated in zip(TEXTS, pipeline.annotate(TEXTS), strict=True):
+        expected = [(ent.label_, ent.text) for ent in whole(text).ents]
+        assert [(span.label, text[span.start : span.end]) for span in annotated.spans] == expected
+
+
+def test_a_batch_gives_what_single_texts_give(pipeline: nlp.Pipeline) -> None:
+    assert pipeline.annotate(TEXTS) == [pipeline.annotate([text])[0] for text in TEXTS]
+    assert pipeline.annotate([]) == []
+
+
+def test_odd_texts_do_not_stop_a_batch(pipeline: nlp.Pipeline) -> None:
+    odd = ["\ud800 Alice", "x" * 100_000, "\0", "🙂" * 50, "\n\n"]
+    annotated = pipeline.annotate([*odd, TEXTS[0]])
+    assert annotated[-1].spans
+    assert len(annotated[1].text) == nlp.MAX_CHARS
+
+
+def test_without_a_model_the_rules_serve(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(nlp, "WHEEL", "no_such_model")
+    pipeline = nlp.load("no_such_model_either")
+    assert pipeline.name == nlp.RULES_ONLY
+    assert pipeline.annotate(["Alice"]) == [nlp.Annotated("Alice")]
+
+
+def test_words_of_a_batch_are_forgotten(pipeline: nlp.Pipeline) -> None:
+    before = len(pipeline._nlp.vocab.strings)
+    pipeline.annotate([f"Zyx{i}qua said abc{i}def." for i in range(200)])
+    assert len(pipeline._nlp.vocab.strings) - before < 50

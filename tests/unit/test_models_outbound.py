@@ -1,0 +1,44 @@
+"""Reading what providers send back besides vectors."""
+
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+
+import pytest
+
+from shared.errors import TransientError, Unavailable
+from shared.models.outbound import error_of_status, retry_after_s
+
+
+@pytest.mark.parametrize(
+    ("headers", "seconds"),
+    [
+        ({}, None),
+        ({"retry-after": "7"}, 7),
+        ({"retry-after": "0.5"}, 0.5),
+        ({"retry-after-ms": "250", "retry-after": "1"}, 0.25),
+        ({"retry-after": "soon"}, None),
+        ({"retry-after": "-3"}, None),
+        ({"retry-after-ms": "nan"}, None),
+    ],
+)
+def test_retry_after_is_seconds_or_nothing(headers: dict[str, str], seconds: float | None) -> None:
+    assert retry_after_s(headers) == seconds
+
+
+def test_retry_after_may_be_a_date() -> None:
+    later = datetime.now(UTC) + timedelta(seconds=30)
+    found = retry_after_s({"retry-after": format_datetime(later, usegmt=True)})
+    assert found is not None
+    assert 25 < found <= 31
+    past = format_datetime(later - timedelta(hours=1), usegmt=True)
+    assert retry_after_s({"retry-after": past}) == 0
+
+
+def test_only_short_codes_of_the_provider_are_repeated() -> None:
+    told = error_of_status(
+        "chat", 429, {"error": {"code": "the whole prompt " * 9, "type": "rate"}}, {}
+    )
+    assert isinstance(told, TransientError)
+    assert "prompt" not in str(told)
+    assert "rate" in str(told)
+    assert isinstance(error_of_status("chat", 529, "overloaded", {}), Unavailable)
