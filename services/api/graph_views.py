@@ -390,7 +390,9 @@ ROUTES: tuple[Route, ...] = (
         answers={200: "Success", 404: "No such memory"},
         group="graph",
     ),
-    Route("GET", "/graph/stats", stats, "Counts by type, relation, importance and day", group="graph"),
+    Route(
+        "GET", "/graph/stats", stats, "Counts by type, relation, importance and day", group="graph"
+    ),
     Route("GET", "/graph/types", types, "Memory types and their colors", group="graph"),
     Route("GET", "/graph/relations", relations, "Relation types and their colors", group="graph"),
 )

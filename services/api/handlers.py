@@ -8,12 +8,15 @@ from typing import Any
 from aiohttp import web
 
 from services.api.answers import json_answer, memory_json
+from services.api.body import read_body
 from services.api.health import HealthReport
 from services.api.memories import Memories, Stored
 from services.api.middleware import REQUEST_ID, TENANT, identify
 from services.api.recall.rank import Scored
 from services.api.recall.request import RecallRequest, parse_recall
 from services.api.recall.service import Recall, Recalled
+from services.api.repeatable import storing
+from services.api.repeats import Write
 from services.api.schemas import MemoryIn, MemoryPatch, parse_object, validate
 from services.api.touch import Touches
 from shared.config import RecallSettings
@@ -38,11 +41,19 @@ async def health(request: web.Request) -> web.Response:
     return json_answer(await request.app[HEALTH].report(tenant))
 
 
-async def store_memory(request: web.Request) -> web.Response:
+async def store_memory(request: web.Request) -> web.StreamResponse:
     began = time.perf_counter()
-    body = validate(MemoryIn, parse_object(await request.read()))
-    stored = await request.app[MEMORIES].store(request[TENANT], body, trace=request[REQUEST_ID])
-    return json_answer(stored_json(stored, _ms_since(began)), status=201)
+    raw = await read_body(request)
+    body, memories = validate(MemoryIn, parse_object(raw)), request.app[MEMORIES]
+    memories.check(body)
+
+    def answer(stored: Stored) -> dict[str, Any]:
+        return stored_json(stored, _ms_since(began))
+
+    async def store(write: Write) -> dict[str, Any]:
+        return answer(await memories.store(write, body, answer, trace=request[REQUEST_ID]))
+
+    return await storing(request, raw, store)
 
 
 def stored_json(stored: Stored, elapsed_ms: float) -> dict[str, Any]:
@@ -78,7 +89,7 @@ async def fetch_memory(request: web.Request) -> web.Response:
 
 
 async def change_memory(request: web.Request) -> web.Response:
-    body = validate(MemoryPatch, parse_object(await request.read()))
+    body = validate(MemoryPatch, parse_object(await read_body(request)))
     memory_id = request.match_info["memory_id"]
     memory = await request.app[MEMORIES].change(
         request[TENANT], memory_id, body, trace=request[REQUEST_ID]

@@ -7,13 +7,14 @@ announced. Announcements of concurrent requests leave together.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from shared.classify import classify
 
 from services.api.admission import Admission
+from services.api.repeats import Write
 from services.api.schemas import MemoryIn, MemoryPatch
 from shared.batching import Coalescer
 from shared.config import ApiSettings
@@ -86,18 +87,40 @@ class Memories:
     async def close(self) -> None:
         await self._announcer.close()
 
-    async def store(self, tenant: str, body: MemoryIn, *, trace: str = "") -> Stored:
-        """Write one memory and announce it.
-
-        Raises: InvalidInput, Overloaded (nothing was written), Unavailable("graph").
-        """
+    def check(self, body: MemoryIn) -> None:
+        """Raises: InvalidInput for what this process's settings and model refuse."""
         self._check_content(body.content)
         self._check_embedding(body.embedding)
-        await self._admission.admit(tenant)
-        memory = new_memory(body)
-        await self._graph.memories.create(tenant, memory, embedding=self._supplied(body))
-        queued = await self._announcer.submit(tenant, _Fresh(memory, trace))
-        return Stored(memory, queued, embedding=body.embedding is not None)
+
+    async def store(
+        self,
+        write: Write,
+        body: MemoryIn,
+        answer: Callable[[Stored], Mapping[str, Any]],
+        *,
+        trace: str = "",
+    ) -> Stored:
+        """Write one memory and announce it; `answer` is kept where the write has a key.
+
+        Raises: InvalidInput, Overloaded (nothing was written), Unavailable("graph"),
+        Conflict where the key was used meanwhile.
+        """
+        self.check(body)
+        await self._admission.admit(write.tenant)
+        memory = replace(new_memory(body), id=write.id)
+        supplied = body.embedding is not None
+        hoped = Stored(memory, Queued(enrich=True, embed=True), embedding=supplied)
+        idem = write.seal([memory.id], lambda: answer(hoped))
+        try:
+            await self._graph.memories.create(
+                write.tenant, memory, embedding=self._supplied(body), idem=idem
+            )
+        except Conflict:
+            if idem is not None:
+                raise
+            memory = await self.fetch(write.tenant, write.id)  # this request's first try
+        queued = await self._announcer.submit(write.tenant, _Fresh(memory, trace))
+        return Stored(memory, queued, embedding=supplied)
 
     async def fetch(self, tenant: str, memory_id: str) -> Memory:
         """Raises: InvalidInput for an id that is no UUID, NotFound."""

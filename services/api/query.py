@@ -70,15 +70,12 @@ def text(query: Mapping[str, str], name: str) -> str | None:
 
 def when(query: Mapping[str, str], name: str) -> int | None:
     """Milliseconds of an ISO 8601 time. Raises: InvalidInput naming the parameter."""
-    # A `+` that the client did not escape arrives as a space.
-    value = query.get(name, "").strip().replace(" ", "+") if name in query else ""
+    # A `+` that the client did not escape arrives as a space; as the separator of date and
+    # time either is read.
+    value = query.get(name, "").strip().replace(" ", "+")
     if not value:
         return None
     try:
         return parse_time(value)
-    except InvalidInput:
-        pass
-    try:
-        return parse_time(query[name])
     except InvalidInput as error:
         raise InvalidInput(f"'{name}': {error}") from error

@@ -55,9 +55,7 @@ async def storing(request: web.Request, raw: bytes, store: Store) -> web.StreamR
         if replay is None:
             raise
         return _replayed(replay)
-    return Written(
-        request, await repeats.finish(write, 201, body), lambda: repeats.answered(write)
-    )
+    return Written(request, await repeats.finish(write, 201, body), lambda: repeats.answered(write))
 
 
 async def effecting(request: web.Request, raw: bytes, effect: Effect) -> web.StreamResponse:

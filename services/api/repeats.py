@@ -97,6 +97,8 @@ class Repeats:
         self._blind_until = 0.0
 
     async def close(self) -> None:
+        while self._noting:
+            await asyncio.wait(self._noting)
         await self._calls.close()
 
     async def begin(self, sender: Sender, raw: bytes) -> Write | Replay:
@@ -127,9 +129,7 @@ class Repeats:
         found = await self._graph.memories.idem(write.tenant, write.key)
         return None if found is None else _replay(write, found)
 
-    async def finish(
-        self, write: Write, status: int, body: Mapping[str, Any]
-    ) -> Mapping[str, Any]:
+    async def finish(self, write: Write, status: int, body: Mapping[str, Any]) -> Mapping[str, Any]:
         """The answer to give: with a key, the one that is kept under it."""
         if write.key is None:
             return body

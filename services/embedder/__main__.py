@@ -20,6 +20,8 @@ async def body(process: Process) -> None:
             Embedder(stores.graph, stores.vectors, model, stores.outbox),
             name=consumer_name(process.role),
             batch_size=settings.batch_size,
+            # The stores are read and written for one batch while the model works on another.
+            batches=settings.concurrency,
             # Waiting for a full batch saves money, never time: a local model takes what is there.
             linger_s=settings.batch_timeout_s if model.paid else 0.0,
         )

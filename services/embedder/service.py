@@ -58,20 +58,26 @@ class Embedder:
 
     async def __call__(self, jobs: Sequence[Job]) -> list[Outcome]:
         """Bring every job's memory to its point; raises what concerns the whole batch."""
-        by_tenant: dict[str, list[str]] = defaultdict(list)
+        by_tenant: dict[str, list[Job]] = defaultdict(list)
         for job in jobs:
-            by_tenant[job.tenant].append(job.memory_id)
-        gathered = [await self._gather(tenant, ids) for tenant, ids in by_tenant.items()]
+            by_tenant[job.tenant].append(job)
+        gathered = [await self._gather(tenant, mine) for tenant, mine in by_tenant.items()]
         fresh = await self._embed(gathered)
         for part in gathered:
             await self._write(part, fresh)
         return [Done()] * len(jobs)
 
-    async def _gather(self, tenant: str, ids: Sequence[str]) -> Gathered:
-        memories, before = await asyncio.gather(
+    async def _gather(self, tenant: str, jobs: Sequence[Job]) -> Gathered:
+        ids = [job.memory_id for job in jobs]
+        found, before = await asyncio.gather(
             self._graph.memories.get(tenant, ids), self._graph.dialogue.before(tenant, ids)
         )
-        nearest = [said[0].id for said in before.values()]
+        memories = {
+            job.memory_id: found[job.memory_id]
+            for job in jobs
+            if job.memory_id in found and _lags(found[job.memory_id], job)
+        }
+        nearest = [before[key][0].id for key in memories if key in before]
         stored = await self._vectors.stored(tenant, [*memories, *nearest], with_dense=True)
         known = {
             key: Known(each.text_hash, each.dense)
@@ -80,7 +86,7 @@ class Embedder:
         }
         return Gathered(
             tenant,
-            [key for key in ids if key not in memories],
+            [key for key in ids if key not in found],
             memories,
             before,
             known,
@@ -152,3 +158,8 @@ class Embedder:
         return Embedded(
             memory.id, memory.payload_version, whole, relate=memory.text_hash != whole
         )
+
+
+def _lags(memory: Memory, job: Job) -> bool:
+    """Whether there is anything to do: another job may have brought the memory up already."""
+    return bool(job.run) or memory.embedded_version < memory.payload_version

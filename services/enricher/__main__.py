@@ -14,6 +14,10 @@ from shared.stores import open_stores
 from shared.worker import consume, consumer_name
 
 
+# The stores are read and written for one batch while the pipe works on another.
+_BATCHES = 2
+
+
 async def body(process: Process) -> None:
     settings = process.settings.enrichment
     pipeline = await asyncio.to_thread(nlp.load, settings.spacy_model)
@@ -25,7 +29,11 @@ async def body(process: Process) -> None:
         relater = Relater(stores.graph, stores.vectors, settings)
         consumers = {
             stage: Consumer(
-                stores.streams[stage], handler, name=name, batch_size=settings.batch_size
+                stores.streams[stage],
+                handler,
+                name=name,
+                batch_size=settings.batch_size,
+                batches=_BATCHES,
             )
             for stage, handler in ((Stage.ENRICH, enricher), (Stage.RELATE, relater))
         }

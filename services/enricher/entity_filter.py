@@ -1,8 +1,8 @@
 """What may be called an entity: the shape of its name, then the sense of its slug.
 
 `refusal` names the first rule a name breaks, in a fixed order, so that a test (and a person
-who wonders why a name is missing) can tell one rule from another. The rules are those of
-AutoMem's shape filter and quality validator; an entity that passed either there passes here.
+who wonders why a name is missing) can tell one rule from another. The rules are AutoMem's
+shape filter and quality validator; the words behind them are our own.
 """
 
 from __future__ import annotations

@@ -209,13 +209,6 @@ KNOWN = _known()
 KNOWN_FIRST_WORDS = frozenset(name.split()[0] for name in KNOWN)
 KNOWN_MOST_WORDS = max(len(name.split()) for name in KNOWN)
 
-# A single word after one of these is a thing, even where the model takes it for a person.
-NOT_PEOPLE_AFTER = _words(
-    """
-    the a an this that these repository repo project use using uses used deploy deployed via
-    visited visit under in into onto our their its your on new old
-    """
-)
 PLACE_PREPOSITIONS = _words("in aus nach bei à en au aux de from at près")
 
 _FOREIGN = _words(

@@ -48,6 +48,10 @@ class Association:
     properties: Mapping[str, Value] = field(default_factory=dict)
 
 
+# (type, from, to)
+_Edge = tuple[str, str, str]
+
+
 class Links:
     """`store.links`; every method is one tenant's."""
 
@@ -76,33 +80,36 @@ class Links:
             _check(row)
         if not rows or not await self._schema.exists(tenant):
             return [False] * len(rows)
-        made: set[int] = set()
+        # Each edge once per query: of two rows the server applies either.
+        edges: dict[_Edge, dict[str, Value]] = {}
+        for row in rows:
+            edges.setdefault(_edge(row), {}).update(row.properties)
+        made: set[_Edge] = set()
         for kind in dict.fromkeys(row.type for row in rows):
-            made |= await self._merge(
-                tenant, kind, [(at, row) for at, row in enumerate(rows) if row.type == kind]
-            )
-        return [at in made for at in range(len(rows))]
+            of_kind = {edge: values for edge, values in edges.items() if edge[0] == kind}
+            made |= await self._merge(tenant, kind, of_kind)
+        return [_edge(row) in made for row in rows]
 
     async def _merge(
-        self, tenant: str, kind: str, rows: Sequence[tuple[int, Association]]
-    ) -> set[int]:
+        self, tenant: str, kind: str, edges: Mapping[_Edge, Mapping[str, Value]]
+    ) -> set[_Edge]:
         names = dict.fromkeys(("strength", *RELATION_PROPERTIES[kind]))
         # A property the request does not name keeps what it has.
         sets = "".join(
-            f", x.{name} = coalesce(r[{at}], x.{name})" for at, name in enumerate(names, 3)
+            f", x.{name} = coalesce(r[{at}], x.{name})" for at, name in enumerate(names, 2)
         )
         answer = await self._client.write(
             tenant,
             "associate",
-            "UNWIND $rows AS r MATCH (a:Memory {id: r[1]}) MATCH (b:Memory {id: r[2]})"
-            f" MERGE (a)-[x:{kind}]->(b) SET x.updated_at = $now{sets} RETURN r[0]",
+            "UNWIND $rows AS r MATCH (a:Memory {id: r[0]}) MATCH (b:Memory {id: r[1]})"
+            f" MERGE (a)-[x:{kind}]->(b) SET x.updated_at = $now{sets} RETURN r[0], r[1]",
             rows=[
-                [at, row.from_id, row.to_id, *(row.properties.get(name) for name in names)]
-                for at, row in rows
+                [edge[1], edge[2], *(values.get(name) for name in names)]
+                for edge, values in edges.items()
             ],
             now=now_ms(),
         )
-        return {row[0] for row in answer.rows}
+        return {(kind, row[0], row[1]) for row in answer.rows}
 
     async def related(
         self,
@@ -160,6 +167,10 @@ def _check(row: Association) -> None:
     unknown = row.properties.keys() - {"strength", *allowed}
     if unknown:
         raise InvalidInput(f"{row.type} has no property {', '.join(sorted(unknown))}")
+
+
+def _edge(row: Association) -> _Edge:
+    return row.type, row.from_id, row.to_id
 
 
 def _types(types: Iterable[str]) -> str:

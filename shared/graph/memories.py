@@ -72,17 +72,19 @@ _REPLACE = (
     + "".join(f", m.{stage}_failed_version = null, m.{stage}_waits = null" for stage in STAGES)
     + " RETURN m.id"
 )
+# Projected first: `WHERE any(…)` right before RETURN finds nothing (4.16.3).
+_CONTAINING = (
+    " WITH m, toLower(m.content) AS text"
+    " WITH m, size($words) = 0 OR any(word IN $words WHERE text CONTAINS word) AS hit WHERE hit"
+    " RETURN m.id, m.content, m.tags LIMIT $most"
+)
 _UNEMBEDDED = (
     "MATCH (m:Memory) WHERE m.embed_due > 0 WITH m ORDER BY m.version DESC LIMIT $scan"
-    " WITH m, toLower(m.content) AS text"
-    " WHERE size($words) = 0 OR any(word IN $words WHERE text CONTAINS word)"
-    " RETURN m.id, m.content, m.tags LIMIT $most"
+    + _CONTAINING
 )
 _NEWEST = (
     "MATCH (m:Memory) WHERE m.timestamp >= $since WITH m ORDER BY m.timestamp DESC LIMIT $scan"
-    " WITH m, toLower(m.content) AS text"
-    " WHERE size($words) = 0 OR any(word IN $words WHERE text CONTAINS word)"
-    " RETURN m.id, m.content, m.tags LIMIT $most"
+    + _CONTAINING
 )
 # Looking for words costs 2 µs a memory, most of it for lower-casing its content.
 SCANNED = 20_000

@@ -5,12 +5,15 @@ from __future__ import annotations
 from typing import Self
 
 from shared.config import GraphSettings
+from shared.graph.analytics import Analytics
 from shared.graph.client import GraphClient
 from shared.graph.dialogue import Dialogue
+from shared.graph.keys import Keys
 from shared.graph.links import Links
 from shared.graph.memories import Memories
 from shared.graph.schema import Schema
 from shared.graph.sweeps import Sweeps
+from shared.graph.tags import Tags
 from shared.graph.work import Work
 
 
@@ -31,6 +34,9 @@ class GraphStore:
         self.dialogue = Dialogue(self._client, self._schema, outbox_ms=outbox_ms)
         self.links = Links(self._client, self._schema)
         self.sweeps = Sweeps(self._client, self._schema)
+        self.tags = Tags(self._client, self._schema)
+        self.keys = Keys(self._client, self._schema)
+        self.analytics = Analytics(self._client, self._schema)
 
     async def open(self) -> Self:
         """Connect. Raises: Unavailable while the server is down; open again later."""

@@ -103,13 +103,12 @@ class Due:
         return self.version if stage is Stage.ENRICH else self.payload_version
 
 
-# FOREACH (… | DELETE …) deletes nothing and says nothing (4.16.3): hence a query of its own.
+# A query of its own: DELETE inside FOREACH, or of what was collected into a list, deletes
+# nothing and says nothing (4.16.3).
 _ENRICHED_STALE = (
     "UNWIND $rows AS r MATCH (m:Memory {id: r[0]}) WHERE m.version = r[1]"
-    " OPTIONAL MATCH (e:Entity)-[x:REFERENCED_IN]->(m) WHERE NOT e.id IN r[2]"
-    " WITH r, m, collect(x) AS stale"
-    " OPTIONAL MATCH (m)-[y:PRECEDED_BY]->(o:Memory) WHERE NOT o.id IN r[3]"
-    " WITH stale + collect(y) AS stale UNWIND stale AS edge DELETE edge"
+    " MATCH (m)-[x:REFERENCED_IN|PRECEDED_BY]-(o)"
+    " WHERE NOT o.id IN r[2] AND (type(x) = 'REFERENCED_IN' OR startNode(x) = m) DELETE x"
 )
 _ENRICHED = (
     "UNWIND $rows AS r MATCH (m:Memory {id: r[0]}) WHERE m.version = r[1]"
@@ -195,7 +194,7 @@ class Work:
             "enriched_stale",
             _ENRICHED_STALE,
             rows=[
-                [row.id, row.version, [_entity_id(e) for e in row.entity_nodes], row.previous_ids]
+                [row.id, row.version, [*map(_entity_id, row.entity_nodes), *row.previous_ids]]
                 for row in rows
             ],
         )

@@ -161,6 +161,10 @@ def test_a_known_tool_in_an_error_message_counts() -> None:
     assert seen("ConnectionError: Redis is down") == {"tools": ["Redis"]}
 
 
+def test_a_span_of_odd_spaces_is_nothing() -> None:
+    assert seen("\u2003 and \xa0", PERSON="\u2003|\xa0") == {}
+
+
 def test_german_nouns_are_no_names() -> None:
     text = "Wir haben die Rechnung mit der Buchhaltung besprochen."
     assert seen(text, PERSON="Rechnung", ORG="Buchhaltung") == {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
 from shared.graph.links import Association
@@ -153,7 +154,7 @@ async def test_associations_are_one_edge_per_type_and_direction(store: GraphStor
 
 async def test_related_memories_are_walked_to_the_depth_asked_for(store: GraphStore) -> None:
     chain = await _created(store, *(a_memory(f"m{n}", importance=n / 10) for n in range(5)))
-    for left, right in zip(chain[:-1], chain[1:], strict=True):
+    for left, right in itertools.pairwise(chain):
         await store.links.associate(TENANT, right.id, left.id, "LEADS_TO")
     await store.work.embedded(
         TENANT, [Embedded(chain[0].id, chain[0].payload_version, "h", relate=True)]

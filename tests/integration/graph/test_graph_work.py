@@ -8,7 +8,7 @@ import pytest
 
 from shared.config import GraphSettings
 from shared.graph.store import GraphStore
-from shared.graph.work import Embedded, Enriched, EnrichedResult, Related
+from shared.graph.work import Embedded, EmbeddedResult, Enriched, EnrichedResult, Related
 from shared.job import Stage
 from shared.memory import Memory, next_version, now_ms
 from tests.graphs import TENANT, a_memory, cypher
@@ -125,7 +125,7 @@ async def test_a_patch_between_reading_and_writing_wins(
     assert list(results) == [others[0].id]
     late = Embedded(memory.id, memory.payload_version, "old", relate=True)
     embedded = await store.work.embedded(TENANT, [late])
-    assert (embedded.stale, embedded.applied, embedded.absent) == ({memory.id}, set(), set())
+    assert embedded == EmbeddedResult(frozenset(), frozenset({memory.id}), frozenset())
     row = Related(memory.id, "old", memory.payload_version, ((others[1].id, 0.9),))
     assert await store.work.related(TENANT, [row]) == set()
     assert await store.work.give_up(TENANT, Stage.ENRICH, [(memory.id, memory.version)]) == set()
@@ -143,7 +143,7 @@ async def test_a_deleted_memory_is_absent_and_does_not_come_back(
         Embedded(others[0].id, others[0].payload_version, "h", relate=True),
     ]
     result = await store.work.embedded(TENANT, rows)
-    assert (result.absent, result.applied) == ({memory.id}, {others[0].id})
+    assert result == EmbeddedResult(frozenset({memory.id}), frozenset(), frozenset({others[0].id}))
     near = Related(others[0].id, "h", others[0].payload_version, ((memory.id, 0.9),))
     assert await store.work.related(TENANT, [near]) == {others[0].id}
     assert await store.memories.get(TENANT, [memory.id]) == {}

@@ -1,0 +1,218 @@
+"""POST /associate: relations that clients author, one or up to 500 at once.
+
+The same relation again is an update of the one edge, so a repeat does no harm.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from aiohttp import web
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+from services.api.body import read_body
+from services.api.memories import check_id
+from services.api.middleware import TENANT
+from services.api.repeatable import effecting
+from services.api.route import Route
+from services.api.schemas import BATCH_ROWS, parse_object, unit, validate
+from shared.errors import InvalidInput, NotFound
+from shared.graph.links import RELATION_PROPERTIES, Association, Value
+from shared.graph.schema import AUTHORED
+from shared.graph.store import GraphStore
+from shared.memory import check_text, finite
+
+_DEFAULT_STRENGTH = 0.5
+_MAX_VALUE_CHARS = 2000
+# Beyond it a number is no longer exact in JSON, nor in the graph's clients.
+_MAX_NUMBER = 2**53
+_MISSING = "One or both memories do not exist"
+
+
+def _end(value: object) -> str:
+    if not isinstance(value, str) or not value.strip():
+        raise InvalidInput("'memory1_id' and 'memory2_id' are required")
+    return check_id(value.strip())
+
+
+def _kind(value: object) -> str:
+    kind = value.strip().upper() if isinstance(value, str) else value
+    if kind not in AUTHORED:
+        raise InvalidInput(f"Relation type must be one of {sorted(AUTHORED)}")
+    return str(kind)
+
+
+class AssociationIn(BaseModel):
+    """One relation; besides these keys, the properties of its type (reason, context …)."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    memory1_id: Annotated[str, BeforeValidator(_end)] = Field("", validate_default=True)
+    memory2_id: Annotated[str, BeforeValidator(_end)] = Field("", validate_default=True)
+    type: Annotated[str, BeforeValidator(_kind)] = "RELATES_TO"
+    strength: Annotated[float | None, unit("importance")] = _DEFAULT_STRENGTH
+
+
+class AssociateIn(BaseModel):
+    """POST /associate: one relation, or `associations` with up to 500."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    memory1_id: str | None = None
+    memory2_id: str | None = None
+    type: str = "RELATES_TO"
+    strength: float = Field(_DEFAULT_STRENGTH, ge=0, le=1)
+    associations: list[AssociationIn] | None = Field(None, min_length=1, max_length=BATCH_ROWS)
+
+
+class _Strength(BaseModel):
+    strength: Annotated[float | None, unit("importance")] = None
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    index: int
+    reason: str
+
+
+class Associations:
+    """Use cases on the authored relations of one tenant."""
+
+    def __init__(self, graph: GraphStore) -> None:
+        self._graph = graph
+
+    async def add(self, tenant: str, row: Association) -> None:
+        """Make or update the relation. Raises: NotFound where an end is missing."""
+        if not (await self._graph.links.associate_many(tenant, [row]))[0]:
+            raise NotFound(_MISSING)
+
+    async def add_many(
+        self, tenant: str, rows: Mapping[int, Association]
+    ) -> tuple[dict[int, Association], list[Failure]]:
+        """Those that were made, by index, and those that lack an end; a query per type."""
+        made = await self._graph.links.associate_many(tenant, list(rows.values()))
+        done = dict(zip(rows, made, strict=True))
+        failed = [Failure(index, _MISSING) for index, found in done.items() if not found]
+        return {index: row for index, row in rows.items() if done[index]}, failed
+
+
+def parse_association(item: object) -> Association:
+    """Raises: InvalidInput."""
+    given = validate(AssociationIn, item)
+    if given.memory1_id == given.memory2_id:
+        raise InvalidInput("Cannot associate a memory with itself")
+    strength = _DEFAULT_STRENGTH if given.strength is None else given.strength
+    extra = given.model_extra or {}
+    properties: dict[str, Value] = {"strength": strength}
+    for name in RELATION_PROPERTIES[given.type]:
+        if name != "strength" and extra.get(name) is not None:
+            properties[name] = _value(name, extra[name])
+    return Association(given.memory1_id, given.memory2_id, given.type, properties)
+
+
+def _value(name: str, value: object) -> Value:
+    if isinstance(value, str) and len(value) <= _MAX_VALUE_CHARS:
+        return check_text(value, f"'{name}'")
+    if isinstance(value, bool):
+        return value
+    if isinstance(value, int | float) and finite(value) and abs(value) <= _MAX_NUMBER:
+        return value
+    raise InvalidInput(
+        f"'{name}' must be a number, a boolean or a text of at most {_MAX_VALUE_CHARS} characters"
+    )
+
+
+def parse_associations(items: object) -> tuple[dict[int, Association], list[Failure]]:
+    """The good ones by index, and what is wrong with the others.
+
+    Raises: InvalidInput for the array itself, and for any strength out of range.
+    """
+    if not isinstance(items, list) or not items:
+        raise InvalidInput("'associations' must be a non-empty array")
+    if len(items) > BATCH_ROWS:
+        raise InvalidInput(f"Batch size limit is {BATCH_ROWS} associations per request")
+    rows: dict[int, Association] = {}
+    failed: list[Failure] = []
+    for index, item in enumerate(items):
+        if not isinstance(item, dict):
+            failed.append(Failure(index, "An association must be an object"))
+            continue
+        validate(_Strength, item)
+        try:
+            rows[index] = parse_association(item)
+        except InvalidInput as error:
+            failed.append(Failure(index, str(error)))
+    return rows, failed
+
+
+# -- HTTP -------------------------------------------------------------------------------
+
+ASSOCIATIONS: web.AppKey[Associations] = web.AppKey("associations", Associations)
+_Answer = tuple[int, dict[str, Any]]
+
+
+async def associate(request: web.Request) -> web.StreamResponse:
+    raw = await read_body(request)
+    body = parse_object(raw)
+    use, tenant = request.app[ASSOCIATIONS], request[TENANT]
+    if "associations" in body:
+        rows, refused = parse_associations(body["associations"])
+        return await effecting(request, raw, lambda: _many(use, tenant, rows, refused))
+    row = parse_association(body)
+    return await effecting(request, raw, lambda: _one(use, tenant, row))
+
+
+async def _one(use: Associations, tenant: str, row: Association) -> _Answer:
+    await use.add(tenant, row)
+    return 201, {
+        **row.properties,
+        "status": "success",
+        "message": f"Association created between {row.from_id} and {row.to_id}",
+        "memory1_id": row.from_id,
+        "memory2_id": row.to_id,
+        "relation_type": row.type,
+    }
+
+
+async def _many(
+    use: Associations, tenant: str, rows: Mapping[int, Association], refused: Sequence[Failure]
+) -> _Answer:
+    made, missing = await use.add_many(tenant, rows)
+    failed = sorted((*refused, *missing), key=lambda each: each.index)
+    total = len(made) + len(failed)
+    summary = f"{len(made)}/{total} associations created successfully"
+    return 207 if failed else 201, {
+        "status": "partial_success" if failed else "success",
+        "message": summary,
+        "created_count": len(made),
+        "failed_count": len(failed),
+        "succeeded": [_made(index, row) for index, row in sorted(made.items())],
+        "failed": [{"index": each.index, "reason": each.reason} for each in failed],
+        "summary": summary,
+    }
+
+
+def _made(index: int, row: Association) -> dict[str, Any]:
+    return {
+        "index": index,
+        "memory1_id": row.from_id,
+        "memory2_id": row.to_id,
+        "relation_type": row.type,
+        "strength": row.properties["strength"],
+    }
+
+
+ROUTES: tuple[Route, ...] = (
+    Route(
+        "POST",
+        "/associate",
+        associate,
+        "Relate memories to each other",
+        scope="write",
+        body=AssociateIn,
+        answers={201: "All relations exist now", 207: "Some do; `failed` names the others"},
+        group="relations",
+    ),
+)

@@ -1,0 +1,237 @@
+"""POST /memory/batch: up to 500 memories, stored in one query or not at all.
+
+Nothing is embedded in the request: the hints of all of them leave together. As in AutoMem
+a bad timestamp and metadata that are no object do not refuse the batch; `warnings` name them.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Annotated, Any
+
+from aiohttp import web
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+from services.api.admission import Admission
+from services.api.body import BATCH_BODY_BYTES, read_body
+from services.api.memories import Queued, new_memory
+from services.api.middleware import REQUEST_ID
+from services.api.repeatable import storing
+from services.api.repeats import Write
+from services.api.route import Route
+from services.api.schemas import BATCH_ROWS, Layer, MemoryIn, Metadata, Tags, parse_json, validate
+from services.api.schemas import unit as unit_of
+from shared.config import ApiSettings
+from shared.errors import Conflict, InvalidInput
+from shared.graph.store import GraphStore
+from shared.job import Job, Stage
+from shared.memory import Memory, parse_time
+from shared.outbox import Outbox
+from shared.transitions import Published
+
+# What an item may name; the rest (id, embedding, t_valid …) is ignored, as AutoMem does.
+_KEYS = (
+    *("content", "tags", "importance", "timestamp", "metadata", "type", "confidence"),
+    *("session_id", "project", "layer"),
+)
+
+
+class BatchItem(BaseModel):
+    """One memory of a batch, as documented; what is checked is a MemoryIn of its keys."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    content: str
+    tags: Tags = []
+    importance: Annotated[float | None, unit_of("importance")] = None
+    timestamp: str | None = None
+    metadata: Metadata = {}
+    type: str | None = None
+    confidence: Annotated[float | None, unit_of("importance")] = None
+    session_id: str | None = None
+    project: str | None = None
+    layer: Layer = None
+
+
+def _items(value: object) -> list[object]:
+    if not isinstance(value, list) or not value:
+        raise InvalidInput("'memories' must be a non-empty array")
+    if len(value) > BATCH_ROWS:
+        raise InvalidInput(f"Batch size limit is {BATCH_ROWS} memories per request")
+    return value
+
+
+class BatchIn(BaseModel):
+    """POST /memory/batch."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    memories: Annotated[
+        list[BatchItem],
+        BeforeValidator(_items),
+        Field(min_length=1, max_length=BATCH_ROWS),
+    ]
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """The memories of a request in its order, and what was mended in them."""
+
+    memories: tuple[MemoryIn, ...]
+    warnings: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class StoredBatch:
+    ids: tuple[str, ...]
+    queued: Queued
+
+
+class Batches:
+    """Storing many memories of one tenant at once."""
+
+    def __init__(
+        self, graph: GraphStore, outbox: Outbox, admission: Admission, settings: ApiSettings
+    ) -> None:
+        self._graph = graph
+        self._outbox = outbox
+        self._admission = admission
+        self.content_chars = settings.content_hard_chars
+
+    async def store(
+        self,
+        write: Write,
+        bodies: Sequence[MemoryIn],
+        answer: Callable[[StoredBatch], Mapping[str, Any]],
+        *,
+        trace: str = "",
+    ) -> StoredBatch:
+        """Write all of them and announce them; `answer` is kept where the write has a key.
+
+        Raises: Overloaded (nothing was written), Conflict where the key was used meanwhile,
+        Unavailable("graph").
+        """
+        await self._admission.admit(write.tenant)
+        ids = write.ids(len(bodies))
+        rows = [replace(new_memory(body), id=each) for body, each in zip(bodies, ids, strict=True)]
+        hoped = StoredBatch(tuple(ids), Queued(enrich=True, embed=True))
+        try:
+            await self._graph.memories.create_many(
+                write.tenant, rows, idem=write.seal(ids, lambda: answer(hoped))
+            )
+        except Conflict:
+            if write.key is not None:
+                raise
+            return hoped  # the first try of this request stored and announced them
+        return replace(hoped, queued=await self._announce(write.tenant, rows, trace))
+
+    async def _announce(self, tenant: str, rows: Sequence[Memory], trace: str) -> Queued:
+        answers = await self._outbox.announce(
+            {
+                Stage.ENRICH: [Job(tenant, row.id, row.version, trace=trace) for row in rows],
+                Stage.EMBED: [
+                    Job(tenant, row.id, row.payload_version, trace=trace) for row in rows
+                ],
+            }
+        )
+        return Queued(_all_reached(answers[Stage.ENRICH]), _all_reached(answers[Stage.EMBED]))
+
+
+def _all_reached(answers: list[Published] | None) -> bool:
+    reached = (Published.NEW, Published.DUPLICATE)
+    return answers is not None and all(answer in reached for answer in answers)
+
+
+def parse_batch(raw: bytes, *, content_chars: int) -> Batch:
+    """Raises: InvalidInput for the first memory that is wrong; then nothing is stored."""
+    body = parse_json(raw)
+    if not isinstance(body, dict) or "memories" not in body:
+        raise InvalidInput("JSON body with 'memories' array required")
+    warnings: list[str] = []
+    rows = enumerate(_items(body["memories"]))
+    found = tuple(_memory(at, item, content_chars, warnings) for at, item in rows)
+    return Batch(found, tuple(warnings))
+
+
+def _memory(at: int, item: object, content_chars: int, warnings: list[str]) -> MemoryIn:
+    if not isinstance(item, dict):
+        raise InvalidInput(f"Memory at index {at} must be an object")
+    content = item.get("content")
+    if not isinstance(content, str) or not content.strip():
+        raise InvalidInput(f"Memory at index {at} missing 'content'")
+    length = len(content.strip())
+    if length > content_chars:
+        raise InvalidInput(f"Memory at index {at} exceeds content limit ({length}/{content_chars})")
+    given = {name: item[name] for name in _KEYS if name in item}
+    try:
+        return validate(MemoryIn, _mended(at, given, warnings))
+    except InvalidInput as error:
+        raise InvalidInput(f"{error} (memory at index {at})") from error
+
+
+def _mended(at: int, given: dict[str, Any], warnings: list[str]) -> dict[str, Any]:
+    if not isinstance(given.get("metadata", {}), dict | None):
+        warnings.append(f"Memory at index {at}: 'metadata' was no object and is left out")
+        del given["metadata"]
+    if given.get("timestamp") is not None:
+        try:
+            parse_time(given["timestamp"])
+        except InvalidInput as error:
+            warnings.append(f"Memory at index {at}: {error}; the time of storing is used")
+            del given["timestamp"]
+    return given
+
+
+# -- HTTP -------------------------------------------------------------------------------
+
+BATCHES: web.AppKey[Batches] = web.AppKey("batches", Batches)
+
+
+async def store_batch(request: web.Request) -> web.StreamResponse:
+    began = time.perf_counter()
+    raw = await read_body(request, BATCH_BODY_BYTES)
+    batches = request.app[BATCHES]
+    batch = parse_batch(raw, content_chars=batches.content_chars)
+
+    def answer(stored: StoredBatch) -> Mapping[str, Any]:
+        return _answer(stored, batch.warnings, round((time.perf_counter() - began) * 1000, 2))
+
+    async def store(write: Write) -> Mapping[str, Any]:
+        trace = request[REQUEST_ID]
+        return answer(await batches.store(write, batch.memories, answer, trace=trace))
+
+    return await storing(request, raw, store)
+
+
+def _answer(stored: StoredBatch, warnings: tuple[str, ...], elapsed_ms: float) -> dict[str, Any]:
+    """Both hints of every memory are announced or will be: `queued` whatever Redis said."""
+    body: dict[str, Any] = {
+        "status": "success",
+        "message": f"{len(stored.ids)} memories stored successfully",
+        "stored": len(stored.ids),
+        "memory_ids": list(stored.ids),
+        "qdrant": "queued",
+        "enrichment": "queued",
+        "enrichment_queued": stored.queued.enrich,
+        "embedding_queued": stored.queued.embed,
+        "query_time_ms": elapsed_ms,
+    }
+    if warnings:
+        body["warnings"] = list(warnings)
+    return body
+
+
+ROUTES: tuple[Route, ...] = (
+    Route(
+        "POST",
+        "/memory/batch",
+        store_batch,
+        "Store up to 500 memories, all of them or none",
+        scope="write",
+        body=BatchIn,
+        answers={201: "Stored; enrichment and embedding follow"},
+        body_bytes=8 * 1024 * 1024,
+    ),
+)

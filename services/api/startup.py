@@ -1,0 +1,89 @@
+"""GET /startup-recall: the lessons and rules that an agent reads before it begins.
+
+What is archived, not valid yet or no longer valid is no lesson.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import Any
+
+from aiohttp import web
+
+from services.api.answers import json_answer
+from services.api.middleware import TENANT
+from services.api.route import Route
+from shared.graph.store import GraphStore
+from shared.memory import Memory, now_ms
+
+_LESSON_TAGS = ("critical", "lesson", "ai-assistant")
+_RULE_TAGS = ("system", "memory-recall")
+_MOST_LESSONS = 10
+_MOST_RULES = 5
+_CRITICAL_IMPORTANCE = 0.9
+
+
+@dataclass(frozen=True, slots=True)
+class Briefing:
+    lessons: tuple[Memory, ...]
+    rules: tuple[Memory, ...]
+
+    @property
+    def has_critical(self) -> bool:
+        return any(lesson.importance >= _CRITICAL_IMPORTANCE for lesson in self.lessons)
+
+
+class Startup:
+    """Reads one tenant's lessons and rules, by importance."""
+
+    def __init__(self, graph: GraphStore) -> None:
+        self._graph = graph
+
+    async def brief(self, tenant: str) -> Briefing:
+        find, now = self._graph.tags.current, now_ms()
+        lessons, rules = await asyncio.gather(
+            find(tenant, _LESSON_TAGS, now_ms=now, limit=_MOST_LESSONS),
+            find(tenant, _RULE_TAGS, now_ms=now, limit=_MOST_RULES),
+        )
+        return Briefing(tuple(lessons), tuple(rules))
+
+
+# -- HTTP -------------------------------------------------------------------------------
+
+STARTUP: web.AppKey[Startup] = web.AppKey("startup", Startup)
+
+
+async def startup_recall(request: web.Request) -> web.Response:
+    briefing = await request.app[STARTUP].brief(request[TENANT])
+    return json_answer(
+        {
+            "status": "success",
+            "critical_lessons": [_lesson(memory) for memory in briefing.lessons],
+            "system_rules": [_rule(memory) for memory in briefing.rules],
+            "lesson_count": len(briefing.lessons),
+            "has_critical": briefing.has_critical,
+            "summary": f"Recalled {len(briefing.lessons)} lesson(s)"
+            f" and {len(briefing.rules)} system rule(s)",
+        }
+    )
+
+
+def _rule(memory: Memory) -> dict[str, Any]:
+    return {"id": memory.id, "content": memory.content, "tags": list(memory.all_tags)}
+
+
+def _lesson(memory: Memory) -> dict[str, Any]:
+    return {
+        **_rule(memory),
+        "importance": memory.importance,
+        "type": memory.type,
+        "metadata": memory.shown_metadata(),
+    }
+
+
+_SUMMARY = "Lessons and rules to read before work begins"
+ROUTES: tuple[Route, ...] = (
+    Route("GET", "/startup-recall", startup_recall, _SUMMARY),
+    Route("GET", "/startup/recall", startup_recall, _SUMMARY),
+)

@@ -1,0 +1,162 @@
+"""Entities: who and what memories speak of. The enricher makes them; here they are read and merged.
+
+A merged entity stays as a node with `merged_into`: whoever finds that name again is sent to
+the canonical one, and a merge that was interrupted can be finished by asking for it again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from shared.errors import Conflict
+from shared.graph.client import GraphClient
+from shared.graph.schema import Schema
+
+_REFERENCES = "outdegree(e, 'REFERENCED_IN')"
+_CELLS = (
+    "e.id, e.slug, e.category, e.name, e.aliases, e.identity, e.identity_version,"
+    " e.identity_updated_at, e.identity_source_count, e.created_at, e.last_referenced_at,"
+    f" e.merged_into, {_REFERENCES}"
+)
+_TOP = (
+    "MATCH (e:Entity) WHERE e.merged_into IS NULL{where}"
+    f" WITH e, {_REFERENCES} AS references ORDER BY references DESC, e.id LIMIT $most"
+    f" RETURN {_CELLS}"
+)
+_NAMED = (
+    f"MATCH (e:Entity {{id: $name}}) RETURN {_CELLS}"
+    f" UNION MATCH (e:Entity {{slug: $name}}) RETURN {_CELLS}"
+)
+_ALIASED = (
+    "MATCH (e:Entity) WHERE e.merged_into IS NULL AND $name IN e.aliases"
+    f" RETURN {_CELLS} LIMIT $most"
+)
+_SHARED = (
+    "UNWIND $pairs AS p MATCH (a:Entity {id: p[0]})-[:REFERENCED_IN]->(m:Memory)"
+    "<-[:REFERENCED_IN]-(b:Entity {id: p[1]}) RETURN p[0], p[1], count(m)"
+)
+_MARK = (
+    "MATCH (a:Entity {id: $alias}) MATCH (c:Entity {id: $canonical})"
+    " WHERE c.merged_into IS NULL AND (a.merged_into IS NULL OR a.merged_into = $canonical)"
+    " WITH a, c, [n IN [a.slug] + coalesce(a.aliases, []) WHERE n <> c.slug] AS names"
+    " SET a.merged_into = c.id, a.aliases = [],"
+    " c.aliases = [n IN coalesce(c.aliases, []) WHERE NOT n IN names] + names,"
+    " c.created_at = CASE WHEN a.created_at < c.created_at THEN a.created_at"
+    " ELSE c.created_at END,"
+    " c.last_referenced_at = CASE WHEN coalesce(c.last_referenced_at, 0) <"
+    " coalesce(a.last_referenced_at, 0) THEN a.last_referenced_at"
+    " ELSE c.last_referenced_at END"
+    " RETURN a.slug"
+)
+_REPOINT = (
+    "MATCH (x:Entity) WHERE x.merged_into = $alias SET x.merged_into = $canonical RETURN count(x)"
+)
+_MOVE = (
+    "MATCH (a:Entity {id: $alias})-[x:REFERENCED_IN]->(m:Memory) WITH x, m LIMIT $most"
+    " MATCH (c:Entity {id: $canonical}) MERGE (c)-[:REFERENCED_IN]->(m) DELETE x"
+    " RETURN count(m)"
+)
+_MOVED_PAGE = 500
+_SHARED_PAGE = 100
+_SAME_NAME = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Entity:
+    """`references` counts the memories that name it; `merged_into` is another entity's id."""
+
+    id: str
+    slug: str
+    category: str
+    name: str
+    aliases: tuple[str, ...]
+    identity: str | None
+    identity_version: int
+    identity_updated_at: int | None
+    identity_source_count: int
+    created_at: int | None
+    last_referenced_at: int | None
+    merged_into: str | None
+    references: int
+
+
+class Entities:
+    """`store.entities`; every method is one tenant's."""
+
+    def __init__(self, client: GraphClient, schema: Schema) -> None:
+        self._client = client
+        self._schema = schema
+
+    async def top(self, tenant: str, *, category: str | None = None, limit: int) -> list[Entity]:
+        """The most referenced entities that are not merged; equals by id."""
+        where = "" if category is None else " AND e.category = $category"
+        rows = await self._client.read(
+            tenant, "entities", _TOP.format(where=where), category=category, most=limit
+        )
+        return [_entity(row) for row in rows]
+
+    async def named(self, tenant: str, name: str) -> list[Entity]:
+        """Entities with this id or slug, else those with it as alias; merged ones come last.
+
+        The most referenced first, then by id.
+        """
+        rows = await self._client.read(tenant, "entity", _NAMED, name=name)
+        if not rows:
+            rows = await self._client.read(tenant, "entity", _ALIASED, name=name, most=_SAME_NAME)
+        found = [_entity(row) for row in rows]
+        return sorted(found, key=lambda e: (e.merged_into is not None, -e.references, e.id))
+
+    async def shared(self, tenant: str, pairs: Sequence[tuple[str, str]]) -> list[int]:
+        """For each pair of ids the number of memories that name both."""
+        counts: dict[tuple[str, str], int] = {}
+        for at in range(0, len(pairs), _SHARED_PAGE):
+            page = [list(pair) for pair in pairs[at : at + _SHARED_PAGE]]
+            rows = await self._client.read(tenant, "entity_shared", _SHARED, pairs=page)
+            counts |= {(row[0], row[1]): row[2] for row in rows}
+        return [counts.get(pair, 0) for pair in pairs]
+
+    async def merge(self, tenant: str, *, alias: str, canonical: str) -> int:
+        """Make entity `alias` a name of `canonical`; how many references were moved.
+
+        References that both had are counted too. Again: moves what is left, else 0.
+
+        Raises: Conflict if either was merged into something else, or is gone: read again.
+        """
+        if not await self._schema.exists(tenant):
+            raise Conflict("The entities changed meanwhile; look again")
+        ends = {"alias": alias, "canonical": canonical}
+        marked = await self._client.write(tenant, "entity_merge", _MARK, **ends)
+        if not marked.rows:
+            raise Conflict("The entities changed meanwhile; look again")
+        await self._client.write(tenant, "entity_merge", _REPOINT, **ends)
+        moved = 0
+        while True:
+            answer = await self._client.write(
+                tenant, "entity_merge", _MOVE, **ends, most=_MOVED_PAGE
+            )
+            count = answer.rows[0][0] if answer.rows else 0
+            moved += count
+            if count < _MOVED_PAGE:
+                return moved
+
+
+def _entity(row: Sequence[Any]) -> Entity:
+    (key, slug, category, name, aliases, identity, version, updated, sources, *rest) = row
+    created_at, last_referenced_at, merged_into, references = rest
+    return Entity(
+        id=key,
+        slug=slug or "",
+        category=category or "",
+        name=name or slug or "",
+        aliases=tuple(aliases or ()),
+        identity=identity,
+        identity_version=version or 0,
+        identity_updated_at=updated,
+        identity_source_count=sources or 0,
+        created_at=created_at,
+        last_referenced_at=last_referenced_at,
+        merged_into=merged_into,
+        references=references or 0,
+    )
