@@ -147,7 +147,6 @@ class EmbeddingSettings(Section):
     batch_size: PositiveInt = _env(20, "EMBEDDING_BATCH_SIZE", le=512)
     batch_timeout_s: float = _env(2.0, "EMBEDDING_BATCH_TIMEOUT_SECONDS", ge=0)
     timeout_s: PositiveFloat = _env(30.0, "EUNOE_EMBEDDING_TIMEOUT_SECONDS")
-    concurrency: PositiveInt = _env(2, "EUNOE_EMBEDDING_CONCURRENCY", le=16)
     threads: PositiveInt = _env(1, "EUNOE_EMBEDDING_THREADS")
     concurrency: PositiveInt = _env(4, "EUNOE_EMBEDDING_CONCURRENCY")
     query_cache: PositiveInt = _env(2048, "EUNOE_QUERY_CACHE")
@@ -251,6 +250,16 @@ class StreamSettings(Section):
         return self.visibility_s / 3
 
 
+class EventSettings(Section):
+    """The feed behind GET /stream: what it keeps, and who may watch it."""
+
+    kept: PositiveInt = _env(1000, "EUNOE_EVENTS_KEPT", le=100_000)
+    ttl_s: PositiveInt = _env(86_400, "EUNOE_EVENTS_TTL_SECONDS")
+    keepalive_s: PositiveFloat = _env(30.0, "EUNOE_EVENTS_KEEPALIVE_SECONDS")
+    subscribers: PositiveInt = _env(256, "EUNOE_EVENTS_SUBSCRIBERS")
+    queue: PositiveInt = _env(256, "EUNOE_EVENTS_QUEUE")
+
+
 class LeaseSettings(Section):
     ttl_s: PositiveFloat = _env(15.0, "EUNOE_LEASE_TTL_SECONDS")
     renew_deadline_s: PositiveFloat = _env(10.0, "EUNOE_LEASE_RENEW_DEADLINE_SECONDS")
@@ -283,6 +292,7 @@ class Settings(BaseModel):
     sync: SyncSettings = Field(default_factory=SyncSettings)
     recall: RecallSettings = Field(default_factory=RecallSettings)
     streams: StreamSettings = Field(default_factory=StreamSettings)
+    events: EventSettings = Field(default_factory=EventSettings)
     lease: LeaseSettings = Field(default_factory=LeaseSettings)
 
     def admin_port(self, role: str) -> int:

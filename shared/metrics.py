@@ -92,5 +92,12 @@ POINTS_WRITTEN = Counter(
 RELAY_REPUBLISHED = Counter("eunoe_relay_republished", "Jobs the relay published again", ["stream"])
 DECAY_UPDATED = Counter("eunoe_decay_updated", "Memories scored by decay")
 
+EVENTS_DROPPED = Counter(
+    "eunoe_events_dropped",
+    "Events nobody will see: buffer full, redis did not take them, watcher too slow",
+    ["reason"],
+)
+EVENT_SUBSCRIBERS = Gauge("eunoe_event_subscribers", "Open event streams")
+
 PROCESS_RESTARTS = Counter("eunoe_process_restarts", "Restarts by the supervisor", ["process"])
 BUILD_INFO = Gauge("eunoe_build_info", "Always 1", ["version", "role", "python"])

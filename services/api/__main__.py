@@ -5,10 +5,17 @@ from __future__ import annotations
 import asyncio
 
 from services.api.admission import Admission
+from services.api.analyze import Analysis
 from services.api.app import UseCases, make_app
+from services.api.associate import Associations
+from services.api.batch import Batches
+from services.api.by_tag import ByTag
 from services.api.health import HealthReport
 from services.api.memories import Memories
 from services.api.recall.service import Recall
+from services.api.related import Related
+from services.api.repeats import Repeats
+from services.api.startup import Startup
 from services.api.touch import Touches
 from shared.admin import serve
 from shared.job import Stage
@@ -22,17 +29,19 @@ async def body(process: Process) -> None:
     tokens = Tokens(settings.api, host=settings.process.host)
     async with open_stores(process, embeds=True) as stores:
         model = stores.embedding
+        admission = Admission(
+            [stores.streams[Stage.ENRICH], stores.streams[Stage.EMBED]],
+            high_water=settings.streams.high_water,
+        )
         memories = Memories(
             stores.graph,
             stores.outbox,
-            Admission(
-                [stores.streams[Stage.ENRICH], stores.streams[Stage.EMBED]],
-                high_water=settings.streams.high_water,
-            ),
+            admission,
             settings.api,
             dimension=model.dimension,
             model=model.name,
         )
+        repeats = Repeats(stores.redis, stores.graph)
         touches = Touches(stores.graph)
         health = HealthReport(
             stores.graph,
@@ -43,9 +52,24 @@ async def body(process: Process) -> None:
             dimension=model.dimension,
         )
         recall = Recall(stores.graph, stores.vectors, model, touches, settings.recall)
-        app = make_app(settings, UseCases(memories, recall, health, touches, tokens))
+        use_cases = UseCases(
+            memories=memories,
+            batches=Batches(stores.graph, stores.outbox, admission, settings.api),
+            by_tag=ByTag(stores.graph, stores.outbox),
+            associations=Associations(stores.graph),
+            related=Related(stores.graph),
+            startup=Startup(stores.graph),
+            analysis=Analysis(stores.graph),
+            repeats=repeats,
+            recall=recall,
+            health=health,
+            touches=touches,
+            tokens=tokens,
+        )
+        app = make_app(settings, use_cases)
         process.probe(stores.probes, "graph")
         await _serve(process, app, touches)
+        await repeats.close()
         await memories.close()
 
 

@@ -55,7 +55,10 @@ def findings_json(found: Findings) -> dict[str, Any]:
         by_hour[group.hour].append(group)
     return {
         "memory_types": {
-            name: {"count": _count(rows), "average_confidence": _average(rows, "confidence")}
+            name: {
+                "count": _count(rows),
+                "average_confidence": _average((row.confidence for row in rows), rows),
+            }
             for name, rows in sorted(by_type.items(), key=lambda each: (-_count(each[1]), each[0]))
         },
         "patterns": [asdict(pattern) for pattern in found.patterns],
@@ -63,7 +66,7 @@ def findings_json(found: Findings) -> dict[str, Any]:
         "temporal_insights": {
             f"hour_{hour:02d}": {
                 "count": _count(rows),
-                "avg_importance": _average(rows, "importance"),
+                "avg_importance": _average((row.importance for row in rows), rows),
             }
             for hour, rows in sorted(by_hour.items())
         },
@@ -76,8 +79,8 @@ def _count(rows: Iterable[Group]) -> int:
     return sum(row.count for row in rows)
 
 
-def _average(rows: Sequence[Group], name: str) -> float:
-    return round(sum(getattr(row, name) for row in rows) / _count(rows), 4)
+def _average(sums: Iterable[float], rows: Sequence[Group]) -> float:
+    return round(sum(sums) / _count(rows), 4)
 
 
 def _distribution(groups: Sequence[Group]) -> dict[str, int]:

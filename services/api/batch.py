@@ -115,7 +115,7 @@ class Batches:
         """
         await self._admission.admit(write.tenant)
         ids = write.ids(len(bodies))
-        rows = [replace(new_memory(body), id=each) for body, each in zip(bodies, ids, strict=True)]
+        rows = list(map(new_memory, bodies, ids))
         hoped = StoredBatch(tuple(ids), Queued(enrich=True, embed=True))
         try:
             await self._graph.memories.create_many(

@@ -332,11 +332,11 @@ async def stats(request: web.Request) -> web.Response:
     return json_answer(found | {"meta": _meta(request, began)})
 
 
-async def types(request: web.Request) -> web.Response:
+async def types(_request: web.Request) -> web.Response:
     return json_answer({"types": list(TYPES), "colors": TYPE_COLORS})
 
 
-async def relations(request: web.Request) -> web.Response:
+async def relations(_request: web.Request) -> web.Response:
     return json_answer({"relations": sorted(PUBLIC_RELATIONS), "colors": RELATION_COLORS})
 
 

@@ -11,12 +11,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from shared.classify import classify
-
 from services.api.admission import Admission
 from services.api.repeats import Write
 from services.api.schemas import MemoryIn, MemoryPatch
 from shared.batching import Coalescer
+from shared.classify import classify
 from shared.config import ApiSettings
 from shared.errors import Conflict, EunoeError, InvalidInput, NotFound
 from shared.graph.nodes import Embedding
@@ -87,11 +86,6 @@ class Memories:
     async def close(self) -> None:
         await self._announcer.close()
 
-    def check(self, body: MemoryIn) -> None:
-        """Raises: InvalidInput for what this process's settings and model refuse."""
-        self._check_content(body.content)
-        self._check_embedding(body.embedding)
-
     async def store(
         self,
         write: Write,
@@ -105,9 +99,10 @@ class Memories:
         Raises: InvalidInput, Overloaded (nothing was written), Unavailable("graph"),
         Conflict where the key was used meanwhile.
         """
-        self.check(body)
+        self._check_content(body.content)
+        self._check_embedding(body.embedding)
         await self._admission.admit(write.tenant)
-        memory = replace(new_memory(body), id=write.id)
+        memory = new_memory(body, write.id)
         supplied = body.embedding is not None
         hoped = Stored(memory, Queued(enrich=True, embed=True), embedding=supplied)
         idem = write.seal([memory.id], lambda: answer(hoped))
@@ -192,15 +187,15 @@ def _reached(answers: list[Published] | None, count: int) -> list[bool]:
     return [answer in (Published.NEW, Published.DUPLICATE) for answer in answers]
 
 
-def new_memory(body: MemoryIn) -> Memory:
-    """The memory of a request: minted id, defaults, type by rule where none was given."""
+def new_memory(body: MemoryIn, memory_id: str) -> Memory:
+    """The memory of a request: defaults, and its type by rule where none was given."""
     now = now_ms()
     timestamp = now if body.timestamp is None else body.timestamp
     updated_at = timestamp if body.updated_at is None else body.updated_at
     kind, confidence = _typed(body)
     metadata = authored(body.metadata)
     return Memory(
-        id=str(uuid.uuid4()),
+        id=memory_id,
         version=now,
         payload_version=now,
         content=body.content,

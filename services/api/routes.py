@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from services.api import handlers
+from services.api import analyze, associate, batch, by_tag, handlers, related, startup
 from services.api.recall.parameters import RECALL_PARAMETERS
 from services.api.route import Route
 from services.api.schemas import MemoryIn, MemoryPatch
@@ -31,6 +31,8 @@ ROUTES: tuple[Route, ...] = (
         body=MemoryIn,
         answers={201: "Stored; enrichment and embedding follow"},
     ),
+    *batch.ROUTES,
+    *by_tag.ROUTES,  # before /memory/{memory_id}: the first match wins
     Route("GET", "/memory/{memory_id}", handlers.fetch_memory, "Read a memory"),
     Route(
         "PATCH",
@@ -50,6 +52,10 @@ ROUTES: tuple[Route, ...] = (
         "Find memories by meaning, words, tags and time",
         query=RECALL_PARAMETERS,
     ),
+    *associate.ROUTES,
+    *related.ROUTES,
+    *startup.ROUTES,
+    *analyze.ROUTES,
 )
 
 

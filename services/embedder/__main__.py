@@ -9,6 +9,9 @@ from shared.process import Process, main
 from shared.stores import open_stores
 from shared.worker import consume, consumer_name
 
+# The stores are read and written for one batch while the model works on the other.
+_LOCAL_BATCHES = 2
+
 
 async def body(process: Process) -> None:
     settings = process.settings.embedding
@@ -20,8 +23,7 @@ async def body(process: Process) -> None:
             Embedder(stores.graph, stores.vectors, model, stores.outbox),
             name=consumer_name(process.role),
             batch_size=settings.batch_size,
-            # The stores are read and written for one batch while the model works on another.
-            batches=settings.concurrency,
+            batches=settings.concurrency if model.paid else _LOCAL_BATCHES,
             # Waiting for a full batch saves money, never time: a local model takes what is there.
             linger_s=settings.batch_timeout_s if model.paid else 0.0,
         )

@@ -52,7 +52,7 @@ _GET = f"UNWIND $ids AS id MATCH (m:Memory {{id: id}}) RETURN {COLUMNS}"
 # Slicing before the cells are built keeps a memory with thousands of edges cheap.
 _HYDRATE = (
     "UNWIND $ids AS id MATCH (m:Memory {id: id}) OPTIONAL MATCH (m)-[x]->(o:Memory)"
-    " WITH m, x, o ORDER BY coalesce(x.updated_at, o.timestamp) DESC"
+    " WITH m, x, o ORDER BY coalesce(x.updated_at, o.timestamp) DESC, o.id"
     " WITH m, collect(CASE WHEN o IS NULL THEN null ELSE [x, o] END)[0..$most] AS pairs,"
     " collect(CASE WHEN type(x) IN $superseding"
     " THEN [o.id, type(x), o.archived, o.t_valid, o.t_invalid] ELSE null END) AS successors"

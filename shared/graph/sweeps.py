@@ -11,10 +11,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NoReturn
 
 from shared.errors import Fenced, Unavailable
-from shared.graph.client import Answer, GraphClient, Rows
+from shared.graph.client import GraphClient, Rows
 from shared.graph.nodes import SLOTS, slot
 from shared.graph.schema import RELATIONS, Schema
 
@@ -35,8 +35,7 @@ _COUNTED = [
 ]
 _ACCESS = "CASE WHEN idle < 1 THEN 1 ELSE exp(-0.05 * idle) END"
 _DECAY = (
-    # In a subquery, so that an empty range still answers a row (none means fenced).
-    "CALL { MATCH (m:Memory) WHERE m.slot >= $lo AND m.slot < $hi"
+    "MATCH (m:Memory) WHERE m.slot >= $lo AND m.slot < $hi"
     " AND (m.archived IS NULL OR m.archived = false)"
     " OPTIONAL MATCH (m)-[x:EXEMPLIFIES]-(:Memory) WITH m, count(x) AS exemplified"
     " WITH m, exemplified + outdegree(m, $counted) + indegree(m, $counted) AS degree,"
@@ -55,7 +54,7 @@ _DECAY = (
     " CASE WHEN now_score > kept_score THEN now_score ELSE kept_score END AS score"
     " WITH m, CASE WHEN score > least THEN score ELSE least END AS score"
     " SET m.relevance_score = CASE WHEN score < 1 THEN score ELSE 1.0 END"
-    " RETURN count(m) AS scored } RETURN scored"
+    " RETURN count(m) AS scored"
 )
 # Sorted by the reader: the server's sort takes 13 ms per thousand rows, the range 0.7.
 _PAGE = (
@@ -144,31 +143,33 @@ class Sweeps:
         # Looked up anew: a term begins here, and the graph may have been flushed since.
         self._schema.forget(tenant)
         await self._schema.ensure(tenant)
-        await self.fenced(tenant, "raise_fence", fence, "RETURN 1")
+        await self.fenced(tenant, "raise_fence", fence, "RETURN count(1) AS raised")
 
     async def fenced(
-        self, tenant: str, operation: str, fence: Fencing, cypher: str, **params: object
-    ) -> Answer:
-        """Run `cypher` in one query with the fence's check; it begins after a `WITH _f`.
+        self, tenant: str, operation: str, fence: Fencing, body: str, **params: object
+    ) -> tuple[int, float]:
+        """Run `body` in the query that checks and raises the fence; its count and server ms.
 
-        `cypher` must return at least one row (an aggregate), since none means fenced.
+        `body` ends in one aggregate, `RETURN count(…) AS …`: it runs as a subquery, which
+        answers a row even where nothing matched, so that no row at all means fenced.
 
         Raises: Fenced when a higher token stands; Unavailable when the graph lost its fence
-        (it was flushed): it is made again, begin anew.
+        (it was flushed): raise the fence again and begin anew.
         """
+        name = body.rpartition(" AS ")[2]
         answer = await self._client.write(
             tenant,
             operation,
-            _FENCE + cypher,
+            f"{_FENCE} CALL {{ {body} }} RETURN {name}",
             fence=fence.schedule,
             token=fence.token,
             **params,
         )
         if not answer.rows:
             await self._refused(tenant, fence)
-        return answer
+        return int(answer.rows[0][0]), answer.server_ms
 
-    async def _refused(self, tenant: str, fence: Fencing) -> None:
+    async def _refused(self, tenant: str, fence: Fencing) -> NoReturn:
         standing = await self._client.read(
             tenant, "fence", "MATCH (f:Fence {name: $name}) RETURN f.token", name=fence.schedule
         )
@@ -182,7 +183,7 @@ class Sweeps:
     ) -> Chunk:
         """Score every memory with a slot in [lo, hi) that is not archived."""
         threshold = decay.importance_threshold
-        answer = await self.fenced(
+        rows, server_ms = await self.fenced(
             tenant,
             "decay_chunk",
             fence,
@@ -196,23 +197,23 @@ class Sweeps:
             counted=_COUNTED,
             keep=2.0 if threshold is None else threshold,
         )
-        return Chunk(answer.rows[0][0], answer.server_ms)
+        return Chunk(rows, server_ms)
 
     async def expire_keys(self, tenant: str, fence: Fencing, before_ms: int) -> int:
         """Forget idempotency keys made before `before_ms`, a page at a time; how many."""
-        forgotten: int = 0
+        forgotten = 0
         while True:
-            answer = await self.fenced(
+            page, _ = await self.fenced(
                 tenant,
                 "expire_keys",
                 fence,
-                "OPTIONAL MATCH (i:Idem) WHERE i.created_at < $before WITH i LIMIT $most"
-                " DELETE i RETURN count(i)",
+                "MATCH (i:Idem) WHERE i.created_at < $before WITH i LIMIT $most"
+                " DELETE i RETURN count(i) AS forgotten",
                 before=before_ms,
                 most=_EXPIRED_PAGE,
             )
-            forgotten += answer.rows[0][0]
-            if answer.rows[0][0] < _EXPIRED_PAGE:
+            forgotten += page
+            if page < _EXPIRED_PAGE:
                 return forgotten
 
     async def memories_page(self, tenant: str, after_id: str, limit: int) -> list[Audited]:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 
+from shared.config import GraphSettings
 from shared.graph.links import Association
 from shared.graph.store import GraphStore
 from shared.graph.work import Embedded, Related
 from shared.job import Stage
 from shared.memory import Memory, now_ms
-from tests.graphs import TENANT, a_memory
+from tests.graphs import TENANT, a_memory, cypher
 
 HOUR_MS = 3_600_000
 
@@ -20,10 +21,17 @@ async def _created(store: GraphStore, *memories: Memory) -> Sequence[Memory]:
     return memories
 
 
-async def test_a_memory_is_hydrated_with_its_newest_outgoing_relations(store: GraphStore) -> None:
+async def test_a_memory_is_hydrated_with_its_newest_outgoing_relations(
+    store: GraphStore, settings: GraphSettings
+) -> None:
     seed, *others = await _created(store, a_memory("seed"), *(a_memory(f"o{n}") for n in range(4)))
     for other in others:
         await store.links.associate(TENANT, seed.id, other.id, "RELATES_TO", {"strength": 0.4})
+    await cypher(
+        settings,
+        f"MATCH (:Memory {{id: '{seed.id}'}})-[x]->(o:Memory {{id: '{others[2].id}'}})"
+        " SET x.updated_at = x.updated_at + 1000",
+    )
     incoming = a_memory()
     await store.memories.create(TENANT, incoming)
     await store.links.associate(TENANT, incoming.id, seed.id, "LEADS_TO")
@@ -36,7 +44,7 @@ async def test_a_memory_is_hydrated_with_its_newest_outgoing_relations(store: Gr
     assert len(relations) == 3
     assert {relation.type for relation in relations} == {"RELATES_TO"}
     assert {relation.strength for relation in relations} == {0.4}
-    assert relations[0].other.id == others[3].id
+    assert relations[0].other.id == others[2].id
     assert found[seed.id].successors == ()
     bare = await store.memories.hydrate(TENANT, [seed.id], relation_limit=0)
     assert bare[seed.id].relations == ()

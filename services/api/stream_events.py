@@ -1,0 +1,111 @@
+"""GET /stream: the tenant's events as server-sent events, each with an id to resume from."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from aiohttp import web
+
+from services.api.answers import json_answer
+from services.api.middleware import TENANT
+from services.api.route import Param, Route
+from shared.errors import TransientError
+from shared.feed import Entry, Feed, Subscription, parse_id
+
+KEEPALIVE = b": keepalive\n\n"
+# A client that takes nothing for this long is gone or too slow.
+_WRITE_TIMEOUT_S = 10.0
+# How soon a client that hung up is noticed between two keepalives.
+_LOOK_EVERY_S = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Watching:
+    """What GET /stream needs."""
+
+    feed: Feed
+    keepalive_s: float
+
+
+WATCHING: web.AppKey[Watching] = web.AppKey("watching", Watching)
+
+
+async def stream(request: web.Request) -> web.StreamResponse:
+    watching = request.app[WATCHING]
+    subscription = await watching.feed.subscribe(request[TENANT], last_event_id(request))
+    response = web.StreamResponse(
+        headers={
+            "Content-Type": "text/event-stream",
+            "Cache-Control": "no-cache",
+            "X-Accel-Buffering": "no",
+        }
+    )
+    try:
+        await response.prepare(request)
+        await _send_all(request, response, subscription, watching.keepalive_s)
+    except TransientError:
+        pass  # Redis went away in mid-stream: the client comes back with its last id.
+    except (ConnectionError, TimeoutError):
+        subscription.too_slow = True
+    finally:
+        watching.feed.leave(subscription)
+    if subscription.too_slow and request.transport is not None:
+        request.transport.abort()  # without waiting for a client that takes nothing
+    return response
+
+
+async def _send_all(
+    request: web.Request,
+    response: web.StreamResponse,
+    subscription: Subscription,
+    keepalive_s: float,
+) -> None:
+    """Until the subscription ends (shutdown, or too slow) or the client is gone."""
+    # Proxies and clients learn at once that the stream is open.
+    await response.write(b": connected\n\n")
+    wrote_at = time.monotonic()
+    while not subscription.ended:
+        entries = await subscription.next(min(_LOOK_EVERY_S, keepalive_s))
+        if request.transport is None or request.transport.is_closing():
+            return
+        if entries or time.monotonic() - wrote_at >= keepalive_s:
+            async with asyncio.timeout(_WRITE_TIMEOUT_S):
+                await response.write(frames(entries) or KEEPALIVE)
+            wrote_at = time.monotonic()
+
+
+def frames(entries: Sequence[Entry]) -> bytes:
+    """`entries` in SSE's form; their JSON has no line breaks."""
+    return "".join(f"id: {event_id}\ndata: {text}\n\n" for event_id, text in entries).encode()
+
+
+def last_event_id(request: web.Request) -> str | None:
+    """The header (what EventSource sends) or ?last_event_id=. Raises: InvalidInput."""
+    given = request.headers.get("Last-Event-ID") or request.query.get("last_event_id")
+    return parse_id(given.strip()) if given and given.strip() else None
+
+
+async def stream_status(request: web.Request) -> web.Response:
+    """Watchers of this tenant at this process: another tenant's are not to be seen."""
+    return json_answer({"subscribers": request.app[WATCHING].feed.count(request[TENANT])})
+
+
+_ID = Param(
+    "last_event_id", {"type": "string"}, "Resume after this event; as the header Last-Event-ID"
+)
+ROUTES: tuple[Route, ...] = (
+    Route(
+        "GET",
+        "/stream",
+        stream,
+        "Events as they happen (server-sent events)",
+        query=(_ID,),
+        answers={200: "An endless stream of events", 503: "Too many streams, or no Redis"},
+        media_type="text/event-stream",
+        group="operations",
+    ),
+    Route("GET", "/stream/status", stream_status, "How many watch this tenant", group="operations"),
+)

@@ -1,0 +1,213 @@
+"""Events: what the product does, as it happens, for whoever watches over GET /stream.
+
+Every process emits into one Redis stream per tenant, a feed that is trimmed and expires (work
+is never in it). Emitting costs a request nothing and cannot fail it: events gather in a
+bounded buffer and leave in the background; what cannot leave is dropped and counted. They
+carry previews of content (AutoMem's contract), so they go to their tenant's watchers only and
+never into a log.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections import defaultdict, deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from shared import metrics
+from shared.admin import wait
+from shared.config import EventSettings
+from shared.connection import RedisClients, translated
+from shared.errors import EunoeError
+from shared.memory import Memory, iso, now_ms
+
+FIELD = "event"
+_BUFFERED = 2_000
+_FLUSHED_AT_ONCE = 500
+# Gathering for this long makes one round trip of what a burst of requests emits.
+_GATHER_S = 0.02
+_PAUSE_S = 0.5
+
+
+class Event(StrEnum):
+    STORE = "memory.store"
+    UPDATE = "memory.update"
+    DELETE = "memory.delete"
+    ASSOCIATE = "memory.associate"
+    RECALL = "memory.recall"
+    ENRICHMENT_START = "enrichment.start"
+    ENRICHMENT_COMPLETE = "enrichment.complete"
+    ENRICHMENT_FAILED = "enrichment.failed"
+    CONSOLIDATION_RUN = "consolidation.run"
+    ERROR = "error"
+
+
+@dataclass(frozen=True, slots=True)
+class _Emitted:
+    at_ms: int
+    type: str
+    data: Mapping[str, Any]
+
+    def text(self) -> str:
+        shown = {"type": self.type, "timestamp": iso(self.at_ms), "data": self.data}
+        return json.dumps(shown, ensure_ascii=False, separators=(",", ":"), default=str)
+
+
+def feed_key(prefix: str, tenant: str) -> str:
+    return f"{prefix}:events:{tenant}"
+
+
+class Events:
+    """The emitting half; `run` must run for events to leave this process."""
+
+    def __init__(self, clients: RedisClients, settings: EventSettings) -> None:
+        self._redis = clients.command
+        self._prefix = clients.prefix
+        self._settings = settings
+        self._buffer: deque[tuple[str, _Emitted]] = deque()
+        self._some = asyncio.Event()
+
+    def emit(self, tenant: str, type: str, data: Mapping[str, Any]) -> None:  # noqa: A002
+        """Have `data` sent to the tenant's watchers; returns at once and never raises.
+
+        `data` must not be changed afterwards. With the buffer full the oldest event goes.
+        """
+        if len(self._buffer) >= _BUFFERED:
+            self._buffer.popleft()
+            metrics.EVENTS_DROPPED.labels(reason="buffer").inc()
+        self._buffer.append((tenant, _Emitted(now_ms(), type, data)))
+        self._some.set()
+
+    async def run(self, stopping: asyncio.Event) -> None:
+        """Flush in the background until `stopping`, then once more."""
+        while not stopping.is_set():
+            await _either(self._some, stopping)
+            if await wait(stopping, _GATHER_S):
+                break
+            if not await self.flush():
+                await wait(stopping, _PAUSE_S)
+        await self.flush()
+
+    async def flush(self) -> bool:
+        """Send what is buffered; False where Redis did not take it, which is then dropped."""
+        self._some.clear()
+        sent = True
+        while self._buffer and sent:
+            size = min(_FLUSHED_AT_ONCE, len(self._buffer))
+            by_tenant: dict[str, list[_Emitted]] = defaultdict(list)
+            for tenant, emitted in (self._buffer.popleft() for _ in range(size)):
+                by_tenant[tenant].append(emitted)
+            for tenant, rows in by_tenant.items():
+                sent = await self._send(tenant, rows) and sent
+        return sent
+
+    async def _send(self, tenant: str, rows: Sequence[_Emitted]) -> bool:
+        key = feed_key(self._prefix, tenant)
+        kept = self._settings.kept
+        try:
+            with translated():
+                # One transaction: a feed never stays without its time-to-live.
+                async with self._redis.pipeline(transaction=True) as pipe:
+                    for row in rows[-kept:]:
+                        pipe.xadd(key, {FIELD: row.text()}, maxlen=kept, approximate=True)
+                    pipe.expire(key, self._settings.ttl_s)
+                    await pipe.execute()
+        except (EunoeError, TypeError, ValueError):
+            metrics.EVENTS_DROPPED.labels(reason="redis").inc(len(rows))
+            return False
+        return True
+
+
+async def _either(one: asyncio.Event, other: asyncio.Event) -> None:
+    """Return once either is set."""
+    waits = [asyncio.create_task(each.wait()) for each in (one, other)]
+    try:
+        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for each in waits:
+            each.cancel()
+        await asyncio.gather(*waits, return_exceptions=True)
+
+
+def preview(text: str, limit: int) -> str:
+    """At most `limit` characters, the last three of a longer text being dots."""
+    return text if len(text) <= limit else text[: limit - 3] + "..."
+
+
+def stored(memory: Memory, elapsed_ms: float) -> dict[str, Any]:
+    """`memory.store`, as AutoMem's monitor reads it."""
+    return {
+        "id": memory.id,
+        "content_preview": preview(memory.content, 100),
+        "type": memory.type,
+        "importance": memory.importance,
+        "tags": list(memory.tags[:5]),
+        "size_bytes": len(memory.content.encode(errors="replace")),
+        "elapsed_ms": round(elapsed_ms, 2),
+    }
+
+
+def recalled(
+    query: str, *, limit: int, count: int, elapsed_ms: float, tags: Sequence[str] = ()
+) -> dict[str, Any]:
+    """`memory.recall`."""
+    return {
+        "query": preview(query, 50),
+        "limit": limit,
+        "result_count": count,
+        "elapsed_ms": round(elapsed_ms, 2),
+        "tags": list(tags[:3]),
+    }
+
+
+def enriching(memory_id: str, attempt: int) -> dict[str, Any]:
+    """`enrichment.start`; attempts count from 1."""
+    return {"memory_id": memory_id, "attempt": attempt}
+
+
+def enriched(
+    memory_id: str, elapsed_ms: float, *, skipped: bool = False, success: bool = True
+) -> dict[str, Any]:
+    """`enrichment.complete`; skipped: it was up to date, or is gone."""
+    return {
+        "memory_id": memory_id,
+        "success": success,
+        "elapsed_ms": round(elapsed_ms, 2),
+        "skipped": skipped,
+    }
+
+
+def enrichment_failed(
+    memory_id: str, error: str, attempt: int, elapsed_ms: float, *, will_retry: bool
+) -> dict[str, Any]:
+    """`enrichment.failed`."""
+    return {
+        "memory_id": memory_id,
+        "error": preview(error, 100),
+        "attempt": attempt,
+        "elapsed_ms": round(elapsed_ms, 2),
+        "will_retry": will_retry,
+    }
+
+
+def consolidated(
+    task: str,
+    *,
+    affected: int,
+    elapsed_ms: float,
+    success: bool,
+    next_at_ms: int | None,
+    steps: Sequence[str] = (),
+) -> dict[str, Any]:
+    """`consolidation.run`."""
+    return {
+        "task_type": task,
+        "affected_count": affected,
+        "elapsed_ms": round(elapsed_ms, 2),
+        "success": success,
+        "next_scheduled": iso(next_at_ms),
+        "steps": list(steps),
+    }

@@ -1,0 +1,210 @@
+"""Feed: the watching half of events, for GET /stream.
+
+One task and one connection per process read all watched tenants' feeds, however many clients
+there are. A watcher holds a bounded number of frames; one that does not keep up is ended, and
+may come back with the id of the last event that it saw.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections import deque
+from collections.abc import Iterable
+from typing import Any
+
+from shared import log, metrics
+from shared.admin import wait
+from shared.config import EventSettings
+from shared.connection import RedisClients, translated
+from shared.errors import EunoeError, InvalidInput, Overloaded
+from shared.events import FIELD, feed_key
+
+_PAGE = 100
+_PAUSE_S = 1.0
+_ID = re.compile(r"(\d{1,19})-(\d{1,19})")
+_log = log.get_logger(__name__)
+
+Entry = tuple[str, str]
+
+
+def parse_id(text: str) -> str:
+    """Raises: InvalidInput for what no event can have as its id."""
+    if not _ID.fullmatch(text):
+        raise InvalidInput("Last-Event-ID must be the id of an event")
+    return text
+
+
+def _order(event_id: str) -> tuple[int, int]:
+    head, _, tail = event_id.partition("-")
+    return int(head), int(tail)
+
+
+class Subscription:
+    """One watcher: `next()` gives frames in order, each once, until it `ended`."""
+
+    def __init__(self, feed: Feed, tenant: str, last_id: str, most: int, *, resumed: bool) -> None:
+        self.tenant = tenant
+        self.ended = False
+        self.too_slow = False
+        self._feed = feed
+        self._last_id = last_id
+        self._most = most
+        # What came before the subscription is read from Redis page by page first.
+        self._behind = resumed
+        self._waiting: deque[Entry] = deque()
+        self._some = asyncio.Event()
+
+    def offer(self, entries: Iterable[Entry]) -> None:
+        """Take live entries; past the bound this watcher is too slow and ends."""
+        self._waiting.extend(entries)
+        if len(self._waiting) > self._most:
+            metrics.EVENTS_DROPPED.labels(reason="slow").inc(len(self._waiting))
+            self.too_slow = True
+            self.end()
+        self._some.set()
+
+    def end(self) -> None:
+        self.ended = True
+        self._waiting.clear()
+        self._some.set()
+
+    async def next(self, timeout_s: float) -> list[Entry]:
+        """The entries since the last call; none after `timeout_s`, or once ended."""
+        if self._behind:
+            page = await self._feed.since(self.tenant, self._last_id, _PAGE)
+            self._behind = len(page) == _PAGE
+            if page:
+                return self._seen(page)
+        if not self._waiting and not self.ended:
+            await wait(self._some, timeout_s)
+        self._some.clear()
+        entries, self._waiting = list(self._waiting), deque()
+        return self._seen(entries)
+
+    def _seen(self, entries: list[Entry]) -> list[Entry]:
+        """Those after the last one given: a page and the live feed may overlap."""
+        after = _order(self._last_id)
+        fresh = [entry for entry in entries if _order(entry[0]) > after]
+        if fresh:
+            self._last_id = fresh[-1][0]
+        return fresh
+
+
+class Feed:
+    """Reads the tenants that are watched; `run` it, and `close` it before the server stops."""
+
+    def __init__(self, clients: RedisClients, settings: EventSettings, *, block_s: float) -> None:
+        self._command = clients.command
+        self._blocking = clients.blocking
+        self._prefix = clients.prefix
+        self._settings = settings
+        self._block_ms = max(1, int(block_s * 1000))
+        self._watchers: dict[str, set[Subscription]] = {}
+        self._read_to: dict[str, str] = {}
+        self._changed = asyncio.Event()
+        self._closed = False
+
+    def count(self, tenant: str) -> int:
+        """The tenant's watchers in this process."""
+        return len(self._watchers.get(tenant, ()))
+
+    async def subscribe(self, tenant: str, after: str | None = None) -> Subscription:
+        """Watch from now on, or from the event after `after` where it is still kept.
+
+        Every event that is emitted after this returned will be seen. `leave` it in the end.
+
+        Raises: Overloaded for one too many, Unavailable without Redis.
+        """
+        self._admit()
+        newest = await self._newest(tenant)
+        self._admit()  # others came in while Redis was asked
+        read_to = self._read_to.setdefault(tenant, newest)
+        subscription = Subscription(
+            self, tenant, after or read_to, self._settings.queue, resumed=after is not None
+        )
+        self._watchers.setdefault(tenant, set()).add(subscription)
+        metrics.EVENT_SUBSCRIBERS.set(self._total())
+        self._changed.set()
+        return subscription
+
+    def leave(self, subscription: Subscription) -> None:
+        watchers = self._watchers.get(subscription.tenant, set())
+        watchers.discard(subscription)
+        if not watchers:
+            self._watchers.pop(subscription.tenant, None)
+            self._read_to.pop(subscription.tenant, None)
+        metrics.EVENT_SUBSCRIBERS.set(self._total())
+
+    def close(self) -> None:
+        """End every watcher and let nobody in."""
+        self._closed = True
+        for watchers in self._watchers.values():
+            for each in watchers:
+                each.end()
+        self._changed.set()
+
+    async def since(self, tenant: str, event_id: str, limit: int) -> list[Entry]:
+        """Up to `limit` entries after `event_id`, oldest first."""
+        with translated():
+            rows: Any = await self._command.xrange(
+                feed_key(self._prefix, tenant), min=f"({event_id}", max="+", count=limit
+            )
+        return _entries(rows)
+
+    async def run(self, stopping: asyncio.Event) -> None:
+        """Hand entries to their watchers until `stopping`; survives a Redis that is away."""
+        while not stopping.is_set() and not self._closed:
+            try:
+                await self._read_once()
+            except EunoeError as error:
+                _log.warning("feed.unread", error=str(error))
+                await wait(stopping, _PAUSE_S)
+
+    async def _read_once(self) -> None:
+        """Read until something comes, the block is over, or other tenants are watched."""
+        self._changed.clear()
+        if not self._read_to:
+            await wait(self._changed, self._block_ms / 1000)
+            return
+        read = asyncio.create_task(self._read(dict(self._read_to)), name="feed-read")
+        changed = asyncio.create_task(self._changed.wait(), name="feed-changed")
+        try:
+            await asyncio.wait({read, changed}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            # A read that is cut off has taken nothing: the next one asks from the same ids.
+            for task in (read, changed):
+                task.cancel()
+            await asyncio.gather(read, changed, return_exceptions=True)
+        if not read.cancelled():
+            for tenant, entries in read.result().items():
+                self._deliver(tenant, entries)
+
+    async def _read(self, read_to: dict[str, str]) -> dict[str, list[Entry]]:
+        keys = {feed_key(self._prefix, tenant): tenant for tenant in read_to}
+        streams: Any = {key: read_to[tenant] for key, tenant in keys.items()}
+        with translated():
+            answer: Any = await self._blocking.xread(streams, count=_PAGE, block=self._block_ms)
+        return {keys[key]: _entries(rows) for key, rows in answer or ()}
+
+    def _deliver(self, tenant: str, entries: list[Entry]) -> None:
+        if tenant in self._read_to and entries:
+            self._read_to[tenant] = entries[-1][0]
+        for watcher in self._watchers.get(tenant, ()):
+            watcher.offer(entries)
+
+    async def _newest(self, tenant: str) -> str:
+        with translated():
+            rows: Any = await self._command.xrevrange(feed_key(self._prefix, tenant), count=1)
+        return str(rows[0][0]) if rows else "0-0"
+
+    def _admit(self) -> None:
+        if self._closed or self._total() >= self._settings.subscribers:
+            raise Overloaded("Too many event streams are open")
+
+    def _total(self) -> int:
+        return sum(map(len, self._watchers.values()))
+
+
+def _entries(rows: Iterable[Any]) -> list[Entry]:
+    return [(str(event_id), str(fields.get(FIELD, "{}"))) for event_id, fields in rows]
