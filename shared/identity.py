@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 
 SIMILAR = 0.5
 REVIEW = 0.5
@@ -17,7 +18,7 @@ AUTO = 0.8
 AUTO_OVERLAP = 0.6
 _PREFIX_CHARS = 3
 # Of the slugs that share a word or beginning each meets this many that follow it.
-_NEIGHBOURS = 60
+_NEIGHBOURS = 12
 _PEOPLE = "people"
 
 
@@ -63,6 +64,7 @@ def similarity(one: str, other: str) -> tuple[float, bool]:
     if shorter in longer:
         return max(0.6, len(shorter) / len(longer)), True
     most = len(longer)
+    shorter, longer = _without_ends(shorter, longer)
     if _least_distance(shorter, longer) > most * (1 - SIMILAR):
         return 0.0, False
     return 1 - _distance(shorter, longer) / most, False
@@ -75,16 +77,17 @@ def similar_pairs(entities: Sequence[Named], *, most: int) -> list[Pair]:
     """
     used = [entity for entity in entities if entity.references > 0]
     first_names = _containing(used)
-    pairs: dict[tuple[str, str], Pair] = {}
+    pairs: list[Pair] = []
+    met: set[tuple[str, str]] = set()
     for one, other in _meetings(used):
-        key = (min(one.id, other.id), max(one.id, other.id))
-        if key in pairs:
+        key = (one.id, other.id)  # in the slugs' order, whichever block they meet in
+        if key in met:
             continue
+        met.add(key)
         alike, substring = similarity(one.slug, other.slug)
         if alike >= SIMILAR:
-            pairs[key] = _pair(one, other, alike, substring, first_names)
-    ranked = sorted(pairs.values(), key=lambda p: (-p.similarity, p.canonical.id, p.alias.id))
-    return ranked[:most]
+            pairs.append(_pair(one, other, alike, substring, first_names))
+    return sorted(pairs, key=lambda p: (-p.similarity, p.canonical.id, p.alias.id))[:most]
 
 
 def verdict(pair: Pair, shared: int) -> Candidate | None:
@@ -132,6 +135,20 @@ def _meetings(entities: Sequence[Named]) -> Iterator[tuple[Named, Named]]:
         for at, one in enumerate(block):
             for other in block[at + 1 : at + 1 + _NEIGHBOURS]:
                 yield one, other
+
+
+def _without_ends(one: str, other: str) -> tuple[str, str]:
+    """Both without the beginning and the end they share, which cost no edits."""
+    head = _agreeing(one, other)
+    one, other = one[head:], other[head:]
+    tail = _agreeing(one[::-1], other[::-1])
+    return (one[:-tail], other[:-tail]) if tail else (one, other)
+
+
+def _agreeing(one: str, other: str) -> int:
+    """How many characters both begin with."""
+    pairs = zip(one, other, strict=False)
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
 
 
 def _least_distance(one: str, other: str) -> int:

@@ -43,8 +43,8 @@ class Memory:
 
     `version` rises with every authored change, `payload_version` with every change of what
     a point carries (so it is never below `version`); both are at least the milliseconds of
-    their change. `tags` are authored, `entity_tags` are the enricher's. `<stage>_version` is
-    the version that stage has reached.
+    their change. `tags` are authored, `entity_tags` are the enricher's; `meta_terms` are what
+    of `metadata` is searched. `<stage>_version` is the version that stage has reached.
     """
 
     id: str
@@ -66,6 +66,7 @@ class Memory:
     session_id: str | None = None
     speaker: str | None = None
     metadata: Mapping[str, Any] = field(default_factory=dict)
+    meta_terms: tuple[str, ...] = ()
     entities: Mapping[str, list[str]] = field(default_factory=dict)
     enrichment: Mapping[str, Any] = field(default_factory=dict)
     summary: str | None = None

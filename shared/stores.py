@@ -13,7 +13,9 @@ from dataclasses import dataclass
 from functools import partial
 
 from shared.admin import Probes
+from shared.config import Settings
 from shared.connection import RedisClients
+from shared.errors import Unavailable
 from shared.graph.store import GraphStore
 from shared.job import Stage
 from shared.models.embedding import EmbeddingModel, open_embedding
@@ -52,10 +54,11 @@ async def open_stores(process: Process, *, embeds: bool) -> AsyncIterator[Stores
     Raises: ConfigError for a provider, model or server version that cannot serve.
     """
     settings = process.settings
-    model = await open_embedding(settings.embedding, settings.vectors.size) if embeds else None
     redis = RedisClients.open(settings.redis, settings.streams)
     graph = GraphStore(settings.graph, outbox_delay_s=settings.streams.outbox_delay_s)
-    vectors = VectorStore(settings.vectors)
+    # Its client reads package metadata and certificates when it is built.
+    vectors = await asyncio.to_thread(VectorStore, settings.vectors)
+    model = await _open_model(settings, vectors) if embeds else None
     streams = {stage: Stream(redis, policy_for(stage, settings)) for stage in Stage}
     outbox = Outbox(
         redis, streams, prefix=settings.redis.prefix, delay_s=settings.streams.outbox_delay_s
@@ -78,6 +81,18 @@ async def open_stores(process: Process, *, embeds: bool) -> AsyncIterator[Stores
         await redis.close()
         if model is not None:
             await model.close()
+
+
+async def _open_model(settings: Settings, vectors: VectorStore) -> EmbeddingModel:
+    """The configured model, at the live generation's dimension where it can choose."""
+    adopted = None
+    if settings.vectors.size_autodetect and settings.vectors.size is None:
+        try:
+            live = await vectors.generations.live()
+        except Unavailable:
+            live = None
+        adopted = live.dimension if live else None
+    return await open_embedding(settings.embedding, settings.vectors.size, preferred=adopted)
 
 
 async def _open_vectors(vectors: VectorStore, model: EmbeddingModel | None) -> None:

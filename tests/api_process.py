@@ -2,32 +2,52 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Mapping
+import time
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
+from uuid import uuid4
 
 import aiohttp
+from redis.asyncio import Redis
+from yarl import URL
 
+from shared.config import GraphSettings
+from tests.graphs import cypher, drop
 from tests.redis_server import free_port
+from tests.stack import REPOSITORY, Answer
 from tests.waiting import wait_until
 
-REPOSITORY = Path(__file__).parent.parent
 _START_TIMEOUT_S = 60.0
 
 
 class ApiProcess:
-    """`python -m services.api`; its port stays over restarts, and there is no Qdrant."""
+    """`python -m services.api`: its port stays over restarts, and there is no Qdrant.
 
-    def __init__(self, folder: Path, environment: Mapping[str, str]) -> None:
+    `through`: what it is told instead of the graph's own address, such as a proxy.
+    """
+
+    def __init__(
+        self, folder: Path, redis_url: str, graph_url: str, *, through: str = "", **environment: str
+    ) -> None:
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
-        self._log = folder / "api.log"
+        self.prefix = f"t{uuid4().hex[:12]}"
+        self.redis_url = redis_url
+        self.graph = GraphSettings(FALKORDB_URL=graph_url, FALKORDB_GRAPH=f"g{uuid4().hex[:12]}")
+        self._log = folder / f"api-{self.port}.log"
         self._environment = os.environ | {
             "PORT": str(self.port),
+            "REDIS_URL": redis_url,
+            "EUNOE_REDIS_PREFIX": self.prefix,
+            "FALKORDB_URL": through or graph_url,
+            "FALKORDB_GRAPH": self.graph.graph,
             "EUNOE_ADMIN_PORT": "0",
             "EUNOE_DRAIN_DELAY_SECONDS": "0",
             "EMBEDDING_PROVIDER": "placeholder",
@@ -36,6 +56,15 @@ class ApiProcess:
             **environment,
         }
         self._process: subprocess.Popen[bytes] | None = None
+
+    def beside(self, folder: Path) -> ApiProcess:
+        """Another process of the same API, not started yet."""
+        other = ApiProcess(folder, self.redis_url, self.graph.url)
+        other._environment |= {
+            "EUNOE_REDIS_PREFIX": self.prefix,
+            "FALKORDB_GRAPH": self.graph.graph,
+        }
+        return other
 
     async def start(self) -> None:
         with self._log.open("ab") as output:
@@ -53,36 +82,61 @@ class ApiProcess:
         assert self._process is not None
         assert self._process.poll() is None, self._log.read_text()
         try:
-            async with (
-                aiohttp.ClientSession() as session,
-                session.get(f"{self.url}/health") as answer,
-            ):
-                return answer.status == 200
+            return (await self.ask("GET", "/health")).status == 200
         except aiohttp.ClientError:
             return False
 
-    def signal(self, number: signal.Signals) -> None:
-        assert self._process is not None
-        self._process.send_signal(number)
-
     def kill(self) -> None:
-        self.signal(signal.SIGKILL)
         assert self._process is not None
+        self._process.send_signal(signal.SIGKILL)
         self._process.wait(timeout=20)
 
     def stop(self) -> None:
         if self._process is not None and self._process.poll() is None:
-            self.signal(signal.SIGCONT)
-            self.signal(signal.SIGTERM)
-            self._process.wait(timeout=30)
+            self._process.send_signal(signal.SIGTERM)
+            self._process.wait(timeout=40)
+
+    async def ask(self, method: str, path: str, **options: Any) -> Answer:
+        """Any request, on a connection of its own; `path` is sent as it is."""
+        began = time.monotonic()
+        url = URL(self.url + path, encoded=True)
+        async with (
+            aiohttp.ClientSession() as session,
+            session.request(method, url, **options) as response,
+        ):
+            text = await response.text()
+            headers = dict(response.headers)
+        return Answer(
+            response.status, json.loads(text), headers, text, seconds=time.monotonic() - began
+        )
+
+    async def stored(self, content: str, **fields: Any) -> str:
+        """The id of a memory that was acknowledged."""
+        answer = await self.ask("POST", "/memory", json={"content": content, **fields})
+        assert answer.status == 201, answer
+        return str(answer.body["memory_id"])
+
+    async def ids(self, content: str) -> list[str]:
+        """Whatever the graph holds with this content, read past the API."""
+        rows = await cypher(
+            self.graph, f"MATCH (m:Memory) WHERE m.content = {json.dumps(content)} RETURN m.id"
+        )
+        return [row[0] for row in rows]
+
+    async def forget(self) -> None:
+        """Delete everything it stored."""
+        await drop(self.graph)
+        async with Redis.from_url(self.redis_url) as redis:
+            if keys := [key async for key in redis.scan_iter(f"{self.prefix}:*", count=1000)]:
+                await redis.unlink(*keys)
 
 
 @asynccontextmanager
-async def running_api(folder: Path, environment: Mapping[str, str]) -> AsyncIterator[ApiProcess]:
-    """A started API for the block's length."""
-    api = ApiProcess(folder, environment)
+async def running_api(api: ApiProcess) -> AsyncIterator[ApiProcess]:
+    """`api`, started for the block's length; what it stored is deleted after it."""
     try:
         await api.start()
         yield api
     finally:
         api.stop()
+        await api.forget()

@@ -151,7 +151,7 @@ async def nothing_left_in_redis(request: pytest.FixtureRequest) -> AsyncIterator
         if keys:
             await redis.unlink(*keys)
     if found and not request.node.get_closest_marker("leaves_work"):
-        pytest.fail(f"left in Redis: {'; '.join(found)}")
+        pytest.fail(f"{len(found)} things left in Redis: {'; '.join(found[:10])}")
 
 
 @pytest.fixture(autouse=True)

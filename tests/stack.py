@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -27,6 +28,7 @@ from qdrant_client import AsyncQdrantClient, models
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
+from redis.exceptions import RedisError
 
 from tests.waiting import wait_until
 
@@ -169,8 +171,13 @@ class Stack:
         )
 
     def _replaced(self, gone: Running) -> bool:
-        pids = {each.pid for each in self.processes(gone.role)}
-        return gone.pid not in pids and bool(pids)
+        """Whether another process answers on the port of the one that is gone."""
+        found = self.processes(gone.role)
+        return (
+            bool(found)
+            and gone.pid not in {each.pid for each in found}
+            and all(_listens(port_of(each)) for each in found)
+        )
 
     @asynccontextmanager
     async def frozen(self, *roles: str) -> AsyncIterator[list[Running]]:
@@ -428,7 +435,10 @@ class StoreView:
         last: list[State | None] = [None]
 
         async def done() -> bool:
-            last[0] = await self.state()
+            try:
+                last[0] = await self.state()
+            except RedisError:  # killed, or loading what it kept
+                return False
             return last[0].done and last[0].memories >= memories
 
         try:
@@ -512,6 +522,14 @@ def list_of(cell: Any) -> list[str]:
 
 def port_of(process: Running) -> int:
     return next(process.ports[name] for name in ("redis", "http", "admin") if name in process.ports)
+
+
+def _listens(port: int) -> bool:
+    try:
+        with socket.create_connection(("127.0.0.1", port), timeout=1):
+            return True
+    except OSError:
+        return False
 
 
 def _is_ready(port: int) -> bool:

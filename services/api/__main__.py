@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
+from aiohttp import web
+
 from services.api.admission import Admission
 from services.api.analyze import Analysis
 from services.api.app import UseCases, make_app
@@ -19,6 +21,7 @@ from services.api.startup import Startup
 from services.api.touch import Touches
 from shared.admin import serve
 from shared.job import Stage
+from shared.models.cache import CachedEmbedding
 from shared.process import Process, main
 from shared.stores import open_stores
 from shared.tenancy import Tokens
@@ -28,7 +31,7 @@ async def body(process: Process) -> None:
     settings = process.settings
     tokens = Tokens(settings.api, host=settings.process.host)
     async with open_stores(process, embeds=True) as stores:
-        model = stores.embedding
+        model = CachedEmbedding(stores.embedding, settings.embedding.query_cache)
         admission = Admission(
             [stores.streams[Stage.ENRICH], stores.streams[Stage.EMBED]],
             high_water=settings.streams.high_water,
@@ -73,7 +76,7 @@ async def body(process: Process) -> None:
         await memories.close()
 
 
-async def _serve(process: Process, app, touches: Touches) -> None:  # type: ignore[no-untyped-def]
+async def _serve(process: Process, app: web.Application, touches: Touches) -> None:
     """Serve until told to stop; then go on for the drain delay, so that balancers notice."""
     settings = process.settings
     runner = await serve(

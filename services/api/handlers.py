@@ -12,9 +12,9 @@ from services.api.body import read_body
 from services.api.health import HealthReport
 from services.api.memories import Memories, Stored
 from services.api.middleware import REQUEST_ID, TENANT, identify
-from services.api.recall.rank import Scored
-from services.api.recall.request import RecallRequest, parse_recall
-from services.api.recall.service import Recall, Recalled
+from services.api.recall.answer import recall_json
+from services.api.recall.request import parse_recall
+from services.api.recall.service import Recall
 from services.api.repeatable import storing
 from services.api.repeats import Write
 from services.api.schemas import MemoryIn, MemoryPatch, parse_object, validate
@@ -120,54 +120,6 @@ async def recall(request: web.Request) -> web.Response:
     wanted = parse_recall(request.query, request.app[RECALL_SETTINGS], now_ms=now_ms())
     found = await request.app[RECALL].recall(request[TENANT], wanted)
     return json_answer(recall_json(wanted, found, _ms_since(began)))
-
-
-def recall_json(wanted: RecallRequest, found: Recalled, elapsed_ms: float) -> dict[str, Any]:
-    scope = wanted.scope
-    body: dict[str, Any] = {
-        "status": "success",
-        "query": wanted.query,
-        "results": [result_json(row) for row in found.rows],
-        "count": len(found.rows),
-        "dedup_removed": 0,
-        "sort": wanted.sort,
-        "state_mode": "current" if scope.current else "history",
-        "vector_search": {
-            "enabled": "vector" not in found.degraded,
-            "matched": found.vector_matched,
-        },
-        "tag_mode": scope.tag_mode,
-        "tag_match": scope.tag_match,
-        "query_time_ms": elapsed_ms,
-    }
-    if found.degraded:
-        body["degraded"] = list(found.degraded)
-    if wanted.warnings:
-        body["warnings"] = list(wanted.warnings)
-    if scope.start_ms is not None or scope.end_ms is not None:
-        body["time_window"] = {"start": iso(scope.start_ms), "end": iso(scope.end_ms)}
-    if scope.tags:
-        body["tags"] = list(scope.tags)
-    return body
-
-
-def result_json(row: Scored) -> dict[str, Any]:
-    match_score = max(row.components["vector"], row.components["keyword"])
-    final = round(row.final, 6)
-    return {
-        "id": row.memory.id,
-        "match_type": row.candidate.match_type,
-        "source": row.candidate.source,
-        "match_score": round(match_score, 6),
-        "original_score": final,
-        "score": final,
-        "final_score": final,
-        "score_components": {name: round(value, 6) for name, value in row.components.items()},
-        "memory": memory_json(row.memory),
-        "enriched": row.memory.enriched,
-        "relations": [],
-        "_query": row.candidate.query,
-    }
 
 
 def _ms_since(began: float) -> float:

@@ -30,6 +30,7 @@ from shared.memory import (
     now_ms,
     speaker_of,
 )
+from shared.metadata import terms
 from shared.outbox import Outbox
 from shared.transitions import Published
 
@@ -213,6 +214,7 @@ def new_memory(body: MemoryIn, memory_id: str) -> Memory:
         session_id=body.session_id or _session_of(metadata),
         speaker=speaker_of(body.content, metadata),
         metadata=metadata,
+        meta_terms=terms(metadata),
     )
 
 
@@ -253,7 +255,9 @@ def changed(old: Memory, body: MemoryPatch) -> Memory:
     fields.setdefault("updated_at", now)
     version = next_version(max(old.version, old.payload_version), now)
     new = replace(old, **fields, version=version, payload_version=version)
-    return replace(new, speaker=speaker_of(new.content, new.metadata))
+    return replace(
+        new, speaker=speaker_of(new.content, new.metadata), meta_terms=terms(new.metadata)
+    )
 
 
 def check_id(text: str) -> str:

@@ -20,7 +20,6 @@ from shared.errors import (
     InvalidInput,
     NotFound,
     Overloaded,
-    PermanentError,
     TransientError,
     Unavailable,
 )
@@ -40,7 +39,6 @@ _STATUS: tuple[tuple[type[EunoeError], int], ...] = (
     (Forbidden, 403),
     (Overloaded, 503),
     (TransientError, 503),
-    (PermanentError, 400),
 )
 _RETRY_AFTER_S = 2.0
 _log = log.get_logger(__name__)
@@ -108,6 +106,9 @@ def _domain_answer(error: EunoeError, request_id: str) -> web.Response:
         retry_after_s = error.retry_after_s or _RETRY_AFTER_S
         message = _down(error) if isinstance(error, Unavailable) else str(error)
         return error_answer(503, message, request_id=request_id, retry_after_s=retry_after_s)
+    if status == 500:
+        _log.error("request.refused", error=str(error), request_id=request_id)
+        return error_answer(500, "Internal server error", request_id=request_id)
     if status in (401, 403):
         metrics.HTTP_REJECTED.labels(reason="auth").inc()
     return error_answer(status, str(error), request_id=request_id)

@@ -36,6 +36,7 @@ class Written(web.Response):
 
     async def write_eof(self, data: bytes = b"") -> None:
         await super().write_eof(data)  # raises on a connection that is known to be gone
+        # Not a turn of the loop later: who has read its answer may hang up at once.
         transport = self._asked.transport
         if transport is not None and not transport.is_closing():
             self._written()

@@ -31,8 +31,8 @@ _HELD_MS = 60_000
 _MAX_KEY_CHARS = 255
 # The fingerprint is a help, not a condition: past this a write goes on without, and the
 # next ones do not even ask for a while.
-_TIMEOUT_S = 0.25
-_BLIND_S = 1.0
+_TIMEOUT_S = 1.0
+_BLIND_S = 2.0
 _log = log.get_logger(__name__)
 
 
@@ -145,7 +145,7 @@ class Repeats:
         if write.fingerprint is None:
             return
         self._answered.append(write)
-        if len(self._answered) == 1:
+        if len(self._answered) == 1:  # later ones go with it
             task = asyncio.create_task(self._calls.submit("", None), name="repeats-answered")
             self._noting.add(task)
             task.add_done_callback(self._noting.discard)

@@ -114,7 +114,7 @@ def parse_embedding(value: object) -> list[float] | None:
 def _layer(value: object) -> str | None:
     if value is not None and value not in LAYERS:
         raise InvalidInput(f"'layer' must be one of {', '.join(sorted(LAYERS))}")
-    return value  # type: ignore[return-value]
+    return value
 
 
 Tags = Annotated[list[str], BeforeValidator(_tags)]

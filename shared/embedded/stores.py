@@ -76,7 +76,11 @@ async def wait_ready(url: str, *, timeout_s: float) -> None:
     """
     deadline = time.monotonic() + timeout_s
     client = redis.Redis.from_url(
-        url, retry=Retry(NoBackoff(), 0), socket_timeout=1.0, socket_connect_timeout=1.0
+        url,
+        retry=Retry(NoBackoff(), 0),
+        socket_timeout=1.0,
+        socket_connect_timeout=1.0,
+        driver_info=None,  # or each connection reads the package's metadata from disk
     )
     try:
         while not await _answers(client):

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 from shared.batching import Coalescer
 from shared.config import GraphSettings
 from shared.errors import EunoeError, PermanentError
+from shared.graph import words as words_search
 from shared.graph.client import GraphClient
 from shared.graph.nodes import (
     AUTHORED,
@@ -32,7 +33,7 @@ from shared.graph.nodes import (
     successor_of,
     tag_columns,
 )
-from shared.graph.schema import GUARD, SUPERSEDING, Schema
+from shared.graph.schema import GUARD, SUPERSEDING, Schema, check_key
 from shared.job import Stage
 from shared.memory import NEVER_MS, Memory, now_ms
 
@@ -68,29 +69,12 @@ _REPLACE = (
     " SET "
     + ", ".join(f"m.{name} = $row[{at}]" for at, name in enumerate(_CHANGED))
     + ", m.embedding = kept[0], m.embedding_model = kept[1]"
-    + "".join(f", m.{stage}_due = $due" for stage in (Stage.ENRICH, Stage.EMBED))
-    + "".join(f", m.{stage}_failed_version = null, m.{stage}_waits = null" for stage in STAGES)
+    + "".join(
+        f", m.{stage}_due = $due, m.{stage}_waits = null, m.{stage}_failed_version = null"
+        for stage in (Stage.ENRICH, Stage.EMBED)
+    )
     + " RETURN m.id"
 )
-# Projected first: `WHERE any(…)` right before RETURN finds nothing (4.16.3).
-_CONTAINING = (
-    " WITH m, toLower(m.content) AS text"
-    " WITH m, size($words) = 0 OR any(word IN $words WHERE text CONTAINS word) AS hit WHERE hit"
-    " RETURN m.id, m.content, m.tags LIMIT $most"
-)
-_UNEMBEDDED = (
-    "MATCH (m:Memory) WHERE m.embed_due > 0 WITH m ORDER BY m.version DESC LIMIT $scan"
-    + _CONTAINING
-)
-_NEWEST = (
-    "MATCH (m:Memory) WHERE m.timestamp >= $since WITH m ORDER BY m.timestamp DESC LIMIT $scan"
-    + _CONTAINING
-)
-# Looking for words costs 2 µs a memory, most of it for lower-casing its content.
-SCANNED = 20_000
-_HOUR_MS = 3_600_000
-_WINDOWS_MS = tuple(hours * _HOUR_MS for hours in (1, 6, 24, 72, 240, 720, 2160, 8760))
-_EARLIEST_MS = -(2**62)
 
 
 class Text(NamedTuple):
@@ -280,49 +264,34 @@ class Memories:
         return [memory_of(row) for row in rows]
 
     async def unembedded(
-        self, tenant: str, words: Sequence[str], limit: int = 500, *, scan: int = SCANNED
+        self,
+        tenant: str,
+        words: Sequence[str],
+        limit: int = 500,
+        *,
+        scan: int = words_search.SCANNED,
     ) -> list[Text]:
         """Of the `scan` newest memories without their vector, the newest that contain a word.
 
         Newest by version. Words are lower case and match inside words; without words, all.
         """
-        rows = await self._client.read(
-            tenant, "unembedded", _UNEMBEDDED, words=list(words), scan=scan, most=limit
-        )
+        rows = await words_search.unembedded(self._client, tenant, words, scan=scan, most=limit)
         return [_text(row) for row in rows]
 
     async def newest(
-        self, tenant: str, words: Sequence[str], limit: int = 500, *, scan: int = SCANNED
+        self,
+        tenant: str,
+        words: Sequence[str],
+        limit: int = 500,
+        *,
+        scan: int = words_search.SCANNED,
     ) -> list[Text]:
         """Of the `scan` newest memories by timestamp, those that contain a word, newest first.
 
         For when the vectors are down; words as in `unembedded`.
         """
-        scan = scan if words else limit
-        rows = await self._client.read(
-            tenant,
-            "newest",
-            _NEWEST,
-            since=await self._since(tenant, scan),
-            scan=scan,
-            words=list(words),
-            most=limit,
-        )
+        rows = await words_search.newest(self._client, tenant, words, scan=scan, most=limit)
         return [_text(row) for row in rows]
-
-    async def _since(self, tenant: str, count: int) -> int:
-        """A time after which at least `count` memories lie, so that not all are sorted."""
-        now = now_ms()
-        for window in _WINDOWS_MS:
-            rows = await self._client.read(
-                tenant,
-                "newest",
-                "MATCH (m:Memory) WHERE m.timestamp >= $since RETURN count(m)",
-                since=now - window,
-            )
-            if rows and rows[0][0] >= count:
-                return now - window
-        return _EARLIEST_MS
 
     async def counts(self, tenant: str) -> Counts:
         total, waiting = await asyncio.gather(
@@ -355,6 +324,7 @@ class Memories:
 
     def _row(self, memory: Memory, embedding: Embedding | None, idem: Idem | None) -> list[Any]:
         due = self._due()
+        check_key(memory.id, "id")
         return [
             *columns(memory),
             slot(memory.id),
@@ -384,7 +354,13 @@ def _idem_cells(idem: Idem | None) -> list[Any] | None:
     if idem is None:
         return None
     dated = idem if idem.created_at else replace(idem, created_at=now_ms())
-    return [dated.key, dated.body_hash, list(dated.ids), dated.answer_json, dated.created_at]
+    return [
+        check_key(dated.key, "Idempotency-Key"),
+        dated.body_hash,
+        list(dated.ids),
+        dated.answer_json,
+        dated.created_at,
+    ]
 
 
 def _text(row: list[Any]) -> Text:

@@ -24,7 +24,7 @@ _JSON = ("metadata", "entities", "enrichment")
 AUTHORED = (
     *("version", "payload_version", "content", "type", "confidence", "importance", "tags"),
     *("timestamp", "updated_at", "last_accessed", "t_valid", "t_invalid", "project", "layer"),
-    *("session_id", "speaker", "metadata"),
+    *("session_id", "speaker", "metadata", "meta_terms"),
 )
 
 
@@ -159,7 +159,7 @@ def _or(default: Any, convert: Callable[[Any], Any]) -> Callable[[Any], Any]:
 _CONVERSIONS: tuple[tuple[int, Callable[[Any], Any]], ...] = tuple(
     (PROPERTIES.index(name), convert)
     for names, convert in (
-        (("tags", "entity_tags"), _tuple),
+        (("tags", "entity_tags", "meta_terms"), _tuple),
         (_JSON, _parsed),
         (("confidence", "importance"), _or(0.5, float)),
         (("content",), _or("", str)),

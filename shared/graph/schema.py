@@ -16,7 +16,7 @@ import asyncio
 
 from redis.exceptions import ResponseError
 
-from shared.errors import Conflict, PermanentError, Unavailable
+from shared.errors import Conflict, InvalidInput, PermanentError, Unavailable
 from shared.graph.client import GraphClient
 from shared.graph.nodes import PROPERTIES
 
@@ -55,7 +55,8 @@ UNIQUE = {
 INDEXED = {
     "Memory": (
         *("enrich_due", "embed_due", "relate_due", "timestamp", "session_id", "project"),
-        *("slot", "type", "layer", "tag_keys", "tag_prefixes"),
+        *("slot", "type", "layer", "tag_keys", "tag_prefixes", "meta_terms", "speaker"),
+        "importance",
         *("enrich_failed_version", "embed_failed_version", "relate_failed_version"),
     ),
     "Entity": ("category", "slug"),
@@ -106,6 +107,23 @@ _FENCES = (
     " CREATE (:Fence {name: name, token: 0})"
 )
 _MARK = "MERGE (s:Schema {name: 'schema'}) SET s.version = $schema"
+
+
+_MAX_KEY_BYTES = 1024
+
+
+def check_key(value: str, what: str) -> str:
+    """Return a value that may stand under a unique key.
+
+    Raises: InvalidInput for an empty text, white space at its ends, control characters and
+    more than 1024 bytes: FalkorDB 4.16.3 dies of a unique value that is empty, that its index
+    trims or splits, or that is longer than 4096 bytes (FalkorDB#1340, #2440).
+    """
+    if not value or value != value.strip() or not value.isprintable():
+        raise InvalidInput(f"{what} must be printable text without blanks at its ends")
+    if len(value.encode()) > _MAX_KEY_BYTES:
+        raise InvalidInput(f"{what} exceeds {_MAX_KEY_BYTES} bytes")
+    return value
 
 
 class Schema:

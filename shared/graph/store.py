@@ -6,6 +6,7 @@ from typing import Self
 
 from shared.config import GraphSettings
 from shared.graph.analytics import Analytics
+from shared.graph.candidates import Candidates
 from shared.graph.client import GraphClient
 from shared.graph.dialogue import Dialogue
 from shared.graph.keys import Keys
@@ -34,6 +35,7 @@ class GraphStore:
         self.dialogue = Dialogue(self._client, self._schema, outbox_ms=outbox_ms)
         self.links = Links(self._client, self._schema)
         self.sweeps = Sweeps(self._client, self._schema)
+        self.candidates = Candidates(self._client)
         self.tags = Tags(self._client, self._schema)
         self.keys = Keys(self._client, self._schema)
         self.analytics = Analytics(self._client, self._schema)

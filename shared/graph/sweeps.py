@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from shared.errors import Fenced, Unavailable
-from shared.graph.client import GraphClient, Rows
+from shared.graph.client import GraphClient
 from shared.graph.nodes import SLOTS, slot
 from shared.graph.schema import RELATIONS, Schema
 
@@ -56,10 +56,10 @@ _DECAY = (
     " SET m.relevance_score = CASE WHEN score < 1 THEN score ELSE 1.0 END"
     " RETURN count(m) AS scored"
 )
-# Sorted by the reader: the server's sort takes 13 ms per thousand rows, the range 0.7.
+# Sorted and cut by the reader: the server's sort takes 13 ms per thousand rows, the range 0.7,
+# and a condition on the id would go into the index as a union over the whole graph (360 ms).
 _PAGE = (
     "MATCH (m:Memory) WHERE m.slot >= $lo AND m.slot < $hi"
-    " WITH m WHERE m.slot > $lo OR m.id > $after"
     " RETURN m.id, m.version, m.payload_version, m.embedded_version, m.text_hash, m.type,"
     " m.embed_due"
 )
@@ -224,13 +224,15 @@ class Sweeps:
         total = await self._client.read(tenant, "page", "MATCH (m:Memory) RETURN count(m)")
         count = total[0][0] if total else 0
         width = SLOTS if count <= limit else max(1, SLOTS * limit // count)
-        found: Rows = []
-        at = slot(after_id) if after_id else 0
+        after = (slot(after_id), after_id) if after_id else (-1, "")
+        at = max(0, after[0])
+        found: list[Audited] = []
         while not found and at < SLOTS:
             hi = min(SLOTS, at + width)
-            found = await self._client.read(tenant, "page", _PAGE, lo=at, hi=hi, after=after_id)
-            at, after_id, width = hi, "", width * 2
-        return sorted((_audited(row) for row in found), key=_order)[:limit]
+            rows = await self._client.read(tenant, "page", _PAGE, lo=at, hi=hi)
+            found = [each for each in map(_audited, rows) if _order(each) > after]
+            at, width = hi, width * 2
+        return sorted(found, key=_order)[:limit]
 
 
 def _order(row: Audited) -> tuple[int, str]:

@@ -95,10 +95,10 @@ class Views:
             tenant,
             "view_totals",
             "MATCH (m:Memory) WITH count(m) AS every"
-            " OPTIONAL MATCH (h:Memory) WHERE h.type IN $hidden RETURN every - count(h)",
+            " OPTIONAL MATCH (h:Memory) WHERE h.type IN $hidden RETURN every, count(h)",
             hidden=list(hidden),
         )
-        return int(rows[0][0]) if rows else 0
+        return rows[0][0] - rows[0][1] if rows else 0
 
     async def edges_by_type(self, tenant: str) -> dict[str, int]:
         """Edges of each type that has any, most first; of all nodes, not of memories alone."""

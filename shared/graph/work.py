@@ -14,7 +14,7 @@ from typing import Any
 
 from shared.graph.client import GraphClient
 from shared.graph.nodes import json_text
-from shared.graph.schema import Schema
+from shared.graph.schema import Schema, check_key
 from shared.graph.temporal import previous
 from shared.job import Stage
 from shared.memory import NEVER_MS, now_ms, tag_keys, tag_prefixes
@@ -343,7 +343,7 @@ class Work:
 
 def _entity_id(entity: tuple[str, str, str]) -> str:
     category, slug, _ = entity
-    return f"entity:{category}:{slug}"
+    return check_key(f"entity:{category}:{slug}", "an entity's id")
 
 
 def _enriched_cells(row: Enriched) -> list[Any]:

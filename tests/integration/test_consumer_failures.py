@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import signal
 import subprocess
+import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -148,25 +150,26 @@ async def test_a_crash_loop_is_buried_before_the_handler_runs(make_stream: MakeS
 async def test_a_suspect_runs_with_nobody_beside_it(enrich: Stream) -> None:
     """Twice delivered and not settled: it may kill its process, so it gets it for itself."""
     await enrich.publish(jobs(3))
-    held = await delivered(enrich, "dead")
-    ids = [each.entry_id for each in held]
-    await enrich._command.xclaim(
-        enrich._jobs, "workers", "dead", 0, ids, idle=3_600_000, retrycount=2
-    )
+    ids = [each.entry_id for each in await delivered(enrich, "dead")]
     together: list[int] = []
     running = 0
 
     async def handler(batch: Sequence[Job]) -> Sequence[Outcome]:
         nonlocal running
         running += len(batch)
-        await asyncio.sleep(0.02)
+        beside_at_first = running
+        await asyncio.sleep(0.03)
         if any(each in jobs(3) for each in batch):
-            together.append(running)
+            together.append(max(beside_at_first, running))
         running -= len(batch)
         return [Done()] * len(batch)
 
-    await enrich.publish([job(number) for number in range(10, 60)])
+    await enrich.publish([job(number) for number in range(10, 210)])
     async with consuming(enrich, handler, batch_size=5, batches=3):
+        await wait_until(lambda: running > 5, "several batches run")
+        await enrich._command.xclaim(
+            enrich._jobs, "workers", "dead", 0, ids, idle=3_600_000, retrycount=2
+        )
         await wait_until(lambda: empty(enrich), "all is settled")
     assert together == [1, 1, 1]
 
@@ -221,21 +224,23 @@ async def test_a_killed_consumers_work_is_finished_by_the_others(
 async def test_a_store_that_is_down_burns_no_attempt_and_pauses_reading(enrich: Stream) -> None:
     down = True
     calls: list[list[Job]] = []
+    at: list[float] = []
 
     async def handler(batch: Sequence[Job]) -> Sequence[Outcome]:
         calls.append(list(batch))
+        at.append(time.monotonic())
         if down:
             raise Unavailable("graph", "refused")
         return [Done()] * len(batch)
 
     await enrich.publish(jobs(64))
     async with consuming(enrich, handler, batch_size=8, batches=4):
-        await wait_until(lambda: len(calls) >= 6, "several probes failed")
-        probes = calls[4:]
-        assert len(calls) < 20, "it paused between the probes"
+        await wait_until(lambda: len(calls) >= 7, "three probes failed")
+        waits = [later - earlier for earlier, later in pairwise(at[3:7])]
+        assert all(wait > 0.08 for wait in waits), "one batch probes, after a pause"
+        assert waits[1] > 1.5 * waits[0], "pauses double"
         down = False
         await wait_until(lambda: empty(enrich), "all is settled")
-    assert probes
     assert {each.attempt for batch in calls for each in batch} == {0}
     assert (await enrich.depth()).dead == 0
 

@@ -22,7 +22,9 @@ def _one_of(*values: str) -> dict[str, Any]:
 
 RECALL_PARAMETERS = (
     Param("query", _TEXT, "What to look for; empty or * lists instead"),
-    Param("queries", _TEXT, "Several texts searched together; `query` is then not run", repeated=True),
+    Param(
+        "queries", _TEXT, "Several texts searched together; `query` is then not run", repeated=True
+    ),
     Param("limit", _whole(5, 100), "Most results; expansions may add to it"),
     Param("per_query_limit", _whole(5, 100), "Candidates per query before fusion"),
     Param("embedding", {"type": "string"}, "Query vector, comma-separated, of the live dimension"),

@@ -1,81 +1,141 @@
 """Ranking: pure functions from candidates and their memories to an ordered list.
 
-Nothing here needs a store. The score is a weighted sum (spec 3.6.4); every part of it is
-reported as a component, so that a caller can see why a memory stands where it stands.
-Channel scores are fused by value, not by rank: rank fusion was measured to be worse.
+Nothing here needs a store. The score is a weighted sum (spec 3.6.4), every part of which is
+reported, so that a caller sees why a memory stands where it stands. Channels are fused by
+value: fusing by rank was measured to be worse (docs/benchmarks.md has the ablation).
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
+from services.api.recall.dates import Period
+from services.api.recall.profile import Profile
+from services.api.recall.request import Scope
 from shared.config import RecallSettings
 from shared.memory import Memory, tag_keys, tag_prefixes
+from shared.metadata import is_exact, match_score
+from shared.vectors import Hit
 
-from .request import Scope
-
-# Shares of the fused text score, measured on two conversations (docs/benchmarks.md).
+# How the text channels share the fused score; flat optima on two conversations.
 CONTENT_SHARE = 0.5
 CONTEXT_SHARE = 0.5
 WORDS_SHARE = 0.4
+# Added to the sum as fractions of the vector's weight.
+SPEAKER_SHARE = 0.25
+ASKS_SHARE = -0.05
+PERIOD_SHARE = 0.1
+ENTITY_SHARE = 0.05
 _DAY_MS = 86_400_000
-_WORD = re.compile(r"[\w-]+")
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
+class Channels:
+    """The hits of one query text, best first; the dense ones are None without a vector."""
+
+    text: str
+    words: Sequence[Hit]
+    dense: Sequence[Hit] | None = None
+    context: Sequence[Hit] | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Candidate:
-    """What the channels said of one memory: cosines, BM25 raised to 0..1 by the best."""
+    """What the channels said of one memory: cosines, and BM25 against the query's best."""
 
     id: str
-    dense: float | None = None
-    context: float | None = None
+    dense: float = 0.0
+    context: float = 0.0
     words: float = 0.0
-    metadata: float = 0.0
     match_type: str = "keyword"
     source: str = "graph"
     query: str = ""
-    extra: dict[str, object] = field(default_factory=dict)
+
+    @property
+    def text_score(self) -> float:
+        return self.vector + WORDS_SHARE * self.words
+
+    @property
+    def vector(self) -> float:
+        return max(0.0, CONTENT_SHARE * self.dense + CONTEXT_SHARE * self.context)
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What is known of the query before any memory is scored."""
+
+    text: str
+    tokens: tuple[str, ...] = ()
+    speakers: Mapping[str, float] = field(default_factory=dict)
+    period: Period | None = None
+    entity_ids: frozenset[str] = frozenset()
+    profile: Profile | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Scored:
-    """One result: its memory, its final score, and what that was summed from."""
+    """One result: its memory, its final score, what that was summed from, and its story."""
 
     memory: Memory
     candidate: Candidate
     final: float
     components: Mapping[str, float]
+    notes: Mapping[str, object] = field(default_factory=dict)
+
+    @property
+    def id(self) -> str:
+        return self.memory.id
+
+    def noted(self, **notes: object) -> Scored:
+        return replace(self, notes={**self.notes, **notes})
+
+    def raised(self, component: str, by: float) -> Scored:
+        """The same with `by` added to the score, shown as `component`."""
+        components = {**self.components, component: self.components.get(component, 0.0) + by}
+        return replace(self, final=self.final + by, components=components)
 
 
-def fuse(
-    dense: Iterable[tuple[str, float]],
-    context: Iterable[tuple[str, float]],
-    words: Iterable[tuple[str, float]],
-    *,
-    query: str = "",
-) -> dict[str, Candidate]:
-    """One candidate per id. A hit that one dense channel missed gets that channel's lowest."""
-    by_dense, by_context, by_words = dict(dense), dict(context), dict(words)
+def fuse(channels: Channels) -> dict[str, Candidate]:
+    """One candidate per id. A hit that a dense channel missed gets that channel's lowest."""
+    dense, context = dict(channels.dense or ()), dict(channels.context or ())
+    words = dict(channels.words)
+    best = max(words.values(), default=0.0) or 1.0
+    low_dense, low_context = min(dense.values(), default=0.0), min(context.values(), default=0.0)
     found: dict[str, Candidate] = {}
-    best = max(by_words.values(), default=0.0) or 1.0
-    low_dense = min(by_dense.values(), default=0.0)
-    low_context = min(by_context.values(), default=0.0)
-    for key in (*by_dense, *by_context, *by_words):
-        if key in found:
-            continue
-        by_vector = key in by_dense or key in by_context
+    for key in dict.fromkeys((*dense, *context, *words)):
+        by_vector = key in dense or key in context
         found[key] = Candidate(
             id=key,
-            dense=by_dense.get(key, low_dense),
-            context=by_context.get(key, low_context),
-            words=by_words.get(key, 0.0) / best,
+            dense=dense.get(key, low_dense),
+            context=context.get(key, low_context),
+            words=words.get(key, 0.0) / best,
             match_type="vector" if by_vector else "keyword",
             source="qdrant" if by_vector else "graph",
-            query=query,
+            query=channels.text,
         )
     return found
+
+
+def merged(per_text: Iterable[Mapping[str, Candidate]]) -> dict[str, Candidate]:
+    """Each id with the text that it answers best; ties go to the earlier text."""
+    found: dict[str, Candidate] = {}
+    for candidates in per_text:
+        for key, candidate in candidates.items():
+            known = found.get(key)
+            if known is None or candidate.text_score > known.text_score:
+                found[key] = candidate
+    return found
+
+
+def shortlist(candidates: Mapping[str, Candidate], size: int) -> dict[str, Candidate]:
+    """The `size` best by text; those found by other roads keep a place beyond them."""
+    ranked = sorted(candidates.values(), key=lambda each: (-each.text_score, each.id))
+    kept = [*ranked[:size], *(each for each in ranked[size:] if each.match_type not in _BY_TEXT)]
+    return {each.id: each for each in kept}
+
+
+_BY_TEXT = ("vector", "keyword")
 
 
 def visible(memory: Memory, scope: Scope, *, at_ms: int, excluded_types: frozenset[str]) -> bool:
@@ -89,6 +149,7 @@ def visible(memory: Memory, scope: Scope, *, at_ms: int, excluded_types: frozens
         and _same(scope.project, memory.project)
         and _same(scope.session_id, memory.session_id)
         and _same(scope.layer, memory.layer)
+        and not excluded(memory, scope)
         and tagged(memory, scope)
     )
 
@@ -113,77 +174,94 @@ def _same(wanted: str | None, held: str | None) -> bool:
     return wanted is None or wanted == held
 
 
+def excluded(memory: Memory, scope: Scope) -> bool:
+    """Whether a tag is, or begins with, one that the caller does not want."""
+    unwanted = tuple(tag.strip().lower() for tag in scope.exclude_tags)
+    return bool(unwanted) and any(key.startswith(unwanted) for key in tag_keys(memory.all_tags))
+
+
 def tagged(memory: Memory, scope: Scope) -> bool:
     """Case-insensitive; prefix matches whole `:`-separated segments."""
-    keys = set(tag_keys(memory.all_tags))
-    if any(_excluded(each.lower(), keys) for each in scope.exclude_tags):
-        return False
     if not scope.tags:
         return True
-    if scope.tag_match == "prefix":
-        held = set(tag_prefixes(memory.all_tags))
-        wanted = [prefix_key(tag) for tag in scope.tags]
-    else:
-        held, wanted = keys, [tag.strip().lower() for tag in scope.tags]
-    return (all if scope.tag_mode == "all" else any)(tag in held for tag in wanted)
+    by_prefix = scope.tag_match == "prefix"
+    held = set(tag_prefixes(memory.all_tags) if by_prefix else tag_keys(memory.all_tags))
+    return (all if scope.tag_mode == "all" else any)(tag in held for tag in wanted_keys(scope))
 
 
-def prefix_key(tag: str) -> str:
-    """The last prefix of a tag: what `tag_prefixes` must hold for the tag to match."""
-    prefixes = tag_prefixes([tag])
-    return prefixes[-1] if prefixes else tag.strip().lower()
-
-
-def _excluded(unwanted: str, keys: set[str]) -> bool:
-    return any(key.startswith(unwanted) for key in keys)
-
-
-def words_of(text: str) -> tuple[str, ...]:
-    """Whole words, lower-cased, unique, in order."""
-    return tuple(dict.fromkeys(_WORD.findall(text.lower())))
+def wanted_keys(scope: Scope) -> tuple[str, ...]:
+    """The scope's tags as memories hold them, among tag_prefixes or tag_keys."""
+    if scope.tag_match == "exact":
+        return tag_keys(scope.tags)
+    return tuple(dict.fromkeys((tag, *tag_prefixes([tag]))[-1] for tag in tag_keys(scope.tags)))
 
 
 def score(
-    memory: Memory,
-    candidate: Candidate,
-    terms: Sequence[str],
-    weights: RecallSettings,
-    *,
-    at_ms: int,
+    memory: Memory, candidate: Candidate, question: Question, weights: RecallSettings, *, at_ms: int
 ) -> Scored:
     """The final score with its components (spec 3.6.4), none of them rounded."""
-    dense = CONTENT_SHARE * (candidate.dense or 0.0) + CONTEXT_SHARE * (candidate.context or 0.0)
     components = {
-        "vector": dense,
+        "vector": candidate.vector,
         "keyword": WORDS_SHARE * candidate.words,
-        "metadata": candidate.metadata,
+        "metadata": match_score(question.text, memory.metadata) if question.text else 0.0,
         "relation": 0.0,
-        "tag": _tag_share(memory, terms, weights.tag_score_token_cap),
+        "tag": _tag_share(memory, question.tokens, weights.tag_score_token_cap),
         "importance": memory.importance,
         "confidence": memory.confidence,
         "recency": recency(memory.timestamp, at_ms, weights),
-        "exact": 0.0,
+        "exact": float(bool(question.text) and is_exact(question.text, memory.metadata)),
         "relevance": memory.relevance_score or 0.0,
-        "context": 0.0,
+        "context": question.profile.fit(memory) if question.profile else 0.0,
+        "dialogue": weights.weight_vector * _dialogue(memory, question),
     }
-    return Scored(memory, candidate, total(components, weights), components)
+    evidence = max(components[name] for name in ("vector", "keyword", "metadata", "exact"))
+    gated = _gate(components, evidence, weights.relevance_gate)
+    shown = {**gated, "evidence": evidence, "relevance_gated": float(gated is not components)}
+    return Scored(memory, candidate, total(gated, weights), shown)
 
 
 def total(components: Mapping[str, float], weights: RecallSettings) -> float:
-    """The weighted sum; a component without a weight of its own counts fully."""
-    weight = {
-        "vector": weights.weight_vector,
-        "keyword": weights.weight_keyword,
-        "metadata": weights.weight_metadata,
-        "relation": weights.weight_relation,
-        "tag": weights.weight_tag,
-        "importance": weights.weight_importance,
-        "confidence": weights.weight_confidence,
-        "recency": weights.weight_recency,
-        "exact": weights.weight_exact,
-        "relevance": weights.weight_relevance,
-    }
-    return sum(weight.get(name, 1.0) * value for name, value in components.items())
+    """The weighted sum; context and dialogue come weighted."""
+    return (
+        weights.weight_vector * components["vector"]
+        + weights.weight_keyword * components["keyword"]
+        + weights.weight_metadata * components["metadata"]
+        + weights.weight_relation * components["relation"]
+        + weights.weight_tag * components["tag"]
+        + weights.weight_importance * components["importance"]
+        + weights.weight_confidence * components["confidence"]
+        + weights.weight_recency * components["recency"]
+        + weights.weight_exact * components["exact"]
+        + weights.weight_relevance * components["relevance"]
+        + components["context"]
+        + components["dialogue"]
+    )
+
+
+def _gate(components: Mapping[str, float], evidence: float, gate: float) -> Mapping[str, float]:
+    """Without evidence in the text, importance and age alone must not lift a memory."""
+    if gate <= 0 or evidence >= gate:
+        return components
+    share = evidence / gate
+    gated = ("importance", "confidence", "recency", "tag", "relevance")
+    return {name: value * share if name in gated else value for name, value in components.items()}
+
+
+def _dialogue(memory: Memory, question: Question) -> float:
+    """Whom, what and when the question names, and that questions seldom answer one.
+
+    An entity's tag is its node's id.
+    """
+    if not question.text:
+        return 0.0
+    value = ASKS_SHARE * ("?" in memory.content)
+    if memory.speaker:
+        value += SPEAKER_SHARE * question.speakers.get(memory.speaker, 0.0)
+    if question.period and question.period.holds(memory.timestamp):
+        value += PERIOD_SHARE
+    if question.entity_ids and not question.entity_ids.isdisjoint(memory.entity_tags):
+        value += ENTITY_SHARE
+    return value
 
 
 def recency(timestamp: int, at_ms: int, weights: RecallSettings) -> float:
@@ -202,15 +280,15 @@ def _tag_share(memory: Memory, terms: Sequence[str], cap: int) -> float:
 
 
 def ordered(rows: Iterable[Scored], sort: str) -> list[Scored]:
-    """Best first and fully determined: ties fall to importance, time, then id."""
+    """Fully determined: ties fall to importance, time, then id."""
     if sort == "score":
         return sorted(rows, key=_by_score)
     newest_first = sort.endswith("desc")
-    return sorted(rows, key=lambda row: (_moment(row.memory, newest_first), row.memory.id))
+    return sorted(rows, key=lambda row: (_moment(row.memory, newest_first), row.id))
 
 
 def _by_score(row: Scored) -> tuple[float, float, int, str]:
-    return (-row.final, -row.memory.importance, -row.memory.timestamp, row.memory.id)
+    return (-row.final, -row.memory.importance, -row.memory.timestamp, row.id)
 
 
 def _moment(memory: Memory, newest_first: bool) -> int:

@@ -1,40 +1,82 @@
-"""Recall: gather candidates side by side, hydrate them in one query, rank, answer.
+"""Recall: gather, read once, rank, let what is superseded make way, expand, finish.
 
-A request makes a fixed number of store calls whatever its limit: one vector batch, one for
-what is not embedded yet, one hydration. Without vectors the newest memories that hold a
-query word stand in, and the answer says `degraded`; without the graph there is no answer.
+The number of store calls is fixed by the request's options, never by its limit. Without
+vectors the newest memories that hold a query word stand in, and the answer says so; without
+the graph there is no answer. Ranking itself is in pure functions.
 """
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 
-from services.api.recall.rank import Candidate, Scored, fuse, ordered, score, visible, words_of
+from services.api.recall import expand, finish, state
+from services.api.recall.gather import Gathered, Gatherer
+from services.api.recall.profile import profile_of
+from services.api.recall.rank import (
+    Candidate,
+    Question,
+    Scored,
+    excluded,
+    ordered,
+    score,
+    shortlist,
+    tagged,
+    visible,
+    wanted_keys,
+)
 from services.api.recall.request import RecallRequest, Scope
 from services.api.touch import Touches
 from shared.config import RecallSettings
-from shared.errors import TransientError
-from shared.graph.memories import Text
+from shared.graph.candidates import Candidate as Known
+from shared.graph.candidates import KnownEntity, Link, Listing
+from shared.graph.nodes import Relation
+from shared.graph.schema import AUTHORED
 from shared.graph.store import GraphStore
-from shared.lexical import bm25_scores, sparse_query, tokens
-from shared.memory import Memory, now_ms, tag_keys
+from shared.memory import Memory, now_ms
 from shared.models.embedding import EmbeddingModel
-from shared.vectors import Hit, RecallFilter, VectorQuery, VectorStore
+from shared.vectors import VectorStore
 
-_MIN_FETCH = 50
-_UNEMBEDDED_ROWS = 500
-_DEGRADED_ROWS = 20_000
+_MIN_READ = 80
+_READ_PER_RESULT = 4
+_INJECTED = 6
+_FALLBACK_MOST = 100
 
 
 @dataclass(frozen=True, slots=True)
 class Recalled:
-    """What a recall found, and what it had to do without."""
+    """What a recall found, and what a caller may want to know of how."""
 
     rows: list[Scored]
-    degraded: tuple[str, ...]
-    vector_matched: bool
+    relations: Mapping[str, tuple[Relation, ...]] = field(default_factory=dict)
+    degraded: tuple[str, ...] = ()
+    question: Question = field(default_factory=lambda: Question(""))
+    texts: tuple[str, ...] = ()
+    entities: tuple[KnownEntity, ...] = ()
+    suppressed: tuple[state.Suppressed, ...] = ()
+    dedup_removed: int = 0
+    filtered: int = 0
+    seeds: int = 0
+    related: int = 0
+    entity_rows: int = 0
+    entity_names: tuple[str, ...] = ()
+    biased: bool = False
+    fell_back: bool = False
+    injected: bool = False
+
+
+@dataclass(slots=True)
+class _Draft:
+    """What is being put together for one request."""
+
+    tenant: str
+    request: RecallRequest
+    at_ms: int
+    gathered: Gathered
+    known: dict[str, Known]
+    rows: list[Scored]
+    suppressed: list[state.Suppressed] = field(default_factory=list)
+    injected: bool = False
 
 
 class Recall:
@@ -49,127 +91,243 @@ class Recall:
         settings: RecallSettings,
     ) -> None:
         self._graph = graph
-        self._vectors = vectors
-        self._model = model
         self._touches = touches
         self._settings = settings
         self._excluded = frozenset(
             each.strip() for each in settings.excluded_types.split(",") if each.strip()
         )
+        self._gatherer = Gatherer(graph, vectors, model, settings, excluded_types=self._excluded)
 
     async def recall(self, tenant: str, request: RecallRequest) -> Recalled:
-        """Raises: Unavailable("graph"); never an empty answer for a store that is down."""
-        at_ms = now_ms()
-        degraded: list[str] = []
-        if request.texts or request.embedding:
-            found = await self._search(tenant, request, at_ms, degraded)
-            memories = await self._graph.memories.get(tenant, list(found))
-        else:
-            listed = await self._listed(tenant, request.scope, request.limit)
-            memories = {memory.id: memory for memory in listed}
-            found = {key: _trending(memories[key]) for key in memories}
-        rows = self._ranked(request, found, memories, at_ms)
-        self._touches.add(tenant, [row.memory.id for row in rows], at_ms)
-        matched = any(row.candidate.source == "qdrant" for row in rows)
-        return Recalled(rows, tuple(degraded), matched)
-
-    async def _search(
-        self, tenant: str, request: RecallRequest, at_ms: int, degraded: list[str]
-    ) -> dict[str, Candidate]:
-        text = " ".join(request.texts)
-        by_vector, fresh = await asyncio.gather(
-            self._by_vector(tenant, text, request, at_ms, degraded),
-            self._unembedded(tenant, text),
+        """Raises: Unavailable("graph"), InvalidInput; never an empty answer for a store down."""
+        draft = await self._draft(tenant, request, at_ms=now_ms())
+        await self._settle_state(draft)
+        await self._inject(draft)
+        rows, removed = finish.deduplicated(ordered(draft.rows, "score"))
+        rows, biased = finish.biased(rows, request.recency_bias, draft.gathered.texts)
+        rows, filtered = self._floored(request, rows)
+        seeds = self._cut(request, rows)
+        related = await self._related(draft, seeds)
+        by_entity, names = await self._by_entities(draft, [*seeds, *related])
+        outside = await self._outside(draft, seeds)
+        final = [*seeds, *related, *by_entity, *outside]
+        self._touches.add(tenant, [row.id for row in seeds], draft.at_ms)
+        return Recalled(
+            rows=final,
+            relations=await self._relations(tenant, final),
+            degraded=draft.gathered.degraded,
+            question=draft.gathered.question,
+            texts=draft.gathered.texts,
+            entities=draft.gathered.entities,
+            suppressed=tuple(draft.suppressed),
+            dedup_removed=removed,
+            filtered=filtered,
+            seeds=len(seeds),
+            related=len(related),
+            entity_rows=len(by_entity),
+            entity_names=tuple(names),
+            biased=biased,
+            fell_back=bool(outside),
+            injected=draft.injected,
         )
-        if "vector" in degraded:
-            fresh = await self._graph.memories.newest(tenant, _words(text), limit=_DEGRADED_ROWS)
-        dense, context, words = by_vector
-        ranked = {**dict(words)}
-        for key, value in _bm25(text, fresh):
-            ranked[key] = max(value, ranked.get(key, 0.0))
-        return fuse(dense, context, ranked.items(), query=text)
 
-    async def _by_vector(
-        self,
-        tenant: str,
-        text: str,
-        request: RecallRequest,
-        at_ms: int,
-        degraded: list[str],
-    ) -> tuple[list[Hit], list[Hit], list[Hit]]:
-        try:
-            vector = request.embedding or await self._model.embed_query(text)
-        except TransientError:
-            degraded.append("embedding")
-            vector = None
-        fetch = self._fetch(request)
-        scope = filter_of(request.scope, at_ms, self._excluded)
-        queries = [VectorQuery("bm25", sparse_query(text), fetch, scope)]
-        if vector is not None:
-            queries += [VectorQuery(kind, vector, fetch, scope) for kind in ("dense", "context")]
-        try:
-            words, *dense = await self._vectors.search(tenant, queries)
-        except TransientError:
-            degraded.append("vector")
-            return [], [], []
-        return (dense[0], dense[1], words) if dense else ([], [], words)
+    # -- candidates -------------------------------------------------------------------
 
-    def _fetch(self, request: RecallRequest) -> int:
-        wanted = self._settings.overfetch * request.per_query_limit
-        return min(self._settings.fetch_cap, max(_MIN_FETCH, wanted))
-
-    async def _unembedded(self, tenant: str, text: str) -> list[Text]:
-        return await self._graph.memories.unembedded(tenant, _words(text), limit=_UNEMBEDDED_ROWS)
-
-    async def _listed(self, tenant: str, scope: Scope, limit: int) -> list[Memory]:
-        if scope.tags:
-            return await self._graph.memories.by_tags(tenant, tag_keys(scope.tags), limit, 0)
-        newest = await self._graph.memories.newest(tenant, [], limit=limit)
-        return list((await self._graph.memories.get(tenant, [each.id for each in newest])).values())
-
-    def _ranked(
-        self,
-        request: RecallRequest,
-        found: dict[str, Candidate],
-        memories: dict[str, Memory],
-        at_ms: int,
-    ) -> list[Scored]:
-        terms = words_of(" ".join(request.texts))
-        rows = [
-            score(memory, found[key], terms, self._settings, at_ms=at_ms)
-            for key, memory in memories.items()
-            if visible(memory, request.scope, at_ms=at_ms, excluded_types=self._excluded)
+    async def _draft(self, tenant: str, request: RecallRequest, *, at_ms: int) -> _Draft:
+        if request.texts or request.embedding:
+            gathered = await self._gatherer.gather(tenant, request, at_ms=at_ms)
+            most = max(_MIN_READ, _READ_PER_RESULT * request.limit)
+            gathered = replace(gathered, candidates=shortlist(gathered.candidates, most))
+            wanted = [*gathered.candidates, *request.hints.ids]
+            known = await self._graph.candidates.read(tenant, wanted)
+        else:
+            gathered, known = await self._listed(tenant, request, at_ms)
+        draft = _Draft(tenant, request, at_ms, gathered, known, [])
+        draft.rows = [
+            self._score(draft, each.memory)
+            for key, each in known.items()
+            if key in gathered.candidates and self._passes(request.scope, each.memory, at_ms)
         ]
-        return ordered(rows, request.sort)[: request.limit]
+        return draft
+
+    async def _listed(
+        self, tenant: str, request: RecallRequest, at_ms: int
+    ) -> tuple[Gathered, dict[str, Known]]:
+        """Without a query: by importance, or by time; a superseded one may make way."""
+        order = request.sort.replace("updated", "time")
+        wanted = listing_of(request.scope, order, at_ms, self._excluded)
+        limit = 2 * request.limit + (100 if request.scope.exclude_tags else 10)
+        memories = await self._graph.candidates.listing(tenant, wanted, limit)
+        known = await self._graph.candidates.read(tenant, [memory.id for memory in memories])
+        question = Question("", profile=profile_of(request.hints, ""))
+        kind = "tag" if request.scope.tags else "trending"
+        candidates = {
+            memory.id: Candidate(memory.id, words=memory.importance, match_type=kind)
+            for memory in memories
+        }
+        return Gathered(question, (), candidates), known
+
+    def _score(self, draft: _Draft, memory: Memory) -> Scored:
+        candidate = draft.gathered.candidates.get(memory.id) or Candidate(
+            memory.id, match_type="priority_id"
+        )
+        question = draft.gathered.question
+        return score(memory, candidate, question, self._settings, at_ms=draft.at_ms)
+
+    def _passes(self, scope: Scope, memory: Memory, at_ms: int) -> bool:
+        return visible(memory, scope, at_ms=at_ms, excluded_types=self._excluded)
+
+    # -- state ------------------------------------------------------------------------
+
+    async def _settle_state(self, draft: _Draft) -> None:
+        """Replace what is superseded; follows chains for at most five reads."""
+        if not draft.request.scope.current:
+            return
+        for _ in range(state.MOST_HOPS):
+            heads = state.wanted_heads(draft.known, draft.at_ms)
+            found = await self._graph.candidates.read(draft.tenant, heads) if heads else {}
+            if not found:
+                break
+            draft.known |= found
+        scope, at_ms = draft.request.scope, draft.at_ms
+        allowed = [k for k, each in draft.known.items() if self._passes(scope, each.memory, at_ms)]
+        draft.suppressed += state.expired(draft.known, at_ms)
+        draft.rows, hidden = state.settle(draft.rows, draft.known, allowed, at_ms=at_ms)
+        draft.suppressed += hidden
+
+    # -- context ----------------------------------------------------------------------
+
+    async def _inject(self, draft: _Draft) -> None:
+        """Where nothing found fits the caller's context, what does fit joins the list."""
+        profile = draft.gathered.question.profile
+        if profile is None:
+            return
+        present = {row.id for row in draft.rows}
+        extra = [
+            draft.known[key].memory
+            for key in profile.ids
+            if key in draft.known and key not in present
+        ]
+        if profile.tags and not any(profile.matches(row.memory) for row in draft.rows):
+            scope = replace(Scope(current=draft.request.scope.current), tags=profile.tags)
+            wanted = listing_of(scope, "score", draft.at_ms, self._excluded)
+            extra += await self._graph.candidates.listing(draft.tenant, wanted, _INJECTED)
+        fresh = {memory.id: memory for memory in extra if memory.id not in present}
+        scope = draft.request.scope
+        rows = [
+            self._score(draft, memory)
+            for memory in fresh.values()
+            if self._passes(scope, memory, draft.at_ms)
+        ]
+        draft.injected = bool(rows)
+        draft.rows += rows
+
+    # -- finishing --------------------------------------------------------------------
+
+    def _floored(self, request: RecallRequest, rows: list[Scored]) -> tuple[list[Scored], int]:
+        adaptive = request.adaptive_floor and request.sort == "score" and bool(request.texts)
+        return finish.floored(rows, adaptive=adaptive, min_score=request.min_score)
+
+    @staticmethod
+    def _cut(request: RecallRequest, rows: list[Scored]) -> list[Scored]:
+        """The first `limit` in the wanted order; priority ids come first, in their order."""
+        place = {key: at for at, key in enumerate(request.hints.ids)}
+        first = sorted((row for row in rows if row.id in place), key=lambda row: place[row.id])
+        rest = ordered((row for row in rows if row.id not in place), request.sort)
+        return [*first, *rest][: max(request.limit, len(first))]
+
+    # -- expansion --------------------------------------------------------------------
+
+    async def _related(self, draft: _Draft, seeds: list[Scored]) -> list[Scored]:
+        wanted = draft.request.expansion
+        if not wanted.relations or not seeds:
+            return []
+        links = await self._graph.candidates.around(
+            draft.tenant, [row.id for row in seeds], per_seed=wanted.relation_limit, types=AUTHORED
+        )
+        return expand.by_relations(
+            seeds,
+            [link for link in links if self._reachable(draft, link)],
+            draft.gathered.candidates,
+            draft.gathered.question,
+            self._settings,
+            at_ms=draft.at_ms,
+            limit=wanted.limit,
+        )
+
+    def _reachable(self, draft: _Draft, link: Link) -> bool:
+        wanted = draft.request.expansion
+        return expand.strong_enough(link, wanted) and self._in_reach(draft, link.memory)
+
+    def _in_reach(self, draft: _Draft, memory: Memory) -> bool:
+        """An expansion leaves the tags unless told to respect them, nothing else."""
+        scope = draft.request.scope
+        if not draft.request.expansion.respect_tags:
+            scope = replace(scope, tags=())
+        return self._passes(scope, memory, draft.at_ms)
+
+    async def _by_entities(
+        self, draft: _Draft, rows: list[Scored]
+    ) -> tuple[list[Scored], list[str]]:
+        keys = expand.entity_keys(rows) if draft.request.expansion.entities else []
+        if not keys:
+            return [], []
+        found = await self._graph.candidates.tagged(draft.tenant, keys, expand.PER_ENTITY)
+        added = expand.by_entities(
+            [(key, memory) for key, memory in found if self._in_reach(draft, memory)],
+            {row.id for row in rows},
+            draft.gathered.candidates,
+            draft.gathered.question,
+            self._settings,
+            at_ms=draft.at_ms,
+        )
+        return added, [key.rpartition(":")[2] for key in keys]
+
+    async def _outside(self, draft: _Draft, seeds: list[Scored]) -> list[Scored]:
+        """Fill up from outside the tags, where asked for and the scope gave too little."""
+        request = draft.request
+        missing = request.limit - len(seeds)
+        if not (request.scope_fallback and request.scope.tags and request.texts and missing > 0):
+            return []
+        most = min(2 * request.limit, _FALLBACK_MOST)
+        found = await self._gatherer.outside(draft.tenant, request, most, at_ms=draft.at_ms)
+        known = await self._graph.candidates.read(draft.tenant, list(found))
+        scope = replace(request.scope, tags=())
+        rows = [
+            score(
+                each.memory, found[key], draft.gathered.question, self._settings, at_ms=draft.at_ms
+            )
+            for key, each in known.items()
+            if self._passes(scope, each.memory, draft.at_ms)
+            and not tagged(each.memory, request.scope)
+            and not excluded(each.memory, request.scope)
+            and state.superseding(each, draft.at_ms) is None
+        ]
+        return [row.noted(outside_tag_scope=True) for row in ordered(rows, "score")[:missing]]
+
+    async def _relations(
+        self, tenant: str, rows: list[Scored]
+    ) -> Mapping[str, tuple[Relation, ...]]:
+        if not rows:
+            return {}
+        hydrated = await self._graph.memories.hydrate(
+            tenant, [row.id for row in rows], relation_limit=self._settings.relation_limit
+        )
+        return {key: each.relations for key, each in hydrated.items()}
 
 
-def _words(text: str) -> list[str]:
-    return list(tokens(text))
-
-
-def _bm25(text: str, memories: Sequence[Text]) -> list[tuple[str, float]]:
-    if not memories:
-        return []
-    scores = bm25_scores(tokens(text), [memory.content for memory in memories])
-    return [(memory.id, value) for memory, value in zip(memories, scores, strict=True) if value > 0]
-
-
-def _trending(memory: Memory) -> Candidate:
-    return Candidate(id=memory.id, words=memory.importance, match_type="trending")
-
-
-def filter_of(scope: Scope, at_ms: int, excluded: frozenset[str]) -> RecallFilter:
-    """The scope as the vector store filters by it."""
-    return RecallFilter(
-        tags=scope.tags,
-        tag_mode=scope.tag_mode,
-        tag_match=scope.tag_match,
-        exclude_tags=scope.exclude_tags,
+def listing_of(scope: Scope, order: str, at_ms: int, excluded_types: frozenset[str]) -> Listing:
+    """The scope as the graph lists by it; exclude_tags are applied to what it lists."""
+    return Listing(
+        tags=wanted_keys(scope),
+        by_prefix=scope.tag_match == "prefix",
+        all_tags=scope.tag_mode == "all",
         start_ms=scope.start_ms,
         end_ms=scope.end_ms,
         project=scope.project,
         session_id=scope.session_id,
         layer=scope.layer,
-        exclude_types=tuple(sorted(excluded)),
-        current_at_ms=at_ms if scope.current else None,
+        exclude_types=tuple(sorted(excluded_types)),
+        at_ms=at_ms if scope.current else None,
+        order=order,
     )

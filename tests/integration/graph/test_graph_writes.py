@@ -155,6 +155,33 @@ async def test_an_idempotency_key_is_taken_with_its_memory_or_not_at_all(
     assert await store.memories.idem(TENANT, "other") is None
 
 
+@pytest.mark.parametrize("key", ["", " ", " k", "k\t", "k\x01k", "k" * 1025, "é" * 513])
+async def test_a_key_that_would_kill_the_server_never_reaches_it(
+    store: GraphStore, key: str
+) -> None:
+    """FalkorDB dies of unique values that its index trims, splits or does not hold."""
+    memory = a_memory()
+    with pytest.raises(InvalidInput):
+        await store.memories.create(TENANT, memory, idem=Idem(key, "h", (memory.id,), "{}"))
+    with pytest.raises(InvalidInput):
+        await store.memories.create(TENANT, replace(memory, id=key))
+    await store.memories.create(TENANT, memory)
+    row = Enriched(memory.id, memory.version, (), (), {}, {}, entity_nodes=((key, "slug\n", "x"),))
+    with pytest.raises(InvalidInput):
+        await store.work.enriched(TENANT, [row])
+
+
+@pytest.mark.parametrize("key", ["a b", "k" * 1024, "ключ", "-{a|b}*,\\"])
+async def test_any_other_key_is_told_apart(store: GraphStore, key: str) -> None:
+    memory = a_memory()
+    await store.memories.create(TENANT, memory, idem=Idem(key, "h", (memory.id,), "{}"))
+    with pytest.raises(Conflict):
+        await store.memories.create(TENANT, a_memory(), idem=Idem(key, "h", (), "{}"))
+    kept = await store.memories.idem(TENANT, key)
+    assert kept is not None
+    assert (kept.key, kept.ids) == (key, (memory.id,))
+
+
 async def test_many_are_stored_all_or_none(store: GraphStore) -> None:
     there = a_memory()
     await store.memories.create(TENANT, there)

@@ -1,0 +1,186 @@
+"""GET /backup: one tenant's memories as a file, in AutoMem's format.
+
+The graph is exported whole (but for what belongs to this installation); the vectors are in
+it for AutoMem's sake, a restore here makes them again. Members are spooled to disk before the
+first byte is sent, so a store that fails gives a 503 and not half a file.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from aiohttp import web
+
+from services.api.archive import Member, packed
+from services.api.middleware import TENANT
+from services.api.query import texts
+from services.api.route import Param, Route
+from shared.errors import InvalidInput, Overloaded
+from shared.graph.export import Export, Link, Node
+from shared.vectors import VectorStore
+
+PARTS = ("falkordb", "qdrant")
+_POINTS_PAGE = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Spooled:
+    """Finished members, ready to be sent; `stamp` is the moment in the file's names."""
+
+    stamp: str
+    at_s: int
+    members: Sequence[Member]
+
+    def pieces(self) -> Iterator[bytes]:
+        return packed(self.members, mtime=self.at_s)
+
+
+class Backup:
+    """Makes one backup at a time; `folder` holds the spool (None: the system's for such)."""
+
+    def __init__(self, export: Export, vectors: VectorStore, *, folder: Path | None = None) -> None:
+        self._export = export
+        self._vectors = vectors
+        self._folder = folder
+        self._busy = asyncio.Lock()
+
+    @asynccontextmanager
+    async def spooled(self, tenant: str, include: Sequence[str]) -> AsyncIterator[Spooled]:
+        """The tenant's backup on disk, for as long as the block.
+
+        Raises: Unavailable for a store that is needed and down, Overloaded while another
+        backup is being made.
+        """
+        if self._busy.locked():
+            raise Overloaded("Another backup is being made", retry_after_s=30)
+        async with self._busy:
+            now = datetime.now(UTC)
+            stamp = now.strftime("%Y%m%d_%H%M%S")
+            members: list[Member] = []
+            try:
+                for part in PARTS:
+                    if part in include:
+                        name = f"{part}/{part}_{stamp}.json.gz"
+                        members.append(await asyncio.to_thread(Member, name, self._folder))
+                        await self._fill(part, tenant, members[-1], now.isoformat())
+                yield Spooled(stamp, int(now.timestamp()), members)
+            finally:
+                for member in members:
+                    await asyncio.to_thread(member.close)
+
+    async def _fill(self, part: str, tenant: str, member: Member, timestamp: str) -> None:
+        await asyncio.to_thread(member.put, "timestamp", timestamp)
+        await asyncio.to_thread(member.put, "tenant", tenant)
+        if part == "falkordb":
+            await self._graph(tenant, member)
+        else:
+            await self._points(tenant, member)
+        await asyncio.to_thread(member.finish)
+
+    async def _graph(self, tenant: str, member: Member) -> None:
+        await asyncio.to_thread(member.put, "format", "eunoe/1")
+        await asyncio.to_thread(member.put, "graph_name", self._export.name(tenant))
+        pages = ([node_json(node) for node in page] async for page in self._export.nodes(tenant))
+        nodes = await _array(member, "nodes", pages)
+        pages = ([link_json(link) for link in page] async for page in self._export.links(tenant))
+        links = await _array(member, "relationships", pages)
+        stats = {"node_count": nodes, "relationship_count": links}
+        await asyncio.to_thread(member.put, "stats", stats)
+
+    async def _points(self, tenant: str, member: Member) -> None:
+        live = self._vectors.live
+        name = live.collection if live else None
+        count = await _array(member, "points", self._point_pages(tenant))
+        await asyncio.to_thread(member.put, "collection_name", name)
+        await asyncio.to_thread(member.put, "stats", {"points_count": count})
+
+    async def _point_pages(self, tenant: str) -> AsyncIterator[list[Any]]:
+        async for page in self._vectors.scroll(tenant, page=_POINTS_PAGE):
+            found = await self._vectors.stored(
+                tenant, [point.id for point in page], with_dense=True
+            )
+            yield [
+                {
+                    "id": point.id,
+                    "vector": None if point.dense is None else point.dense.tolist(),
+                    "payload": dict(point.payload),
+                }
+                for point in found.values()
+            ]
+
+
+async def _array(member: Member, key: str, pages: AsyncIterator[list[Any]]) -> int:
+    await asyncio.to_thread(member.begin, key)
+    async for page in pages:
+        await asyncio.to_thread(member.add, page)
+    return await asyncio.to_thread(member.end)
+
+
+def node_json(node: Node) -> dict[str, Any]:
+    return {"id": node.id, "labels": list(node.labels), "properties": dict(node.properties)}
+
+
+def link_json(link: Link) -> dict[str, Any]:
+    return {
+        "source_id": link.source,
+        "type": link.type,
+        "target_id": link.target,
+        "properties": dict(link.properties),
+    }
+
+
+BACKUP: web.AppKey[Backup] = web.AppKey("backup", Backup)
+
+
+async def backup(request: web.Request) -> web.StreamResponse:
+    include = texts(request.query, "include") or PARTS
+    if not set(include) <= set(PARTS):
+        raise InvalidInput(f"include must be a comma-separated subset of: {','.join(PARTS)}")
+    async with request.app[BACKUP].spooled(request[TENANT], include) as spooled:
+        name = f"automem-backup-{spooled.stamp}.tar.gz"
+        response = web.StreamResponse(
+            headers={
+                "Content-Type": "application/gzip",
+                "Content-Disposition": f'attachment; filename="{name}"',
+                "Cache-Control": "no-store",
+            }
+        )
+        await response.prepare(request)
+        await _send(response, spooled.pieces())
+        return response
+
+
+async def _send(response: web.StreamResponse, pieces: Iterator[bytes]) -> None:
+    take = partial(next, pieces, None)
+    try:
+        while (piece := await asyncio.to_thread(take)) is not None:
+            if piece:
+                await response.write(piece)
+        await response.write_eof()
+    except ConnectionError:
+        return  # the client hung up: there is nobody left to tell
+
+
+_INCLUDE = Param("include", {"type": "string"}, f"Comma list of {', '.join(PARTS)}; default both")
+_TENANT = Param("tenant", {"type": "string"}, "Or X-Tenant-Id; default: the default tenant")
+ROUTES: tuple[Route, ...] = tuple(
+    Route(
+        "GET",
+        path,
+        backup,
+        "One tenant's memories as a file (the admin token alone)",
+        scope="admin_only",
+        query=(_INCLUDE, _TENANT),
+        answers={200: "A tar.gz", 503: "A store is down, or another backup is being made"},
+        media_type="application/gzip",
+        group="operations",
+    )
+    for path in ("/backup", "/backup/")
+)

@@ -1,0 +1,62 @@
+"""A day or month that a query names, as a period in which a memory's time may fall."""
+
+from __future__ import annotations
+
+import calendar
+import re
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+# People speak of an event for a while after it.
+_SLACK = timedelta(days=7)
+_MONTHS = {name.lower(): at for at, name in enumerate(calendar.month_name) if name}
+_MONTHS |= {
+    name.lower(): at for at, name in enumerate(calendar.month_abbr) if name and name != "May"
+}
+_NAMES = "|".join(sorted(_MONTHS, key=len, reverse=True))
+_MONTH = re.compile(
+    rf"\b(?:in|on|of|during|since|by|until|early|late|mid|\d{{1,2}}(?:st|nd|rd|th)?)\s+({_NAMES})\b"
+    rf"|\b({_NAMES})(?=\.?,?\s+\d)"
+)
+_YEAR = re.compile(r"\b(?:19|20)\d\d\b")
+_ISO = re.compile(r"\b((?:19|20)\d\d)-(\d\d)(?:-(\d\d))?\b")
+
+
+@dataclass(frozen=True, slots=True)
+class Period:
+    """A named month or day; without a year it is that of the memory it is held against."""
+
+    year: int | None
+    month: int
+    day: int | None
+
+    def holds(self, at_ms: int) -> bool:
+        """Whether the memory's time lies in the period or up to a week after it."""
+        at = datetime.fromtimestamp(at_ms / 1000, UTC)
+        try:
+            start = datetime(self.year or at.year, self.month, self.day or 1, tzinfo=UTC)
+        except ValueError:
+            return False
+        days = 1 if self.day else calendar.monthrange(start.year, start.month)[1]
+        return start <= at < start + timedelta(days=days) + _SLACK
+
+
+def period_of(query: str) -> Period | None:
+    """The first month or day that the query names, if it names one."""
+    if iso := _ISO.search(query):
+        month = int(iso[2])
+        day = int(iso[3]) if iso[3] else None
+        return Period(int(iso[1]), month, day) if 1 <= month <= 12 else None
+    text = query.lower()
+    found = _MONTH.search(text)
+    if found is None:
+        return None
+    name = found[1] or found[2]
+    year = _YEAR.search(text)
+    return Period(int(year[0]) if year else None, _MONTHS[name], _day(text, name))
+
+
+def _day(text: str, month: str) -> int | None:
+    before = re.search(rf"\b(\d{{1,2}})(?:st|nd|rd|th)?(?:\s+of)?\s+{month}\b", text)
+    found = before or re.search(rf"\b{month}\.?\s+(\d{{1,2}})(?:st|nd|rd|th)?\b", text)
+    return int(found[1]) if found and 1 <= int(found[1]) <= 31 else None

@@ -1,0 +1,217 @@
+"""Gathering: all roads to candidates side by side, in a fixed number of store calls.
+
+First what the graph knows of the names in the query (one call); then at once the vectors
+(one batch for all query texts), the not yet embedded, and metadata and entities (one call
+each). What is down is left out and said so; only the graph must answer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from services.api.recall.dates import period_of
+from services.api.recall.profile import profile_of
+from services.api.recall.rank import Candidate, Channels, Question, fuse, merged
+from services.api.recall.request import RecallRequest, Scope
+from services.api.recall.words import decomposed, grams, named, names, query_tokens, without
+from shared.config import RecallSettings
+from shared.errors import InvalidInput, TransientError
+from shared.graph.candidates import KnownEntity
+from shared.graph.memories import Text
+from shared.graph.store import GraphStore
+from shared.lexical import bm25_scores, sparse_query, tokens, words
+from shared.metadata import tokens as metadata_tokens
+from shared.models.embedding import EmbeddingModel, Vectors
+from shared.vectors import Hit, RecallFilter, VectorQuery, VectorStore
+
+_MIN_FETCH = 50
+_UNEMBEDDED_ROWS = 500
+_UNEMBEDDED_KEPT = 50
+_DEGRADED_ROWS = 20_000
+_MOST_TEXTS = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Gathered:
+    """Candidates by id, what is known of the query, and what could not be asked."""
+
+    question: Question
+    texts: tuple[str, ...]
+    candidates: dict[str, Candidate]
+    entities: tuple[KnownEntity, ...] = ()
+    degraded: tuple[str, ...] = ()
+
+
+class Gatherer:
+    """Asks the stores for candidates; scores nothing."""
+
+    def __init__(
+        self,
+        graph: GraphStore,
+        vectors: VectorStore,
+        model: EmbeddingModel,
+        settings: RecallSettings,
+        *,
+        excluded_types: frozenset[str],
+    ) -> None:
+        self._graph = graph
+        self._vectors = vectors
+        self._model = model
+        self._settings = settings
+        self._excluded = excluded_types
+
+    async def gather(self, tenant: str, request: RecallRequest, *, at_ms: int) -> Gathered:
+        """Raises: Unavailable("graph"), InvalidInput for an embedding of another size."""
+        self._check_size(request.embedding)
+        texts = texts_of(request)
+        whole = " ".join(texts)
+        known = await self._graph.candidates.known(tenant, names(whole), grams(whole))
+        speakers = named(whole, known.speakers)
+        degraded: list[str] = []
+        channels, fresh, (by_metadata, by_entity) = await asyncio.gather(
+            self._channels(tenant, request, texts, speakers, at_ms, degraded),
+            self._graph.memories.unembedded(tenant, list(words(whole)), limit=_UNEMBEDDED_ROWS),
+            self._roads(tenant, whole, [entity.id for entity in known.entities]),
+        )
+        if "vector" in degraded:
+            fresh = await self._graph.memories.newest(
+                tenant, list(words(whole)), limit=_DEGRADED_ROWS
+            )
+        found = merged(fuse(with_fresh(each, fresh)) for each in channels)
+        for kind, ids in (("metadata", by_metadata), ("entity", by_entity)):
+            for key in ids:
+                found.setdefault(key, unheard(key, kind, channels))
+        question = Question(
+            text=whole,
+            tokens=tuple(query_tokens(texts)),
+            speakers=speakers,
+            period=period_of(whole),
+            entity_ids=frozenset(entity.id for entity in known.entities),
+            profile=profile_of(request.hints, whole),
+        )
+        return Gathered(question, texts, found, known.entities, tuple(degraded))
+
+    async def outside(
+        self, tenant: str, request: RecallRequest, limit: int, *, at_ms: int
+    ) -> dict[str, Candidate]:
+        """Candidates whatever their tags, for when the scope is too small; one call."""
+        free = replace(request, scope=replace(request.scope, tags=()), per_query_limit=limit)
+        channels = await self._channels(tenant, free, texts_of(request), {}, at_ms, [])
+        return merged(fuse(each) for each in channels)
+
+    async def _channels(
+        self,
+        tenant: str,
+        request: RecallRequest,
+        texts: Sequence[str],
+        speakers: Mapping[str, float],
+        at_ms: int,
+        degraded: list[str],
+    ) -> list[Channels]:
+        vectors = await self._query_vectors(request, texts, speakers, degraded)
+        scope = filter_of(request.scope, at_ms, self._excluded)
+        fetch = self._fetch(request)
+        queries: list[VectorQuery] = []
+        for text, vector in zip(texts, vectors, strict=True):
+            queries.append(VectorQuery("bm25", sparse_query(text), fetch, scope))
+            if vector is not None:
+                queries.append(VectorQuery("dense", vector, fetch, scope))
+                queries.append(VectorQuery("context", vector, fetch, scope))
+        try:
+            hits = iter(await self._vectors.search(tenant, queries))
+        except TransientError:
+            degraded.append("vector")
+            return [Channels(text, ()) for text in texts]
+        return [
+            Channels(text, next(hits))
+            if vector is None
+            else Channels(text, next(hits), next(hits), next(hits))
+            for text, vector in zip(texts, vectors, strict=True)
+        ]
+
+    async def _query_vectors(
+        self,
+        request: RecallRequest,
+        texts: Sequence[str],
+        speakers: Mapping[str, float],
+        degraded: list[str],
+    ) -> list[Vectors | Sequence[float] | None]:
+        """One vector per text; a supplied one stands for all. None while the model is down."""
+        if request.embedding is not None:
+            return [request.embedding] * len(texts)
+        asked = [without(text, speakers) for text in texts]
+        try:
+            return list(await asyncio.gather(*map(self._model.embed_query, asked)))
+        except TransientError:
+            degraded.append("vector")
+            return [None] * len(texts)
+
+    async def _roads(
+        self, tenant: str, text: str, entity_ids: Sequence[str]
+    ) -> tuple[list[str], list[str]]:
+        terms: list[str] = []
+        if self._settings.metadata_search:
+            terms = [token for token in metadata_tokens(text) if len(token) > 2]
+        return await self._graph.candidates.roads(tenant, terms, entity_ids)
+
+    def _fetch(self, request: RecallRequest) -> int:
+        wanted = self._settings.overfetch * request.per_query_limit
+        return min(self._settings.fetch_cap, max(_MIN_FETCH, wanted))
+
+    def _check_size(self, embedding: Sequence[float] | None) -> None:
+        if embedding is not None and len(embedding) != self._model.dimension:
+            raise InvalidInput(f"Embedding must contain exactly {self._model.dimension} values")
+
+
+def texts_of(request: RecallRequest) -> tuple[str, ...]:
+    """What is searched for; a supplied embedding alone is one empty text."""
+    texts = request.texts or ("",)
+    if request.auto_decompose and len(request.texts) == 1:
+        texts = tuple(dict.fromkeys((*texts, *decomposed(texts[0]))))
+    return texts[:_MOST_TEXTS]
+
+
+def with_fresh(channels: Channels, fresh: Sequence[Text]) -> Channels:
+    """The not yet embedded join the words' channel by the same BM25."""
+    if not fresh or not channels.text:
+        return channels
+    scores = bm25_scores(tokens(channels.text), [each.content for each in fresh])
+    ranked = sorted(
+        (Hit(each.id, value) for each, value in zip(fresh, scores, strict=True) if value > 0),
+        key=lambda hit: (-hit.score, hit.id),
+    )
+    known = dict(channels.words)
+    for hit in ranked[:_UNEMBEDDED_KEPT]:
+        known[hit.id] = max(hit.score, known.get(hit.id, 0.0))
+    return replace(channels, words=[Hit(*pair) for pair in known.items()])
+
+
+def unheard(memory_id: str, kind: str, channels: Sequence[Channels]) -> Candidate:
+    """A candidate that no text channel named: no nearer than the furthest that one did."""
+    first = channels[0] if channels else Channels("", ())
+    return Candidate(
+        id=memory_id,
+        dense=min((hit.score for hit in first.dense or ()), default=0.0),
+        context=min((hit.score for hit in first.context or ()), default=0.0),
+        match_type=kind,
+        query=first.text,
+    )
+
+
+def filter_of(scope: Scope, at_ms: int, excluded: frozenset[str]) -> RecallFilter:
+    """The scope as the vector store filters by it."""
+    return RecallFilter(
+        tags=scope.tags,
+        tag_mode=scope.tag_mode,
+        tag_match=scope.tag_match,
+        exclude_tags=scope.exclude_tags,
+        start_ms=scope.start_ms,
+        end_ms=scope.end_ms,
+        project=scope.project,
+        session_id=scope.session_id,
+        layer=scope.layer,
+        exclude_types=tuple(sorted(excluded)),
+        current_at_ms=at_ms if scope.current else None,
+    )

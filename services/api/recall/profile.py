@@ -1,0 +1,104 @@
+"""The caller's context: what it is working on, as tags, types and a language to prefer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from services.api.recall.request import Hints
+from services.api.recall.words import query_tokens
+from shared.memory import Memory, tag_keys
+
+TAG_BOOST = 0.45
+TYPE_BOOST = 0.25
+LANGUAGE_BOOST = 0.2
+PRIORITY_BOOST = 0.9
+_MOST_TAGS = 10
+_LANGUAGES = {
+    "python": "python",
+    "py": "python",
+    "typescript": "typescript",
+    "ts": "typescript",
+    "tsx": "typescript",
+    "javascript": "javascript",
+    "js": "javascript",
+    "jsx": "javascript",
+    "go": "go",
+    "golang": "go",
+    "rust": "rust",
+    "rs": "rust",
+    "java": "java",
+    "csharp": "csharp",
+    "cs": "csharp",
+    "cpp": "cpp",
+    "cc": "cpp",
+    "swift": "swift",
+}
+# Words of ordinary English that name a language only in a file name or by themselves.
+_NOT_IN_QUERIES = frozenset({"go", "ts", "js", "cs", "cc", "rs", "py", "swift"})
+_STYLE_WORDS = frozenset(
+    (
+        *("style", "styles", "guideline", "guidelines", "lint", "linting", "formatting"),
+        *("preference", "preferences", "convention", "conventions", "naming"),
+    )
+)
+_STYLE_TAGS = ("coding-style", "style", "style-guide", "preferences", "preference:coding")
+_STYLE_TYPES = ("Style", "Preference")
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """What to prefer; `shown` is how the answer repeats it."""
+
+    language: str | None
+    context: str | None
+    tags: tuple[str, ...]
+    types: tuple[str, ...]
+    ids: tuple[str, ...]
+
+    def fit(self, memory: Memory) -> float:
+        """The boost of one memory, already on the score's scale."""
+        boost = TAG_BOOST * self.prefers_tags_of(memory) + TYPE_BOOST * (memory.type in self.types)
+        if self.language and _mentions(memory, self.language):
+            boost += LANGUAGE_BOOST
+        return boost + PRIORITY_BOOST * (memory.id in self.ids)
+
+    def prefers_tags_of(self, memory: Memory) -> bool:
+        """A tag equals, begins with or contains a preferred one; `/` and `:` are the same."""
+        held = [key.replace("/", ":") for key in tag_keys(memory.all_tags)]
+        return any(tag in key for tag in self.tags for key in held)
+
+    def matches(self, memory: Memory) -> bool:
+        return self.prefers_tags_of(memory) or memory.type in self.types or memory.id in self.ids
+
+
+def profile_of(hints: Hints, query: str) -> Profile | None:
+    """The profile of a request; None where it says nothing of its context."""
+    tokens = query_tokens([query])
+    language = _language(hints, tokens)
+    # A query that merely names a language is about it, not a wish for style guides.
+    styled = (language is not None and bool(hints)) or bool(_STYLE_WORDS.intersection(tokens))
+    if not hints and language is None and not styled:
+        return None
+    tags = list(hints.tags)
+    if language:
+        tags += [language, f"{language}-style", f"{language}:style"]
+    if styled:
+        tags += _STYLE_TAGS
+    elif hints.context:
+        tags.append(hints.context)
+    keys = tuple(tag.replace("/", ":") for tag in tag_keys(tags))[:_MOST_TAGS]
+    types = tuple(dict.fromkeys((*hints.types, *(_STYLE_TYPES if styled else ()))))
+    return Profile(language, hints.context, keys, types, hints.ids)
+
+
+def _language(hints: Hints, tokens: list[str]) -> str | None:
+    """From `language`, the context, the open file's ending, or the query, in this order."""
+    ending = hints.active_path.rpartition(".")[2].lower() if hints.active_path else ""
+    named = [(hints.language or "").lower(), (hints.context or "").lower(), ending]
+    named += [token for token in tokens if token not in _NOT_IN_QUERIES]
+    return next((_LANGUAGES[name] for name in named if name in _LANGUAGES), None)
+
+
+def _mentions(memory: Memory, language: str) -> bool:
+    values = [value for value in memory.metadata.values() if isinstance(value, str)]
+    return any(language in value.lower() for value in values)

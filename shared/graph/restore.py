@@ -1,0 +1,163 @@
+"""Putting a backup back: nodes and edges that exist already stay as they are, or newer.
+
+Every method may be repeated. A memory is written unless the graph holds it at the same or a
+newer version; it gets a version of now, so that it outranks whatever point is still stored,
+and is due to be embedded at once.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from shared.errors import InvalidInput, PermanentError
+from shared.graph.client import GraphClient
+from shared.graph.nodes import PROPERTIES, columns, slot, tag_columns
+from shared.graph.schema import GUARD, PROPERTY_KEYS, RELATIONS, UNIQUE, Schema
+from shared.job import Stage
+from shared.memory import Memory, now_ms
+
+# Nodes besides memories that a backup brings back.
+LABELS = ("Entity", "Pattern", "Session", "Part")
+EDGE_PROPERTIES = (
+    *("strength", "score", "count", "kind", "confidence", "similarity", "origin", "updated_at"),
+    *("reason", "context", "pattern_type", "resolution", "observations", "timestamp"),
+    *("transformation", "role"),
+)
+_STAGES = (Stage.ENRICH, Stage.EMBED, Stage.RELATE)
+_EXTRA = ("slot", "tag_keys", "tag_prefixes", "embedding", "embedding_model")
+_WRITTEN = (*PROPERTIES, *_EXTRA, "enrich_due", "embed_due")
+_SEEN_AT = len(_WRITTEN)
+_MEMORIES = (
+    f"{GUARD} UNWIND $rows AS r OPTIONAL MATCH (m:Memory {{id: r[0]}})"
+    f" WITH r, m WHERE m IS NULL OR m.version < r[{_SEEN_AT}]"
+    " WITH r, m IS NULL AS fresh MERGE (n:Memory {id: r[0]}) SET "
+    + ", ".join(f"n.{name} = r[{at}]" for at, name in enumerate(_WRITTEN) if name != "id")
+    + ", n.relate_due = null"
+    + "".join(f", n.{stage}_waits = null, n.{stage}_failed_version = null" for stage in _STAGES)
+    + " RETURN r[0], fresh"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Restored:
+    """A memory with its new version; `seen` is the version that the backup had."""
+
+    memory: Memory
+    seen: int
+    embedding: tuple[str, str] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Put:
+    created: int
+    updated: int
+    kept: int
+
+
+class Restore:
+    """`store.restore`; every method is one tenant's."""
+
+    def __init__(self, client: GraphClient, schema: Schema) -> None:
+        self._client = client
+        self._schema = schema
+
+    async def memories(self, tenant: str, rows: Sequence[Restored]) -> Put:
+        """Write those that the graph lacks or has at an older version; all or none."""
+        unique = {row.memory.id: row for row in rows}
+        if not unique:
+            return Put(0, 0, 0)
+        now = now_ms()
+        cells = [_cells(row, now) for row in unique.values()]
+        answers = await self._written(tenant, "restore_memories", _MEMORIES, cells)
+        fresh = Counter(bool(row[1]) for row in answers)
+        return Put(fresh[True], fresh[False], len(unique) - len(answers))
+
+    async def nodes(self, tenant: str, label: str, rows: Sequence[Mapping[str, Any]]) -> int:
+        """Create the nodes of `label` that the graph lacks; how many those were.
+
+        Raises: InvalidInput for an unknown label.
+        """
+        if label not in LABELS:
+            raise InvalidInput(f"nodes of {label} are not restored")
+        unique = {row["id"]: row for row in rows}
+        if not unique:
+            return 0
+        names = _keys(unique.values())
+        created = ", ".join(f"{name}: r[{at}]" for at, name in enumerate(names))
+        answers = await self._written(
+            tenant,
+            "restore_nodes",
+            f"{GUARD} UNWIND $rows AS r OPTIONAL MATCH (m:{label} {{id: r[0]}})"
+            f" WITH r, m WHERE m IS NULL CREATE (:{label} {{{created}}}) RETURN r[0]",
+            [[row.get(name) for name in names] for row in unique.values()],
+        )
+        return len(answers)
+
+    async def links(
+        self,
+        tenant: str,
+        kind: str,
+        ends: tuple[str, str],
+        rows: Sequence[tuple[str, str, Mapping[str, Any]]],
+    ) -> int:
+        """Make edges of `kind` between nodes of the labels `ends`; how many were stored.
+
+        One that exists keeps its properties; one without both its ends is left out.
+        """
+        if kind not in RELATIONS or not all(label in UNIQUE for label in ends):
+            raise InvalidInput(f"edges {kind} between {' and '.join(ends)} are not restored")
+        sets = ", ".join(f"x.{name} = r[{at}]" for at, name in enumerate(EDGE_PROPERTIES, 2))
+        answer = await self._client.write(
+            tenant,
+            "restore_edges",
+            f"UNWIND $rows AS r MATCH (a:{ends[0]} {{id: r[0]}}) MATCH (b:{ends[1]} {{id: r[1]}})"
+            f" MERGE (a)-[x:{kind}]->(b) ON CREATE SET {sets} RETURN count(x)",
+            rows=[
+                [source, target, *(properties.get(name) for name in EDGE_PROPERTIES)]
+                for source, target, properties in rows
+            ],
+        )
+        return int(answer.rows[0][0]) if answer.rows else 0
+
+    async def _written(
+        self, tenant: str, operation: str, cypher: str, rows: list[list[Any]]
+    ) -> list[list[Any]]:
+        """As `Memories.create` does: a graph that was flushed meanwhile is made again, once."""
+        for _ in range(2):
+            await self._schema.ensure(tenant)
+            answer = await self._client.write(tenant, operation, cypher, rows=rows)
+            if answer.rows or await self._schema_stands(tenant):
+                return answer.rows
+            self._schema.forget(tenant)
+        raise PermanentError("graph: a restore was not confirmed")
+
+    async def _schema_stands(self, tenant: str) -> bool:
+        rows = await self._client.read(
+            tenant, "exists", "MATCH (s:Schema {name: 'schema'}) RETURN s.version"
+        )
+        return bool(rows)
+
+
+def _cells(row: Restored, now: int) -> list[Any]:
+    memory = row.memory
+    vector, model = row.embedding or (None, None)
+    enrich_due = None if memory.enriched else now
+    return [
+        *columns(memory),
+        slot(memory.id),
+        *tag_columns(memory),
+        vector,
+        model,
+        enrich_due,
+        now,
+        row.seen,
+    ]
+
+
+def _keys(rows: Iterable[Mapping[str, Any]]) -> list[str]:
+    """`id` first; what is no property of this product (the list is fixed) is left out."""
+    names = {name for row in rows for name in row} & set(PROPERTY_KEYS)
+    return ["id", *sorted(names - {"id"})]

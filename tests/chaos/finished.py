@@ -1,0 +1,77 @@
+"""What must hold once the dust has settled: all is done, and nothing is there twice."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+import numpy as np
+from qdrant_client import models
+
+from tests.leaks import leaks
+from tests.stack import Stack, StoreView
+from tests.waiting import wait_until
+
+# Scores are kept as 32-bit floats, and an int8 model differs a little from batch to batch.
+_TOLERANCE = 0.01
+_THRESHOLD = 0.8
+
+
+async def finished(
+    stack: Stack, acknowledged: Collection[str], *, tenant: str = "default", timeout_s: float = 60.0
+) -> None:
+    """Every acknowledged memory is enriched, embedded and related, and exists once (I1, I2)."""
+    stores = stack.stores(tenant)
+    await stores.all_done(len(acknowledged), timeout_s=timeout_s)
+    await quiet(stack)
+    ids = {row[0] for row in await stores.rows("MATCH (m:Memory) RETURN m.id")}
+    assert not set(acknowledged) - ids, "acknowledged, but gone"
+    assert await stores.duplicates() == []
+    assert await stores.one_sided() == 0
+    points = await stores.points(vectors=True)
+    assert points.keys() == ids
+    await _nearest_are_linked(stores, points)
+
+
+async def _nearest_are_linked(stores: StoreView, points: dict[str, models.Record]) -> None:
+    """A memory whose nearest is near enough has an edge to it, or to one as near."""
+    ids = list(points)
+    vectors = np.asarray([_dense(points[key]) for key in ids], np.float32)
+    likeness = vectors @ vectors.T
+    np.fill_diagonal(likeness, -1)
+    linked = {
+        (row[0], row[1])
+        for row in await stores.rows(
+            "MATCH (a:Memory)-[:SIMILAR_TO]->(b:Memory) RETURN a.id, b.id"
+        )
+    }
+    missing = 0
+    for at, key in enumerate(ids):
+        best = float(likeness[at].max())
+        if best < _THRESHOLD + _TOLERANCE:
+            continue
+        near = np.flatnonzero(likeness[at] >= best - _TOLERANCE)
+        missing += not any((key, ids[other]) in linked for other in near)
+    assert missing == 0, f"{missing} memories are not linked with their nearest"
+    assert linked, "the texts were meant to have neighbours"
+
+
+def _dense(point: models.Record) -> list[float]:
+    assert isinstance(point.vector, dict)
+    vector = point.vector["dense"]
+    assert isinstance(vector, list)
+    return vector  # type: ignore[return-value]
+
+
+async def quiet(stack: Stack, *, timeout_s: float = 20.0) -> None:
+    """I9: nothing pending or queued, the ledgers empty but for the dead, no stray key."""
+    last: list[str] = []
+
+    async def clean() -> bool:
+        async with stack.stores().redis() as redis:
+            last[:] = await leaks(redis, "eunoe")
+        return not last
+
+    try:
+        await wait_until(clean, "the streams are empty", timeout_s)
+    except AssertionError as error:
+        raise AssertionError(f"{error}: {last}\n{stack.told()}") from None

@@ -1,0 +1,139 @@
+"""SIGKILL in the middle of the work: all of it is done all the same, and once (I1, I2, I6)."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+
+import pytest
+
+from tests.bench.notes import notes
+from tests.chaos.conftest import StartStack
+from tests.chaos.finished import finished
+from tests.stack import Client, Stack, StoreView
+from tests.waiting import wait_until
+
+pytestmark = pytest.mark.chaos
+COUNT = 500
+NOTES = notes(COUNT)
+SPLIT = ("enricher", "embedder")
+
+
+async def in_the_middle(stores: StoreView, *, share: float = 0.1) -> None:
+    """Return once some of the memories are embedded, and not yet all of them."""
+
+    async def begun() -> bool:
+        state = await stores.state()
+        assert state.embedded < COUNT, "too late to be in the middle"
+        return state.embedded >= COUNT * share
+
+    await wait_until(begun, "the embedder is at work", 30.0)
+
+
+async def written(stores: StoreView, count: float) -> None:
+    async def enough() -> bool:
+        return await stores.number("MATCH (m:Memory) RETURN count(m)") > count
+
+    await wait_until(enough, f"{count} are written", 30.0)
+
+
+@pytest.mark.parametrize("roles", [SPLIT, ("qdrant",), ("redis",)], ids="+".join)
+async def test_all_is_done_after_a_kill_in_the_middle(
+    stack: Stack, client: Client, tenant: str, roles: tuple[str, ...]
+) -> None:
+    async with stack.frozen(*SPLIT):
+        ids = await client.store_all(NOTES, connections=32)
+    await in_the_middle(stack.stores(tenant))
+    await stack.killed_and_back(*roles)
+    await finished(stack, ids, tenant=tenant)
+
+
+@pytest.mark.parametrize("role", ["api", "redis"])
+async def test_what_was_acknowledged_around_a_kill_is_kept_and_done(
+    stack: Stack, client: Client, tenant: str, role: str
+) -> None:
+    writing = asyncio.create_task(client.store_all(NOTES, connections=16, persistent=True))
+    await written(stack.stores(tenant), COUNT / 2)
+    await stack.killed_and_back(role)
+    ids = await writing
+    assert len(ids) == COUNT
+    await finished(stack, ids, tenant=tenant)
+
+
+@pytest.mark.parametrize(
+    "moment", [pytest.param("before", marks=pytest.mark.long), "in the middle"]
+)
+async def test_the_relay_restores_work_that_redis_lost(
+    stack: Stack, client: Client, tenant: str, moment: str
+) -> None:
+    async with stack.frozen(*SPLIT):
+        ids = await client.store_all(NOTES, connections=32)
+        if moment == "before":
+            await delete_keys(stack)
+    if moment == "in the middle":
+        await in_the_middle(stack.stores(tenant))
+        await delete_keys(stack)
+    await finished(stack, ids, tenant=tenant)
+
+
+async def delete_keys(stack: Stack) -> None:
+    """All streams, ledgers, leases and notes, as an operator's mistake would."""
+    async with stack.stores().redis() as redis:
+        keys = [key async for key in redis.scan_iter("eunoe:*", count=1000)]
+        await redis.delete(*keys)
+
+
+async def test_with_the_consumers_stopped_each_job_is_queued_once(start: StartStack) -> None:
+    """I7's second half: the relay comes round and round, the backlog stays what it is."""
+    stack = await start({"EUNOE_OUTBOX_DELAY_SECONDS": "0.3"})
+    count, stores = 60, stack.stores()
+    async with stack.client() as client, stack.frozen(*SPLIT):
+        ids = await client.store_all(NOTES[:count])
+
+        async def came_round() -> bool:
+            waits = "MATCH (m:Memory) WHERE m.embed_waits >= 3 AND m.enrich_waits >= 3"
+            return await stores.number(f"{waits} RETURN count(m)") == count
+
+        await wait_until(came_round, "the relay has taken every memory three times", 30.0)
+        assert await stores.work() == {"enrich": count, "embed": count, "relate": 0}
+    await finished(stack, ids)
+
+
+async def test_a_worker_told_to_stop_hands_its_work_back_at_once(start: StartStack) -> None:
+    """I6: nobody waits for the visibility time of what a draining worker held."""
+    stack = await start({"EUNOE_VISIBILITY_SECONDS": "600"})
+    async with stack.client() as client:
+        async with stack.frozen(*SPLIT):
+            ids = await client.store_all(NOTES, connections=32)
+        await in_the_middle(stack.stores())
+        for role in SPLIT:
+            stack.kill(role, signal.SIGTERM)
+        await finished(stack, ids)
+
+
+@pytest.mark.long
+async def test_a_paused_worker_that_wakes_up_changes_nothing(start: StartStack) -> None:
+    """Its entries were taken over meanwhile; what it then settles or writes counts for naught."""
+    stack = await start(None, "--replicas", "embedder=2", "--replicas", "enricher=2")
+    async with stack.client() as client:
+        async with stack.frozen(*SPLIT):
+            ids = await client.store_all(NOTES, connections=32)
+        await in_the_middle(stack.stores())
+        paused = [stack.kill(role, signal.SIGSTOP) for role in SPLIT]
+        await stack.stores().all_done(COUNT)
+        for each in paused:
+            each.signal(signal.SIGCONT)
+        await finished(stack, ids)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(400)
+async def test_all_is_done_after_many_kills_of_everything(start: StartStack) -> None:
+    stack = await start()
+    async with stack.client() as client:
+        texts = notes(3000, seed=2)
+        writing = asyncio.create_task(client.store_all(texts, connections=4, persistent=True))
+        for role in ("embedder", "api", "redis", "enricher", "qdrant", "syncer", "redis", "api"):
+            await stack.killed_and_back(role, timeout_s=60.0)
+            await wait_until(stack.ready, "the stack is ready again", 60.0)
+        await finished(stack, await writing, timeout_s=200.0)

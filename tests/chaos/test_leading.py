@@ -1,0 +1,135 @@
+"""I3: of two consolidators that both believe they lead, only one's writes land."""
+
+from __future__ import annotations
+
+import json
+import signal
+
+import pytest
+
+from tests.bench.notes import notes
+from tests.chaos.conftest import StartStack
+from tests.stack import Running, Stack
+from tests.waiting import wait_until
+
+pytestmark = pytest.mark.chaos
+
+# Many small chunks with long rests: a leader is in the middle of its sweep at any time.
+SWEEPING = {
+    "CONSOLIDATION_DECAY_INTERVAL_SECONDS": "1",
+    "EUNOE_SWEEP_CHUNK_MS": "0.05",
+    "EUNOE_SWEEP_DUTY_RATIO": "0.002",
+}
+LEASE = "eunoe:{lease}:decay"
+
+
+async def leader(stack: Stack) -> tuple[Running, int]:
+    """The process that holds the lease of decay, and its token."""
+    found: list[tuple[Running, int]] = []
+
+    async def held() -> bool:
+        async with stack.stores().redis() as redis:
+            holder, token = await redis.hmget(LEASE, "holder", "token")
+        for each in stack.processes("consolidator"):
+            if holder and f"-{each.pid}/" in holder:
+                found.append((each, int(token)))
+        return bool(found)
+
+    await wait_until(held, "a consolidator leads", 20.0)
+    return found[-1]
+
+
+async def fence(stack: Stack) -> int:
+    return await stack.stores().number("MATCH (f:Fence {name: 'decay'}) RETURN f.token")
+
+
+async def events(stack: Stack, process: Running) -> list[dict[str, object]]:
+    lines = process.log.read_text().splitlines()
+    return [json.loads(line) for line in lines if line.startswith("{")]
+
+
+async def two_leaders_in_turn(stack: Stack) -> tuple[Running, int]:
+    """A stack whose leader sweeps a graph; who leads, once its token stands in the graph."""
+    async with stack.client() as client:
+        await client.store_all(notes(200))
+    first, token = await leader(stack)
+
+    async def stands() -> bool:
+        return await fence(stack) == token
+
+    await wait_until(stands, "the leader's token stands in the graph", 20.0)
+    return first, token
+
+
+async def test_a_leader_that_slept_past_its_lease_writes_nothing(start: StartStack) -> None:
+    stack = await start(SWEEPING, "--replicas", "consolidator=2")
+    first, token = await two_leaders_in_turn(stack)
+    first.signal(signal.SIGSTOP)
+    try:
+        second, newer = await leader_other_than(stack, first)
+        assert newer > token
+
+        async def raised() -> bool:
+            return await fence(stack) == newer
+
+        await wait_until(raised, "the new leader's token stands in the graph", 20.0)
+        told = len(await events(stack, first))
+    finally:
+        first.signal(signal.SIGCONT)
+
+    async def noticed() -> bool:
+        return bool([e for e in (await events(stack, first))[told:] if ended(e)])
+
+    await wait_until(noticed, "the first one noticed", 20.0)
+    assert await fence(stack) == newer
+    assert (await leader(stack))[0].pid == second.pid
+
+
+async def test_the_graph_refuses_a_leader_that_still_believes_in_its_lease(
+    start: StartStack,
+) -> None:
+    """Redis lost the lease, so two lead at once; the older one is told so by the graph."""
+    environment = SWEEPING | {
+        "EUNOE_LEASE_TTL_SECONDS": "60",
+        "EUNOE_LEASE_RENEW_DEADLINE_SECONDS": "50",
+        "EUNOE_LEASE_RETRY_SECONDS": "5",
+    }
+    stack = await start(environment, "--replicas", "consolidator=2")
+    first, token = await two_leaders_in_turn(stack)
+    async with stack.stores().redis() as redis:
+        await redis.delete(LEASE)
+    _, newer = await leader_other_than(stack, first)
+    assert newer > token
+
+    async def refused() -> bool:
+        return bool(
+            [
+                event
+                for event in await events(stack, first)
+                if event["event"] == "schedule.failed"
+                and f"token {token} is behind {newer}" in str(event["error"])
+            ]
+        )
+
+    await wait_until(refused, "a write of the older leader was refused", 20.0)
+    assert await fence(stack) == newer
+
+
+async def leader_other_than(stack: Stack, first: Running) -> tuple[Running, int]:
+    found: list[tuple[Running, int]] = []
+
+    async def other() -> bool:
+        async with stack.stores().redis() as redis:
+            holder, token = await redis.hmget(LEASE, "holder", "token")
+        for each in stack.processes("consolidator"):
+            if each.pid != first.pid and holder and f"-{each.pid}/" in holder:
+                found.append((each, int(token)))
+        return bool(found)
+
+    await wait_until(other, "another consolidator leads", 30.0)
+    return found[-1]
+
+
+def ended(event: dict[str, object]) -> bool:
+    """Whether a process says that its term is over: refused, lost or run out."""
+    return event["event"] in ("lease.lost", "lease.expired", "schedule.failed")

@@ -1,0 +1,86 @@
+"""Ctrl-C: everything drains, no process stays, nothing is pending, and it all starts again."""
+
+from __future__ import annotations
+
+import signal
+import urllib.request
+
+import pytest
+
+from tests.bench.notes import notes
+from tests.chaos.conftest import StartStack
+from tests.chaos.finished import finished
+from tests.stack import Stack
+from tests.waiting import wait_until
+
+pytestmark = pytest.mark.chaos
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda each: each.name)
+async def test_a_stop_in_the_middle_leaves_no_process_and_nothing_pending(
+    start: StartStack, number: signal.Signals
+) -> None:
+    stack = await start({"EUNOE_VISIBILITY_SECONDS": "600"})
+    async with stack.client() as client:
+        ids = await client.store_all(notes(300), connections=32)
+    assert await stack.stop(number) == 0
+    assert not (stack.folder / "stack.json").exists()
+    assert "Traceback" not in stack.told(lines=10_000)
+
+    # The stores alone, on what was left: all that is queued is free to be taken.
+    stores_only = Stack(stack.folder, {}, "--only", "consolidator")
+    try:
+        await stores_only.start()
+        async with stores_only.stores().redis() as redis:
+            for stage in ("enrich", "embed", "relate"):
+                key = f"eunoe:{{{stage}}}:jobs"
+                for group in await redis.xinfo_groups(key) if await redis.exists(key) else []:
+                    assert group["pending"] == await released(redis, key), stage
+    finally:
+        await stores_only.destroy()
+
+    again = Stack(stack.folder, {"EUNOE_VISIBILITY_SECONDS": "600"})
+    try:
+        await again.start()
+        await finished(again, ids)
+    finally:
+        await again.destroy()
+
+
+async def released(redis: object, key: str) -> int:
+    """Entries that were handed back: on nobody's name, for whoever reads next."""
+    consumers = await redis.xinfo_consumers(key, "workers")  # type: ignore[attr-defined]
+    return sum(each["pending"] for each in consumers if each["name"] == "released")
+
+
+async def test_a_second_stack_on_the_same_folder_is_refused(start: StartStack) -> None:
+    stack = await start()
+    second = Stack(stack.folder)
+    second.launch()
+    assert second._supervisor is not None
+    supervisor = second._supervisor
+    await wait_until(lambda: supervisor.poll() is not None, "the second one ended")
+    assert supervisor.returncode == 78
+    assert all(each.alive for each in stack.processes())
+
+
+async def test_nothing_outlives_a_supervisor_that_was_killed(start: StartStack) -> None:
+    stack = await start()
+    processes = stack.processes()
+    stack.kill("supervisor")
+    await wait_until(
+        lambda: not any(each.alive for each in processes), "every process ended", 40.0
+    )
+    again = Stack(stack.folder)
+    try:
+        await again.start()
+    finally:
+        await again.destroy()
+
+
+async def test_a_role_that_dies_is_counted_and_replaced(start: StartStack) -> None:
+    stack = await start()
+    await stack.killed_and_back("syncer")
+    port = stack.one("supervisor").ports["admin"]
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as answer:
+        told = answer.read().decode()
+    assert 'eunoe_process_restarts_total{process="syncer"} 1.0' in told
