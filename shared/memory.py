@@ -29,6 +29,8 @@ NEVER_MS = 253_370_764_800_000
 
 _SENTENCE = re.compile(r"^\s*([A-Z][\w.'-]{0,30}(?: [A-Z][\w.'-]{0,30})?):\s+\S")
 
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+
 
 class Derived(StrEnum):
     """Keys of `metadata` that workers own; a client's values under them are not stored."""
@@ -175,6 +177,16 @@ def check_text(text: str, what: str) -> str:
     except UnicodeEncodeError as error:
         raise InvalidInput(f"{what} contains a lone surrogate, which is no valid text") from error
     return text
+
+
+def check_key(text: str, what: str) -> str:
+    """Return `text`, which things are looked up by.
+
+    Raises: InvalidInput for control characters, which the graph's index cannot find again.
+    """
+    if _CONTROL.search(text):
+        raise InvalidInput(f"{what} must not contain control characters")
+    return check_text(text, what)
 
 
 def check_json(value: object, what: str, *, max_bytes: int, max_depth: int) -> str:

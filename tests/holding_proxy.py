@@ -14,6 +14,7 @@ class HoldingProxy:
         self._server: asyncio.Server | None = None
         self._flowing = asyncio.Event()
         self._flowing.set()
+        self._cut: bytes | None = None
         self.url = ""
 
     async def open(self) -> None:
@@ -32,6 +33,10 @@ class HoldingProxy:
 
     def release(self) -> None:
         self._flowing.set()
+
+    def cut(self, text: bytes) -> None:
+        """Pass the next question that holds `text` on, and hang up on both sides."""
+        self._cut = text
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         server = await asyncio.open_connection(self._target.hostname, self._target.port)
@@ -56,4 +61,7 @@ class HoldingProxy:
             if flowing is not None:
                 await flowing.wait()
             writer.write(sent)
+            if flowing is None and self._cut is not None and self._cut in sent:
+                self._cut = None
+                return
             await writer.drain()

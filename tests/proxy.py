@@ -47,8 +47,7 @@ class LossyProxy:
         forward = asyncio.create_task(self._pump(reader, to_server), name="proxy-forward")
         try:
             while answer := await from_server.read(65536):
-                # A script that the server does not know yet has not run.
-                if self.swallow_next_answer and not answer.startswith(b"-NOSCRIPT"):
+                if self.swallow_next_answer:
                     self.swallow_next_answer = False
                     self.swallowed += 1
                     break

@@ -107,7 +107,10 @@ class Stack:
 
     async def start(self) -> Self:
         self.launch()
-        await wait_until(self.ready, f"the stack is ready; {self.folder}", _START_TIMEOUT_S)
+        try:
+            await wait_until(self.serving, "the stack is ready", _START_TIMEOUT_S)
+        except AssertionError as error:
+            raise AssertionError(f"{error}\n{self.told()}") from None
         self._ports = {each.role: port_of(each) for each in self.processes() if each.ports}
         return self
 
@@ -136,6 +139,10 @@ class Stack:
         if not {*roles, *STORES} <= {each.role for each in found}:
             return False
         return all(_is_ready(each.ports["admin"]) for each in found if each.role in roles)
+
+    def serving(self) -> bool:
+        """Ready, and the API's port is open."""
+        return self.ready() and all(_listens(each.ports["http"]) for each in self.processes("api"))
 
     def _wanted_roles(self) -> tuple[str, ...]:
         if "--only" not in self._arguments:

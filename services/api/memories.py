@@ -13,7 +13,7 @@ from typing import Any
 
 from services.api.admission import Admission
 from services.api.repeats import Write
-from services.api.schemas import MemoryIn, MemoryPatch
+from services.api.schemas import MemoryIn, MemoryPatch, session_label
 from shared.batching import Coalescer
 from shared.classify import classify
 from shared.config import ApiSettings
@@ -136,23 +136,33 @@ class Memories:
         if body.content is not None:
             self._check_content(body.content)
         self._check_embedding(body.embedding)
+        moves = not body.model_fields_set.isdisjoint(("timestamp", "session_id"))
         for _ in range(_CHANGE_TRIES):
             old = await self.fetch(tenant, memory_id)
             new = changed(old, body)
+            left = await self._successors(tenant, old.id) if moves else []
             if await self._graph.memories.replace(
                 tenant, new, seen=old, embedding=self._supplied(body)
             ):
+                joined = await self._successors(tenant, old.id) if moves else []
                 await self._announcer.submit(tenant, _Fresh(new, trace))
+                await self._outbox.announce({Stage.EMBED: [*left, *joined]}, exempt=True)
                 return new
         raise Conflict("The memory is being changed by others; try again")
 
     async def delete(self, tenant: str, memory_id: str) -> None:
         """Remove the memory and announce it, so that its point goes too."""
         key = check_id(memory_id)
+        successors = await self._successors(tenant, key)
         if not await self._graph.memories.delete(tenant, [key]):
             raise NotFound("Memory not found")
         gone = Job(tenant=tenant, memory_id=key, version=now_ms())
-        await self._outbox.announce({Stage.EMBED: [gone]}, exempt=True)
+        await self._outbox.announce({Stage.EMBED: [gone, *successors]}, exempt=True)
+
+    async def _successors(self, tenant: str, memory_id: str) -> list[Job]:
+        """Jobs for those that were embedded with this memory's words and must lose them."""
+        due = await self._graph.dialogue.refresh_after(tenant, [memory_id], anyway=True)
+        return [Job(tenant, each.id, each.payload_version) for each in due]
 
     async def _announce(self, tenant: str, rows: list[_Fresh]) -> Sequence[Queued | EunoeError]:
         enrich = [Job(tenant, row.memory.id, row.memory.version, trace=row.trace) for row in rows]
@@ -227,7 +237,12 @@ def _typed(body: MemoryIn) -> tuple[str, float]:
 
 def _session_of(metadata: dict[str, Any]) -> str | None:
     named = metadata.get("session_id")
-    return named[:200] if isinstance(named, str) and named.strip() else None
+    if not isinstance(named, str) or not named.strip():
+        return None
+    try:
+        return session_label(named)
+    except InvalidInput:  # metadata is free; what cannot name a session names none
+        return None
 
 
 def authored(metadata: dict[str, Any]) -> dict[str, Any]:

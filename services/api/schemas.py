@@ -12,13 +12,14 @@ from typing import Annotated, Any, TypeVar
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from shared.errors import InvalidInput
-from shared.memory import LAYERS, check_json, check_text, finite, parse_time
+from shared.memory import LAYERS, check_json, check_key, check_text, finite, parse_time
 
 MAX_TAGS = 100
 MAX_TAG_CHARS = 200
 METADATA_BYTES = 64 * 1024
 MAX_DEPTH = 20
 BATCH_ROWS = 500
+SESSION_CHARS = 200
 
 
 def _content(value: object) -> str:
@@ -34,7 +35,7 @@ def _tags(value: object) -> list[str]:
     given = [value] if isinstance(value, str) else value
     if not isinstance(given, list) or not all(isinstance(tag, str) for tag in given):
         raise InvalidInput("'tags' must be a list of strings or a single string")
-    tags = [check_text(tag.strip(), "'tags'") for tag in given if tag.strip()]
+    tags = [check_key(tag.strip(), "'tags'") for tag in given if tag.strip()]
     if len(tags) > MAX_TAGS:
         raise InvalidInput(f"'tags' must not hold more than {MAX_TAGS} tags")
     if any(len(tag) > MAX_TAG_CHARS for tag in tags):
@@ -76,9 +77,16 @@ def _label(name: str, limit: int = 128) -> Any:
             return None
         if not isinstance(value, str) or len(value) > limit:
             raise InvalidInput(f"'{name}' must be a string of at most {limit} characters")
-        return check_text(value.strip(), f"'{name}'") or None
+        return check_key(value.strip(), f"'{name}'") or None
 
     return BeforeValidator(check)
+
+
+def session_label(value: str) -> str:
+    """`metadata.session_id` as a session's name. Raises: InvalidInput as `session_id` does."""
+    if len(value) > SESSION_CHARS:
+        raise InvalidInput(f"'session_id' must be a string of at most {SESSION_CHARS} characters")
+    return check_key(value.strip(), "'session_id'")
 
 
 def _time(name: str) -> Any:
@@ -145,7 +153,7 @@ class MemoryIn(Times):
     type: Annotated[str | None, _label("type", 64)] = None
     confidence: Annotated[float | None, unit("importance")] = None
     embedding: Embedding = None
-    session_id: Annotated[str | None, _label("session_id", 200)] = None
+    session_id: Annotated[str | None, _label("session_id", SESSION_CHARS)] = None
     project: Annotated[str | None, _label("project")] = None
     layer: Layer = None
 
@@ -160,7 +168,7 @@ class MemoryPatch(Times):
     type: Annotated[str | None, _label("type", 64)] = None
     confidence: Annotated[float | None, unit("importance")] = None
     embedding: Embedding = None
-    session_id: Annotated[str | None, _label("session_id", 200)] = None
+    session_id: Annotated[str | None, _label("session_id", SESSION_CHARS)] = None
     project: Annotated[str | None, _label("project")] = None
     layer: Layer = None
 

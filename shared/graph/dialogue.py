@@ -17,10 +17,13 @@ from shared.memory import now_ms
 # How many predecessors an embedding sees, and so how many successors a change touches.
 REACH = 2
 
+# The comparison is projected before it is filtered by: FalkorDB 4.16.3 pushes an OR into the
+# index as a range with its bounds, and a memory becomes its own predecessor.
 _BEFORE = (
     "UNWIND $ids AS id MATCH (m:Memory {id: id}) WHERE m.session_id IS NOT NULL"
     " CALL { WITH m MATCH (p:Memory) WHERE p.session_id = m.session_id"
-    " AND (p.timestamp < m.timestamp OR (p.timestamp = m.timestamp AND p.id < m.id))"
+    " WITH p, m.timestamp - p.timestamp AS ago, p.id < m.id AS lower"
+    " WITH p, ago > 0 OR (ago = 0 AND lower) AS earlier WHERE earlier"
     " WITH p ORDER BY p.timestamp DESC, p.id DESC LIMIT $reach"
     " RETURN collect([p.id, p.content]) AS before }"
     " RETURN m.id, before"
@@ -28,9 +31,10 @@ _BEFORE = (
 _AFTER = (
     "UNWIND $ids AS id MATCH (m:Memory {id: id}) WHERE m.session_id IS NOT NULL"
     " CALL { WITH m MATCH (n:Memory) WHERE n.session_id = m.session_id"
-    " AND (n.timestamp > m.timestamp OR (n.timestamp = m.timestamp AND n.id > m.id))"
+    " WITH n, n.timestamp - m.timestamp AS later, n.id > m.id AS higher"
+    " WITH n, later > 0 OR (later = 0 AND higher) AS follows WHERE follows"
     " WITH n ORDER BY n.timestamp, n.id LIMIT $reach RETURN collect(n) AS after }"
-    " UNWIND after AS n WITH DISTINCT m, n WHERE $anyway OR n.version < m.version"
+    " UNWIND after AS n WITH n, $anyway OR n.version < m.version AS touched WHERE touched"
     " WITH DISTINCT n SET n.payload_version ="
     " CASE WHEN n.payload_version >= $now THEN n.payload_version + 1 ELSE $now END,"
     " n.embed_due = $due, n.embed_waits = null, n.embed_failed_version = null"

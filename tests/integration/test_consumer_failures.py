@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import signal
 import subprocess
 import time
@@ -158,7 +159,7 @@ async def test_a_suspect_runs_with_nobody_beside_it(enrich: Stream) -> None:
         nonlocal running
         running += len(batch)
         beside_at_first = running
-        await asyncio.sleep(0.03)
+        await asyncio.sleep(random.uniform(0.01, 0.1))
         if any(each in jobs(3) for each in batch):
             together.append(max(beside_at_first, running))
         running -= len(batch)

@@ -234,7 +234,7 @@ async def test_a_slow_watcher_is_ended_and_nobody_else(
     async with _running(feed):
         slow = await feed.subscribe(TENANT)
         quick = await feed.subscribe(TENANT)
-        seen = []
+        seen: list[Any] = []
         for start in range(0, 200, 50):
             await _emit(events, *range(start, start + 50))
             while len(seen) < start + 50:

@@ -81,7 +81,7 @@ async def test_a_snapshot_has_every_field_that_a_viewer_reads(
     one = a_memory("one", type="Decision", importance=0.8, confidence=0.5, tags=("a",))
     other = a_memory("two", importance=0.4, metadata={"k": 1})
     ids = await _stored(store, one, other)
-    await store.links.associate(TENANT, *ids, "LEADS_TO", {"strength": 0.7})
+    await store.links.associate(TENANT, ids[0], ids[1], "LEADS_TO", {"strength": 0.7})
     body = await _get(client, "/graph/snapshot")
     assert set(body) == {"nodes", "edges", "stats", "meta"}
     first, second = body["nodes"]

@@ -26,7 +26,8 @@ def _named(slug: str, references: int = 10, category: str = "people") -> Named:
 )
 def test_likeness_of_slugs(one: str, other: str, expected: tuple[float, bool]) -> None:
     alike, substring = similarity(one, other)
-    assert (pytest.approx(expected[0]), expected[1]) == (alike, substring)
+    assert alike == pytest.approx(expected[0])
+    assert substring is expected[1]
     assert similarity(other, one) == similarity(one, other)
 
 

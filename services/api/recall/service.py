@@ -37,7 +37,7 @@ from shared.memory import Memory, now_ms
 from shared.models.embedding import EmbeddingModel
 from shared.vectors import VectorStore
 
-_MIN_READ = 80
+_MIN_READ = 200
 _READ_PER_RESULT = 4
 _INJECTED = 6
 _FALLBACK_MOST = 100

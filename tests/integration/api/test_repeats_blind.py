@@ -120,6 +120,26 @@ async def test_a_write_whose_api_was_killed_before_answering_is_not_stored_again
     assert ids_in(again.body) == await ids_of(held, contents)
 
 
+@pytest.mark.parametrize("path", WRITES)
+async def test_a_write_whose_outcome_was_unknown_is_not_stored_again(
+    held: ApiProcess, proxy: HoldingProxy, path: str
+) -> None:
+    """The graph stored it and the connection broke: 503, and the repeat gets the same ids."""
+    contents, body = a_write(path)
+    proxy.cut(b"CREATE (m:Memory")
+    failed = await held.ask("POST", path, json=body)
+    assert failed.status == 503
+
+    async def in_the_graph() -> bool:
+        return len(await ids_of(held, contents)) == len(contents)
+
+    await wait_until(in_the_graph, "the write reached the graph")
+    again = await held.ask("POST", path, json=body)
+
+    assert again.status == 201
+    assert ids_in(again.body) == await ids_of(held, contents)
+
+
 async def test_what_was_answered_may_be_stored_again(api: ApiProcess) -> None:
     """Saying the same twice on purpose makes two memories, however quickly."""
     content = f"Buy milk {uuid4()}"

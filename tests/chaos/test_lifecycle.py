@@ -1,9 +1,10 @@
-"""Ctrl-C: everything drains, no process stays, nothing is pending, and it all starts again."""
+"""A stack's life: ready means ready, Ctrl-C drains, no process stays, nothing is pending."""
 
 from __future__ import annotations
 
 import signal
 import urllib.request
+from pathlib import Path
 
 import pytest
 
@@ -84,3 +85,27 @@ async def test_a_role_that_dies_is_counted_and_replaced(start: StartStack) -> No
     with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as answer:
         told = answer.read().decode()
     assert 'eunoe_process_restarts_total{process="syncer"} 1.0' in told
+
+
+async def test_a_role_that_says_it_is_ready_is_ready(start: StartStack, tmp_path: Path) -> None:
+    """The first request after /readyz said yes is served; workers have made their first read."""
+    stack = Stack(tmp_path / "own")
+    stack.launch()
+    try:
+        await wait_until(lambda: is_ready(stack, "api"), "the API says it is ready", 60.0)
+        async with stack.client() as client:
+            assert (await client.store("the very first")).status == 201
+    finally:
+        await stack.destroy()
+
+
+def is_ready(stack: Stack, role: str) -> bool:
+    found = stack.processes(role)
+    if not found:
+        return False
+    try:
+        url = f"http://127.0.0.1:{found[0].ports['admin']}/readyz"
+        with urllib.request.urlopen(url, timeout=2) as answer:
+            return bool(answer.status == 200)
+    except OSError:
+        return False
