@@ -157,7 +157,9 @@ class Stack:
                 str(self._folder("qdrant")),
             ]
             found.append(
-                self._child("qdrant", argv, {"http": port}, ready=partial(_answers, port, "/readyz"))
+                self._child(
+                    "qdrant", argv, {"http": port}, ready=partial(_answers, port, "/readyz")
+                )
             )
         return found
 

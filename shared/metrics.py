@@ -62,6 +62,9 @@ HTTP_DURATION = Histogram(
 HTTP_REJECTED = Counter(
     "eunoe_http_rejected", "Refused requests by reason: busy, rate, size, auth", ["reason"]
 )
+WRITES_REPEATED = Counter(
+    "eunoe_writes_repeated", "Writes recognised as sent before, by: key or fingerprint", ["by"]
+)
 
 STORE_DURATION = Histogram(
     "eunoe_store_request_duration_seconds", "Store calls", ["store", "operation"], buckets=_FAST

@@ -16,6 +16,7 @@ from shared.admin import Probes
 from shared.config import Settings
 from shared.connection import RedisClients
 from shared.errors import Unavailable
+from shared.events import Events
 from shared.graph.store import GraphStore
 from shared.job import Stage
 from shared.models.embedding import EmbeddingModel, open_embedding
@@ -35,6 +36,7 @@ class Stores:
     streams: Mapping[Stage, Stream]
     outbox: Outbox
     probes: Probes
+    events: Events
     model: EmbeddingModel | None
 
     @property
@@ -64,16 +66,18 @@ async def open_stores(process: Process, *, embeds: bool) -> AsyncIterator[Stores
         redis, streams, prefix=settings.redis.prefix, delay_s=settings.streams.outbox_delay_s
     )
     probes = Probes({"graph": graph.ping, "vectors": vectors.ping, "redis": redis.ping})
+    events = Events(redis, settings.events)
     closing = asyncio.Event()
     try:
         async with asyncio.TaskGroup() as background:
             background.create_task(probes.run(closing), name="probes")
+            background.create_task(events.run(closing), name="events")
             background.create_task(
                 process.until_open("vectors", partial(_open_vectors, vectors, model)),
                 name="vectors",
             )
             await process.until_open("graph", graph.open)
-            yield Stores(redis, graph, vectors, streams, outbox, probes, model)
+            yield Stores(redis, graph, vectors, streams, outbox, probes, events, model)
             closing.set()
     finally:
         await vectors.close()

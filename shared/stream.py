@@ -194,6 +194,11 @@ class Stream:
     async def depth(self) -> Depth:
         return Depth(*(await self._run("depth"))[:4])
 
+    async def load_of(self, tenant: str) -> int:
+        """Live jobs of one tenant."""
+        with translated():
+            return int(await self._command.hget(self._keys[-1], tenant) or 0)
+
     async def oldest_age_s(self) -> float | None:
         """Seconds since the oldest live job was first published, by Redis' clock."""
         age_ms = int((await self._run("depth"))[4])

@@ -1,12 +1,10 @@
 """The whole product as its users run it: `python -m services` in a folder of its own.
 
-Real processes, found through stack.json and ended by their pid. What the stores hold is
-read past the product, so that a test never believes the code it tests.
+Real processes, found through stack.json and ended by their pid.
 """
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import json
 import os
@@ -14,23 +12,19 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 import urllib.error
 import urllib.request
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
-import aiohttp
-from qdrant_client import AsyncQdrantClient, models
-from redis.asyncio import Redis
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
-
+from tests.stack_client import Answer, Client, refused
+from tests.stack_stores import StoreView
 from tests.waiting import wait_until
+
+__all__ = ["Answer", "Client", "Running", "Stack", "StoreView", "refused", "running"]
 
 REPOSITORY = Path(__file__).parent.parent
 ROLES = ("api", "enricher", "embedder", "consolidator", "syncer")
@@ -78,17 +72,6 @@ class Running:
         except FileNotFoundError:
             return False
         return state != "Z"
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """One HTTP answer; `body` is None where it was not JSON."""
-
-    status: int
-    body: Any
-    headers: Mapping[str, str]
-    text: str = ""
-    seconds: float = 0.0
 
 
 class Stack:
@@ -262,271 +245,6 @@ class Stack:
         return StoreView(self, tenant)
 
 
-class Client:
-    """HTTP in the words of the API; every verb answers, whatever the status."""
-
-    def __init__(self, stack: Stack, *, token: str | None, tenant: str | None) -> None:
-        self._stack = stack
-        self._headers = {
-            **({"Authorization": f"Bearer {token}"} if token else {}),
-            **({"X-Tenant-Id": tenant} if tenant else {}),
-        }
-        self._session: aiohttp.ClientSession | None = None
-
-    async def __aenter__(self) -> Self:
-        connector = aiohttp.TCPConnector(limit=0)
-        self._session = aiohttp.ClientSession(
-            connector=connector,
-            headers=self._headers,
-            timeout=aiohttp.ClientTimeout(total=60),
-            auto_decompress=False,
-        )
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        assert self._session is not None
-        await self._session.close()
-
-    async def ask(self, method: str, path: str, **options: Any) -> Answer:
-        """Any request; `path` begins with a slash and is sent as it is."""
-        from yarl import URL
-
-        assert self._session is not None
-        began = time.monotonic()
-        url = URL(self._stack.url + path, encoded=True)
-        async with self._session.request(method, url, **options) as response:
-            raw = await response.read()
-            text = raw.decode(errors="replace")
-        try:
-            body = json.loads(raw)
-        except ValueError:
-            body = None
-        return Answer(response.status, body, response.headers, text, time.monotonic() - began)
-
-    async def store(self, content: str, **fields: Any) -> Answer:
-        return await self.ask("POST", "/memory", json={"content": content, **fields})
-
-    async def stored(self, content: str, **fields: Any) -> str:
-        """The id of a memory that was acknowledged."""
-        answer = await self.store(content, **fields)
-        assert answer.status == 201, answer
-        return str(answer.body["memory_id"])
-
-    async def get(self, memory_id: str) -> Answer:
-        return await self.ask("GET", f"/memory/{memory_id}")
-
-    async def memory(self, memory_id: str) -> dict[str, Any]:
-        answer = await self.get(memory_id)
-        assert answer.status == 200, answer
-        return dict(answer.body["memory"])
-
-    async def patch(self, memory_id: str, **fields: Any) -> Answer:
-        return await self.ask("PATCH", f"/memory/{memory_id}", json=fields)
-
-    async def delete(self, memory_id: str) -> Answer:
-        return await self.ask("DELETE", f"/memory/{memory_id}")
-
-    async def recall(self, query: str = "", **params: Any) -> Answer:
-        from urllib.parse import urlencode
-
-        given = {name: value for name, value in params.items() if value is not None}
-        text = urlencode({"query": query, **given}, doseq=True)
-        return await self.ask("GET", f"/recall?{text}")
-
-    async def recalled(self, query: str = "", **params: Any) -> list[str]:
-        """The ids found, best first."""
-        answer = await self.recall(query, **params)
-        assert answer.status == 200, answer
-        return [row["id"] for row in answer.body["results"]]
-
-    async def health(self) -> dict[str, Any]:
-        answer = await self.ask("GET", "/health")
-        assert answer.status == 200, answer
-        return dict(answer.body)
-
-    async def store_all(
-        self, contents: Sequence[str], *, connections: int = 16, persistent: bool = False
-    ) -> list[str]:
-        """Ids of those acknowledged; `persistent`: a refused one is sent again until it is."""
-        waiting, ids = list(reversed(contents)), list[str]()
-
-        async def worker() -> None:
-            while waiting:
-                content = waiting.pop()
-                while (answer := await self._store_once(content, persistent)) is None:
-                    await asyncio.sleep(0.05)
-                ids.append(answer)
-
-        async with asyncio.TaskGroup() as group:
-            for _ in range(connections):
-                group.create_task(worker())
-        return ids
-
-    async def _store_once(self, content: str, persistent: bool) -> str | None:
-        if not persistent:
-            return await self.stored(content)
-        try:
-            answer = await self.store(content)
-        except (aiohttp.ClientError, OSError, IndexError):
-            return None
-        return str(answer.body["memory_id"]) if answer.status == 201 else None
-
-
-_STATE = (
-    "MATCH (m:Memory) RETURN count(m),"
-    " sum(CASE WHEN m.enriched_version >= m.version AND m.enrich_due IS NULL THEN 1 ELSE 0 END),"
-    " sum(CASE WHEN m.embedded_version >= m.payload_version AND m.embed_due IS NULL"
-    " THEN 1 ELSE 0 END),"
-    " sum(CASE WHEN m.related_version > 0 AND m.relate_due IS NULL THEN 1 ELSE 0 END)"
-)
-
-
-@dataclass(frozen=True, slots=True)
-class State:
-    """How many memories there are, and how many finished each stage."""
-
-    memories: int
-    enriched: int
-    embedded: int
-    related: int
-
-    @property
-    def done(self) -> bool:
-        return self.memories == self.enriched == self.embedded == self.related
-
-
-@dataclass(slots=True)
-class StoreView:
-    """One tenant's part of the stores, as a test reads it; opens a connection per call."""
-
-    stack: Stack
-    tenant: str
-    _graph: str = field(init=False)
-
-    def __post_init__(self) -> None:
-        self._graph = "memories" if self.tenant == "default" else f"memories:{self.tenant}"
-
-    @asynccontextmanager
-    async def redis(self) -> AsyncIterator[Redis]:
-        client = Redis.from_url(
-            self.stack.redis_url,
-            decode_responses=True,
-            protocol=2,
-            socket_timeout=30,
-            retry=Retry(NoBackoff(), 0),
-            driver_info=None,
-        )
-        try:
-            yield client
-        finally:
-            await client.aclose()
-
-    async def rows(self, cypher: str) -> list[list[Any]]:
-        """The rows of a query; floats come as text, as FalkorDB's verbose form has them."""
-        async with self.redis() as redis:
-            answer: Any = await redis.execute_command(  # type: ignore[no-untyped-call]
-                "GRAPH.QUERY", self._graph, cypher
-            )
-        return list(answer[1]) if len(answer) == 3 else []
-
-    async def number(self, cypher: str) -> int:
-        rows = await self.rows(cypher)
-        return int(rows[0][0]) if rows else 0
-
-    async def state(self) -> State:
-        [row] = await self.rows(_STATE)
-        return State(*(int(cell or 0) for cell in row))
-
-    async def all_done(self, memories: int, *, timeout_s: float = 60.0) -> None:
-        """Wait until there are at least `memories`, each enriched, embedded and related."""
-        last: list[State | None] = [None]
-
-        async def done() -> bool:
-            try:
-                last[0] = await self.state()
-            except RedisError:  # killed, or loading what it kept
-                return False
-            return last[0].done and last[0].memories >= memories
-
-        try:
-            await wait_until(done, "all is enriched, embedded and related", timeout_s)
-        except AssertionError as error:
-            raise AssertionError(f"{error}; {last[0]}\n{self.stack.told()}") from None
-
-    async def points(self, *, vectors: bool = False) -> dict[str, models.Record]:
-        """Every point of the tenant, by id."""
-        client = AsyncQdrantClient(url=self.stack.qdrant_url, check_compatibility=False, timeout=30)
-        wanted = models.Filter(
-            must=[models.FieldCondition(key="tenant", match=models.MatchValue(value=self.tenant))]
-        )
-        found: dict[str, models.Record] = {}
-        offset: Any = None
-        try:
-            while True:
-                page, offset = await client.scroll(
-                    "memories",
-                    scroll_filter=wanted,
-                    limit=500,
-                    offset=offset,
-                    with_payload=True,
-                    with_vectors=["dense"] if vectors else False,
-                )
-                found |= {str(each.id): each for each in page}
-                if offset is None:
-                    return found
-        finally:
-            await client.close()
-
-    async def duplicates(self) -> list[str]:
-        """One sentence per thing that exists twice: nodes, edges, tags."""
-        found = []
-        for label, key in (("Memory", "id"), ("Entity", "id"), ("Fence", "name"), ("Run", "id")):
-            twice = await self.rows(
-                f"MATCH (n:{label}) WITH n.{key} AS k, count(n) AS c WHERE c > 1 RETURN k, c"
-            )
-            found += [f"{label} {key} {row[0]}: {row[1]} nodes" for row in twice]
-        twice = await self.rows(
-            "MATCH (a)-[r]->(b) WITH ID(a) AS x, ID(b) AS y, type(r) AS t, count(r) AS c"
-            " WHERE c > 1 RETURN t, c, x, y"
-        )
-        found += [f"{row[1]} edges {row[0]} from {row[2]} to {row[3]}" for row in twice]
-        for memory_id, tags in await self._tags():
-            if len(tags) != len(set(tags)):
-                found.append(f"tags of {memory_id}: {tags}")
-        return found
-
-    async def _tags(self) -> list[tuple[str, list[str]]]:
-        rows = await self.rows("MATCH (m:Memory) RETURN m.id, m.tags, m.entity_tags, m.tag_keys")
-        found = []
-        for memory_id, *lists in rows:
-            found += [(memory_id, list_of(each)) for each in lists if each]
-        return found
-
-    async def one_sided(self) -> int:
-        """SIMILAR_TO edges that lack their other direction."""
-        return await self.number(
-            "MATCH (a:Memory)-[r:SIMILAR_TO]->(b:Memory) WHERE NOT (b)-[:SIMILAR_TO]->(a)"
-            " RETURN count(r)"
-        )
-
-    async def work(self) -> dict[str, int]:
-        """Entries per stage's stream; what is delayed counts too."""
-        found = {}
-        async with self.redis() as redis:
-            for stage in ("enrich", "embed", "relate"):
-                found[stage] = await redis.xlen(f"eunoe:{{{stage}}}:jobs")
-                found[stage] += await redis.zcard(f"eunoe:{{{stage}}}:delayed")
-        return found
-
-
-def list_of(cell: Any) -> list[str]:
-    """A list of the verbose form, which writes it as text: `[a, b]`."""
-    if isinstance(cell, list):
-        return [str(each) for each in cell]
-    text = str(cell).removeprefix("[").removesuffix("]")
-    return text.split(", ") if text else []
-
-
 def port_of(process: Running) -> int:
     return next(process.ports[name] for name in ("redis", "http", "admin") if name in process.ports)
 
@@ -559,17 +277,6 @@ def write_tokens(file: Path, tokens: Mapping[str, Sequence[str]]) -> Path:
     ]
     file.write_text(json.dumps(entries))
     return file
-
-
-def refused(answer: Answer, status: int) -> str:
-    """The reason of an error answer, whose body has the one shape of all errors."""
-    assert answer.status == status, answer
-    body = answer.body
-    assert body["status"] == "error"
-    assert body["code"] == status
-    assert body["error"] == body["message"] == body["detail"] != ""
-    assert body["request_id"] == answer.headers["X-Request-Id"]
-    return str(body["error"])
 
 
 @asynccontextmanager

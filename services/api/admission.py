@@ -1,7 +1,9 @@
 """Admission: past high water a write is refused before anything is stored.
 
 The backlog is read at most once a second, whoever asks; between two reads the counts are
-trusted. A Redis that does not answer refuses nobody: writes are kept and relayed later.
+trusted. Past half of high water a tenant that holds more than its share is refused, so that
+one tenant's flood does not shut out the others. A Redis that does not answer refuses nobody:
+writes are kept and relayed later.
 """
 
 from __future__ import annotations
@@ -20,11 +22,14 @@ _RETRY_AFTER_S = 5.0
 class Admission:
     """Answers whether there is room for another write, from a reading of at most 1 s ago."""
 
-    def __init__(self, streams: Sequence[Stream], *, high_water: int) -> None:
+    def __init__(self, streams: Sequence[Stream]) -> None:
         self._streams = streams
-        self._high_water = high_water
+        policy = streams[0].policy
+        self._high_water = policy.high_water
+        self._share = int(policy.tenant_share * policy.high_water)
         self._read_at = -_TRUST_S
         self._backlog = 0
+        self._loads: dict[str, tuple[float, int]] = {}
         self._reading: asyncio.Task[None] | None = None
 
     async def admit(self, tenant: str) -> None:
@@ -34,6 +39,11 @@ class Admission:
         if self._backlog >= self._high_water:
             raise Overloaded(
                 f"The backlog is full ({self._high_water} jobs); nothing was stored",
+                retry_after_s=_RETRY_AFTER_S,
+            )
+        if self._backlog * 2 >= self._high_water and await self._load(tenant) >= self._share:
+            raise Overloaded(
+                f"The backlog holds this tenant's share ({self._share} jobs); nothing was stored",
                 retry_after_s=_RETRY_AFTER_S,
             )
 
@@ -48,5 +58,16 @@ class Admission:
         except TransientError:
             self._backlog = 0
         else:
-            self._backlog = max((depth.ready + depth.delayed for depth in depths), default=0)
+            self._backlog = max((depth.live for depth in depths), default=0)
         self._read_at = time.monotonic()
+
+    async def _load(self, tenant: str) -> int:
+        at, load = self._loads.get(tenant, (-_TRUST_S, 0))
+        if time.monotonic() - at < _TRUST_S:
+            return load
+        try:
+            load = max(await asyncio.gather(*(each.load_of(tenant) for each in self._streams)))
+        except TransientError:
+            load = 0
+        self._loads[tenant] = (time.monotonic(), load)
+        return load

@@ -59,6 +59,8 @@ class Member:
         self._gzip.close()
 
     def close(self) -> None:
+        """Give the disk space back, finished or not."""
+        self._gzip.close()
         self._file.close()
 
     @property

@@ -72,8 +72,8 @@ class Backup:
                         await self._fill(part, tenant, members[-1], now.isoformat())
                 yield Spooled(stamp, int(now.timestamp()), members)
             finally:
-                for member in members:
-                    await asyncio.to_thread(member.close)
+                # A request that is cut off here too must not leave its spool open.
+                await asyncio.shield(asyncio.to_thread(_close, members))
 
     async def _fill(self, part: str, tenant: str, member: Member, timestamp: str) -> None:
         await asyncio.to_thread(member.put, "timestamp", timestamp)
@@ -114,6 +114,11 @@ class Backup:
                 }
                 for point in found.values()
             ]
+
+
+def _close(members: Sequence[Member]) -> None:
+    for member in members:
+        member.close()
 
 
 async def _array(member: Member, key: str, pages: AsyncIterator[list[Any]]) -> int:

@@ -19,7 +19,9 @@ from services.api.repeatable import storing
 from services.api.repeats import Write
 from services.api.schemas import MemoryIn, MemoryPatch, parse_object, validate
 from services.api.touch import Touches
+from shared import events
 from shared.config import RecallSettings
+from shared.events import Event, Events
 from shared.memory import iso, now_ms
 from shared.tenancy import DEFAULT_TENANT, Forbidden, Tokens, Unauthorized
 
@@ -28,6 +30,7 @@ RECALL: web.AppKey[Recall] = web.AppKey("recall", Recall)
 HEALTH: web.AppKey[HealthReport] = web.AppKey("health", HealthReport)
 TOUCHES: web.AppKey[Touches] = web.AppKey("touches", Touches)
 TOKENS: web.AppKey[Tokens] = web.AppKey("tokens", Tokens)
+EVENTS: web.AppKey[Events] = web.AppKey("events", Events)
 RECALL_SETTINGS: web.AppKey[RecallSettings] = web.AppKey("recall_settings", RecallSettings)
 
 
@@ -50,7 +53,10 @@ async def store_memory(request: web.Request) -> web.StreamResponse:
         return stored_json(stored, _ms_since(began))
 
     async def store(write: Write) -> dict[str, Any]:
-        return answer(await memories.store(write, body, answer, trace=request[REQUEST_ID]))
+        done = await memories.store(write, body, answer, trace=request[REQUEST_ID])
+        told = events.stored(done.memory, _ms_since(began))
+        request.app[EVENTS].emit(request[TENANT], Event.STORE, told)
+        return answer(done)
 
     return await storing(request, raw, store)
 
@@ -119,7 +125,16 @@ async def recall(request: web.Request) -> web.Response:
     began = time.perf_counter()
     wanted = parse_recall(request.query, request.app[RECALL_SETTINGS], now_ms=now_ms())
     found = await request.app[RECALL].recall(request[TENANT], wanted)
-    return json_answer(recall_json(wanted, found, _ms_since(began)))
+    elapsed_ms = _ms_since(began)
+    told = events.recalled(
+        wanted.query,
+        limit=wanted.limit,
+        count=len(found.rows),
+        elapsed_ms=elapsed_ms,
+        tags=wanted.scope.tags,
+    )
+    request.app[EVENTS].emit(request[TENANT], Event.RECALL, told)
+    return json_answer(recall_json(wanted, found, elapsed_ms))
 
 
 def _ms_since(began: float) -> float:

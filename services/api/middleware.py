@@ -11,6 +11,7 @@ import uuid
 from collections.abc import Awaitable, Callable
 
 from aiohttp import web
+from aiohttp.typedefs import Middleware
 
 from services.api.answers import error_answer
 from shared import log, metrics
@@ -30,7 +31,6 @@ TENANT: web.RequestKey[str] = web.RequestKey("tenant", str)
 ACCESS: web.RequestKey[Access] = web.RequestKey("access", Access)
 REQUEST_ID: web.RequestKey[str] = web.RequestKey("request_id", str)
 
-OPEN_PATHS = frozenset({"/health", "/openapi.json", "/docs"})
 _STATUS: tuple[tuple[type[EunoeError], int], ...] = (
     (InvalidInput, 400),
     (NotFound, 404),
@@ -44,7 +44,7 @@ _RETRY_AFTER_S = 2.0
 _log = log.get_logger(__name__)
 
 
-def make_middleware(tokens: Tokens, *, cors_origins: str) -> Handler:
+def make_middleware(tokens: Tokens, *, needs_token: Callable[[web.Request], bool]) -> Middleware:
     """The one middleware; `tokens` decides who a request is and for which tenant."""
 
     @web.middleware
@@ -52,14 +52,11 @@ def make_middleware(tokens: Tokens, *, cors_origins: str) -> Handler:
         began = time.perf_counter()
         request_id = _request_id(request)
         request[REQUEST_ID] = request_id
-        response = await _translate(request, handler, tokens, request_id)
-        response.headers["X-Request-Id"] = request_id
-        if "Origin" in request.headers:
-            _allow_origin(request, response, cors_origins)
+        response = await _translate(request, handler, tokens, needs_token)
         _observe(request, response.status, time.perf_counter() - began)
         return response
 
-    return around  # type: ignore[return-value]
+    return around
 
 
 def _request_id(request: web.Request) -> str:
@@ -72,12 +69,16 @@ def _request_id(request: web.Request) -> str:
 
 
 async def _translate(
-    request: web.Request, handler: Handler, tokens: Tokens, request_id: str
+    request: web.Request,
+    handler: Handler,
+    tokens: Tokens,
+    needs_token: Callable[[web.Request], bool],
 ) -> web.StreamResponse:
+    request_id = request[REQUEST_ID]
     try:
         if request.method == "OPTIONS":
             return web.Response(status=204)
-        if request.path not in OPEN_PATHS:
+        if needs_token(request):
             identify(request, tokens)
         return await handler(request)
     except EunoeError as error:
@@ -144,6 +145,19 @@ def admin_token_of(request: web.Request) -> str | None:
     )
 
 
+def mark_response(
+    cors_origins: str,
+) -> Callable[[web.Request, web.StreamResponse], Awaitable[None]]:
+    """Headers of every answer, set before its first byte: streams begin inside handlers."""
+
+    async def prepare(request: web.Request, response: web.StreamResponse) -> None:
+        response.headers["X-Request-Id"] = request.get(REQUEST_ID, "")
+        if "Origin" in request.headers:
+            _allow_origin(request, response, cors_origins)
+
+    return prepare
+
+
 def _allow_origin(request: web.Request, response: web.StreamResponse, allowed: str) -> None:
     origin = request.headers["Origin"]
     origins = [each.strip() for each in allowed.split(",")]
@@ -151,7 +165,7 @@ def _allow_origin(request: web.Request, response: web.StreamResponse, allowed: s
         return
     response.headers["Access-Control-Allow-Origin"] = "*" if "*" in origins else origin
     response.headers["Access-Control-Allow-Headers"] = (
-        "Content-Type, X-API-Key, Authorization, X-Tenant-Id, Idempotency-Key"
+        "Content-Type, X-API-Key, Authorization, X-Tenant-Id, Idempotency-Key, Last-Event-ID"
     )
     response.headers["Access-Control-Allow-Methods"] = "GET, POST, PATCH, DELETE, OPTIONS"
 

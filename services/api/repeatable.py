@@ -15,7 +15,6 @@ from shared.errors import Conflict
 
 REPEATS: web.AppKey[Repeats] = web.AppKey("repeats", Repeats)
 KEY_HEADER = "Idempotency-Key"
-REPLAY_HEADER = "Idempotent-Replay"
 
 # Stores under the write's ids and key; the body to answer with 201.
 Store = Callable[[Write], Awaitable[Mapping[str, Any]]]

@@ -26,6 +26,7 @@ from shared.connection import RedisClients, Script
 from shared.errors import Conflict, InvalidInput, PermanentError, TransientError
 from shared.graph.nodes import Idem
 from shared.graph.store import GraphStore
+from shared.metrics import WRITES_REPEATED
 
 _HELD_MS = 60_000
 _MAX_KEY_CHARS = 255
@@ -155,7 +156,10 @@ class Repeats:
         if time.monotonic() < self._blind_until:
             return write
         write.fingerprint = self._clients.key("writes", _fingerprint(sender, raw))
-        write.id = await self._calls.submit("", write)
+        held = await self._calls.submit("", write)
+        if held != write.id:
+            WRITES_REPEATED.labels(by="fingerprint").inc()
+            write.id = held
         return write
 
     async def _flush(self, _: str, rows: list[Write | None]) -> Sequence[str]:
@@ -194,6 +198,7 @@ def _replay(write: Write, found: Idem) -> Replay | None:
         raise Conflict("This Idempotency-Key was used for another request")
     if not found.answer_json:
         return None
+    WRITES_REPEATED.labels(by="key").inc()
     kept = json.loads(found.answer_json)
     return Replay(kept["status"], kept["body"])
 

@@ -8,10 +8,24 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from services.api import analyze, associate, batch, by_tag, handlers, related, startup
+from services.api import (
+    analyze,
+    associate,
+    backup,
+    batch,
+    by_tag,
+    entities,
+    graph_views,
+    handlers,
+    related,
+    startup,
+    stream_events,
+)
+from services.api.guard import guarded
 from services.api.recall.parameters import RECALL_PARAMETERS
 from services.api.route import Route
 from services.api.schemas import MemoryIn, MemoryPatch
+from shared.tenancy import Tokens
 
 ROUTES: tuple[Route, ...] = (
     Route(
@@ -56,9 +70,14 @@ ROUTES: tuple[Route, ...] = (
     *related.ROUTES,
     *startup.ROUTES,
     *analyze.ROUTES,
+    *graph_views.ROUTES,
+    *entities.ROUTES,
+    *stream_events.ROUTES,
+    *backup.ROUTES,
 )
 
 
-def add_routes(app: web.Application) -> None:
+def add_routes(app: web.Application, tokens: Tokens) -> None:
+    """Serve every route behind its scope."""
     for route in ROUTES:
-        app.router.add_route(route.method, route.path, route.handler)
+        app.router.add_route(route.method, route.path, guarded(route, tokens))

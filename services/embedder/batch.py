@@ -1,10 +1,10 @@
 """What a batch of memories needs, decided before anything is written; pure.
 
 A memory is embedded with what was said just before it in its session: the vector `context`
-is its own plus half its predecessor's, the sparse vector sees the words of the two before
-it at half and quarter weight (docs/benchmarks.md has the ablation). `text_hash` has two
-halves, the text's identity and its context's: while the first is equal the stored vector
-still holds, and no model is called.
+is of both texts, the sparse vector sees the words of the two before it at half and quarter
+weight (docs/benchmarks.md has the ablation). `text_hash` has two halves, the text's identity
+and its context's: while the first is equal the memory's own vector still holds, and while
+both are, no model is called at all.
 """
 
 from __future__ import annotations
@@ -19,14 +19,13 @@ from shared.graph.dialogue import Before
 from shared.lexical import SparseVector, sparse_document
 from shared.memory import Memory, text_hash
 
-CONTEXT_SHARE = 0.5
 _HALF = 16
 Vector = NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """A stored point's identity and own vector."""
+    """A stored point's identity and the memory's own vector."""
 
     text_hash: str
     dense: Vector
@@ -34,20 +33,16 @@ class Known:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """`texts` (id → content) go to the model; `points` get vectors, `payloads` do not."""
+    """`texts` go to the model; `points` get vectors, `payloads` keep theirs."""
 
-    texts: dict[str, str]
+    texts: dict[tuple[str, str], str]
     points: list[Memory]
     payloads: list[Memory]
 
 
-def own_half(model: str, content: str) -> str:
-    return text_hash(model, content)[:_HALF]
-
-
 def whole_hash(model: str, content: str, before: Sequence[Before]) -> str:
     context = "\0".join(each.content for each in before)
-    return own_half(model, content) + text_hash(model, context)[:_HALF]
+    return text_hash(model, content)[:_HALF] + text_hash(model, context)[:_HALF]
 
 
 def same_text(one: str | None, other: str) -> bool:
@@ -55,40 +50,34 @@ def same_text(one: str | None, other: str) -> bool:
     return (one or "")[:_HALF] == other[:_HALF]
 
 
+def in_context(memory: Memory, before: Sequence[Before]) -> str:
+    """The text of the `context` vector: what was said, after what was said before it."""
+    return f"{before[0].content}\n{memory.content}"
+
+
 def plan(
     model: str,
     memories: Mapping[str, Memory],
     before: Mapping[str, Sequence[Before]],
     known: Mapping[str, Known],
+    supplied: Mapping[str, Vector],
 ) -> Plan:
-    """Sort the batch by what has to be done; each text goes to the model at most once."""
-    texts: dict[str, str] = {}
+    """Sort the batch by what has to be done. Texts are keyed (id, "dense" or "context")."""
+    texts: dict[tuple[str, str], str] = {}
     points, payloads = [], []
     for key, memory in memories.items():
         said = before.get(key, ())
+        whole = whole_hash(model, memory.content, said)
         stored = known.get(key)
-        if stored and stored.text_hash == whole_hash(model, memory.content, said):
+        if stored and stored.text_hash == whole and key not in supplied:
             payloads.append(memory)
             continue
         points.append(memory)
-        needed = [(key, memory.content), *((each.id, each.content) for each in said[:1])]
-        texts |= {
-            each: content for each, content in needed if not _holds(known.get(each), model, content)
-        }
+        if key not in supplied and not (stored and same_text(stored.text_hash, whole)):
+            texts[key, "dense"] = memory.content
+        if said:
+            texts[key, "context"] = in_context(memory, said)
     return Plan(texts, points, payloads)
-
-
-def _holds(stored: Known | None, model: str, content: str) -> bool:
-    return stored is not None and stored.text_hash.startswith(own_half(model, content))
-
-
-def in_context(own: Vector, previous: Vector | None) -> Vector:
-    """`own` shifted towards its predecessor, of unit length; without one `own` itself."""
-    if previous is None:
-        return own
-    mixed = own + CONTEXT_SHARE * previous
-    length = float(np.linalg.norm(mixed))
-    return own if length == 0 else (mixed / length).astype(np.float32)
 
 
 def words_in_context(memory: Memory, before: Sequence[Before]) -> SparseVector:

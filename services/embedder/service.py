@@ -12,11 +12,12 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from services.embedder.batch import (
     Known,
     Plan,
     Vector,
-    in_context,
     plan,
     same_text,
     whole_hash,
@@ -42,6 +43,7 @@ class Gathered:
     memories: Mapping[str, Memory]
     before: Mapping[str, Sequence[Before]]
     known: Mapping[str, Known]
+    supplied: Mapping[str, Vector]
     plan: Plan
 
 
@@ -77,8 +79,10 @@ class Embedder:
             for job in jobs
             if job.memory_id in found and _lags(found[job.memory_id], job)
         }
-        nearest = [before[key][0].id for key in memories if key in before]
-        stored = await self._vectors.stored(tenant, [*memories, *nearest], with_dense=True)
+        stored, supplied = await asyncio.gather(
+            self._vectors.stored(tenant, list(memories), with_dense=True),
+            self._supplied(tenant, list(memories)),
+        )
         known = {
             key: Known(each.text_hash, each.dense)
             for key, each in stored.items()
@@ -90,10 +94,18 @@ class Embedder:
             memories,
             before,
             known,
-            plan(self._model.name, memories, before, known),
+            supplied,
+            plan(self._model.name, memories, before, known, supplied),
         )
 
-    async def _embed(self, gathered: Sequence[Gathered]) -> dict[str, Vector]:
+    async def _supplied(self, tenant: str, ids: Sequence[str]) -> dict[str, Vector]:
+        """Vectors that clients supplied for the model that serves; another's are ignored."""
+        found = await self._graph.memories.embeddings(tenant, ids) if ids else {}
+        return {
+            key: unit(each.vector) for key, each in found.items() if each.model == self._model.name
+        }
+
+    async def _embed(self, gathered: Sequence[Gathered]) -> dict[tuple[str, str], Vector]:
         """One model call for the whole batch, whatever tenants are in it."""
         texts = {key: text for part in gathered for key, text in part.plan.texts.items()}
         if not texts:
@@ -101,7 +113,7 @@ class Embedder:
         vectors = await self._model.embed(list(texts.values()))
         return dict(zip(texts, vectors, strict=True))
 
-    async def _write(self, part: Gathered, fresh: Mapping[str, Vector]) -> None:
+    async def _write(self, part: Gathered, fresh: Mapping[tuple[str, str], Vector]) -> None:
         """Points, then the graph's word that they stand; then what follows from them."""
         tenant = part.tenant
         points = [self._point(part, memory, fresh) for memory in part.plan.points]
@@ -125,27 +137,25 @@ class Embedder:
         late = [Job(tenant, due.id, due.payload_version) for due in successors]
         await self._outbox.announce({Stage.RELATE: relate, Stage.EMBED: late})
 
-    def _point(self, part: Gathered, memory: Memory, fresh: Mapping[str, Vector]) -> Point:
-        said = part.before.get(memory.id, ())
-        own = self._vector(memory.id, part, fresh)
-        previous = self._vector(said[0].id, part, fresh) if said else None
+    def _point(
+        self, part: Gathered, memory: Memory, fresh: Mapping[tuple[str, str], Vector]
+    ) -> Point:
+        key, said = memory.id, part.before.get(memory.id, ())
+        own = part.supplied.get(key, fresh.get((key, "dense")))
+        own = part.known[key].dense if own is None else own
         return point_for(
             part.tenant,
             memory,
             text_hash=whole_hash(self._model.name, memory.content, said),
             vectors={
                 "dense": own,
-                "context": in_context(own, previous),
+                "context": fresh.get((key, "context"), own),
                 "bm25": words_in_context(memory, said),
             },
         )
 
     def _payload(self, part: Gathered, memory: Memory) -> Point:
         return point_for(part.tenant, memory, text_hash=part.known[memory.id].text_hash)
-
-    @staticmethod
-    def _vector(key: str, part: Gathered, fresh: Mapping[str, Vector]) -> Vector:
-        return fresh[key] if key in fresh else part.known[key].dense
 
     @staticmethod
     def _other_words(memory: Memory, row: Embedded) -> bool:
@@ -155,11 +165,15 @@ class Embedder:
     def _row(self, part: Gathered, memory: Memory) -> Embedded:
         said = part.before.get(memory.id, ())
         whole = whole_hash(self._model.name, memory.content, said)
-        return Embedded(
-            memory.id, memory.payload_version, whole, relate=memory.text_hash != whole
-        )
+        return Embedded(memory.id, memory.payload_version, whole, relate=memory.text_hash != whole)
 
 
 def _lags(memory: Memory, job: Job) -> bool:
     """Whether there is anything to do: another job may have brought the memory up already."""
     return bool(job.run) or memory.embedded_version < memory.payload_version
+
+
+def unit(values: Sequence[float]) -> Vector:
+    """A supplied vector at unit length, as the model's own are."""
+    vector = np.asarray(values, np.float32)
+    return vector / np.float32(np.linalg.norm(vector))

@@ -13,7 +13,6 @@ from shared.process import Process, main
 from shared.stores import open_stores
 from shared.worker import consume, consumer_name
 
-
 # The stores are read and written for one batch while the pipe works on another.
 _BATCHES = 2
 
@@ -24,7 +23,7 @@ async def body(process: Process) -> None:
     process.health.detail["spacy_model"] = lambda: pipeline.name
     async with open_stores(process, embeds=False) as stores:
         process.probe(stores.probes, "graph", "redis")
-        enricher = Enricher(stores.graph, stores.outbox, pipeline, settings)
+        enricher = Enricher(stores.graph, stores.outbox, stores.events, pipeline, settings)
         name = consumer_name(process.role)
         relater = Relater(stores.graph, stores.vectors, settings)
         consumers = {

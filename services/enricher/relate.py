@@ -82,7 +82,7 @@ class Relater:
             memory.id,
             memory.text_hash or "",
             memory.payload_version,
-            tuple([*near[:limit], *mutual]),
+            (*near[:limit], *mutual),
             replace=memory.related_version > 0,
         )
 

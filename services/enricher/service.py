@@ -7,6 +7,7 @@ was computed for an older version is dropped by the guarded write: a newer job f
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -18,6 +19,7 @@ from services.enricher.summarize import summarize
 from shared import metrics
 from shared.config import EnrichmentSettings
 from shared.consumer import Done, Outcome
+from shared.events import Event, Events, enriched, enriching
 from shared.graph.store import GraphStore
 from shared.graph.work import Enriched
 from shared.job import Job, Stage
@@ -29,8 +31,14 @@ class Enricher:
     """Handler of the enrich stream; safe to run in any number of processes."""
 
     def __init__(
-        self, graph: GraphStore, outbox: Outbox, pipeline: Pipeline, settings: EnrichmentSettings
+        self,
+        graph: GraphStore,
+        outbox: Outbox,
+        events: Events,
+        pipeline: Pipeline,
+        settings: EnrichmentSettings,
     ) -> None:
+        self._events = events
         self._graph = graph
         self._outbox = outbox
         self._pipeline = pipeline
@@ -46,10 +54,24 @@ class Enricher:
         for job in jobs:
             by_tenant[job.tenant][job.memory_id] = job
         wanted = {tenant: await self._wanted(tenant, mine) for tenant, mine in by_tenant.items()}
+        began = time.perf_counter()
+        for tenant, memories in wanted.items():
+            for memory in memories:
+                told = enriching(memory.id, by_tenant[tenant][memory.id].attempt + 1)
+                self._events.emit(tenant, Event.ENRICHMENT_START, told)
         found = await self._extract([m for batch in wanted.values() for m in batch])
         for tenant, memories in wanted.items():
             await self._write(tenant, memories, by_tenant[tenant], found)
+            self._tell(tenant, memories, by_tenant[tenant], (time.perf_counter() - began) * 1000)
         return [Done()] * len(jobs)
+
+    def _tell(
+        self, tenant: str, memories: Sequence[Memory], jobs: Mapping[str, Job], elapsed_ms: float
+    ) -> None:
+        done = {memory.id for memory in memories}
+        for key in jobs:
+            told = enriched(key, elapsed_ms, skipped=key not in done)
+            self._events.emit(tenant, Event.ENRICHMENT_COMPLETE, told)
 
     async def _wanted(self, tenant: str, jobs: Mapping[str, Job]) -> list[Memory]:
         """Those that exist and lag, or are forced; the others' jobs are done already."""

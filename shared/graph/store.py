@@ -9,12 +9,16 @@ from shared.graph.analytics import Analytics
 from shared.graph.candidates import Candidates
 from shared.graph.client import GraphClient
 from shared.graph.dialogue import Dialogue
+from shared.graph.entities import Entities
+from shared.graph.export import Export
 from shared.graph.keys import Keys
 from shared.graph.links import Links
 from shared.graph.memories import Memories
+from shared.graph.restore import Restore
 from shared.graph.schema import Schema
 from shared.graph.sweeps import Sweeps
 from shared.graph.tags import Tags
+from shared.graph.views import Views
 from shared.graph.work import Work
 
 
@@ -37,6 +41,10 @@ class GraphStore:
         self.sweeps = Sweeps(self._client, self._schema)
         self.candidates = Candidates(self._client)
         self.tags = Tags(self._client, self._schema)
+        self.entities = Entities(self._client, self._schema)
+        self.export = Export(self._client, self._schema)
+        self.restore = Restore(self._client, self._schema)
+        self.views = Views(self._client, self._schema)
         self.keys = Keys(self._client, self._schema)
         self.analytics = Analytics(self._client, self._schema)
 

@@ -112,7 +112,12 @@ _ENRICHED_STALE = (
 )
 _ENRICHED = (
     "UNWIND $rows AS r MATCH (m:Memory {id: r[0]}) WHERE m.version = r[1]"
-    " FOREACH (n IN r[2] | MERGE (e:Entity {id: n[0]})"
+    # A name that was merged into another refers to that one.
+    " UNWIND CASE WHEN size(r[2]) = 0 THEN [null] ELSE r[2] END AS named"
+    " OPTIONAL MATCH (t:Entity {id: named[0]})"
+    " WITH r, m, collect(CASE WHEN named IS NULL THEN null"
+    " ELSE [coalesce(t.merged_into, named[0]), named[1], named[2], named[3]] END) AS named"
+    " FOREACH (n IN named | MERGE (e:Entity {id: n[0]})"
     " ON CREATE SET e.category = n[1], e.slug = n[2], e.name = n[3], e.aliases = [],"
     " e.created_at = $now"
     " SET e.last_referenced_at = CASE WHEN coalesce(e.last_referenced_at, 0) < m.timestamp"

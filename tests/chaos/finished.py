@@ -40,9 +40,7 @@ async def _nearest_are_linked(stores: StoreView, points: dict[str, models.Record
     np.fill_diagonal(likeness, -1)
     linked = {
         (row[0], row[1])
-        for row in await stores.rows(
-            "MATCH (a:Memory)-[:SIMILAR_TO]->(b:Memory) RETURN a.id, b.id"
-        )
+        for row in await stores.rows("MATCH (a:Memory)-[:SIMILAR_TO]->(b:Memory) RETURN a.id, b.id")
     }
     missing = 0
     for at, key in enumerate(ids):

@@ -28,15 +28,22 @@ async def leader(stack: Stack) -> tuple[Running, int]:
     found: list[tuple[Running, int]] = []
 
     async def held() -> bool:
-        async with stack.stores().redis() as redis:
-            holder, token = await redis.hmget(LEASE, "holder", "token")
-        for each in stack.processes("consolidator"):
-            if holder and f"-{each.pid}/" in holder:
-                found.append((each, int(token)))
+        found.extend(await holding(stack))
         return bool(found)
 
     await wait_until(held, "a consolidator leads", 20.0)
     return found[-1]
+
+
+async def holding(stack: Stack) -> list[tuple[Running, int]]:
+    """The consolidator that holds the lease, with its token; none where nobody leads."""
+    async with stack.stores().redis() as redis:
+        holder, token = await redis.hmget(LEASE, "holder", "token")
+    return [
+        (each, int(token or 0))
+        for each in stack.processes("consolidator")
+        if f"-{each.pid}/" in str(holder)
+    ]
 
 
 async def fence(stack: Stack) -> int:
@@ -92,14 +99,23 @@ async def test_the_graph_refuses_a_leader_that_still_believes_in_its_lease(
     environment = SWEEPING | {
         "EUNOE_LEASE_TTL_SECONDS": "60",
         "EUNOE_LEASE_RENEW_DEADLINE_SECONDS": "50",
-        "EUNOE_LEASE_RETRY_SECONDS": "5",
+        "EUNOE_LEASE_RETRY_SECONDS": "2",
     }
     stack = await start(environment, "--replicas", "consolidator=2")
     first, token = await two_leaders_in_turn(stack)
-    async with stack.stores().redis() as redis:
-        await redis.delete(LEASE)
-    _, newer = await leader_other_than(stack, first)
-    assert newer > token
+    first.signal(signal.SIGSTOP)  # so that the other one finds the lease free
+    try:
+        async with stack.stores().redis() as redis:
+            await redis.delete(LEASE)
+        _, newer = await leader_other_than(stack, first)
+        assert newer > token
+
+        async def raised() -> bool:
+            return await fence(stack) == newer
+
+        await wait_until(raised, "the new leader's token stands in the graph", 20.0)
+    finally:
+        first.signal(signal.SIGCONT)
 
     async def refused() -> bool:
         return bool(
@@ -119,11 +135,7 @@ async def leader_other_than(stack: Stack, first: Running) -> tuple[Running, int]
     found: list[tuple[Running, int]] = []
 
     async def other() -> bool:
-        async with stack.stores().redis() as redis:
-            holder, token = await redis.hmget(LEASE, "holder", "token")
-        for each in stack.processes("consolidator"):
-            if each.pid != first.pid and holder and f"-{each.pid}/" in holder:
-                found.append((each, int(token)))
+        found.extend(each for each in await holding(stack) if each[0].pid != first.pid)
         return bool(found)
 
     await wait_until(other, "another consolidator leads", 30.0)

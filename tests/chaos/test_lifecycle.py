@@ -16,7 +16,14 @@ from tests.waiting import wait_until
 
 pytestmark = pytest.mark.chaos
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda each: each.name)
+
+@pytest.mark.parametrize(
+    "number",
+    [
+        pytest.param(signal.SIGINT, id="SIGINT"),
+        pytest.param(signal.SIGTERM, id="SIGTERM", marks=pytest.mark.long),
+    ],
+)
 async def test_a_stop_in_the_middle_leaves_no_process_and_nothing_pending(
     start: StartStack, number: signal.Signals
 ) -> None:
@@ -53,8 +60,7 @@ async def released(redis: object, key: str) -> int:
     return sum(each["pending"] for each in consumers if each["name"] == "released")
 
 
-async def test_a_second_stack_on_the_same_folder_is_refused(start: StartStack) -> None:
-    stack = await start()
+async def test_a_second_stack_on_the_same_folder_is_refused(stack: Stack) -> None:
     second = Stack(stack.folder)
     second.launch()
     assert second._supervisor is not None
@@ -64,13 +70,12 @@ async def test_a_second_stack_on_the_same_folder_is_refused(start: StartStack) -
     assert all(each.alive for each in stack.processes())
 
 
+@pytest.mark.long
 async def test_nothing_outlives_a_supervisor_that_was_killed(start: StartStack) -> None:
     stack = await start()
     processes = stack.processes()
     stack.kill("supervisor")
-    await wait_until(
-        lambda: not any(each.alive for each in processes), "every process ended", 40.0
-    )
+    await wait_until(lambda: not any(each.alive for each in processes), "every process ended", 40.0)
     again = Stack(stack.folder)
     try:
         await again.start()
@@ -78,16 +83,14 @@ async def test_nothing_outlives_a_supervisor_that_was_killed(start: StartStack) 
         await again.destroy()
 
 
-async def test_a_role_that_dies_is_counted_and_replaced(start: StartStack) -> None:
-    stack = await start()
+async def test_a_role_that_dies_is_counted_and_replaced(stack: Stack) -> None:
     await stack.killed_and_back("syncer")
     port = stack.one("supervisor").ports["admin"]
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as answer:
-        told = answer.read().decode()
+    told = fetched(port, "/metrics")
     assert 'eunoe_process_restarts_total{process="syncer"} 1.0' in told
 
 
-async def test_a_role_that_says_it_is_ready_is_ready(start: StartStack, tmp_path: Path) -> None:
+async def test_a_role_that_says_it_is_ready_is_ready(tmp_path: Path) -> None:
     """The first request after /readyz said yes is served; workers have made their first read."""
     stack = Stack(tmp_path / "own")
     stack.launch()
@@ -99,13 +102,13 @@ async def test_a_role_that_says_it_is_ready_is_ready(start: StartStack, tmp_path
         await stack.destroy()
 
 
+def fetched(port: int, path: str) -> str:
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=5) as answer:
+        return str(answer.read().decode())
+
+
 def is_ready(stack: Stack, role: str) -> bool:
-    found = stack.processes(role)
-    if not found:
-        return False
     try:
-        url = f"http://127.0.0.1:{found[0].ports['admin']}/readyz"
-        with urllib.request.urlopen(url, timeout=2) as answer:
-            return bool(answer.status == 200)
-    except OSError:
+        return bool(fetched(stack.one(role).ports["admin"], "/readyz"))
+    except (OSError, IndexError):
         return False

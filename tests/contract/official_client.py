@@ -26,6 +26,57 @@ _STORED_KEYS = (
 _BATCH_KEYS = ("content", "tags", "importance", "metadata", "timestamp", "type", "confidence")
 
 
+TEXT, NUMBER = (str,), (int, float)
+# What the client's output schema demands: of a memory, and of its calls' answers.
+MEMORY: Mapping[str, tuple[type, ...]] = {
+    "id": TEXT,
+    "content": TEXT,
+    "tags": (list,),
+    "importance": NUMBER,
+    "timestamp": TEXT,
+    "updated_at": TEXT,
+    "metadata": (dict,),
+    "type": TEXT,
+    "confidence": NUMBER,
+    "last_accessed": TEXT,
+}
+BATCH: Mapping[str, tuple[type, ...]] = {
+    "memory_ids": (list,),
+    "stored": (int,),
+    "qdrant": TEXT,
+    "enrichment": TEXT,
+    "query_time_ms": NUMBER,
+}
+MANY_ASSOCIATED: Mapping[str, tuple[type, ...]] = {
+    "status": TEXT,
+    "created_count": (int,),
+    "failed_count": (int,),
+    "succeeded": (list,),
+    "failed": (list,),
+    "summary": TEXT,
+}
+HEALTH: Mapping[str, tuple[type, ...]] = {
+    "status": TEXT,
+    "falkordb": TEXT,
+    "qdrant": TEXT,
+    "graph": TEXT,
+    "timestamp": TEXT,
+    "memory_count": (int,),
+    "sync_status": TEXT,
+    "vector_dimensions": (dict,),
+    "enrichment": (dict,),
+}
+
+
+def assert_shape(found: Mapping[str, Any], shape: Mapping[str, tuple[type, ...]]) -> None:
+    wrong = {
+        name: found.get(name, "absent")
+        for name, types in shape.items()
+        if not isinstance(found.get(name), types) or isinstance(found.get(name), bool)
+    }
+    assert not wrong
+
+
 class ClientError(Exception):
     """What the client tells its user; `status` is 0 where no answer came."""
 

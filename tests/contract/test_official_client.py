@@ -5,7 +5,7 @@ Ranked recall has its own module beside this one.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID, uuid4
@@ -13,60 +13,19 @@ from uuid import UUID, uuid4
 import pytest
 
 from tests.api_process import ApiProcess, running_api
-from tests.contract.official_client import ClientError, OfficialClient
+from tests.contract.official_client import (
+    BATCH,
+    HEALTH,
+    MANY_ASSOCIATED,
+    MEMORY,
+    ClientError,
+    OfficialClient,
+    assert_shape,
+)
 from tests.holding_proxy import HoldingProxy
 from tests.waiting import wait_until
 
 TOKEN = "only-for-tests"
-TEXT, NUMBER = (str,), (int, float)
-# What the client's output schema demands of a memory.
-MEMORY: Mapping[str, tuple[type, ...]] = {
-    "id": TEXT,
-    "content": TEXT,
-    "tags": (list,),
-    "importance": NUMBER,
-    "timestamp": TEXT,
-    "updated_at": TEXT,
-    "metadata": (dict,),
-    "type": TEXT,
-    "confidence": NUMBER,
-    "last_accessed": TEXT,
-}
-BATCH: Mapping[str, tuple[type, ...]] = {
-    "memory_ids": (list,),
-    "stored": (int,),
-    "qdrant": TEXT,
-    "enrichment": TEXT,
-    "query_time_ms": NUMBER,
-}
-MANY_ASSOCIATED: Mapping[str, tuple[type, ...]] = {
-    "status": TEXT,
-    "created_count": (int,),
-    "failed_count": (int,),
-    "succeeded": (list,),
-    "failed": (list,),
-    "summary": TEXT,
-}
-HEALTH: Mapping[str, tuple[type, ...]] = {
-    "status": TEXT,
-    "falkordb": TEXT,
-    "qdrant": TEXT,
-    "graph": TEXT,
-    "timestamp": TEXT,
-    "memory_count": (int,),
-    "sync_status": TEXT,
-    "vector_dimensions": (dict,),
-    "enrichment": (dict,),
-}
-
-
-def assert_shape(found: Mapping[str, Any], shape: Mapping[str, tuple[type, ...]]) -> None:
-    wrong = {
-        name: found.get(name, "absent")
-        for name, types in shape.items()
-        if not isinstance(found.get(name), types) or isinstance(found.get(name), bool)
-    }
-    assert not wrong
 
 
 @pytest.fixture(scope="module")

@@ -9,11 +9,13 @@ from pathlib import Path
 import pytest
 from prometheus_client import REGISTRY
 
-from shared.config import RedisSettings, StreamSettings
+from shared.config import RedisSettings, Settings, StreamSettings
 from shared.connection import RedisClients, Script, translated
 from shared.errors import PermanentError, Unavailable
-from shared.stream import Stream
+from shared.job import Stage
+from shared.stream import Settled, Settlement, Stream, policy_for
 from tests.redis_server import RedisServer, free_port
+from tests.working import delivered, jobs
 
 
 async def test_nothing_connects_before_the_first_command(stream_settings: StreamSettings) -> None:
@@ -67,11 +69,6 @@ async def test_a_full_server_is_unavailable_and_still_takes_acks(
     tmp_path: Path, stream_settings: StreamSettings
 ) -> None:
     """Out of memory, publishing must fail and finishing must go on: it frees memory."""
-    from shared.config import Settings
-    from shared.job import Stage
-    from shared.stream import Settled, Settlement, policy_for
-    from tests.working import delivered, jobs
-
     server = RedisServer(tmp_path, graph=False)
     server.start()
     clients = RedisClients.open(RedisSettings(REDIS_URL=server.url), stream_settings)

@@ -12,7 +12,7 @@ from shared.connection import RedisClients
 from shared.consumer import Bury, Done, Outcome, Park, Retry
 from shared.errors import PermanentError, TransientError
 from shared.job import Job, Stage
-from shared.stream import Depth, Stream
+from shared.stream import Depth, Settlement, Stream
 from tests.conftest import MakeStream
 from tests.waiting import wait_until
 from tests.working import Gate, Recorder, consuming, delivered, drained, job, jobs
@@ -243,8 +243,6 @@ async def test_a_slow_handler_keeps_its_entries_by_renewing(enrich: Stream) -> N
 async def test_delayed_jobs_are_promoted_by_any_consumer(enrich: Stream) -> None:
     await enrich.publish([job(1)])
     [held] = await delivered(enrich, "a")
-    from shared.stream import Settlement
-
     await enrich.settle("a", [Settlement.park(held, 0.1)])
     recorder = Recorder()
     async with consuming(enrich, recorder):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import uuid
+from typing import Any
 
 import numpy as np
 import pytest
@@ -145,13 +147,18 @@ async def test_a_change_reaches_the_entities_tags_and_payload(
 
 
 async def test_simultaneous_changes_all_land_or_are_refused(api: Client) -> None:
-    import asyncio
-
     memory_id = await api.stored(f"{CANARY} contested", metadata={})
-    changes = [{"importance": 0.3}, {"tags": ["x"]}, {"project": "p"}, {"type": "Habit"}]
+    changes: list[dict[str, Any]] = [
+        {"importance": 0.3},
+        {"tags": ["x"]},
+        {"project": "p"},
+        {"type": "Habit"},
+    ]
     answers = await asyncio.gather(*(api.patch(memory_id, **each) for each in changes))
     assert {answer.status for answer in answers} <= {200, 409}
-    landed = [change for change, answer in zip(changes, answers, strict=True) if answer.status < 300]
+    landed = [
+        change for change, answer in zip(changes, answers, strict=True) if answer.status < 300
+    ]
     memory = await api.memory(memory_id)
     for change in landed:
         for name, value in change.items():

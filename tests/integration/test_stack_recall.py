@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 
@@ -160,7 +161,7 @@ async def test_an_empty_store_answers_emptily(api: Client) -> None:
     ],
 )
 async def test_a_wrong_parameter_is_refused_by_name(
-    api: Client, parameters: dict[str, object], named: str
+    api: Client, parameters: dict[str, Any], named: str
 ) -> None:
     reason = refused(await api.recall(**parameters), 400)
     assert named.lower() in reason.lower()

@@ -247,7 +247,8 @@ RAW: dict[str, bytes] = {
     b"Content-Length: 2\r\n\r\nab",
     "length and chunks": b"POST /memory HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n"
     b"Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
-    "bad chunk": b"POST /memory HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n\r\n",
+    "bad chunk": b"POST /memory HTTP/1.1\r\nHost: x\r\n"
+    b"Transfer-Encoding: chunked\r\n\r\nzz\r\n\r\n",
     "bad header": b"GET /recall HTTP/1.1\r\nHost: x\r\nno colon here\r\n\r\n",
     "long header": b"GET /recall HTTP/1.1\r\nHost: x\r\nA: " + b"x" * 70_000 + b"\r\n\r\n",
     "long path": b"GET /" + b"x" * 70_000 + b" HTTP/1.1\r\nHost: x\r\n\r\n",
@@ -320,9 +321,24 @@ async def test_any_json_is_stored_as_it_came_or_refused(
     database=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
-@given(name=st.sampled_from(["limit", "query", "tags", "start", "min_score", "time_query", "sort",
-                             "priority_ids", "context_tags", "queries", "layer"]),
-       value=st.text(max_size=30))
+@given(
+    name=st.sampled_from(
+        [
+            "limit",
+            "query",
+            "tags",
+            "start",
+            "min_score",
+            "time_query",
+            "sort",
+            "priority_ids",
+            "context_tags",
+            "queries",
+            "layer",
+        ]
+    ),
+    value=st.text(max_size=30),
+)
 async def test_any_parameter_is_understood_or_refused(api: Client, name: str, value: str) -> None:
     try:
         value.encode()

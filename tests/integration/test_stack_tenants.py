@@ -130,7 +130,11 @@ async def test_the_file_is_read_again_when_it_changes(stack: Stack, nobody: Clie
     file = stack.folder.parent / "tokens.json"
     before = file.read_text()
     token = "a-token-of-later"
-    entry = {"digest": hashlib.sha256(token.encode()).hexdigest(), "name": "l", "tenants": ["alpha"]}
+    entry = {
+        "digest": hashlib.sha256(token.encode()).hexdigest(),
+        "name": "l",
+        "tenants": ["alpha"],
+    }
     headers = {"Authorization": f"Bearer {token}"}
 
     async def accepted() -> bool:

@@ -102,7 +102,9 @@ async def test_a_nul_in_metadata_comes_back_or_is_refused(api: Client) -> None:
     database=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
-@given(text=st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=400))
+@given(
+    text=st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=400)
+)
 async def test_any_text_comes_back_equal(api: Client, text: str) -> None:
     answer = await api.store(f"«{text}»", metadata={"text": text})
     memory = await api.memory(answer.body["memory_id"])

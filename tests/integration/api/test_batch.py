@@ -42,8 +42,7 @@ async def test_every_memory_is_due_and_announced(api: ApiProcess) -> None:
     assert due == 3
     async with Redis.from_url(api.redis_url, decode_responses=True) as redis:
         for stage in ("enrich", "embed"):
-            entries = await redis.xrange(f"{api.prefix}:{{{stage}}}:jobs")
-            announced = "".join(str(entry) for entry in entries)
+            announced = str(await redis.xrange(f"{api.prefix}:{{{stage}}}:jobs"))
             assert all(each in announced for each in answer.body["memory_ids"])
 
 

@@ -82,7 +82,7 @@ async def test_what_is_no_number_is_refused(api: ApiProcess, query: str) -> None
 async def test_listing_is_an_access(api: ApiProcess) -> None:
     """The bump reaches every reader: there is one copy of it (spec 7.2, 6)."""
     tag = f"read-{uuid4()}"
-    memory_id = await api.stored("Read me", tags=[tag], last_accessed="2020-01-01T00:00:00Z")
+    await api.stored("Read me", tags=[tag], last_accessed="2020-01-01T00:00:00Z")
     await api.ask("GET", f"/memory/by-tag?tags={tag}")
 
     async def bumped() -> bool:
@@ -90,7 +90,6 @@ async def test_listing_is_an_access(api: ApiProcess) -> None:
         return bool(found.body["memories"][0]["last_accessed"] > "2021")
 
     await wait_until(bumped, "last_accessed has moved")
-    assert memory_id
 
 
 async def test_deleting_takes_the_points_along(api: ApiProcess) -> None:
@@ -114,14 +113,13 @@ async def test_deleting_takes_the_points_along(api: ApiProcess) -> None:
 async def test_who_followed_in_the_session_is_embedded_anew(api: ApiProcess) -> None:
     """A memory's vector holds what was said before it; that must go with the deleted ones."""
     tag, session = f"said-{uuid4()}", str(uuid4())
-    rows = [
+    rows: list[dict[str, Any]] = [
         {"content": f"Turn {at}", "session_id": session, "timestamp": f"2024-01-01T00:00:0{at}Z"}
         for at in range(5)
     ]
     for row in rows[:2]:
         row["tags"] = [tag]
     ids = await batch(api, rows)
-    before = [(await api.ask("GET", f"/memory/{each}")).body["memory"] for each in ids]
     async with Redis.from_url(api.redis_url) as redis:
         await redis.delete(f"{api.prefix}:{{embed}}:jobs", f"{api.prefix}:{{embed}}:at")
 
@@ -129,4 +127,3 @@ async def test_who_followed_in_the_session_is_embedded_anew(api: ApiProcess) -> 
 
     announced = await jobs(api, "embed")
     assert [memory_id in announced for memory_id in ids] == [True, True, True, True, False]
-    assert {memory["version"] for memory in before}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -25,7 +26,7 @@ async def test_a_refused_content_leaves_the_old_one(api: ApiProcess, content: ob
 async def test_changes_at_once_are_all_kept(api: ApiProcess) -> None:
     """Nobody writes back what it read before another's change (4)."""
     memory_id = await api.stored("Base")
-    fields = [
+    fields: list[dict[str, Any]] = [
         {"importance": 0.9},
         {"tags": ["a"]},
         {"metadata": {"b": 1}},

@@ -1,0 +1,118 @@
+"""Every use case of the API, wired to the stores; and the keys handlers find them by."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+
+from aiohttp import web
+
+from services.api import backup, entities, graph_views, handlers, stream_events
+from services.api.admission import Admission
+from services.api.analyze import ANALYSIS, Analysis
+from services.api.associate import ASSOCIATIONS, Associations
+from services.api.batch import BATCHES, Batches
+from services.api.body import BATCH_BODY_BYTES, BODY_BYTES
+from services.api.by_tag import BY_TAG, ByTag
+from services.api.health import HealthReport
+from services.api.memories import Memories
+from services.api.recall.service import Recall
+from services.api.related import RELATED, Related
+from services.api.repeatable import REPEATS
+from services.api.repeats import Repeats
+from services.api.startup import STARTUP, Startup
+from services.api.touch import Touches
+from shared.config import Settings
+from shared.events import Events
+from shared.feed import Feed
+from shared.job import Stage
+from shared.models.cache import CachedEmbedding
+from shared.stores import Stores
+from shared.tenancy import Tokens
+
+
+@dataclass(frozen=True, slots=True)
+class UseCases:
+    """What the handlers call, and what runs beside them."""
+
+    memories: Memories
+    repeats: Repeats
+    touches: Touches
+    tokens: Tokens
+    events: Events
+    feed: Feed
+    recall: Recall
+    health: HealthReport
+    stores: Stores
+    settings: Settings
+
+    @classmethod
+    def build(cls, stores: Stores, settings: Settings, tokens: Tokens) -> UseCases:
+        model = CachedEmbedding(stores.embedding, settings.embedding.query_cache)
+        touches = Touches(stores.graph)
+        return cls(
+            memories=Memories(
+                stores.graph,
+                stores.outbox,
+                _admission(stores),
+                settings.api,
+                dimension=model.dimension,
+                model=model.name,
+            ),
+            repeats=Repeats(stores.redis, stores.graph),
+            touches=touches,
+            tokens=tokens,
+            events=stores.events,
+            feed=Feed(stores.redis, settings.events, block_s=settings.streams.block_s),
+            recall=Recall(stores.graph, stores.vectors, model, touches, settings.recall),
+            health=HealthReport(
+                stores.graph,
+                stores.vectors,
+                stores.streams,
+                stores.probes,
+                settings,
+                dimension=model.dimension,
+            ),
+            stores=stores,
+            settings=settings,
+        )
+
+    def install(self, app: web.Application) -> None:
+        """Put everything where the handlers look for it."""
+        stores, settings, graph = self.stores, self.settings, self.stores.graph
+        hidden = graph_views.hidden_types(settings.recall.excluded_types)
+        app[BODY_BYTES] = settings.api.body_bytes
+        app[BATCH_BODY_BYTES] = settings.api.batch_body_bytes
+        app[handlers.MEMORIES] = self.memories
+        app[handlers.RECALL] = self.recall
+        app[handlers.RECALL_SETTINGS] = settings.recall
+        app[handlers.HEALTH] = self.health
+        app[handlers.TOUCHES] = self.touches
+        app[handlers.TOKENS] = self.tokens
+        app[handlers.EVENTS] = self.events
+        app[REPEATS] = self.repeats
+        app[BATCHES] = Batches(graph, stores.outbox, _admission(stores), settings.api)
+        app[BY_TAG] = ByTag(graph, stores.outbox)
+        app[ASSOCIATIONS] = Associations(graph)
+        app[RELATED] = Related(graph)
+        app[STARTUP] = Startup(graph)
+        app[ANALYSIS] = Analysis(graph)
+        app[graph_views.GRAPH_VIEWS] = graph_views.GraphViews(
+            graph, stores.vectors, hidden=hidden, views=graph.views
+        )
+        app[graph_views.SHOWN] = graph_views.Shown(settings.consolidation.archive_threshold, hidden)
+        app[entities.ENTITIES] = entities.Entities(graph.entities)
+        app[backup.BACKUP] = backup.Backup(graph.export, stores.vectors)
+        app[stream_events.WATCHING] = stream_events.Watching(self.feed, settings.events.keepalive_s)
+
+    async def run(self, stopping: asyncio.Event) -> None:
+        """What goes on beside the requests, until `stopping`; then nothing is left unwritten."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self.touches.run(stopping), name="touches")
+            group.create_task(self.feed.run(stopping), name="feed")
+        await self.repeats.close()
+        await self.memories.close()
+
+
+def _admission(stores: Stores) -> Admission:
+    return Admission([stores.streams[Stage.ENRICH], stores.streams[Stage.EMBED]])

@@ -1,0 +1,119 @@
+"""enrich + embed + relate against a bare loop over the same texts with as many threads.
+
+The stack has two workers that may use a core each (spaCy's one thread, the model's one
+thread); so the bare loop runs spaCy's pipe and then the model with two threads.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+import time
+from pathlib import Path
+
+from tests.bench.figures import Table, median
+from tests.bench.notes import notes
+from tests.bench.writes import QUIET
+from tests.stack import REPOSITORY, Stack, running
+from tests.waiting import wait_until
+
+ROUNDS = 3
+COUNT = 2000
+_BATCH = 64
+
+
+def bare(seed: int) -> float:
+    """Seconds that spaCy's pipe and then the model take over the texts, in this process."""
+    import numpy as np
+
+    from services.enricher import nlp
+    from shared.config import EmbeddingSettings
+    from shared.models.embedding import open_embedding
+
+    texts = notes(COUNT, seed=seed)
+    pipeline = nlp.load("en_core_web_sm")
+    settings = EmbeddingSettings(EUNOE_EMBEDDING_THREADS=2)
+
+    async def measured() -> float:
+        model = await open_embedding(settings, None)
+        pipeline.annotate(texts[:_BATCH])
+        await model.embed(texts[:20])
+        began = time.perf_counter()
+        for at in range(0, COUNT, _BATCH):
+            pipeline.annotate(texts[at : at + _BATCH])
+        for at in range(0, COUNT, _BATCH):
+            found = np.asarray(await model.embed(texts[at : at + _BATCH]))
+            assert found.shape[1] == 384
+        took = time.perf_counter() - began
+        await model.close()
+        return took
+
+    return asyncio.run(measured())
+
+
+async def bare_in_its_own_process(seed: int) -> float:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-c",
+        f"from tests.bench.pipeline import bare; print(bare({seed}))",
+        cwd=REPOSITORY,
+        stdout=asyncio.subprocess.PIPE,
+    )
+    out, _ = await process.communicate()
+    return float(out.split()[-1])
+
+
+async def piped(stack: Stack, seed: int, done_before: int) -> float:
+    """Seconds from the workers' start until every memory is related."""
+    async with stack.client() as client:
+        async with stack.frozen("enricher", "embedder"):
+            await client.store_all(notes(COUNT, seed=seed), connections=32)
+            began = time.perf_counter()
+        stores = stack.stores()
+
+        async def done() -> bool:
+            await asyncio.sleep(0.05)  # asking is not free, and 2 000 texts take seconds
+            waiting = await stores.number(
+                "MATCH (m:Memory) WHERE m.enrich_due > 0 OR m.embed_due > 0 OR m.relate_due > 0"
+                " RETURN count(m)"
+            )
+            return waiting == 0 and (await stores.state()).done
+
+        await wait_until(done, "all is enriched, embedded and related", 180.0)
+        took = time.perf_counter() - began
+        assert await stores.number("MATCH (m:Memory) RETURN count(m)") == done_before + COUNT
+        return took
+
+
+async def run(folder: Path) -> Table:
+    table, loops, stacks = Table(), list[float](), list[float]()
+    for number in range(ROUNDS):
+        loops.append(COUNT / await bare_in_its_own_process(number))
+        # A stack of its own per round, so that no round finds the neighbours of another.
+        async with running(folder / str(number), QUIET) as stack:
+            await warmed(stack)
+            stacks.append(COUNT / await piped(stack, number, 50))
+    table.add(
+        "bare loop: spaCy's pipe, then the model",
+        **{"texts/s": round(median(loops), 1)},
+        rounds=json.dumps([round(each) for each in loops]),
+    )
+    table.add(
+        "stack: enrich + embed + relate",
+        **{"texts/s": round(median(stacks), 1)},
+        rounds=json.dumps([round(each) for each in stacks]),
+    )
+    table.facts = {
+        "ratio (wanted >= 0.7)": round(median(stacks) / median(loops), 3),
+        "texts": COUNT,
+        "load average": os.getloadavg()[0],
+    }
+    return table
+
+
+async def warmed(stack: Stack) -> None:
+    async with stack.client() as client:
+        await client.store_all(notes(50, seed=77))
+    await stack.stores().all_done(50)
