@@ -13,6 +13,13 @@ from shared.graph.client import GraphClient
 from shared.graph.nodes import COLUMNS, PROPERTIES, Successor, memory_of, successor_of
 from shared.memory import Memory
 
+# What a ranking reads of a memory; the rest is read of the few that are answered.
+RANKED = (
+    *("id", "version", "payload_version", "content", "type", "confidence", "importance"),
+    *("tags", "entity_tags", "timestamp", "updated_at", "last_accessed", "t_valid", "t_invalid"),
+    *("project", "layer", "session_id", "speaker", "metadata", "meta_terms", "relevance_score"),
+    "archived",
+)
 _PER_TERM = 50
 _PER_ENTITY = 50
 _NONE_MS = 1 << 62
@@ -41,7 +48,7 @@ _READ = (
     " OPTIONAL MATCH (m)-[x:INVALIDATED_BY|EVOLVED_INTO]->(o:Memory)"
     " WITH m, collect(CASE WHEN o IS NULL THEN null ELSE"
     " [o.id, type(x), o.archived, o.t_valid, o.t_invalid] END) AS successors"
-    f" RETURN {COLUMNS}, successors"
+    f" RETURN {', '.join(f'm.{name}' for name in RANKED)}, successors"
 )
 _STRENGTH = "coalesce(x.strength, x.score, x.confidence, x.similarity, x.count, 0.0)"
 _AROUND = (
@@ -171,12 +178,12 @@ class Candidates:
         return by_metadata, [row[1] for row in rows if row[0] == "entity"]
 
     async def read(self, tenant: str, ids: Sequence[str]) -> dict[str, Candidate]:
-        """The memories that exist, each with what supersedes it; one query."""
+        """The memories that exist, as far as RANKED, with what supersedes them; one query."""
         if not ids:
             return {}
         rows = await self._client.read(tenant, "candidates", _READ, ids=list(dict.fromkeys(ids)))
         return {
-            row[0]: Candidate(memory_of(row), tuple(map(successor_of, row[len(PROPERTIES)])))
+            row[0]: Candidate(memory_of(row, RANKED), tuple(map(successor_of, row[len(RANKED)])))
             for row in rows
         }
 

@@ -11,6 +11,7 @@ from array import array
 from base64 import b64decode, b64encode
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
+from functools import lru_cache
 from typing import Any
 from zlib import crc32
 
@@ -154,10 +155,10 @@ def _or(default: Any, convert: Callable[[Any], Any]) -> Callable[[Any], Any]:
     return lambda value: default if value is None else convert(value)
 
 
-# Positions whose stored value is not the field's own, or may be missing on nodes that
+# Properties whose stored value is not the field's own, or may be missing on nodes that
 # consolidation made (a cluster's summary has no importance).
-_CONVERSIONS: tuple[tuple[int, Callable[[Any], Any]], ...] = tuple(
-    (PROPERTIES.index(name), convert)
+_CONVERSIONS: Mapping[str, Callable[[Any], Any]] = {
+    name: convert
     for names, convert in (
         (("tags", "entity_tags", "meta_terms"), _tuple),
         (_JSON, _parsed),
@@ -172,15 +173,22 @@ _CONVERSIONS: tuple[tuple[int, Callable[[Any], Any]], ...] = tuple(
         (("archived", "protected"), bool),
     )
     for name in names
-)
+}
 
 
-def memory_of(row: list[Any]) -> Memory:
-    """The Memory of the first `len(PROPERTIES)` cells of a row that returned COLUMNS."""
-    values = row[: len(PROPERTIES)]
-    for at, convert in _CONVERSIONS:
+@lru_cache(maxsize=8)
+def _converted_at(names: tuple[str, ...]) -> tuple[tuple[int, Callable[[Any], Any]], ...]:
+    return tuple((at, _CONVERSIONS[name]) for at, name in enumerate(names) if name in _CONVERSIONS)
+
+
+def memory_of(row: list[Any], names: tuple[str, ...] = PROPERTIES) -> Memory:
+    """The Memory of a row that returned `names` first; fields not among them are unset."""
+    values = row[: len(names)]
+    for at, convert in _converted_at(names):
         values[at] = convert(values[at])
-    return Memory(*values)
+    if names is PROPERTIES:
+        return Memory(*values)
+    return Memory(**dict(zip(names, values, strict=True)))
 
 
 def summary_cells(other: str) -> str:

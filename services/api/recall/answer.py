@@ -9,7 +9,7 @@ from services.api.recall.rank import Scored
 from services.api.recall.request import RecallRequest
 from services.api.recall.service import Recalled
 from services.api.recall.words import keywords
-from shared.graph.nodes import Relation
+from shared.graph.nodes import Hydrated, Relation
 from shared.memory import iso
 
 _SHOWN_ENTITIES = 10
@@ -22,11 +22,15 @@ _PASSED = (
 
 def recall_json(wanted: RecallRequest, found: Recalled, elapsed_ms: float) -> dict[str, Any]:
     scope = wanted.scope
+    # What was deleted while it was being ranked is not answered.
+    results = [
+        result_json(row, found.hydrated[row.id]) for row in found.rows if row.id in found.hydrated
+    ]
     body: dict[str, Any] = {
         "status": "success",
         "query": wanted.query,
-        "results": [result_json(row, found.relations.get(row.id, ())) for row in found.rows],
-        "count": len(found.rows),
+        "results": results,
+        "count": len(results),
         "dedup_removed": found.dedup_removed,
         "sort": wanted.sort,
         "state_mode": "current" if scope.current else "history",
@@ -173,7 +177,7 @@ def _context(_wanted: RecallRequest, found: Recalled) -> dict[str, Any]:
     }
 
 
-def result_json(row: Scored, relations: tuple[Relation, ...]) -> dict[str, Any]:
+def result_json(row: Scored, hydrated: Hydrated) -> dict[str, Any]:
     final = round(row.final, 6)
     candidate = row.candidate
     components: dict[str, Any] = {name: round(value, 6) for name, value in row.components.items()}
@@ -187,9 +191,9 @@ def result_json(row: Scored, relations: tuple[Relation, ...]) -> dict[str, Any]:
         "score": final,
         "final_score": final,
         "score_components": components,
-        "memory": memory_json(row.memory),
-        "enriched": row.memory.enriched,
-        "relations": row.notes.get("related_to") or [relation_json(each) for each in relations],
+        "memory": memory_json(hydrated.memory),
+        "enriched": hydrated.memory.enriched,
+        "relations": row.notes.get("related_to") or list(map(relation_json, hydrated.relations)),
         "_query": candidate.query,
     }
     return shown | {name: row.notes[name] for name in _PASSED if name in row.notes}

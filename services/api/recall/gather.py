@@ -86,6 +86,7 @@ class Gatherer:
         question = Question(
             text=whole,
             tokens=tuple(query_tokens(texts)),
+            terms=frozenset(metadata_tokens(whole)),
             speakers=speakers,
             period=period_of(whole),
             entity_ids=frozenset(entity.id for entity in known.entities),

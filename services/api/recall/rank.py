@@ -67,6 +67,7 @@ class Question:
 
     text: str
     tokens: tuple[str, ...] = ()
+    terms: frozenset[str] = frozenset()
     speakers: Mapping[str, float] = field(default_factory=dict)
     period: Period | None = None
     entity_ids: frozenset[str] = frozenset()
@@ -203,13 +204,13 @@ def score(
     components = {
         "vector": candidate.vector,
         "keyword": WORDS_SHARE * candidate.words,
-        "metadata": match_score(question.text, memory.metadata) if question.text else 0.0,
+        "metadata": _metadata(memory, question),
         "relation": 0.0,
         "tag": _tag_share(memory, question.tokens, weights.tag_score_token_cap),
         "importance": memory.importance,
         "confidence": memory.confidence,
         "recency": recency(memory.timestamp, at_ms, weights),
-        "exact": float(bool(question.text) and is_exact(question.text, memory.metadata)),
+        "exact": float(bool(memory.meta_terms) and is_exact(question.text, memory.metadata)),
         "relevance": memory.relevance_score or 0.0,
         "context": question.profile.fit(memory) if question.profile else 0.0,
         "dialogue": weights.weight_vector * _dialogue(memory, question),
@@ -245,6 +246,12 @@ def _gate(components: Mapping[str, float], evidence: float, gate: float) -> Mapp
     share = evidence / gate
     gated = ("importance", "confidence", "recency", "tag", "relevance")
     return {name: value * share if name in gated else value for name, value in components.items()}
+
+
+def _metadata(memory: Memory, question: Question) -> float:
+    if question.terms.isdisjoint(memory.meta_terms):
+        return 0.0
+    return match_score(question.text, memory.metadata)
 
 
 def _dialogue(memory: Memory, question: Question) -> float:

@@ -30,15 +30,18 @@ from services.api.touch import Touches
 from shared.config import RecallSettings
 from shared.graph.candidates import Candidate as Known
 from shared.graph.candidates import KnownEntity, Link, Listing
-from shared.graph.nodes import Relation
+from shared.graph.nodes import Hydrated
 from shared.graph.schema import AUTHORED
 from shared.graph.store import GraphStore
 from shared.memory import Memory, now_ms
 from shared.models.embedding import EmbeddingModel
 from shared.vectors import VectorStore
 
-_MIN_READ = 200
+_MIN_READ = 120
 _READ_PER_RESULT = 4
+# How far beyond the limit repeats and floors are looked for.
+_FINISHED_PER_RESULT = 2
+_FINISHED_MORE = 20
 _INJECTED = 6
 _FALLBACK_MOST = 100
 
@@ -48,7 +51,7 @@ class Recalled:
     """What a recall found, and what a caller may want to know of how."""
 
     rows: list[Scored]
-    relations: Mapping[str, tuple[Relation, ...]] = field(default_factory=dict)
+    hydrated: Mapping[str, Hydrated] = field(default_factory=dict)
     degraded: tuple[str, ...] = ()
     question: Question = field(default_factory=lambda: Question(""))
     texts: tuple[str, ...] = ()
@@ -103,7 +106,7 @@ class Recall:
         draft = await self._draft(tenant, request, at_ms=now_ms())
         await self._settle_state(draft)
         await self._inject(draft)
-        rows, removed = finish.deduplicated(ordered(draft.rows, "score"))
+        rows, removed = finish.deduplicated(self._upper(request, draft.rows))
         rows, biased = finish.biased(rows, request.recency_bias, draft.gathered.texts)
         rows, filtered = self._floored(request, rows)
         seeds = self._cut(request, rows)
@@ -114,7 +117,7 @@ class Recall:
         self._touches.add(tenant, [row.id for row in seeds], draft.at_ms)
         return Recalled(
             rows=final,
-            relations=await self._relations(tenant, final),
+            hydrated=await self._hydrated(tenant, final),
             degraded=draft.gathered.degraded,
             question=draft.gathered.question,
             texts=draft.gathered.texts,
@@ -229,6 +232,14 @@ class Recall:
         return finish.floored(rows, adaptive=adaptive, min_score=request.min_score)
 
     @staticmethod
+    def _upper(request: RecallRequest, rows: list[Scored]) -> list[Scored]:
+        """Best first; by score only as many as may still be answered."""
+        ranked = ordered(rows, "score")
+        if request.sort != "score" or request.hints.ids:
+            return ranked
+        return ranked[: _FINISHED_PER_RESULT * request.limit + _FINISHED_MORE]
+
+    @staticmethod
     def _cut(request: RecallRequest, rows: list[Scored]) -> list[Scored]:
         """The first `limit` in the wanted order; priority ids come first, in their order."""
         place = {key: at for at, key in enumerate(request.hints.ids)}
@@ -305,15 +316,11 @@ class Recall:
         ]
         return [row.noted(outside_tag_scope=True) for row in ordered(rows, "score")[:missing]]
 
-    async def _relations(
-        self, tenant: str, rows: list[Scored]
-    ) -> Mapping[str, tuple[Relation, ...]]:
-        if not rows:
-            return {}
-        hydrated = await self._graph.memories.hydrate(
+    async def _hydrated(self, tenant: str, rows: list[Scored]) -> Mapping[str, Hydrated]:
+        """The answered memories whole, with their relations, in one query."""
+        return await self._graph.memories.hydrate(
             tenant, [row.id for row in rows], relation_limit=self._settings.relation_limit
         )
-        return {key: each.relations for key, each in hydrated.items()}
 
 
 def listing_of(scope: Scope, order: str, at_ms: int, excluded_types: frozenset[str]) -> Listing:
