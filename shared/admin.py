@@ -21,8 +21,8 @@ from shared import __version__
 from shared.errors import TransientError
 
 Ping = Callable[[], Awaitable[None]]
-_PROBE_EVERY_S = 1.0
-_PROBE_TIMEOUT_S = 1.0
+_PROBE_EVERY_S = 0.5
+_PROBE_TIMEOUT_S = 0.8
 _TRUSTED_FOR_S = 10.0
 
 
@@ -36,28 +36,42 @@ class Seen:
 
 
 class Probes:
-    """Pings every dependency once a second, so that nobody who asks waits for one."""
+    """Pings every dependency twice a second, so that nobody who asks waits for one."""
 
     def __init__(self, pings: dict[str, Ping]) -> None:
         self._pings = pings
         self.seen = {name: Seen() for name in pings}
+        self._told: dict[str, list[Callable[[], None]]] = {name: [] for name in pings}
+
+    def when_down(self, name: str, tell: Callable[[], None]) -> None:
+        """Call `tell` each time `name` stops answering."""
+        self._told[name].append(tell)
 
     async def run(self, stopping: asyncio.Event) -> None:
-        while not stopping.is_set():
-            await self.probe_all()
-            await wait(stopping, _PROBE_EVERY_S)
+        """Until `stopping`; each at its own pace, so that a silent one delays no other."""
+        await asyncio.gather(*(self._probe_forever(name, stopping) for name in self._pings))
 
-    async def probe_all(self) -> None:
-        await asyncio.gather(*(self._probe(name) for name in self._pings))
+    async def _probe_forever(self, name: str, stopping: asyncio.Event) -> None:
+        while not stopping.is_set():
+            await self._probe(name)
+            await wait(stopping, _PROBE_EVERY_S)
 
     async def _probe(self, name: str) -> None:
         try:
             async with asyncio.timeout(_PROBE_TIMEOUT_S):
                 await self._pings[name]()
         except (TransientError, TimeoutError) as error:
+            was_up = self.seen[name].ok
             self.seen[name] = Seen(ok=False, at=time.monotonic(), error=str(error) or "timeout")
+            for tell in self._told[name] if was_up else ():
+                tell()
         else:
             self.seen[name] = Seen(ok=True, at=time.monotonic(), error="")
+
+    def known_down(self, name: str) -> bool:
+        """Whether the last probe of `name` failed; False before the first one."""
+        seen = self.seen[name]
+        return not seen.ok and seen.at > 0
 
     def up(self, name: str) -> bool:
         """Whether `name` answered its last probe, and that probe is not stale."""

@@ -8,7 +8,7 @@ writes notes the tenant in one sorted set, scored with when its work will be due
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import cast
 
 from shared import log
@@ -40,7 +40,9 @@ class Outbox:
         *,
         prefix: str,
         delay_s: float,
+        up: Callable[[], bool] = lambda: True,
     ) -> None:
+        self._up = up
         self._clients = clients
         self._streams = streams
         self._key = f"{prefix}:tenants:due"
@@ -66,6 +68,8 @@ class Outbox:
         return dict(zip(wanted, answers, strict=True))
 
     async def _publish(self, stage: Stage, rows: list[Job], exempt: bool) -> list[Published] | None:
+        if not self._up():  # a silent Redis would hold the caller for its whole timeout
+            return None
         try:
             return await self._streams[stage].publish(rows, exempt=exempt)
         except TransientError as error:
@@ -76,6 +80,9 @@ class Outbox:
         """Have the relay look at `tenants` at `due_ms` (one outbox delay from now)."""
         names = self._unnoted | set(tenants)
         if not names:
+            return
+        if not self._up():
+            self._unnoted = names
             return
         score = now_ms() + self._delay_ms if due_ms is None else due_ms
         try:

@@ -62,10 +62,14 @@ async def open_stores(process: Process, *, embeds: bool) -> AsyncIterator[Stores
     vectors = await asyncio.to_thread(VectorStore, settings.vectors)
     model = await _open_model(settings, vectors) if embeds else None
     streams = {stage: Stream(redis, policy_for(stage, settings)) for stage in Stage}
-    outbox = Outbox(
-        redis, streams, prefix=settings.redis.prefix, delay_s=settings.streams.outbox_delay_s
-    )
     probes = Probes({"graph": graph.ping, "vectors": vectors.ping, "redis": redis.ping})
+    outbox = Outbox(
+        redis,
+        streams,
+        prefix=settings.redis.prefix,
+        delay_s=settings.streams.outbox_delay_s,
+        up=lambda: not probes.known_down("redis"),
+    )
     events = Events(redis, settings.events)
     closing = asyncio.Event()
     try:

@@ -72,7 +72,8 @@ _USER = frozenset({"read", "write"})
 
 
 def digest_of(token: str) -> str:
-    return hashlib.sha256(token.encode()).hexdigest()
+    # A header may hold any bytes: what is no valid text is no valid token, not an error.
+    return hashlib.sha256(token.encode(errors="surrogateescape")).hexdigest()
 
 
 def check_tenant(name: str) -> str:

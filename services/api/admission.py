@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from shared.errors import Overloaded, TransientError
 from shared.stream import Stream
@@ -22,8 +22,9 @@ _RETRY_AFTER_S = 5.0
 class Admission:
     """Answers whether there is room for another write, from a reading of at most 1 s ago."""
 
-    def __init__(self, streams: Sequence[Stream]) -> None:
+    def __init__(self, streams: Sequence[Stream], *, up: Callable[[], bool] = lambda: True) -> None:
         self._streams = streams
+        self._up = up
         policy = streams[0].policy
         self._high_water = policy.high_water
         self._share = int(policy.tenant_share * policy.high_water)
@@ -34,6 +35,8 @@ class Admission:
 
     async def admit(self, tenant: str) -> None:
         """Raises: Overloaded, with nothing written."""
+        if not self._up():
+            return
         if time.monotonic() - self._read_at >= _TRUST_S:
             await self._read_once()
         if self._backlog >= self._high_water:

@@ -13,7 +13,9 @@ from shared.config import Settings
 
 def make_app(settings: Settings, use_cases: UseCases) -> web.Application:
     app = web.Application(
-        middlewares=[make_middleware(use_cases.tokens, needs_token=needs_api_token)],
+        middlewares=[
+            make_middleware(use_cases.tokens, use_cases.outage, needs_token=needs_api_token)
+        ],
         client_max_size=settings.api.body_bytes,
     )
     use_cases.install(app)

@@ -188,8 +188,6 @@ class Memories:
     def _check_embedding(self, embedding: list[float] | None) -> None:
         if embedding is not None and len(embedding) != self._dimension:
             raise InvalidInput(f"Embedding must contain exactly {self._dimension} values")
-        if embedding is not None and not any(embedding):
-            raise InvalidInput("Embedding must not be all zeros")
 
 
 def _reached(answers: list[Published] | None, count: int) -> list[bool]:

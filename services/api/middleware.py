@@ -14,6 +14,7 @@ from aiohttp import web
 from aiohttp.typedefs import Middleware
 
 from services.api.answers import error_answer
+from services.api.outage import Outage
 from shared import log, metrics
 from shared.errors import (
     Conflict,
@@ -44,7 +45,9 @@ _RETRY_AFTER_S = 2.0
 _log = log.get_logger(__name__)
 
 
-def make_middleware(tokens: Tokens, *, needs_token: Callable[[web.Request], bool]) -> Middleware:
+def make_middleware(
+    tokens: Tokens, outage: Outage, *, needs_token: Callable[[web.Request], bool]
+) -> Middleware:
     """The one middleware; `tokens` decides who a request is and for which tenant."""
 
     @web.middleware
@@ -52,7 +55,7 @@ def make_middleware(tokens: Tokens, *, needs_token: Callable[[web.Request], bool
         began = time.perf_counter()
         request_id = _request_id(request)
         request[REQUEST_ID] = request_id
-        response = await _translate(request, handler, tokens, needs_token)
+        response = await _translate(request, handler, tokens, outage, needs_token)
         _observe(request, response.status, time.perf_counter() - began)
         return response
 
@@ -72,6 +75,7 @@ async def _translate(
     request: web.Request,
     handler: Handler,
     tokens: Tokens,
+    outage: Outage,
     needs_token: Callable[[web.Request], bool],
 ) -> web.StreamResponse:
     request_id = request[REQUEST_ID]
@@ -80,20 +84,27 @@ async def _translate(
             return web.Response(status=204)
         if needs_token(request):
             identify(request, tokens)
-        return await handler(request)
-    except EunoeError as error:
-        return _domain_answer(error, request_id)
-    except web.HTTPRequestEntityTooLarge:
-        metrics.HTTP_REJECTED.labels(reason="size").inc()
-        return error_answer(413, "The body is too large", request_id=request_id)
+        with outage.endured(request.path):
+            return await handler(request)
     except web.HTTPException as error:
         if error.status < 400:
             raise
-        return error_answer(error.status, error.reason, request_id=request_id)
+        return _http_answer(error, request_id)
+    except EunoeError as error:
+        return _domain_answer(error, request_id)
+    except web.RequestPayloadError:
+        return error_answer(400, "The body is not what its headers say", request_id=request_id)
     # The HTTP boundary: a bug answers 500 in our shape, and is logged.
     except Exception:  # noqa: BLE001
         _log.exception("request.failed", route=_route(request), request_id=request_id)
         return error_answer(500, "Internal server error", request_id=request_id)
+
+
+def _http_answer(error: web.HTTPException, request_id: str) -> web.Response:
+    if error.status == web.HTTPRequestEntityTooLarge.status_code:
+        metrics.HTTP_REJECTED.labels(reason="size").inc()
+        return error_answer(413, "The body is too large", request_id=request_id)
+    return error_answer(error.status, error.reason, request_id=request_id)
 
 
 def _domain_answer(error: EunoeError, request_id: str) -> web.Response:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from typing import Annotated, Any, TypeVar
 
+import numpy as np
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from shared.errors import InvalidInput
@@ -51,7 +52,7 @@ def unit(name: str) -> Any:
             return None
         try:
             number = float(value) if not isinstance(value, bool) else None  # type: ignore[arg-type]
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             number = None
         if number is None or not finite(number):
             raise InvalidInput(f"'{name}' must be a number")
@@ -112,15 +113,26 @@ def parse_embedding(value: object) -> list[float] | None:
         raise InvalidInput("Embedding must be a list of floats or a comma-separated string")
     try:
         numbers = [float(part) for part in given if not isinstance(part, bool)]
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise InvalidInput("Embedding must contain numeric values") from error
-    if len(numbers) != len(given) or not all(map(finite, numbers)):
+    if len(numbers) != len(given):
         raise InvalidInput("Embedding must contain numeric values")
+    _check_length(numbers)
     return numbers
 
 
+def _check_length(numbers: list[float]) -> None:
+    """Raises: InvalidInput where single precision has no unit vector in that direction."""
+    with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+        length = float(np.linalg.norm(np.asarray(numbers, np.float32)))
+    if numbers and not (finite(length) and length > 0):
+        raise InvalidInput("Embedding must contain numeric values that are finite and not all zero")
+
+
 def _layer(value: object) -> str | None:
-    if value is not None and value not in LAYERS:
+    if value is None:
+        return None
+    if not isinstance(value, str) or value not in LAYERS:
         raise InvalidInput(f"'layer' must be one of {', '.join(sorted(LAYERS))}")
     return value
 

@@ -16,6 +16,7 @@ from services.api.body import BATCH_BODY_BYTES, BODY_BYTES
 from services.api.by_tag import BY_TAG, ByTag
 from services.api.health import HealthReport
 from services.api.memories import Memories
+from services.api.outage import Outage
 from services.api.recall.service import Recall
 from services.api.related import RELATED, Related
 from services.api.repeatable import REPEATS
@@ -43,6 +44,7 @@ class UseCases:
     feed: Feed
     recall: Recall
     health: HealthReport
+    outage: Outage
     stores: Stores
     settings: Settings
 
@@ -64,7 +66,14 @@ class UseCases:
             tokens=tokens,
             events=stores.events,
             feed=Feed(stores.redis, settings.events, block_s=settings.streams.block_s),
-            recall=Recall(stores.graph, stores.vectors, model, touches, settings.recall),
+            recall=Recall(
+                stores.graph,
+                stores.vectors,
+                model,
+                touches,
+                settings.recall,
+                vectors_up=lambda: not stores.probes.known_down("vectors"),
+            ),
             health=HealthReport(
                 stores.graph,
                 stores.vectors,
@@ -73,6 +82,7 @@ class UseCases:
                 settings,
                 dimension=model.dimension,
             ),
+            outage=Outage(stores.probes),
             stores=stores,
             settings=settings,
         )
@@ -115,4 +125,5 @@ class UseCases:
 
 
 def _admission(stores: Stores) -> Admission:
-    return Admission([stores.streams[Stage.ENRICH], stores.streams[Stage.EMBED]])
+    streams = [stores.streams[Stage.ENRICH], stores.streams[Stage.EMBED]]
+    return Admission(streams, up=lambda: not stores.probes.known_down("redis"))

@@ -125,8 +125,12 @@ def slug(name: str) -> str:
     if name.isascii():
         return _NOT_SLUG.sub("-", name.lower()).strip("-")
     text = unicodedata.normalize("NFKD", name.casefold()).casefold().translate(_FOLDED)
-    text = _MARKS_ON_LATIN.sub(r"\1", text)
-    return _NOT_SLUG.sub("-", unicodedata.normalize("NFC", text)).strip("-")
+    while (bare := _MARKS_ON_LATIN.sub(r"\1", text)) != text:
+        text = unicodedata.normalize("NFKD", bare)
+    text = unicodedata.normalize("NFC", text)
+    # Dropping what is no letter can bring a letter and a mark together: once more, then.
+    found = _NOT_SLUG.sub("-", text).strip("-")
+    return found if found == name else slug(found)
 
 
 @lru_cache(maxsize=8192)

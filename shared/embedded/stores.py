@@ -25,7 +25,9 @@ from shared.errors import ConfigError, Unavailable
 # graph, and the file's own rewrites already bound its length.
 REDIS_OPTIONS = (
     *("--appendonly", "yes"),
-    *("--appendfsync", "everysec"),
+    # With everysec a write waits in the process while the last fsync still runs, so that a kill
+    # loses what was acknowledged; a group commit shares one fsync.
+    *("--appendfsync", "always"),
     *("--save", ""),
     *("--maxmemory-policy", "noeviction"),
 )

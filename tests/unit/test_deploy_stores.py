@@ -67,15 +67,15 @@ def graph(tmp_path_factory: pytest.TempPathFactory) -> Iterator[redis.Redis]:
         yield client
 
 
-@pytest.mark.parametrize("store", ["streams", "graph"])
+@pytest.mark.parametrize(("store", "fsync"), [("streams", "everysec"), ("graph", "always")])
 def test_it_keeps_what_it_acknowledged_and_evicts_nothing(
-    store: str, request: pytest.FixtureRequest
+    store: str, fsync: str, request: pytest.FixtureRequest
 ) -> None:
     client: redis.Redis = request.getfixturevalue(store)
     names = ("appendonly", "appendfsync", "maxmemory-policy", "save")
     assert client.config_get(*names) == {
         "appendonly": "yes",
-        "appendfsync": "everysec",
+        "appendfsync": fsync,
         "maxmemory-policy": "noeviction",
         "save": "",
     }

@@ -8,7 +8,7 @@ each). What is down is left out and said so; only the graph must answer.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from services.api.recall.dates import period_of
@@ -17,7 +17,7 @@ from services.api.recall.rank import Candidate, Channels, Question, fuse, merged
 from services.api.recall.request import RecallRequest, Scope
 from services.api.recall.words import decomposed, grams, named, names, query_tokens, without
 from shared.config import RecallSettings
-from shared.errors import InvalidInput, TransientError
+from shared.errors import InvalidInput, TransientError, Unavailable
 from shared.graph.candidates import KnownEntity
 from shared.graph.memories import Text
 from shared.graph.store import GraphStore
@@ -31,6 +31,8 @@ _UNEMBEDDED_ROWS = 500
 _UNEMBEDDED_KEPT = 50
 _DEGRADED_ROWS = 20_000
 _MOST_TEXTS = 10
+# How long a recall waits for vectors before it answers without them.
+_PATIENCE_S = 1.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +57,9 @@ class Gatherer:
         settings: RecallSettings,
         *,
         excluded_types: frozenset[str],
+        vectors_up: Callable[[], bool],
     ) -> None:
+        self._vectors_up = vectors_up
         self._graph = graph
         self._vectors = vectors
         self._model = model
@@ -121,8 +125,11 @@ class Gatherer:
                 queries.append(VectorQuery("dense", vector, fetch, scope))
                 queries.append(VectorQuery("context", vector, fetch, scope))
         try:
-            hits = iter(await self._vectors.search(tenant, queries))
-        except TransientError:
+            if not self._vectors_up():
+                raise Unavailable("vectors", "down")
+            async with asyncio.timeout(_PATIENCE_S):
+                hits = iter(await self._vectors.search(tenant, queries))
+        except (TransientError, TimeoutError):
             degraded.append("vector")
             return [Channels(text, ()) for text in texts]
         return [

@@ -7,7 +7,7 @@ the graph there is no answer. Ranking itself is in pure functions.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
 from services.api.recall import expand, finish, state
@@ -92,6 +92,8 @@ class Recall:
         model: EmbeddingModel,
         touches: Touches,
         settings: RecallSettings,
+        *,
+        vectors_up: Callable[[], bool] = lambda: True,
     ) -> None:
         self._graph = graph
         self._touches = touches
@@ -99,7 +101,14 @@ class Recall:
         self._excluded = frozenset(
             each.strip() for each in settings.excluded_types.split(",") if each.strip()
         )
-        self._gatherer = Gatherer(graph, vectors, model, settings, excluded_types=self._excluded)
+        self._gatherer = Gatherer(
+            graph,
+            vectors,
+            model,
+            settings,
+            excluded_types=self._excluded,
+            vectors_up=vectors_up,
+        )
 
     async def recall(self, tenant: str, request: RecallRequest) -> Recalled:
         """Raises: Unavailable("graph"), InvalidInput; never an empty answer for a store down."""

@@ -34,7 +34,7 @@ async def test_it_is_durable_evicts_nothing_and_bounds_queries(url: str) -> None
         durable = client.config_get("appendonly", "appendfsync", "save", "maxmemory-policy")
         assert durable == {
             "appendonly": "yes",
-            "appendfsync": "everysec",
+            "appendfsync": "always",
             "save": "",
             "maxmemory-policy": "noeviction",
         }
