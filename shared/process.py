@@ -32,8 +32,11 @@ class Process:
         self.role = role
         self.settings = settings
         self.stopping = asyncio.Event()
+        # Set by the body once all its checks are named and it serves: not ready before.
+        self.started = asyncio.Event()
         self.health = Health(role)
         self.health.alive["loop"] = lambda: True
+        self.health.ready["started"] = self.started.is_set
         self.health.ready["not_draining"] = lambda: not self.stopping.is_set()
 
     async def until_open(self, what: str, open_it: Callable[[], Awaitable[_T]]) -> _T:

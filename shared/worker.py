@@ -37,6 +37,7 @@ async def consume(process: Process, consumers: Mapping[Stage, Consumer]) -> None
                 consumer.run(process.stopping, drain_timeout_s=drain_timeout_s),
                 name=f"consume-{stage}",
             )
+        process.started.set()
 
 
 def _turning(consumer: Consumer) -> bool:
@@ -63,6 +64,7 @@ async def lead(process: Process, clients: RedisClients, *duties: Duty) -> None:
             )
             process.health.alive[duty.name] = partial(_not_wedged, schedule)
             group.create_task(schedule.run(process.stopping), name=f"schedule-{duty.name}")
+        process.started.set()
 
 
 def _not_wedged(schedule: Schedule) -> bool:

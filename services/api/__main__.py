@@ -22,7 +22,6 @@ async def body(process: Process) -> None:
     tokens = Tokens(settings.api, host=settings.process.host)
     async with open_stores(process, embeds=True) as stores:
         process.probe(stores.probes, "graph")
-        process.health.ready["serving"] = lambda: False
         await _serve(process, UseCases.build(stores, settings, tokens))
 
 
@@ -35,7 +34,7 @@ async def _serve(process: Process, use_cases: UseCases) -> None:
         settings.api.port,
         grace_s=settings.process.drain_timeout_s,
     )
-    process.health.ready["serving"] = lambda: not process.stopping.is_set()
+    process.started.set()
     served = asyncio.Event()
     beside = asyncio.create_task(use_cases.run(served), name="beside")
     try:

@@ -91,6 +91,7 @@ async def test_every_stage_finishes_a_memory(api: Client, stores: StoreView) -> 
 
 
 async def test_reading_moves_last_accessed(api: Client) -> None:
+    assert await api.recalled(tags="nothing has this tag") == []  # an empty answer touches nobody
     memory_id = await api.stored(f"{CANARY} was read", last_accessed="2020-01-01")
 
     async def moved() -> bool:
