@@ -7,16 +7,17 @@ logged; a log line carries the digest's first eight hex digits.
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import hmac
 import json
 import re
-import time
 from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
+from shared.admin import wait
 from shared.config import ApiSettings
 from shared.errors import ConfigError, EunoeError
 
@@ -92,13 +93,12 @@ class Tokens:
     def __init__(self, settings: ApiSettings, *, host: str) -> None:
         self._file = settings.tokens_file
         self._stamp: tuple[int, int] | None = None
-        self._look_again = 0.0
         self._fixed = self._from_settings(settings)
         self._listed: list[Access] = []
         self._admin = (
             digest_of(settings.admin_token.get_secret_value()) if settings.admin_token else None
         )
-        self._reload(self._file)
+        self.reload()
         self.open = not self._fixed and self._file is None
         if self.open and host not in _LOOPBACK and not settings.allow_insecure:
             raise ConfigError(
@@ -113,11 +113,19 @@ class Tokens:
         digest = digest_of(settings.api_token.get_secret_value())
         return [Access("api", (DEFAULT_TENANT,), _USER, digest)]
 
-    def _reload(self, file: Path | None) -> None:
-        now = time.monotonic()
-        if file is None or now < self._look_again:
+    async def watch(self, stopping: asyncio.Event) -> None:
+        """Read the file again when it has changed, off the loop, until `stopping`."""
+        while not await wait(stopping, _LOOK_EVERY_S):
+            await asyncio.to_thread(self.reload)
+
+    def reload(self) -> None:
+        """Read the file again if it has changed; a wrong one changes nothing but the start.
+
+        Raises: ConfigError for a wrong file at the first reading.
+        """
+        file = self._file
+        if file is None:
             return
-        self._look_again = now + _LOOK_EVERY_S
         try:
             stat = file.stat()
             if (stat.st_mtime_ns, stat.st_size) == self._stamp:
@@ -132,7 +140,6 @@ class Tokens:
 
     def authenticate(self, token: str | None) -> Access:
         """What `token` grants. Raises: Unauthorized."""
-        self._reload(self._file)
         if self.open:
             return Access("open", (DEFAULT_TENANT,), _USER)
         digest = digest_of(token or "")

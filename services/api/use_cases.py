@@ -120,6 +120,7 @@ class UseCases:
         async with asyncio.TaskGroup() as group:
             group.create_task(self.touches.run(stopping), name="touches")
             group.create_task(self.feed.run(stopping), name="feed")
+            group.create_task(self.tokens.watch(stopping), name="tokens")
         await self.repeats.close()
         await self.memories.close()
 
