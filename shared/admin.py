@@ -127,9 +127,20 @@ def make_admin_app(health: Health) -> web.Application:
     return app
 
 
-async def serve(app: web.Application, host: str, port: int, *, grace_s: float) -> web.AppRunner:
-    """Start `app`; the caller owns the runner and awaits `cleanup()`, which drains requests."""
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=grace_s, handle_signals=False)
+async def serve(
+    app: web.Application, host: str, port: int, *, grace_s: float, line_bytes: int = 8190
+) -> web.AppRunner:
+    """Start `app`; the caller owns the runner and awaits `cleanup()`, which drains requests.
+
+    `line_bytes`: the longest request line; one that is longer is refused without a handler.
+    """
+    runner = web.AppRunner(
+        app,
+        access_log=None,
+        shutdown_timeout=grace_s,
+        handle_signals=False,
+        max_line_size=line_bytes,
+    )
     await runner.setup()
     await web.TCPSite(runner, host, port, backlog=1024, reuse_address=True).start()
     return runner

@@ -74,13 +74,14 @@ async def open_stores(process: Process, *, embeds: bool) -> AsyncIterator[Stores
     closing = asyncio.Event()
     try:
         async with asyncio.TaskGroup() as background:
-            background.create_task(probes.run(closing), name="probes")
             background.create_task(events.run(closing), name="events")
             background.create_task(
                 process.until_open("vectors", partial(_open_vectors, vectors, model)),
                 name="vectors",
             )
             await process.until_open("graph", graph.open)
+            # Not before: a probe of a store that is still being opened calls it down.
+            background.create_task(probes.run(closing), name="probes")
             yield Stores(redis, graph, vectors, streams, outbox, probes, events, model)
             closing.set()
     finally:

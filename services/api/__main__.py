@@ -16,6 +16,9 @@ from shared.process import Process, main
 from shared.stores import open_stores
 from shared.tenancy import Tokens
 
+# An embedding comes in the query string: 3 072 numbers of 25 characters, and texts beside it.
+_LINE_BYTES = 256 * 1024
+
 
 async def body(process: Process) -> None:
     settings = process.settings
@@ -33,6 +36,7 @@ async def _serve(process: Process, use_cases: UseCases) -> None:
         settings.process.host,
         settings.api.port,
         grace_s=settings.process.drain_timeout_s,
+        line_bytes=_LINE_BYTES,
     )
     process.started.set()
     served = asyncio.Event()

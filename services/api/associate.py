@@ -10,14 +10,15 @@ from dataclasses import dataclass
 from typing import Annotated, Any
 
 from aiohttp import web
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
 from services.api.body import read_body
 from services.api.memories import check_id
 from services.api.middleware import TENANT
 from services.api.repeatable import effecting
 from services.api.route import Route
-from services.api.schemas import BATCH_ROWS, parse_object, unit, validate
+from services.api.schemas import BATCH_ROWS, parse_object, required, unit, validate
+from services.api.shapes import shape
 from shared.errors import InvalidInput, NotFound
 from shared.graph.links import RELATION_PROPERTIES, Association, Value
 from shared.graph.schema import AUTHORED
@@ -44,14 +45,24 @@ def _kind(value: object) -> str:
     return str(kind)
 
 
+_End = Annotated[str, BeforeValidator(_end), WithJsonSchema({"type": "string", "format": "uuid"})]
+_Kind = Annotated[
+    str,
+    BeforeValidator(_kind),
+    WithJsonSchema({"type": "string", "enum": sorted(AUTHORED), "description": "In any case"}),
+]
+
+
 class AssociationIn(BaseModel):
     """One relation; besides these keys, the properties of its type (reason, context …)."""
 
-    model_config = ConfigDict(extra="allow", frozen=True)
+    model_config = ConfigDict(
+        extra="allow", frozen=True, json_schema_extra=required("memory1_id", "memory2_id")
+    )
 
-    memory1_id: Annotated[str, BeforeValidator(_end)] = Field("", validate_default=True)
-    memory2_id: Annotated[str, BeforeValidator(_end)] = Field("", validate_default=True)
-    type: Annotated[str, BeforeValidator(_kind)] = "RELATES_TO"
+    memory1_id: _End = Field("", validate_default=True)
+    memory2_id: _End = Field("", validate_default=True)
+    type: _Kind = "RELATES_TO"
     strength: Annotated[float | None, unit("importance")] = _DEFAULT_STRENGTH
 
 
@@ -60,9 +71,9 @@ class AssociateIn(BaseModel):
 
     model_config = ConfigDict(extra="allow", frozen=True)
 
-    memory1_id: str | None = None
-    memory2_id: str | None = None
-    type: str = "RELATES_TO"
+    memory1_id: _End | None = None
+    memory2_id: _End | None = None
+    type: _Kind = "RELATES_TO"
     strength: float = Field(_DEFAULT_STRENGTH, ge=0, le=1)
     associations: list[AssociationIn] | None = Field(None, min_length=1, max_length=BATCH_ROWS)
 
@@ -212,7 +223,13 @@ ROUTES: tuple[Route, ...] = (
         "Relate memories to each other",
         scope="write",
         body=AssociateIn,
-        answers={201: "All relations exist now", 207: "Some do; `failed` names the others"},
+        answers={
+            201: "All relations exist now",
+            207: "Some do; `failed` names the others",
+            404: "The one relation lacks an end",
+        },
         group="relations",
+        returns=shape("Associated"),
+        repeatable=True,
     ),
 )

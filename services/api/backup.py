@@ -186,6 +186,7 @@ ROUTES: tuple[Route, ...] = tuple(
         answers={200: "A tar.gz", 503: "A store is down, or another backup is being made"},
         media_type="application/gzip",
         group="operations",
+        documented=path == "/backup",
     )
     for path in ("/backup", "/backup/")
 )

@@ -21,8 +21,18 @@ from services.api.middleware import REQUEST_ID
 from services.api.repeatable import storing
 from services.api.repeats import Write
 from services.api.route import Route
-from services.api.schemas import BATCH_ROWS, Layer, MemoryIn, Metadata, Tags, parse_json, validate
+from services.api.schemas import (
+    BATCH_ROWS,
+    Layer,
+    MemoryIn,
+    Metadata,
+    Moment,
+    Tags,
+    parse_json,
+    validate,
+)
 from services.api.schemas import unit as unit_of
+from services.api.shapes import shape
 from shared.config import ApiSettings
 from shared.errors import Conflict, InvalidInput
 from shared.graph.store import GraphStore
@@ -43,10 +53,10 @@ class BatchItem(BaseModel):
 
     model_config = ConfigDict(extra="ignore", frozen=True)
 
-    content: str
+    content: Annotated[str, Field(pattern=r"\S")]
     tags: Tags = []
     importance: Annotated[float | None, unit_of("importance")] = None
-    timestamp: str | None = None
+    timestamp: Moment | None = None
     metadata: Metadata = {}
     type: str | None = None
     confidence: Annotated[float | None, unit_of("importance")] = None
@@ -233,5 +243,7 @@ ROUTES: tuple[Route, ...] = (
         body=BatchIn,
         answers={201: "Stored; enrichment and embedding follow"},
         body_bytes=8 * 1024 * 1024,
+        returns=shape("StoredBatch"),
+        repeatable=True,
     ),
 )

@@ -15,6 +15,7 @@ from services.api.handlers import TOUCHES
 from services.api.middleware import TENANT
 from services.api.query import integer
 from services.api.route import Param, Route
+from services.api.shapes import shape
 from shared.errors import InvalidInput
 from shared.graph.store import GraphStore
 from shared.job import Job, Stage
@@ -133,6 +134,7 @@ ROUTES: tuple[Route, ...] = (
             Param("limit", {"type": "integer", "default": 20}, f"Clamped into 1..{_MOST}"),
             Param("offset", {"type": "integer", "default": 0}, "Memories to pass over"),
         ),
+        returns=shape("Page"),
     ),
     Route(
         "DELETE",
@@ -141,5 +143,6 @@ ROUTES: tuple[Route, ...] = (
         "Delete the memories with any of some tags",
         scope="write",
         query=(_TAGS,),
+        returns=shape("DeletedByTag"),
     ),
 )

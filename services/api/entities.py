@@ -15,7 +15,7 @@ from services.api.answers import json_answer
 from services.api.middleware import TENANT
 from services.api.query import flag, integer, text
 from services.api.route import Param, Route
-from services.api.schemas import parse_object, validate
+from services.api.schemas import parse_object, required, validate
 from shared.errors import InvalidInput, NotFound
 from shared.graph import entities as graph
 from shared.graph.entities import Entity
@@ -132,7 +132,7 @@ def _target(value: object) -> str:
 class MergeIn(BaseModel):
     """POST /entity/{slug}/merge: a slug, alias or id."""
 
-    model_config = ConfigDict(extra="ignore", frozen=True)
+    model_config = ConfigDict(extra="ignore", frozen=True, json_schema_extra=required("merge_into"))
 
     merge_into: Annotated[str, BeforeValidator(_target)] = Field(validate_default=True, default="")
 

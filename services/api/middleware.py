@@ -104,7 +104,10 @@ def _http_answer(error: web.HTTPException, request_id: str) -> web.Response:
     if error.status == web.HTTPRequestEntityTooLarge.status_code:
         metrics.HTTP_REJECTED.labels(reason="size").inc()
         return error_answer(413, "The body is too large", request_id=request_id)
-    return error_answer(error.status, error.reason, request_id=request_id)
+    answer = error_answer(error.status, error.reason, request_id=request_id)
+    if isinstance(error, web.HTTPMethodNotAllowed):
+        answer.headers["Allow"] = ",".join(sorted(error.allowed_methods))
+    return answer
 
 
 def _domain_answer(error: EunoeError, request_id: str) -> web.Response:

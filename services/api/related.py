@@ -11,6 +11,7 @@ from services.api.answers import json_answer
 from services.api.middleware import TENANT
 from services.api.query import integer, texts
 from services.api.route import Param, Route
+from services.api.shapes import shape
 from shared.graph.links import MAX_DEPTH
 from shared.graph.nodes import Summary
 from shared.graph.schema import AUTHORED
@@ -111,6 +112,7 @@ ROUTES: tuple[Route, ...] = (
             ),
             Param("limit", {"type": "integer", "default": 5}, f"Clamped into 1..{_MOST}"),
         ),
+        returns=shape("Related"),
         group="relations",
     ),
 )

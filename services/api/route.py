@@ -16,7 +16,7 @@ Scope = Literal["open", "read", "write", "admin", "admin_only"]
 
 @dataclass(frozen=True, slots=True)
 class Param:
-    """A query parameter; `schema` is JSON Schema, `repeated` ones may occur many times."""
+    """A parameter of the query or header; `schema` is JSON Schema, `repeated` ones may recur."""
 
     name: str
     schema: Mapping[str, Any]
@@ -40,3 +40,10 @@ class Route:
     group: str = "memory"
     media_type: str = "application/json"
     body_bytes: int | None = None
+    headers: tuple[Param, ...] = ()
+    # JSON Schema of the body of a success; names of shapes.SHAPES may be referred to.
+    returns: Mapping[str, Any] = field(default_factory=lambda: {"type": "object"})
+    # Takes an Idempotency-Key.
+    repeatable: bool = False
+    # Whether the OpenAPI document names it: aliases and catch-alls are left out.
+    documented: bool = True

@@ -14,9 +14,12 @@ from services.api import (
     backup,
     batch,
     by_tag,
+    docs_page,
     entities,
     graph_views,
     handlers,
+    later,
+    openapi,
     related,
     startup,
     stream_events,
@@ -25,6 +28,7 @@ from services.api.guard import guarded
 from services.api.recall.parameters import RECALL_PARAMETERS
 from services.api.route import Route
 from services.api.schemas import MemoryIn, MemoryPatch
+from services.api.shapes import shape
 from shared.tenancy import Tokens
 
 ROUTES: tuple[Route, ...] = (
@@ -35,7 +39,9 @@ ROUTES: tuple[Route, ...] = (
         "State of the stores and the pipeline",
         scope="open",
         group="operations",
+        returns=shape("Health"),
     ),
+    *docs_page.ROUTES,
     Route(
         "POST",
         "/memory",
@@ -44,10 +50,18 @@ ROUTES: tuple[Route, ...] = (
         scope="write",
         body=MemoryIn,
         answers={201: "Stored; enrichment and embedding follow"},
+        returns=shape("Stored"),
+        repeatable=True,
     ),
     *batch.ROUTES,
     *by_tag.ROUTES,  # before /memory/{memory_id}: the first match wins
-    Route("GET", "/memory/{memory_id}", handlers.fetch_memory, "Read a memory"),
+    Route(
+        "GET",
+        "/memory/{memory_id}",
+        handlers.fetch_memory,
+        "Read a memory",
+        returns=shape("Found"),
+    ),
     Route(
         "PATCH",
         "/memory/{memory_id}",
@@ -55,9 +69,16 @@ ROUTES: tuple[Route, ...] = (
         "Change the given fields of a memory",
         scope="write",
         body=MemoryPatch,
+        answers={200: "Changed", 409: "Others keep changing it; try again"},
+        returns=shape("Changed"),
     ),
     Route(
-        "DELETE", "/memory/{memory_id}", handlers.delete_memory, "Delete a memory", scope="write"
+        "DELETE",
+        "/memory/{memory_id}",
+        handlers.delete_memory,
+        "Delete a memory",
+        scope="write",
+        returns=shape("Changed"),
     ),
     Route(
         "GET",
@@ -65,6 +86,7 @@ ROUTES: tuple[Route, ...] = (
         handlers.recall,
         "Find memories by meaning, words, tags and time",
         query=RECALL_PARAMETERS,
+        returns=shape("Recalled"),
     ),
     *associate.ROUTES,
     *related.ROUTES,
@@ -74,10 +96,12 @@ ROUTES: tuple[Route, ...] = (
     *entities.ROUTES,
     *stream_events.ROUTES,
     *backup.ROUTES,
+    *later.ROUTES,
 )
 
 
 def add_routes(app: web.Application, tokens: Tokens) -> None:
-    """Serve every route behind its scope."""
+    """Serve every route behind its scope, and the document of them."""
     for route in ROUTES:
         app.router.add_route(route.method, route.path, guarded(route, tokens))
+    app[docs_page.DOCUMENT] = openapi.rendered(ROUTES)

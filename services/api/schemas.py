@@ -7,10 +7,11 @@ list of pydantic errors. Unknown keys are ignored, as AutoMem's clients expect.
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import Annotated, Any, TypeVar
 
 import numpy as np
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, WithJsonSchema
 
 from shared.errors import InvalidInput
 from shared.memory import LAYERS, check_json, check_key, check_text, finite, parse_time
@@ -60,7 +61,7 @@ def unit(name: str) -> Any:
             raise InvalidInput(f"'{name}' must be between 0 and 1")
         return number
 
-    return BeforeValidator(check)
+    return BeforeValidator(check, json_schema_input_type=Annotated[float, Field(ge=0, le=1)] | None)
 
 
 def _metadata(value: object) -> dict[str, Any]:
@@ -80,7 +81,9 @@ def _label(name: str, limit: int = 128) -> Any:
             raise InvalidInput(f"'{name}' must be a string of at most {limit} characters")
         return check_key(value.strip(), f"'{name}'") or None
 
-    return BeforeValidator(check)
+    return BeforeValidator(
+        check, json_schema_input_type=Annotated[str, Field(max_length=limit)] | None
+    )
 
 
 def session_label(value: str) -> str:
@@ -88,6 +91,10 @@ def session_label(value: str) -> str:
     if len(value) > SESSION_CHARS:
         raise InvalidInput(f"'session_id' must be a string of at most {SESSION_CHARS} characters")
     return check_key(value.strip(), "'session_id'")
+
+
+# ISO 8601; without an offset it is UTC, which is more than `date-time` allows.
+Moment = Annotated[str, Field(examples=["2026-11-21T06:30:00Z"])]
 
 
 def _time(name: str) -> Any:
@@ -101,7 +108,7 @@ def _time(name: str) -> Any:
                 error if name == "timestamp" else InvalidInput(f"Invalid {name}: {error}")
             ) from error
 
-    return BeforeValidator(check, json_schema_input_type=str)
+    return BeforeValidator(check, json_schema_input_type=Moment | None)
 
 
 def parse_embedding(value: object) -> list[float] | None:
@@ -137,10 +144,51 @@ def _layer(value: object) -> str | None:
     return value
 
 
-Tags = Annotated[list[str], BeforeValidator(_tags)]
-Metadata = Annotated[dict[str, Any], BeforeValidator(_metadata)]
-Embedding = Annotated[list[float] | None, BeforeValidator(parse_embedding)]
-Layer = Annotated[str | None, BeforeValidator(_layer)]
+_Tag = Annotated[str, Field(max_length=MAX_TAG_CHARS)]
+Tags = Annotated[
+    list[str],
+    BeforeValidator(
+        _tags,
+        json_schema_input_type=Annotated[list[_Tag], Field(max_length=MAX_TAGS)] | _Tag | None,
+    ),
+]
+Metadata = Annotated[
+    dict[str, Any], BeforeValidator(_metadata, json_schema_input_type=dict[str, Any] | None)
+]
+Embedding = Annotated[
+    list[float] | None,
+    BeforeValidator(parse_embedding, json_schema_input_type=list[float] | str | None),
+]
+Layer = Annotated[
+    str | None,
+    BeforeValidator(
+        _layer,
+        json_schema_input_type=Annotated[
+            str, WithJsonSchema({"type": "string", "enum": sorted(LAYERS)})
+        ]
+        | None,
+    ),
+]
+_CheckedContent = BeforeValidator(
+    _content, json_schema_input_type=Annotated[str, Field(pattern=r"\S")]
+)
+
+
+def required(*names: str) -> Callable[[dict[str, Any]], None]:
+    """Says of a model's schema that these keys, which have defaults to be refused, are needed."""
+
+    def amend(schema: dict[str, Any]) -> None:
+        schema["required"] = list(names)
+        for name in names:
+            schema["properties"][name].pop("default", None)
+
+    return amend
+
+
+def _undefaulted(schema: dict[str, Any]) -> None:
+    """What is absent from a change is left as it is: nothing has a default."""
+    for named in schema["properties"].values():
+        named.pop("default", None)
 
 
 class Times(BaseModel):
@@ -158,7 +206,10 @@ class Times(BaseModel):
 class MemoryIn(Times):
     """POST /memory. An `id` is ignored: a UUIDv4 is always minted."""
 
-    content: Annotated[str, BeforeValidator(_content)] = Field(validate_default=True, default="")
+    # The default is refused by our own sentence: 'content' is required.
+    model_config = ConfigDict(json_schema_extra=required("content"))
+
+    content: Annotated[str, _CheckedContent] = Field(validate_default=True, default="")
     tags: Tags = []
     importance: Annotated[float | None, unit("importance")] = None
     metadata: Metadata = {}
@@ -173,7 +224,10 @@ class MemoryIn(Times):
 class MemoryPatch(Times):
     """PATCH /memory/{id}: only the keys that are present change; null clears a time."""
 
-    content: Annotated[str | None, BeforeValidator(_content)] = None
+    model_config = ConfigDict(json_schema_extra=_undefaulted)
+
+    # Absent is None; null is refused.
+    content: Annotated[str | None, _CheckedContent] = None
     tags: Tags = []
     importance: Annotated[float | None, unit("importance")] = None
     metadata: Metadata = {}

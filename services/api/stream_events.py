@@ -93,9 +93,8 @@ async def stream_status(request: web.Request) -> web.Response:
     return json_answer({"subscribers": request.app[WATCHING].feed.count(request[TENANT])})
 
 
-_ID = Param(
-    "last_event_id", {"type": "string"}, "Resume after this event; as the header Last-Event-ID"
-)
+_EVENT = {"type": "string", "pattern": r"^\d{1,19}-\d{1,19}$"}
+_ID = Param("last_event_id", _EVENT, "Resume after this event; as the header Last-Event-ID")
 ROUTES: tuple[Route, ...] = (
     Route(
         "GET",
@@ -103,6 +102,7 @@ ROUTES: tuple[Route, ...] = (
         stream,
         "Events as they happen (server-sent events)",
         query=(_ID,),
+        headers=(Param("Last-Event-ID", _EVENT, "Resume after this event"),),
         answers={200: "An endless stream of events", 503: "Too many streams, or no Redis"},
         media_type="text/event-stream",
         group="operations",

@@ -3,6 +3,7 @@
     writes     POST /memory at 32 connections against single CREATE queries
     pipeline   enrich + embed + relate against a bare loop in one process
     decay      point reads while 100 000 memories are swept, against idle
+    recall     GET /recall of a mix against the bare sum of what it needs
     restart    redis-server killed with 20 000 memories
     start      `python -m services` until it is ready
 
@@ -20,13 +21,14 @@ import tempfile
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
-from tests.bench import decay, pipeline, restart, start, writes
+from tests.bench import decay, pipeline, recall, restart, start, writes
 from tests.bench.figures import Table
 
 BENCHES: dict[str, Callable[[Path], Awaitable[Table]]] = {
     "writes": writes.run,
     "pipeline": pipeline.run,
     "decay": decay.run,
+    "recall": recall.run,
     "restart": restart.run,
     "start": start.run,
 }

@@ -20,7 +20,6 @@ EDGES = 50_000
 ROUNDS = 3
 _PAUSE_S = 0.002
 _IDLE_S = 6.0
-_SWEEP = {"CONSOLIDATION_DECAY_INTERVAL_SECONDS": "100000"}
 
 
 async def reads(store: GraphStore, ids: list[str], stop: asyncio.Event) -> list[float]:
@@ -63,7 +62,7 @@ def finished(stack: Stack) -> int:
 
 async def run(folder: Path) -> Table:
     table = Table()
-    async with running(folder, QUIET | _SWEEP) as stack:
+    async with running(folder, QUIET) as stack:
         store = await opened(stack)
         ids = await fill(store, COUNT)
         await connect(stack, ids, EDGES)

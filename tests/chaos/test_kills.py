@@ -42,7 +42,7 @@ async def test_all_is_done_after_a_kill_in_the_middle(
     stack: Stack, client: Client, tenant: str, roles: tuple[str, ...]
 ) -> None:
     async with stack.frozen(*SPLIT):
-        ids = await client.store_all(NOTES, connections=32)
+        ids = await client.store_all(NOTES, connections=32, persistent=True)
     await in_the_middle(stack.stores(tenant))
     await stack.killed_and_back(*roles)
     await finished(stack, ids, tenant=tenant)
@@ -67,7 +67,7 @@ async def test_the_relay_restores_work_that_redis_lost(
     stack: Stack, client: Client, tenant: str, moment: str
 ) -> None:
     async with stack.frozen(*SPLIT):
-        ids = await client.store_all(NOTES, connections=32)
+        ids = await client.store_all(NOTES, connections=32, persistent=True)
         if moment == "before":
             await delete_keys(stack)
     if moment == "in the middle":
@@ -104,7 +104,7 @@ async def test_a_worker_told_to_stop_hands_its_work_back_at_once(start: StartSta
     stack = await start({"EUNOE_VISIBILITY_SECONDS": "600"})
     async with stack.client() as client:
         async with stack.frozen(*SPLIT):
-            ids = await client.store_all(NOTES, connections=32)
+            ids = await client.store_all(NOTES, connections=32, persistent=True)
         await in_the_middle(stack.stores())
         for role in SPLIT:
             stack.kill(role, signal.SIGTERM)
@@ -117,7 +117,7 @@ async def test_a_paused_worker_that_wakes_up_changes_nothing(start: StartStack) 
     stack = await start(None, "--replicas", "embedder=2", "--replicas", "enricher=2")
     async with stack.client() as client:
         async with stack.frozen(*SPLIT):
-            ids = await client.store_all(NOTES, connections=32)
+            ids = await client.store_all(NOTES, connections=32, persistent=True)
         await in_the_middle(stack.stores())
         paused = [stack.kill(role, signal.SIGSTOP) for role in SPLIT]
         await stack.stores().all_done(COUNT)

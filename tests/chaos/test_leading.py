@@ -58,7 +58,7 @@ async def events(stack: Stack, process: Running) -> list[dict[str, object]]:
 async def two_leaders_in_turn(stack: Stack) -> tuple[Running, int]:
     """A stack whose leader sweeps a graph; who leads, once its token stands in the graph."""
     async with stack.client() as client:
-        await client.store_all(notes(200))
+        await client.store_all(notes(200), persistent=True)
     first, token = await leader(stack)
 
     async def stands() -> bool:

@@ -29,7 +29,7 @@ async def test_a_stop_in_the_middle_leaves_no_process_and_nothing_pending(
 ) -> None:
     stack = await start({"EUNOE_VISIBILITY_SECONDS": "600"})
     async with stack.client() as client:
-        ids = await client.store_all(notes(300), connections=32)
+        ids = await client.store_all(notes(300), connections=32, persistent=True)
     assert await stack.stop(number) == 0
     assert not (stack.folder / "stack.json").exists()
     assert "Traceback" not in stack.told(lines=10_000)
@@ -112,3 +112,12 @@ def is_ready(stack: Stack, role: str) -> bool:
         return bool(fetched(stack.one(role).ports["admin"], "/readyz"))
     except (OSError, IndexError):
         return False
+
+
+async def test_a_role_whose_schedules_are_disabled_stays_and_is_ready(start: StartStack) -> None:
+    off = {"CONSOLIDATION_DECAY_INTERVAL_SECONDS": "0"}
+    stack = await start(off, "--only", "consolidator")
+    first = stack.one("consolidator")
+    await stack.killed_and_back("redis")  # gives it the time to end, if that is what it does
+    await wait_until(stack.ready, "it is ready again")
+    assert stack.one("consolidator").pid == first.pid

@@ -6,8 +6,10 @@ from typing import Any
 
 from services.api.recall.request import MAX_QUERY_CHARS, SORTS
 from services.api.route import Param
+from services.api.schemas import MAX_TAG_CHARS
 
 _TEXT: dict[str, Any] = {"type": "string", "maxLength": MAX_QUERY_CHARS}
+_NAME: dict[str, Any] = {"type": "string", "maxLength": MAX_TAG_CHARS}
 _FLAG: dict[str, Any] = {"type": "boolean"}
 _UNIT: dict[str, Any] = {"type": "number", "minimum": 0, "maximum": 1}
 
@@ -28,17 +30,22 @@ RECALL_PARAMETERS = (
     Param("limit", _whole(5, 100), "Most results; expansions may add to it"),
     Param("per_query_limit", _whole(5, 100), "Candidates per query before fusion"),
     Param("embedding", {"type": "string"}, "Query vector, comma-separated, of the live dimension"),
-    Param("tags", _TEXT, "Only memories with these tags", repeated=True),
+    Param(
+        "tags",
+        _NAME,
+        "Only memories with these tags; a value with a comma is one tag",
+        repeated=True,
+    ),
     Param("tag_mode", _one_of("any", "all"), "Whether one tag suffices"),
     Param("tag_match", _one_of("prefix", "exact"), "Prefix: whole `:`-separated segments"),
-    Param("exclude_tags", _TEXT, "Not memories with these tags or their prefixes", repeated=True),
-    Param("time_query", _TEXT, "today, yesterday, last week, last 30 days, …"),
+    Param("exclude_tags", _NAME, "Not memories with these tags or their prefixes", repeated=True),
+    Param("time_query", _NAME, "today, yesterday, last week, last 30 days, …"),
     Param("start", {"type": "string"}, "Earliest timestamp, ISO 8601"),
     Param("end", {"type": "string"}, "Latest timestamp, ISO 8601"),
     Param("strict", _FLAG, "Refuse an unknown time_query instead of warning"),
-    Param("project", _TEXT, "Only this project"),
-    Param("session_id", _TEXT, "Only this session"),
-    Param("layer", _TEXT, "Only this layer"),
+    Param("project", _NAME, "Only this project"),
+    Param("session_id", _NAME, "Only this session"),
+    Param("layer", _NAME, "Only this layer"),
     Param("sort", _one_of(*SORTS), "Order of the results"),
     Param("state_mode", _one_of("current", "history"), "history also shows what is superseded"),
     Param("current_only", _FLAG, "Wins over state_mode"),
@@ -55,10 +62,10 @@ RECALL_PARAMETERS = (
     Param("adaptive_floor", _FLAG, "Cuts the list where the scores fall off"),
     Param("recency_bias", _one_of("off", "on", "auto"), "Prefers newer results"),
     Param("scope_fallback", _FLAG, "Fills up from outside the tags"),
-    Param("context", _TEXT, "What the caller works on"),
-    Param("language", _TEXT, "Programming language of the caller's file"),
+    Param("context", _NAME, "What the caller works on"),
+    Param("language", _NAME, "Programming language of the caller's file"),
     Param("active_path", _TEXT, "The caller's file"),
-    Param("context_tags", _TEXT, "Tags to prefer", repeated=True),
-    Param("context_types", _TEXT, "Types to prefer", repeated=True),
-    Param("priority_ids", _TEXT, "Memories that come first", repeated=True),
+    Param("context_tags", _NAME, "Tags to prefer", repeated=True),
+    Param("context_types", _NAME, "Types to prefer", repeated=True),
+    Param("priority_ids", _NAME, "Memories that come first", repeated=True),
 )
