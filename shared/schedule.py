@@ -21,6 +21,8 @@ from shared.lease import Election, Lease, pause
 
 _log = log.get_logger(__name__)
 _SHORTEST_MEMORY_MS = 86_400_000
+# What runs every second would fill the log with itself.
+_WORTH_TELLING_S = 30.0
 
 
 class Schedule:
@@ -101,7 +103,8 @@ class Schedule:
         self._failures = 0
         self._run_on_start = False
         metrics.SCHEDULE_LAST_SUCCESS.labels(schedule=self.name).set_to_current_time()
-        _log.info("schedule.ran", schedule=self.name, elapsed_s=round(elapsed_s, 3))
+        tell = _log.info if self.interval_s >= _WORTH_TELLING_S else _log.debug
+        tell("schedule.ran", schedule=self.name, elapsed_s=round(elapsed_s, 3))
         return max(0.0, self._interval_s() - elapsed_s)
 
     def _interval_s(self) -> float:

@@ -20,7 +20,6 @@ from services.api.route import Param, Route, Scope
 from services.api.shapes import SHAPES
 
 _REFERENCE = "#/components/schemas/{model}"
-_MOST_VALUES = 100
 _PATH_PARAMETER = re.compile(r"\{(\w+)(?::[^}]*)?\}")
 _TOKENS = ("bearer", "apiKey", "apiKeyQuery")
 _ADMIN_TOKENS = ("adminToken", "adminApiKey", "adminTokenQuery")
@@ -144,7 +143,7 @@ def _parameter(param: Param, place: str) -> dict[str, Any]:
     schema = dict(param.schema)
     found: dict[str, Any] = {"name": param.name, "in": place, "schema": schema}
     if param.repeated:
-        listed = {"type": "array", "items": schema, "maxItems": _MOST_VALUES}
+        listed = {"type": "array", "items": schema, "maxItems": param.most}
         found |= {"schema": listed, "style": "form", "explode": True}
     if param.description:
         found["description"] = param.description

@@ -16,13 +16,14 @@ Scope = Literal["open", "read", "write", "admin", "admin_only"]
 
 @dataclass(frozen=True, slots=True)
 class Param:
-    """A parameter of the query or header; `schema` is JSON Schema, `repeated` ones may recur."""
+    """A parameter of the query or header; `schema` is JSON Schema, `repeated` ones may recur (`most`)."""
 
     name: str
     schema: Mapping[str, Any]
     description: str = ""
     required: bool = False
     repeated: bool = False
+    most: int = 100
 
 
 @dataclass(frozen=True, slots=True)

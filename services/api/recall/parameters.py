@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from services.api.recall.request import MAX_QUERY_CHARS, SORTS
+from services.api.recall.request import MAX_QUERIES, MAX_QUERY_CHARS, SORTS
 from services.api.route import Param
 from services.api.schemas import MAX_TAG_CHARS
 
@@ -25,7 +25,11 @@ def _one_of(*values: str) -> dict[str, Any]:
 RECALL_PARAMETERS = (
     Param("query", _TEXT, "What to look for; empty or * lists instead"),
     Param(
-        "queries", _TEXT, "Several texts searched together; `query` is then not run", repeated=True
+        "queries",
+        _TEXT,
+        "Several texts searched together; `query` is then not run",
+        repeated=True,
+        most=MAX_QUERIES,
     ),
     Param("limit", _whole(5, 100), "Most results; expansions may add to it"),
     Param("per_query_limit", _whole(5, 100), "Candidates per query before fusion"),

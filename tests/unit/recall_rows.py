@@ -1,0 +1,62 @@
+"""Memories and rows as the ranking sees them, with only what a test says."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hypothesis import strategies as st
+
+from services.api.recall.rank import Candidate, Question, Scored, score
+from shared.config import RecallSettings
+from shared.graph.candidates import Candidate as Known
+from shared.graph.nodes import Successor
+from shared.memory import Memory
+
+NOW = 1_790_000_000_000
+DAY = 86_400_000
+WEIGHTS = RecallSettings()
+
+
+def memory(memory_id: str = "a", content: str = "Text", **fields: Any) -> Memory:
+    given = {"version": 1, "payload_version": 1, "timestamp": NOW - DAY, **fields}
+    return Memory(id=memory_id, content=content, **given)
+
+
+def row(memory_id: str = "a", final: float = 0.5, content: str = "", **fields: Any) -> Scored:
+    held = memory(memory_id, content or f"Text of {memory_id}", **fields)
+    return Scored(held, Candidate(memory_id), final, {"relation": 0.0})
+
+
+def scored(held: Memory, question: Question | None = None, **candidate: Any) -> Scored:
+    found = Candidate(held.id, **candidate)
+    return score(held, found, question or Question(""), WEIGHTS, at_ms=NOW)
+
+
+def successor(memory_id: str, **fields: Any) -> Successor:
+    given = {"type": "EVOLVED_INTO", "archived": False, "t_valid": None, "t_invalid": None}
+    return Successor(id=memory_id, **{**given, **fields})
+
+
+def known(memory_id: str, *successors: Successor, **fields: Any) -> Known:
+    return Known(memory(memory_id, **fields), successors)
+
+
+SCORES = st.floats(0, 2, allow_nan=False).map(lambda value: round(value, 3))
+
+
+@st.composite
+def rows(draw: st.DrawFn, most: int = 12) -> list[Scored]:
+    """Rows of distinct memories, some alike in all but their id."""
+    ids = draw(st.lists(st.text("abcdef", min_size=1, max_size=3), unique=True, max_size=most))
+    return [
+        row(
+            each,
+            draw(SCORES),
+            draw(st.sampled_from(["Same words", "same  WORDS!", "Other words"])),
+            timestamp=draw(st.integers(0, 3)) * DAY,
+            importance=draw(st.sampled_from([0.1, 0.5])),
+            tags=draw(st.sampled_from([(), ("a",), ("A",), ("b",)])),
+            session_id=draw(st.sampled_from([None, "s1"])),
+        )
+        for each in ids
+    ]
