@@ -16,7 +16,10 @@ Scope = Literal["open", "read", "write", "admin", "admin_only"]
 
 @dataclass(frozen=True, slots=True)
 class Param:
-    """A parameter of the query or header; `schema` is JSON Schema, `repeated` ones may recur (`most`)."""
+    """A parameter of the query or header.
+
+    `schema` is JSON Schema; `repeated` ones may occur `most` times.
+    """
 
     name: str
     schema: Mapping[str, Any]

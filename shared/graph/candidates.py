@@ -77,7 +77,6 @@ _ORDERS = {
     "time_desc": "m.updated_at DESC, m.timestamp DESC, m.id",
     "time_asc": "m.updated_at, m.timestamp, m.id",
 }
-# The most important first: a listing reads a band of importance only while it falls short.
 _BANDS = (0.9, 0.7, 0.5, 0.0)
 
 
@@ -209,15 +208,11 @@ class Candidates:
     async def listing(self, tenant: str, wanted: Listing, limit: int) -> list[Memory]:
         """The first `limit` memories in the wanted order; at most four queries."""
         order = _ORDERS[wanted.order]
-        if wanted.tags:
-            return await self._rows(tenant, _tagged(wanted), wanted, order, limit)
-        if wanted.order != "score" or wanted.session_id or wanted.project:
-            match = "MATCH (m:Memory) WHERE" + _HOLDS
-            return await self._rows(tenant, match, wanted, order, limit)
+        # Sorting costs more than reading: the most important first, while they are too few.
+        bands = _BANDS if wanted.order == "score" and not wanted.session_id else (None,)
         found: list[Memory] = []
-        for band in _BANDS:
-            match = f"MATCH (m:Memory) WHERE m.importance >= {band} AND" + _HOLDS
-            found = await self._rows(tenant, match, wanted, order, limit)
+        for least in bands:
+            found = await self._rows(tenant, _match(wanted, least), wanted, order, limit)
             if len(found) >= limit:
                 break
         return found
@@ -236,9 +231,13 @@ class Candidates:
         return [memory_of(row) for row in rows]
 
 
-def _tagged(wanted: Listing) -> str:
+def _match(wanted: Listing, least: float | None) -> str:
+    """What is listed, of at least that importance."""
+    enough = "" if least is None else f" m.importance >= {least} AND"
+    if not wanted.tags:
+        return f"MATCH (m:Memory) WHERE{enough}{_HOLDS}"
     held = "tag_prefixes" if wanted.by_prefix else "tag_keys"
-    match = f"UNWIND $keys AS key MATCH (m:Memory) WHERE key IN m.{held} AND" + _HOLDS
+    match = f"UNWIND $keys AS key MATCH (m:Memory) WHERE key IN m.{held} AND{enough}{_HOLDS}"
     if wanted.all_tags:
         return f"{match} WITH m, count(DISTINCT key) AS hits WHERE hits = {len(wanted.tags)}"
     return f"{match} WITH DISTINCT m"

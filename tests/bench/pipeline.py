@@ -7,7 +7,6 @@ thread); so the bare loop runs spaCy's pipe and then the model with two threads.
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import sys
 import time
@@ -24,8 +23,11 @@ COUNT = 2000
 _BATCH = 64
 
 
-def bare(seed: int) -> float:
-    """Seconds that spaCy's pipe and then the model take over the texts, in this process."""
+Took = tuple[float, float]  # wall seconds, CPU seconds
+
+
+def bare(seed: int) -> Took:
+    """What spaCy's pipe and then the model take over the texts, in this process."""
     import numpy as np
 
     from services.enricher import nlp
@@ -36,41 +38,51 @@ def bare(seed: int) -> float:
     pipeline = nlp.load("en_core_web_sm")
     settings = EmbeddingSettings(EUNOE_EMBEDDING_THREADS=2)
 
-    async def measured() -> float:
+    async def measured() -> Took:
         model = await open_embedding(settings, None)
         pipeline.annotate(texts[:_BATCH])
         await model.embed(texts[:20])
-        began = time.perf_counter()
+        began, used = time.perf_counter(), time.process_time()
         for at in range(0, COUNT, _BATCH):
             pipeline.annotate(texts[at : at + _BATCH])
         for at in range(0, COUNT, _BATCH):
             found = np.asarray(await model.embed(texts[at : at + _BATCH]))
             assert found.shape[1] == 384
-        took = time.perf_counter() - began
+        took = time.perf_counter() - began, time.process_time() - used
         await model.close()
         return took
 
     return asyncio.run(measured())
 
 
-async def bare_in_its_own_process(seed: int) -> float:
+async def bare_in_its_own_process(seed: int) -> Took:
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-c",
-        f"from tests.bench.pipeline import bare; print(bare({seed}))",
+        f"from tests.bench.pipeline import bare; print(*bare({seed}))",
         cwd=REPOSITORY,
         stdout=asyncio.subprocess.PIPE,
     )
     out, _ = await process.communicate()
-    return float(out.split()[-1])
+    wall, cpu = out.split()[-2:]
+    return float(wall), float(cpu)
 
 
-async def piped(stack: Stack, seed: int, done_before: int) -> float:
-    """Seconds from the workers' start until every memory is related."""
+def cpu_s(stack: Stack) -> float:
+    """CPU seconds of all processes of the stack so far."""
+    ticks = 0
+    for each in stack.processes():
+        fields = Path(f"/proc/{each.pid}/stat").read_text().rpartition(")")[2].split()
+        ticks += int(fields[11]) + int(fields[12])
+    return ticks / os.sysconf("SC_CLK_TCK")
+
+
+async def piped(stack: Stack, seed: int, done_before: int) -> Took:
+    """From the workers' start until every memory is related."""
     async with stack.client() as client:
         async with stack.frozen("enricher", "embedder"):
             await client.store_all(notes(COUNT, seed=seed), connections=32)
-            began = time.perf_counter()
+            began, used = time.perf_counter(), cpu_s(stack)
         stores = stack.stores()
 
         async def done() -> bool:
@@ -82,35 +94,43 @@ async def piped(stack: Stack, seed: int, done_before: int) -> float:
             return waiting == 0 and (await stores.state()).done
 
         await wait_until(done, "all is enriched, embedded and related", 180.0)
-        took = time.perf_counter() - began
+        took = time.perf_counter() - began, cpu_s(stack) - used
         assert await stores.number("MATCH (m:Memory) RETURN count(m)") == done_before + COUNT
         return took
 
 
 async def run(folder: Path) -> Table:
-    table, loops, stacks = Table(), list[float](), list[float]()
+    table, loops, stacks = Table(), list[Took](), list[Took]()
     for number in range(ROUNDS):
-        loops.append(COUNT / await bare_in_its_own_process(number))
+        loops.append(await bare_in_its_own_process(number))
         # A stack of its own per round, so that no round finds the neighbours of another.
         async with running(folder / str(number), QUIET) as stack:
             await warmed(stack)
-            stacks.append(COUNT / await piped(stack, number, 50))
-    table.add(
-        "bare loop: spaCy's pipe, then the model",
-        **{"texts/s": round(median(loops), 1)},
-        rounds=json.dumps([round(each) for each in loops]),
-    )
-    table.add(
-        "stack: enrich + embed + relate",
-        **{"texts/s": round(median(stacks), 1)},
-        rounds=json.dumps([round(each) for each in stacks]),
-    )
+            stacks.append(await piped(stack, number, 50))
+    bare_rate = _add(table, "bare loop: spaCy's pipe, then the model", loops)
+    stack_rate = _add(table, "stack: enrich + embed + relate", stacks)
     table.facts = {
-        "ratio (wanted >= 0.7)": round(median(stacks) / median(loops), 3),
+        "ratio (wanted >= 0.7)": round(stack_rate / bare_rate, 3),
+        "CPU of the stack / of the loop": round(
+            median(cpu for _, cpu in stacks) / median(cpu for _, cpu in loops), 2
+        ),
         "texts": COUNT,
         "load average": os.getloadavg()[0],
     }
     return table
+
+
+def _add(table: Table, what: str, rounds: list[Took]) -> float:
+    rates = [COUNT / wall for wall, _ in rounds]
+    table.add(
+        what,
+        **{
+            "texts/s": round(median(rates), 1),
+            "rounds": str([round(rate) for rate in rates]),
+            "CPU s": round(median(cpu for _, cpu in rounds), 1),
+        },
+    )
+    return float(median(rates))
 
 
 async def warmed(stack: Stack) -> None:

@@ -182,6 +182,18 @@ class OfficialClient:
             if not answer["has_more"]:
                 return found
 
+    async def recall_ranked(self, **params: Any) -> dict[str, Any]:
+        """Arrays repeat their name, an embedding is joined, booleans are true and false."""
+        pairs: list[tuple[str, str]] = []
+        for name, value in params.items():
+            if name == "embedding":
+                pairs.append((name, ",".join(map(str, value))))
+            elif isinstance(value, list):
+                pairs += [(name, str(each)) for each in value]
+            else:
+                pairs.append((name, str(value).lower() if isinstance(value, bool) else str(value)))
+        return await self.request("GET", f"recall?{urlencode(pairs)}")
+
     async def associate(self, body: Mapping[str, Any]) -> dict[str, Any]:
         found = await self.request("POST", "associate", body)
         if "associations" not in body:

@@ -17,18 +17,20 @@ from tests.unit.recall_rows import DAY, NOW, WEIGHTS, memory, row, rows
 
 
 def test_the_same_text_twice_is_one_that_names_the_other() -> None:
-    kept, removed = deduplicated([row("a", 0.9, "**Ada** likes tea."), row("b", 0.5, "ada LIKES tea")])
+    kept, removed = deduplicated(
+        [row("a", 0.9, "**Ada** likes tea."), row("b", 0.5, "ada LIKES tea")]
+    )
     assert [each.id for each in kept] == ["a"]
     assert kept[0].notes["deduped_from"] == ["b"]
     assert removed == 1
 
 
-@pytest.mark.parametrize(
-    "fields", [{"tags": ("b",)}, {"session_id": "s2"}, {"project": "other"}]
-)
+@pytest.mark.parametrize("fields", [{"tags": ("b",)}, {"session_id": "s2"}, {"project": "other"}])
 def test_the_same_text_elsewhere_is_another_memory(fields: dict[str, object]) -> None:
     first = row("a", 0.9, "Ada likes tea", tags=("a",), session_id="s1", project="p")
-    second = row("b", 0.5, "Ada likes tea", **{"tags": ("a",), "session_id": "s1", "project": "p", **fields})
+    second = row(
+        "b", 0.5, "Ada likes tea", **{"tags": ("a",), "session_id": "s1", "project": "p", **fields}
+    )
     assert deduplicated([first, second]) == ([first, second], 0)
 
 

@@ -36,9 +36,7 @@ HITS = st.lists(
     unique_by=lambda hit: hit.id,
     max_size=8,
 ).map(lambda hits: sorted(hits, key=lambda hit: -hit.score))
-CHANNELS = st.builds(
-    Channels, st.text(max_size=5), HITS, st.none() | HITS, st.none() | HITS
-)
+CHANNELS = st.builds(Channels, st.text(max_size=5), HITS, st.none() | HITS, st.none() | HITS)
 
 
 # -- fusion ---------------------------------------------------------------------------------
@@ -181,9 +179,7 @@ def test_tags(
 
 
 @given(st.text(max_size=12), st.sampled_from(["prefix", "exact"]))
-def test_a_tag_matches_itself_in_any_case(
-    tag: str, match: Literal["prefix", "exact"]
-) -> None:
+def test_a_tag_matches_itself_in_any_case(tag: str, match: Literal["prefix", "exact"]) -> None:
     assume(tag_prefixes([tag]))  # separators alone have no segment to match
     held = memory(tags=(tag.strip(),))
     for asked in (tag, tag.lower()):
@@ -194,7 +190,7 @@ def test_a_tag_matches_itself_in_any_case(
 @given(st.lists(st.text(max_size=6), max_size=4).map(tuple))
 def test_wanted_keys_never_fail(tags: tuple[str, ...]) -> None:
     for match in ("prefix", "exact"):
-        assert len(wanted_keys(Scope(tags=tags, tag_match=match))) <= len(tags)  # type: ignore[arg-type]
+        assert len(wanted_keys(Scope(tags=tags, tag_match=match))) <= len(tags)
 
 
 # -- scores ---------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -62,8 +63,7 @@ _QUERIES = st.dictionaries(
 def test_any_query_string_is_parsed_or_refused(query: dict[str, list[str]]) -> None:
     try:
         found = parse_recall(Query(query), SETTINGS, now_ms=NOW)
-    except InvalidInput as error:
-        assert str(error)
+    except InvalidInput:
         return
     assert 1 <= found.limit <= SETTINGS.max_limit
     assert 1 <= found.per_query_limit <= 100
@@ -79,10 +79,8 @@ def test_any_query_string_is_parsed_or_refused(query: dict[str, list[str]]) -> N
 @given(data=st.data())
 def test_every_parameter_by_itself(name: str, data: st.DataObject) -> None:
     values = data.draw(st.lists(_VALUES, min_size=1, max_size=3))
-    try:
+    with suppress(InvalidInput):
         parse_recall(Query({name: values}), SETTINGS, now_ms=NOW)
-    except InvalidInput as error:
-        assert str(error)
 
 
 def test_a_number_of_too_many_digits_is_refused_or_clamped() -> None:
@@ -297,8 +295,6 @@ def test_current_only_wins_over_state_mode(
 
 
 def test_settings_give_the_defaults() -> None:
-    settings = RecallSettings(
-        RECALL_MAX_LIMIT=7, RECALL_MIN_SCORE=0.3, RECALL_ADAPTIVE_FLOOR=False
-    )
+    settings = RecallSettings(RECALL_MAX_LIMIT=7, RECALL_MIN_SCORE=0.3, RECALL_ADAPTIVE_FLOOR=False)
     found = parsed(settings, limit="50")
     assert (found.limit, found.min_score, found.adaptive_floor) == (7, 0.3, False)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -79,9 +81,7 @@ def test_a_head_outside_the_scope_leaves_no_row() -> None:
 
 @pytest.mark.parametrize("ids", [("a", "b", "a"), ("a", "b", "c", "a"), ("a", "b", "c", "b")])
 def test_a_cycle_has_no_head(ids: tuple[str, ...]) -> None:
-    state = {
-        each: known(each, successor(then)) for each, then in zip(ids[:-1], ids[1:], strict=True)
-    }
+    state = {each: known(each, successor(then)) for each, then in pairwise(ids)}
     assert head_of("a", state, NOW) is None
     assert settled("a", state=state) == []
 

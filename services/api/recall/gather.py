@@ -33,6 +33,8 @@ _DEGRADED_ROWS = 20_000
 _MOST_TEXTS = 10
 # How long a recall waits for vectors before it answers without them.
 _PATIENCE_S = 1.2
+# And for the model that makes them; what comes later is kept for the next one who asks.
+_MODEL_PATIENCE_S = 3.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,10 +103,16 @@ class Gatherer:
     async def outside(
         self, tenant: str, request: RecallRequest, limit: int, *, at_ms: int
     ) -> dict[str, Candidate]:
-        """Candidates whatever their tags, for when the scope is too small; one call."""
+        """Candidates whatever their tags, for when the scope is too small; two calls."""
         free = replace(request, scope=replace(request.scope, tags=()), per_query_limit=limit)
-        channels = await self._channels(tenant, free, texts_of(request), {}, at_ms, [])
-        return merged(fuse(each) for each in channels)
+        texts = texts_of(request)
+        channels, fresh = await asyncio.gather(
+            self._channels(tenant, free, texts, {}, at_ms, []),
+            self._graph.memories.unembedded(
+                tenant, list(words(" ".join(texts))), limit=_UNEMBEDDED_ROWS
+            ),
+        )
+        return merged(fuse(with_fresh(each, fresh)) for each in channels)
 
     async def _channels(
         self,
@@ -151,8 +159,9 @@ class Gatherer:
             return [request.embedding] * len(texts)
         asked = [without(text, speakers) for text in texts]
         try:
-            return list(await asyncio.gather(*map(self._model.embed_query, asked)))
-        except TransientError:
+            async with asyncio.timeout(_MODEL_PATIENCE_S):
+                return list(await asyncio.gather(*map(self._model.embed_query, asked)))
+        except (TransientError, TimeoutError):
             degraded.append("vector")
             return [None] * len(texts)
 

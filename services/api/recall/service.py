@@ -113,8 +113,8 @@ class Recall:
     async def recall(self, tenant: str, request: RecallRequest) -> Recalled:
         """Raises: Unavailable("graph"), InvalidInput; never an empty answer for a store down."""
         draft = await self._draft(tenant, request, at_ms=now_ms())
-        await self._settle_state(draft)
         await self._inject(draft)
+        await self._settle_state(draft)
         rows, removed = finish.deduplicated(self._upper(request, draft.rows))
         rows, biased = finish.biased(rows, request.recency_bias, draft.gathered.texts)
         rows, filtered = self._floored(request, rows)
@@ -225,6 +225,9 @@ class Recall:
             wanted = listing_of(scope, "score", draft.at_ms, self._excluded)
             extra += await self._graph.candidates.listing(draft.tenant, wanted, _INJECTED)
         fresh = {memory.id: memory for memory in extra if memory.id not in present}
+        unread = [key for key in fresh if key not in draft.known]
+        if unread:  # what supersedes them; state is settled after this
+            draft.known |= await self._graph.candidates.read(draft.tenant, unread)
         scope = draft.request.scope
         rows = [
             self._score(draft, memory)
@@ -265,9 +268,11 @@ class Recall:
         links = await self._graph.candidates.around(
             draft.tenant, [row.id for row in seeds], per_seed=wanted.relation_limit, types=AUTHORED
         )
+        links = [link for link in links if self._reachable(draft, link)]
+        standing = await self._standing(draft, [link.memory.id for link in links])
         return expand.by_relations(
             seeds,
-            [link for link in links if self._reachable(draft, link)],
+            [link for link in links if link.memory.id in standing],
             draft.gathered.candidates,
             draft.gathered.question,
             self._settings,
@@ -286,6 +291,20 @@ class Recall:
             scope = replace(scope, tags=())
         return self._passes(scope, memory, draft.at_ms)
 
+    async def _standing(self, draft: _Draft, ids: list[str]) -> set[str]:
+        """Those that nothing supersedes: an expansion must not bring back what made way."""
+        if not draft.request.scope.current or not ids:
+            return set(ids)
+        unread = [key for key in dict.fromkeys(ids) if key not in draft.known]
+        if unread:
+            draft.known |= await self._graph.candidates.read(draft.tenant, unread)
+        known = ((key, draft.known.get(key)) for key in ids)
+        return {
+            key
+            for key, each in known
+            if each is not None and state.superseding(each, draft.at_ms) is None
+        }
+
     async def _by_entities(
         self, draft: _Draft, rows: list[Scored]
     ) -> tuple[list[Scored], list[str]]:
@@ -293,8 +312,10 @@ class Recall:
         if not keys:
             return [], []
         found = await self._graph.candidates.tagged(draft.tenant, keys, expand.PER_ENTITY)
+        found = [(key, memory) for key, memory in found if self._in_reach(draft, memory)]
+        standing = await self._standing(draft, [memory.id for _, memory in found])
         added = expand.by_entities(
-            [(key, memory) for key, memory in found if self._in_reach(draft, memory)],
+            [(key, memory) for key, memory in found if memory.id in standing],
             {row.id for row in rows},
             draft.gathered.candidates,
             draft.gathered.question,

@@ -1,0 +1,293 @@
+"""What a query says: time expressions, dates, keywords, names, metadata; and the answer's keys."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from services.api.recall.answer import recall_json
+from services.api.recall.dates import Period, period_of
+from services.api.recall.request import parse_recall
+from services.api.recall.service import Recalled
+from services.api.recall.when import UnknownTime, Window, window_of
+from services.api.recall.words import (
+    decomposed,
+    grams,
+    keywords,
+    named,
+    names,
+    query_tokens,
+    without,
+)
+from shared import metadata
+from shared.config import RecallSettings
+from shared.graph.nodes import Hydrated
+from tests.unit.recall_rows import NOW, memory, row
+from tests.unit.test_recall_request import Query
+
+# A Wednesday.
+AT = datetime(2026, 3, 18, 15, 30, tzinfo=UTC)
+
+
+def ms(*date: int) -> int:
+    return int(datetime(*date, tzinfo=UTC).timestamp() * 1000)  # type: ignore[misc,arg-type]
+
+
+# -- time_query -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("expression", "start", "end"),
+    [
+        ("today", (2026, 3, 18), None),
+        ("This  Day", (2026, 3, 18), None),
+        ("yesterday", (2026, 3, 17), (2026, 3, 18)),
+        ("this week", (2026, 3, 16), None),
+        ("last week", (2026, 3, 9), (2026, 3, 16)),
+        ("past week", (2026, 3, 9), (2026, 3, 16)),
+        ("this month", (2026, 3, 1), None),
+        ("last month", (2026, 2, 1), (2026, 3, 1)),
+        ("this year", (2026, 1, 1), None),
+        ("past year", (2025, 1, 1), (2026, 1, 1)),
+        ("last 24 hours", (2026, 3, 17, 15, 30), None),
+        ("past 48 hours", (2026, 3, 16, 15, 30), None),
+        ("last 7 days", (2026, 3, 11, 15, 30), None),
+        ("past 7 days", (2026, 3, 11, 15, 30), None),
+        ("last 1 day", (2026, 3, 17, 15, 30), None),
+    ],
+)
+def test_time_expressions(
+    expression: str, start: tuple[int, ...], end: tuple[int, ...] | None
+) -> None:
+    now = int(AT.timestamp() * 1000)
+    assert window_of(expression, now) == Window(ms(*start), ms(*end) if end else now)
+
+
+@given(
+    st.text(max_size=30)
+    | st.from_regex(r"(last|past) \d{1,6} (hour|day|week|year)s?", fullmatch=True)
+)
+def test_an_expression_is_a_window_or_unknown(expression: str) -> None:
+    try:
+        window = window_of(expression, NOW)
+    except UnknownTime:
+        return
+    assert window.start_ms is not None
+    assert window.end_ms is not None
+    assert window.start_ms <= window.end_ms
+
+
+# -- dates in the query ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("query", "period"),
+    [
+        ("what happened in May 2023?", Period(2023, 5, None)),
+        ("on 7th of June", Period(None, 6, 7)),
+        ("since 2024-02-29", Period(2024, 2, 29)),
+        ("2024-13-01", None),
+        ("during February", Period(None, 2, None)),
+        ("who may help", None),
+        ("march to the office", None),
+        ("Sep 3, 2022", Period(2022, 9, 3)),
+    ],
+)
+def test_periods(query: str, period: Period | None) -> None:
+    assert period_of(query) == period
+
+
+def test_a_period_lasts_a_week_longer() -> None:
+    held = Period(2023, 5, None)
+    assert held.holds(ms(2023, 5, 1))
+    assert held.holds(ms(2023, 6, 7))
+    assert not held.holds(ms(2023, 6, 8))
+    assert not held.holds(ms(2024, 5, 2))
+    assert Period(None, 5, 2).holds(ms(2024, 5, 2))
+
+
+@given(st.text(max_size=60), st.integers(-62_135_596_800_000, 253_370_764_799_999))
+def test_any_query_has_a_period_that_can_be_held_against_any_time(query: str, at_ms: int) -> None:
+    if (period := period_of(query)) is not None:
+        period.holds(at_ms)
+
+
+@given(
+    st.none() | st.integers(1900, 2099),
+    st.integers(1, 12),
+    st.none() | st.integers(1, 31),
+    st.integers(-62_135_596_800_000, 253_370_764_799_999),
+)
+def test_any_period_can_be_held_against_any_time(
+    year: int | None, month: int, day: int | None, at_ms: int
+) -> None:
+    assert Period(year, month, day).holds(at_ms) in (True, False)
+
+
+# -- words ----------------------------------------------------------------------------------
+
+
+def test_keywords() -> None:
+    assert keywords("What did the _Kafka_-consumer do, and the kafka?") == [
+        "kafka_-consumer",
+        "kafka",
+    ]
+
+
+def test_names_longest_first() -> None:
+    assert names("Did Ada Lovelace's dog meet Bo?")[:2] == ["Did Ada Lovelace", "Did Ada"]
+    assert {"Ada Lovelace", "Lovelace", "Bo"} <= set(names("Did Ada Lovelace's dog meet Bo?"))
+
+
+def test_possessives_count_half_beside_another_name() -> None:
+    assert named("Ada's dog and Bo", ["Ada", "Bo", "Cy"]) == {"Ada": 0.5, "Bo": 1.0}
+    assert named("Ada's dog", ["Ada"]) == {"Ada": 1.0}
+
+
+def test_speakers_are_left_out_unless_nothing_else_is_left() -> None:
+    assert without("Where does Ada sit", ["Ada"]) == "Where does sit"
+    assert without("Ada", ["Ada"]) == "Ada"
+
+
+def test_decomposition() -> None:
+    assert decomposed("Where does Ada like working?") == [
+        *("Ada", "Ada like", "Ada working"),
+    ]
+    assert decomposed("postgres replication lag monitoring") == [
+        "postgres",
+        "replication",
+        "monitoring",
+    ]
+
+
+@given(st.text(max_size=80), st.lists(st.text(min_size=1, max_size=8), max_size=3))
+def test_words_never_fail(query: str, speakers: list[str]) -> None:
+    assert len(names(query)) <= 12
+    assert all(value in (0.5, 1.0) for value in named(query, speakers).values())
+    for found in (keywords(query), grams(query), decomposed(query), query_tokens([query])):
+        assert len(found) == len(set(found))
+    assert keywords(without(query, speakers)) or without(query, speakers) == query
+
+
+# -- metadata -------------------------------------------------------------------------------
+
+
+def test_metadata_terms_are_those_of_known_fields() -> None:
+    held = {"repo": "eunoe/core", "source_agents": ["Claude", 7, "x" * 97], "note": "secret"}
+    assert metadata.terms(held) == ("claude", "eunoe", "core")
+
+
+@pytest.mark.parametrize(
+    ("query", "strong"),
+    [
+        ("eunoe core", True),
+        ("core of repo eunoe", True),
+        ("the core", False),
+        ("repo eunoe", True),
+        ("nothing", False),
+    ],
+)
+def test_metadata_needs_strong_evidence(query: str, strong: bool) -> None:
+    assert (metadata.match_score(query, {"repo": "eunoe core"}) > 0) is strong
+
+
+def test_another_field_that_is_named_weakens_a_match() -> None:
+    held = {"repo": "eunoe core"}
+    assert metadata.match_score("tool eunoe core", held) < metadata.match_score("eunoe core", held)
+
+
+_JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=12),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3)
+    ),
+    max_leaves=6,
+)
+
+
+@given(
+    st.text(max_size=40),
+    st.dictionaries(st.sampled_from([*metadata.FIELDS, "other"]), _JSON, max_size=5),
+)
+def test_any_metadata_scores_between_nothing_and_all(query: str, held: dict[str, Any]) -> None:
+    assert 0 <= metadata.match_score(query, held) <= 1
+    assert len(metadata.terms(held)) <= 64
+    metadata.is_exact(query, held)
+
+
+# -- the answer -----------------------------------------------------------------------------
+
+
+def answered(found: Recalled, **query: str) -> dict[str, Any]:
+    asked = Query({name: [value] for name, value in query.items()})
+    wanted = parse_recall(asked, RecallSettings(), now_ms=NOW)
+    return recall_json(wanted, found, 1.5)
+
+
+def test_an_answer_s_keys_without_results() -> None:
+    found = answered(Recalled([]))
+    assert set(found) == {
+        *("status", "query", "results", "count", "dedup_removed", "sort", "state_mode"),
+        *("vector_search", "tag_mode", "tag_match", "query_time_ms", "state_filter"),
+    }
+    json.dumps(found)
+
+
+@pytest.mark.parametrize(
+    ("query", "key", "value"),
+    [
+        ({"tags": "a"}, "tags", ["a"]),
+        ({"exclude_tags": "a,b"}, "exclude_tags", ["a", "b"]),
+        (
+            {"start": "2026-01-01"},
+            "time_window",
+            {"start": "2026-01-01T00:00:00+00:00", "end": None},
+        ),
+        ({"time_query": "someday"}, "warnings", ["Unknown time expression: 'someday'"]),
+        (
+            {"min_score": "0.5"},
+            "score_filter",
+            {"min_score": 0.5, "adaptive_floor": True, "filtered_count": 0},
+        ),
+        ({"state_mode": "history"}, "state_mode", "history"),
+        (
+            {"expand": "1", "relation_limit": "7"},
+            "expansion",
+            {
+                "enabled": True,
+                "seed_count": 0,
+                "expanded_count": 0,
+                "relation_limit": 7,
+                "expansion_limit": 25,
+                "respect_tags": False,
+            },
+        ),
+        (
+            {"expand_entities": "1"},
+            "entity_expansion",
+            {"enabled": True, "expanded_count": 0, "entities_found": []},
+        ),
+    ],
+)
+def test_blocks_appear_where_they_are_asked_for(
+    query: dict[str, str], key: str, value: object
+) -> None:
+    assert answered(Recalled([]), **query)[key] == value
+
+
+def test_history_has_no_state_filter() -> None:
+    assert "state_filter" not in answered(Recalled([]), state_mode="history")
+
+
+def test_a_memory_that_went_meanwhile_is_not_answered() -> None:
+    kept = Hydrated(memory("a"), (), ())
+    found = answered(Recalled([row("a"), row("b")], {"a": kept}, degraded=("vector", "vector")))
+    assert [each["id"] for each in found["results"]] == ["a"]
+    assert found["count"] == 1
+    assert found["degraded"] == ["vector"]
+    assert found["vector_search"]["enabled"] is False
