@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: run test demo check bench chaos format clean
+.PHONY: run test demo check bench chaos format documents clean
 
 $(VENV)/run.stamp: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -40,6 +40,10 @@ chaos: $(VENV)/dev.stamp  ## the whole failure suite
 format: $(VENV)/dev.stamp
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+documents: $(VENV)/dev.stamp  ## docs/openapi.json and docs/configuration.md, from the code
+	$(BIN)/python -m services.api.openapi > docs/openapi.json
+	$(BIN)/python -m shared.config > docs/configuration.md
 
 clean:
 	rm -rf $(VENV) .eunoe

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from hypothesis import strategies as st
@@ -15,6 +16,13 @@ from shared.memory import Memory
 NOW = 1_790_000_000_000
 DAY = 86_400_000
 WEIGHTS = RecallSettings()
+
+
+class Query(dict[str, Sequence[str]]):
+    """A query string as aiohttp gives it."""
+
+    def getall(self, key: str, default: list[str]) -> Sequence[str]:
+        return self.get(key, default)
 
 
 def memory(memory_id: str = "a", content: str = "Text", **fields: Any) -> Memory:

@@ -19,6 +19,7 @@ from services.api.recall.request import (
 )
 from shared.config import RecallSettings
 from shared.errors import InvalidInput
+from tests.unit.recall_rows import Query
 
 NOW = 1_790_000_000_000
 SETTINGS = RecallSettings()
@@ -27,13 +28,6 @@ ALIASES = (
     *("relation_expansion_limit", "lang", "file_path", "focus_path", "format", "offset"),
 )
 NAMES = [each.name for each in RECALL_PARAMETERS]
-
-
-class Query(dict[str, Sequence[str]]):
-    """A query string as aiohttp gives it."""
-
-    def getall(self, key: str, default: list[str]) -> Sequence[str]:
-        return self.get(key, default)
 
 
 def parsed(settings: RecallSettings = SETTINGS, /, **values: str | Sequence[str]) -> RecallRequest:

@@ -27,8 +27,7 @@ from services.api.recall.words import (
 from shared import metadata
 from shared.config import RecallSettings
 from shared.graph.nodes import Hydrated
-from tests.unit.recall_rows import NOW, memory, row
-from tests.unit.test_recall_request import Query
+from tests.unit.recall_rows import NOW, Query, memory, row
 
 # A Wednesday.
 AT = datetime(2026, 3, 18, 15, 30, tzinfo=UTC)
