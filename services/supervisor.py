@@ -29,6 +29,7 @@ from shared import log, metrics
 from shared.admin import Health, make_admin_app, serve, wait
 from shared.config import ADMIN_PORTS, Settings
 from shared.embedded import stores
+from shared.process import EX_CONFIG
 
 _log = log.get_logger(__name__)
 _FIRST_WAIT_S = 0.2
@@ -74,11 +75,15 @@ class Stack:
         self._ports: set[int] = set()
         self._children: list[Child] = []
         self._lock: IO[str] | None = None
+        self._refused = False
         self._own_port = 0
+        self._api_port = 0
 
     async def run(self) -> int:
         """Start everything, print where it is, and stay until told to stop."""
         self._claim_folder()
+        # Claimed before anything starts, so that a taken port is told in one line.
+        self._api_port = self._port("api", self._settings.api.port)
         log.configure(self._settings.process.log_level, role="supervisor")
         self._install_signals()
         began = time.monotonic()
@@ -97,13 +102,16 @@ class Stack:
         finally:
             await admin.cleanup()
             (self._dir / "stack.json").unlink(missing_ok=True)
-        return 0
+        return EX_CONFIG if self._refused else 0
 
     # -- starting ---------------------------------------------------------------------
 
     def _claim_folder(self) -> None:
-        (self._dir / "logs").mkdir(parents=True, exist_ok=True)
-        self._lock = (self._dir / "lock").open("w")
+        try:
+            (self._dir / "logs").mkdir(parents=True, exist_ok=True)
+            self._lock = (self._dir / "lock").open("w")
+        except OSError as error:
+            raise StackBusy(f"EUNOE_DATA_DIR: cannot write {self._dir}: {error}") from error
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
@@ -123,7 +131,13 @@ class Stack:
                     probe.bind((self._settings.process.host, port))
                 except OSError:
                     if what == "api":
-                        raise StackBusy(f"port {port} is taken; set PORT") from None
+                        raise StackBusy(
+                            f"PORT: {self._settings.process.host}:{port} cannot be had"
+                        ) from None
+                    if port == 0:
+                        raise StackBusy(
+                            f"EUNOE_HOST: no port on {self._settings.process.host}"
+                        ) from None
                     continue
                 found = int(probe.getsockname()[1])
             if found not in self._ports:
@@ -195,7 +209,7 @@ class Stack:
             "EUNOE_DRAIN_DELAY_SECONDS", os.environ.get("EUNOE_DRAIN_DELAY_SECONDS", "0")
         )
         if role == "api":
-            ports["http"] = self._port("api", self._settings.api.port)
+            ports["http"] = self._api_port
             env["PORT"] = str(ports["http"])
         name = role if number == 1 else f"{role}-{number}"
         return self._child(
@@ -283,6 +297,9 @@ class Stack:
             code = await child.process.wait() if child.process else None
             if self._stopping.is_set():
                 return
+            if code == EX_CONFIG:
+                self._refuse(child)
+                return
             lasted_s = time.monotonic() - child.started
             delay_s = _FIRST_WAIT_S if lasted_s > _STEADY_AFTER_S else delay_s
             child.restarts += 1
@@ -295,6 +312,13 @@ class Stack:
             if self._stopping.is_set():  # the stop may have looked at the dead process
                 await _stop(child)
                 return
+
+    def _refuse(self, child: Child) -> None:
+        """Settings that one role cannot serve are the stack's: starting again mends nothing."""
+        last = child.log.read_text(errors="replace").strip().rpartition("\n")[2]
+        print(f"eunoe: {child.role} refused its settings: {last}", file=sys.stderr, flush=True)
+        self._refused = True
+        self._stopping.set()
 
     # -- stopping ---------------------------------------------------------------------
 

@@ -22,8 +22,9 @@ from shared.errors import TransientError
 
 Ping = Callable[[], Awaitable[None]]
 _PROBE_EVERY_S = 0.5
-_PROBE_TIMEOUT_S = 0.8
+_PROBE_TIMEOUT_S = 0.6
 _TRUSTED_FOR_S = 10.0
+_FAILURES_OF_A_STORE_DOWN = 2
 
 
 @dataclass(slots=True)
@@ -33,6 +34,7 @@ class Seen:
     ok: bool = False
     at: float = 0.0
     error: str = "not probed yet"
+    failures: int = 0
 
 
 class Probes:
@@ -54,24 +56,28 @@ class Probes:
     async def _probe_forever(self, name: str, stopping: asyncio.Event) -> None:
         while not stopping.is_set():
             await self._probe(name)
-            await wait(stopping, _PROBE_EVERY_S)
+            # A first failure may be one slow answer: asked again at once, it is told apart.
+            if self.seen[name].failures != 1:
+                await wait(stopping, _PROBE_EVERY_S)
 
     async def _probe(self, name: str) -> None:
         try:
             async with asyncio.timeout(_PROBE_TIMEOUT_S):
                 await self._pings[name]()
         except (TransientError, TimeoutError) as error:
-            was_up = self.seen[name].ok
-            self.seen[name] = Seen(ok=False, at=time.monotonic(), error=str(error) or "timeout")
-            for tell in self._told[name] if was_up else ():
+            failures = self.seen[name].failures + 1
+            told = str(error) or "timeout"
+            # One failure changes nothing but the count: the store may merely be slow.
+            ok = self.seen[name].ok and failures < _FAILURES_OF_A_STORE_DOWN
+            self.seen[name] = Seen(ok, time.monotonic(), told, failures)
+            for tell in self._told[name] if failures == _FAILURES_OF_A_STORE_DOWN else ():
                 tell()
         else:
             self.seen[name] = Seen(ok=True, at=time.monotonic(), error="")
 
     def known_down(self, name: str) -> bool:
-        """Whether the last probe of `name` failed; False before the first one."""
-        seen = self.seen[name]
-        return not seen.ok and seen.at > 0
+        """Whether `name` failed twice in a row; False before the first probe."""
+        return self.seen[name].failures >= _FAILURES_OF_A_STORE_DOWN
 
     def up(self, name: str) -> bool:
         """Whether `name` answered its last probe, and that probe is not stale."""

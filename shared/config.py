@@ -29,11 +29,14 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from shared.errors import ConfigError
 
 ROLES = ("api", "enricher", "embedder", "consolidator", "syncer")
+_REDIS_URL = r"^(rediss?|unix)://."
 ADMIN_PORTS = dict(zip(ROLES, range(9101, 9106), strict=True))
 
 
 def _env(default: Any, name: str, *also: str, **limits: Any) -> Any:
     """A setting read from `name` (or an older name in `also`); docs come from `description`."""
+    if isinstance(default, float):
+        limits.setdefault("allow_inf_nan", False)
     return Field(default, validation_alias=AliasChoices(name, *also), **limits)
 
 
@@ -78,7 +81,7 @@ class ApiSettings(Section):
 
 
 class RedisSettings(Section):
-    url_given: str | None = _env(None, "REDIS_URL")
+    url_given: str | None = _env(None, "REDIS_URL", pattern=_REDIS_URL)
     host: str = _env("localhost", "REDIS_HOST")
     port: int = _env(6379, "REDIS_PORT", ge=1, le=65535)
     db: int = _env(0, "REDIS_DB", ge=0)
@@ -95,7 +98,7 @@ class RedisSettings(Section):
 
 
 class GraphSettings(Section):
-    url_given: str | None = _env(None, "FALKORDB_URL")
+    url_given: str | None = _env(None, "FALKORDB_URL", pattern=_REDIS_URL)
     host: str = _env("localhost", "FALKORDB_HOST")
     port: int = _env(6379, "FALKORDB_PORT", ge=1, le=65535)
     password: SecretStr | None = _env(None, "FALKORDB_PASSWORD")
@@ -124,7 +127,7 @@ class GraphSettings(Section):
 
 
 class VectorSettings(Section):
-    url_given: str | None = _env(None, "QDRANT_URL")
+    url_given: str | None = _env(None, "QDRANT_URL", pattern=r"^https?://[^/]+")
     host: str = _env("localhost", "QDRANT_HOST")
     port: int = _env(6333, "QDRANT_PORT", ge=1, le=65535)
     api_key: SecretStr | None = _env(None, "QDRANT_API_KEY")

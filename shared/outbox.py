@@ -93,6 +93,16 @@ class Outbox:
         else:
             self._unnoted = set()
 
+    async def remembers(self) -> bool:
+        """Whether Redis still has what was noted, as far as our own mark tells."""
+        with translated():
+            return bool(await self._clients.command.exists(f"{self._key}:mark"))
+
+    async def remember(self, *, for_s: float) -> None:
+        """Leave the mark by which a loss of Redis is noticed."""
+        with translated():
+            await self._clients.command.set(f"{self._key}:mark", 1, px=int(for_s * 1000))
+
     async def due(self, at_ms: int, *, limit: int) -> list[tuple[str, float]]:
         """Tenants whose work is due at `at_ms`, most overdue first, with their score."""
         with translated():

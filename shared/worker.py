@@ -65,6 +65,7 @@ async def lead(process: Process, clients: RedisClients, *duties: Duty) -> None:
             process.health.alive[duty.name] = partial(_not_wedged, schedule)
             group.create_task(schedule.run(process.stopping), name=f"schedule-{duty.name}")
         process.started.set()
+        await process.stopping.wait()  # with every duty disabled there is nothing else to do
 
 
 def _not_wedged(schedule: Schedule) -> bool:

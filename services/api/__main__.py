@@ -41,10 +41,14 @@ async def _serve(process: Process, use_cases: UseCases) -> None:
     process.started.set()
     served = asyncio.Event()
     beside = asyncio.create_task(use_cases.run(served), name="beside")
+    stopping = asyncio.create_task(process.stopping.wait(), name="stopping")
     try:
-        await process.stopping.wait()
-        await asyncio.sleep(settings.process.drain_delay_s)
+        # Access times, tokens and the feed end only with the process: a bug in one ends it.
+        await asyncio.wait({stopping, beside}, return_when=asyncio.FIRST_COMPLETED)
+        if process.stopping.is_set():
+            await asyncio.sleep(settings.process.drain_delay_s)
     finally:
+        stopping.cancel()
         await runner.cleanup()
         served.set()
         await beside

@@ -25,6 +25,8 @@ from shared.vectors import VectorStore
 _T = TypeVar("_T")
 _TRUST_S = 1.0
 _STALE_S = 60.0
+_GRACE_MS = 3_000
+_FAR_MS = 1 << 62
 _PIPELINE = (Stage.ENRICH, Stage.EMBED, Stage.RELATE)
 
 
@@ -66,7 +68,9 @@ class HealthReport:
             self._oldest_age_s(),
         )
         stores = {name: self._probes.up(name) for name in ("graph", "vectors", "redis")}
-        late = oldest_age_s > _STALE_S
+        # What is overdue in the graph lost its job; the relay will find it.
+        overdue = counts is not None and (counts.oldest_due_ms or _FAR_MS) < now_ms() - _GRACE_MS
+        late = oldest_age_s > _STALE_S or overdue
         return {
             "status": "healthy" if all(stores.values()) and not late else "degraded",
             "falkordb": _connected(stores["graph"]),

@@ -24,9 +24,9 @@ class Touches:
         self._gathered: dict[str, dict[str, int]] = defaultdict(dict)
 
     def add(self, tenant: str, ids: Iterable[str], at_ms: int) -> None:
-        rows = self._gathered[tenant]
-        if len(rows) < _MOST_ROWS:
-            rows.update(dict.fromkeys(ids, at_ms))
+        fresh = dict.fromkeys(ids, at_ms)
+        if fresh and len(self._gathered[tenant]) < _MOST_ROWS:
+            self._gathered[tenant].update(fresh)
 
     async def run(self, stopping: asyncio.Event) -> None:
         while not await wait(stopping, _EVERY_S):
@@ -36,6 +36,8 @@ class Touches:
     async def flush(self) -> None:
         gathered, self._gathered = self._gathered, defaultdict(dict)
         for tenant, rows in gathered.items():
+            if not rows:
+                continue
             try:
                 await self._graph.memories.touch(tenant, list(rows), max(rows.values()))
             except EunoeError as error:

@@ -48,7 +48,9 @@ class Relay:
         """Raises: Unavailable while a store is down; the next pass starts over."""
         del lease  # what it does twice is done once: publishing is guarded by the ledger
         now = now_ms()
-        if time.monotonic() - self._all_at >= self._settings.relay_all_every_s:
+        overdue = time.monotonic() - self._all_at >= self._settings.relay_all_every_s
+        # A Redis that lost our mark lost the notes as well: nobody would look for five minutes.
+        if overdue or not await self._outbox.remembers():
             await self._note_all(now)
         for tenant, seen in await self._outbox.due(now, limit=_TENANTS_PER_PASS):
             more = await self._relay(tenant, now)
@@ -57,6 +59,7 @@ class Relay:
 
     async def _note_all(self, now: int) -> None:
         await self._outbox.note(await self._graph.tenants(), due_ms=now)
+        await self._outbox.remember(for_s=10 * self._settings.relay_all_every_s)
         self._all_at = time.monotonic()
 
     async def _relay(self, tenant: str, now: int) -> bool:

@@ -1,5 +1,5 @@
--- Give what is pending on my name to whoever reads next, at once and without charging the
--- delivery; then, with nothing left, delete my consumer.
+-- Put what is pending on my name back into the stream, for whoever reads next: nothing stays
+-- pending and no delivery is charged; then, with nothing left, delete my consumer.
 -- ARGV 1 consumer 2 visibility_ms 3 limit. Reply: entries given back (= limit: call again).
 -- DELCONSUMER drops a consumer's pending entries, hence only an empty one, in this script.
 local me, visibility = ARGV[1], ARGV[2]
@@ -9,9 +9,20 @@ if held.err then
   error(held.err)
 end
 for _, row in ipairs(held) do
-  local deliveries = math.max(row[4] - 1, 0)
-  redis.call('XCLAIM', JOBS, GROUP, RELEASED, 0, row[1],
-    'IDLE', visibility, 'RETRYCOUNT', deliveries, 'JUSTID')
+  local id = row[1]
+  local found = redis.call('XRANGE', JOBS, id, id)
+  local fields = #found == 1 and found[1][2] or {}
+  if row[4] > 1 then
+    -- It went silent with somebody before: its count must not be forgotten.
+    redis.call('XCLAIM', JOBS, GROUP, RELEASED, 0, id,
+      'IDLE', visibility, 'RETRYCOUNT', row[4] - 1, 'JUSTID')
+  else
+    redis.call('XACK', JOBS, GROUP, id)
+    redis.call('XDEL', JOBS, id)
+    if fields[1] == 'key' and redis.call('HGET', AT, fields[2]) == 'entry:' .. id then
+      add_entry(fields[2], fields[4], fields[6])
+    end
+  end
 end
 if #redis.call('XPENDING', JOBS, GROUP, '-', '+', 1, me) == 0 then
   redis.call('XGROUP', 'DELCONSUMER', JOBS, GROUP, me)

@@ -54,8 +54,9 @@ async def test_a_stop_hands_back_what_does_not_finish_in_time(enrich: Stream) ->
     async with consuming(enrich, gate, drain_timeout_s=0.1):
         await wait_until(lambda: len(gate.started) == 3, "the handler runs")
     assert len(gate.cancelled) == 3
-    assert [each.name for each in await enrich.consumers()] == ["released"]
-    taken = (await enrich.reclaim("next", 10)).deliveries
+    assert await enrich.consumers() == []
+    assert (await enrich.depth()).pending == 0
+    taken = await enrich.read("next", 10)
     assert [each.deliveries for each in taken] == [1, 1, 1]
     await drained(enrich)
 
@@ -66,7 +67,8 @@ async def test_a_stop_hands_back_what_still_waits_for_its_batch(enrich: Stream) 
         await enrich.publish(jobs(2))
         await wait_until(lambda: _pending(enrich, 2), "both wait")
     assert recorder.jobs == []
-    assert [each.name for each in await enrich.consumers()] == ["released"]
+    assert await enrich.consumers() == []
+    assert await enrich.depth() == Depth(ready=2, pending=0, delayed=0, dead=0)
     assert len(await drained(enrich)) == 2
 
 
@@ -88,7 +90,7 @@ async def test_a_cancelled_consumer_says_farewell_too(enrich: Stream) -> None:
             await running.task
         running.task = asyncio.create_task(asyncio.sleep(0), name="ended")
     assert gate.cancelled == [job(1)]
-    assert await _pending_names(enrich) == ["released"]
+    assert await _pending_names(enrich) == []
     await drained(enrich)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from shared.connection import RedisClients
 from shared.job import Delivery, Stage
 from shared.stream import ConsumerState, Depth, Settlement, Stream
+from shared.transitions import Published
 from tests.conftest import MakeStream
 from tests.waiting import wait_until
 from tests.working import delivered, drained, job, jobs
@@ -83,10 +84,34 @@ async def test_handed_back_entries_are_taken_at_once_and_uncharged(enrich: Strea
     await delivered(enrich, "a")
     for consumer, successor in (("a", "b"), ("b", "c"), ("c", "d")):
         assert await enrich.hand_back(consumer) == 3
-        taken = (await enrich.reclaim(successor, 10)).deliveries
+        assert (await enrich.depth()).pending == 0
+        taken = await enrich.read(successor, 10)
         assert [each.deliveries for each in taken] == [1, 1, 1]
     assert [each.name for each in await enrich.consumers() if each.pending] == ["d"]
     await drained(enrich)
+
+
+async def test_handed_back_jobs_are_still_known_to_the_ledger(enrich: Stream) -> None:
+    await enrich.publish(jobs(3))
+    await delivered(enrich, "a")
+    assert await enrich.hand_back("a") == 3
+    assert set(await enrich.publish(jobs(3))) == {Published.DUPLICATE}
+    assert len(await drained(enrich)) == 3
+
+
+async def test_what_went_silent_before_keeps_its_count_when_handed_back(enrich: Stream) -> None:
+    """Else a job that ends processes would start over with every orderly stop."""
+    await enrich.publish(jobs(1))
+    await delivered(enrich, "a")
+    await wait_until(lambda: _reclaimed(enrich, "b"), "b has taken it over")
+    assert await enrich.hand_back("b") == 1
+    taken = (await enrich.reclaim("c", 10)).deliveries
+    assert [each.deliveries for each in taken] == [2]
+    await drained(enrich)
+
+
+async def _reclaimed(stream: Stream, consumer: str) -> bool:
+    return bool((await stream.reclaim(consumer, 10)).deliveries)
 
 
 async def test_handing_back_leaves_no_consumer(enrich: Stream) -> None:
@@ -94,7 +119,7 @@ async def test_handing_back_leaves_no_consumer(enrich: Stream) -> None:
     await delivered(enrich, "a")
     assert await enrich.hand_back("a") == 1
     assert await enrich.hand_back("a") == 0
-    assert [each.name for each in await enrich.consumers()] == ["released"]
+    assert await enrich.consumers() == []
     await drained(enrich)
 
 

@@ -149,6 +149,8 @@ def _window(read: _Reader, warnings: list[str], now_ms: int) -> Window:
                 raise InvalidInput(str(error)) from error
             warnings.append(str(error))
     start, end = _instant(read, "start"), _instant(read, "end")
+    if start is not None and end is not None and start > end:
+        raise InvalidInput("'start' must not be after 'end'")
     return Window(
         window.start_ms if start is None else start, window.end_ms if end is None else end
     )
