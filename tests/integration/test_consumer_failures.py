@@ -103,7 +103,7 @@ async def test_lost_entries_cancel_their_handler_and_drop_its_outcome(enrich: St
     async with consuming(enrich, gate) as running:
         await wait_until(lambda: gate.started, "the handler runs")
         await enrich.hand_back("worker")  # as if it had been silent
-        [taken] = (await enrich.reclaim("thief", 1)).deliveries
+        [taken] = await enrich.read("thief", 1)
         await wait_until(lambda: gate.cancelled, "the handler was cancelled")
         assert await enrich.renew("thief", [taken.entry_id]) == {taken.entry_id}
         await running.stop()
