@@ -10,6 +10,7 @@ from typing import Any
 from shared.consumer import Consumer, Done, Handler, Outcome
 from shared.job import Delivery, Job
 from shared.stream import Settlement, Stream
+from tests.waiting import wait_until
 
 
 def job(number: int, *, version: int = 1, tenant: str = "default") -> Job:
@@ -116,3 +117,15 @@ async def consuming(
         yield running
     finally:
         await running.stop()
+
+
+async def taken_over(stream: Stream, by: str) -> Delivery:
+    """The one pending entry, once its holder has been silent for the visibility."""
+    taken: list[Delivery] = []
+
+    async def took() -> bool:
+        taken.extend((await stream.reclaim(by, 1)).deliveries)
+        return bool(taken)
+
+    await wait_until(took, f"{by} took the entry over")
+    return taken[0]

@@ -10,7 +10,7 @@ from shared.connection import RedisClients
 from shared.job import Job
 from shared.stream import Depth, Published, Settled, Settlement, Stream
 from tests.waiting import wait_until
-from tests.working import delivered, drained, job, jobs, make_due
+from tests.working import delivered, drained, job, jobs, make_due, taken_over
 
 OK, LOST, GONE = Settled.OK, Settled.LOST, Settled.GONE
 EMPTY = Depth(ready=0, pending=0, delayed=0, dead=0)
@@ -59,8 +59,7 @@ async def test_a_former_holder_may_ack_but_neither_retry_nor_bury(enrich: Stream
     """Its work is done, so a late ack is right; its failure is the new holder's to judge."""
     await enrich.publish([job(1)])
     [held] = await delivered(enrich, "slow")
-    await enrich.hand_back("slow")
-    [taken] = (await enrich.reclaim("quick", 5)).deliveries
+    taken = await taken_over(enrich, "quick")
     late = [Settlement.retry(held, 0.0), Settlement.bury(held, "x", "y")]
     assert await enrich.settle("slow", late) == [LOST, LOST]
     assert await enrich.depth() == Depth(ready=0, pending=1, delayed=0, dead=0)
@@ -136,17 +135,15 @@ async def test_renewing_keeps_an_entry_without_counting_a_delivery(enrich: Strea
     [held] = await delivered(enrich, "a")
     for _ in range(5):
         assert await enrich.renew("a", [held.entry_id]) == {held.entry_id}
-    await enrich.hand_back("a")
-    [taken] = (await enrich.reclaim("b", 5)).deliveries
-    assert taken.deliveries == 1
+    taken = await taken_over(enrich, "b")
+    assert taken.deliveries == 2  # a's and b's own, none for the five renewals
     await enrich.settle("b", [Settlement.ack(taken)])
 
 
 async def test_renewing_never_steals_an_entry_back(enrich: Stream) -> None:
     await enrich.publish([job(1)])
     [held] = await delivered(enrich, "stale")
-    await enrich.hand_back("stale")
-    [taken] = (await enrich.reclaim("new", 5)).deliveries
+    taken = await taken_over(enrich, "new")
     assert await enrich.renew("stale", [held.entry_id]) == set()
     assert await enrich.renew("new", [held.entry_id]) == {held.entry_id}
     await enrich.settle("new", [Settlement.ack(taken)])
