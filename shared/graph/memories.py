@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from shared.batching import Coalescer
 from shared.config import GraphSettings
-from shared.errors import EunoeError, PermanentError
+from shared.errors import Conflict, EunoeError, PermanentError
 from shared.graph import words as words_search
 from shared.graph.client import GraphClient
 from shared.graph.nodes import (
@@ -42,8 +42,17 @@ _DERIVED = ("slot", "tag_keys", "tag_prefixes", "embedding", "embedding_model")
 _CREATED = (*PROPERTIES, *_DERIVED, "enrich_due", "embed_due")
 _IDEM_AT = len(_CREATED)
 
+# What exists is looked for first, since a constraint must never have to refuse: FalkorDB 4.16.3
+# rolls such a query back, but counts its nodes, and every later effect in the append-only file
+# then names another node (a restart mixed values up, or crashed).
+_FREE = (
+    f"{GUARD} UNWIND $rows AS r OPTIONAL MATCH (e:Memory {{id: r[0]}})"
+    f" OPTIONAL MATCH (k:Idem {{key: r[{_IDEM_AT}][0]}})"
+    " WITH _ok, count(e) + count(k) AS taken"
+)
+_TAKEN = f"{_FREE} RETURN taken"
 _CREATE = (
-    f"{GUARD} UNWIND $rows AS r CREATE (m:Memory {{"
+    f"{_FREE} WHERE taken = 0 UNWIND $rows AS r CREATE (m:Memory {{"
     + ", ".join(f"{name}: r[{at}]" for at, name in enumerate(_CREATED))
     + f"}}) FOREACH (i IN CASE WHEN r[{_IDEM_AT}] IS NULL THEN [] ELSE [r[{_IDEM_AT}]] END |"
     " CREATE (:Idem {key: i[0], body_hash: i[1], ids: i[2], answer: i[3], created_at: i[4]}))"
@@ -336,16 +345,33 @@ class Memories:
         ]
 
     async def _flush(self, tenant: str, rows: list[list[Any]]) -> list[str | EunoeError]:
-        await self._insert(tenant, rows)
-        return [row[0] for row in rows]
+        """The rows that share no id and no key in one query; the others came second."""
+        first: list[list[Any]] = []
+        seen: set[str] = set()
+        answers: list[str | EunoeError] = []
+        for row in rows:
+            names = {row[0], f"key {row[_IDEM_AT][0]}"} if row[_IDEM_AT] else {row[0]}
+            if seen.isdisjoint(names):
+                first.append(row)
+                answers.append(row[0])
+            else:
+                answers.append(Conflict("Memory or Idem exists already"))
+            seen |= names
+        await self._insert(tenant, first)
+        return answers
 
     async def _insert(self, tenant: str, rows: list[list[Any]]) -> None:
-        """Create every row or none; a graph that was flushed meanwhile is made again, once."""
+        """Create every row or none; a graph that was flushed meanwhile is made again, once.
+
+        Raises: Conflict where an id or a key exists; nothing was created then.
+        """
         for _ in range(2):
             await self._schema.ensure(tenant)
             answer = await self._client.write(tenant, "create", _CREATE, rows=rows)
             if {row[0] for row in answer.rows} == {row[0] for row in rows}:
                 return
+            if any(row[0] for row in await self._client.read(tenant, "taken", _TAKEN, rows=rows)):
+                raise Conflict("Memory or Idem exists already")
             self._schema.forget(tenant)
         raise PermanentError("graph: a write was not confirmed")
 

@@ -7,6 +7,7 @@ import contextlib
 import subprocess
 import time
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -167,3 +168,26 @@ async def test_twenty_thousand_memories_are_back_within_seconds_of_a_kill(
         assert await store.memories.counts(TENANT) == counts
         with pytest.raises(Conflict):
             await store.memories.create(TENANT, one[ids[0]])
+
+
+async def test_a_refused_write_does_not_shift_what_a_restart_reads(server: EmbeddedServer) -> None:
+    """A CREATE that a constraint refused made the append-only file name other nodes after it."""
+    async with opened(server.settings) as store:
+        first = a_memory("first")
+        await store.memories.create(TENANT, first)
+        with pytest.raises(Conflict):
+            await store.memories.create(TENANT, replace(first, content="again"))
+        fresh = [a_memory(f"fresh {number}") for number in range(3)]
+        with pytest.raises(Conflict):
+            await store.memories.create_many(TENANT, [*fresh, first])
+        later = [a_memory(f"later {number}") for number in range(8)]
+        for memory in later:
+            await store.memories.create(TENANT, memory)
+        for at, memory in enumerate(later):
+            await store.memories.touch(TENANT, [memory.id], memory.last_accessed + 1000 * (at + 1))
+        ids = [memory.id for memory in (first, *fresh, *later)]
+        before = await store.memories.get(TENANT, ids)
+        assert len(before) == 9
+        await server.kill()
+        await server.start()
+        assert await store.memories.get(TENANT, ids) == before
