@@ -46,7 +46,8 @@ class Memory:
     `version` rises with every authored change, `payload_version` with every change of what
     a point carries (so it is never below `version`); both are at least the milliseconds of
     their change. `tags` are authored, `entity_tags` are the enricher's; `meta_terms` are what
-    of `metadata` is searched. `<stage>_version` is the version that stage has reached.
+    of `metadata` is searched. `<stage>_version` is the version that stage has reached;
+    `embed_anew` asks for its vectors to be made again though its text is the same.
     """
 
     id: str
@@ -75,6 +76,7 @@ class Memory:
     enriched_at: int | None = None
     enriched_version: int = 0
     embedded_version: int = 0
+    embed_anew: bool = False
     related_version: int = 0
     text_hash: str | None = None
     relevance_score: float | None = None

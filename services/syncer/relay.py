@@ -70,7 +70,14 @@ class Relay:
             if due:
                 await self._publish(tenant, stage, due)
             full = full or len(due) == self._settings.relay_rows
+        await self._republish_runs(tenant, now)
         return full
+
+    async def _republish_runs(self, tenant: str, now: int) -> None:
+        due = await self._graph.runs.claim_due(tenant, now)
+        await self._streams[Stage.SYNC].publish(
+            [Job(tenant, run_id, 0) for run_id, _task in due], exempt=True
+        )
 
     async def _publish(self, tenant: str, stage: Stage, due: Sequence[Due]) -> None:
         jobs = [Job(tenant, each.id, each.job_version(stage)) for each in due]

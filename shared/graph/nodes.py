@@ -170,7 +170,7 @@ _CONVERSIONS: Mapping[str, Callable[[Any], Any]] = {
         (("version", "payload_version", "timestamp", "updated_at", "last_accessed"), _or(0, int)),
         (("enriched_version", "embedded_version", "related_version"), _or(0, int)),
         (("relevance_score",), _or(None, float)),
-        (("archived", "protected"), bool),
+        (("archived", "protected", "embed_anew"), bool),
     )
     for name in names
 }

@@ -20,7 +20,7 @@ from shared.errors import Conflict, InvalidInput, PermanentError, Unavailable
 from shared.graph.client import GraphClient
 from shared.graph.nodes import PROPERTIES
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 SCHEDULES = (
     *("decay", "creative", "cluster", "forget", "identity"),

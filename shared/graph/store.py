@@ -15,6 +15,7 @@ from shared.graph.keys import Keys
 from shared.graph.links import Links
 from shared.graph.memories import Memories
 from shared.graph.restore import Restore
+from shared.graph.runs import Runs
 from shared.graph.schema import Schema
 from shared.graph.sweeps import Sweeps
 from shared.graph.tags import Tags
@@ -45,6 +46,7 @@ class GraphStore:
         self.export = Export(self._client, self._schema)
         self.restore = Restore(self._client, self._schema)
         self.views = Views(self._client, self._schema)
+        self.runs = Runs(self._client, self._schema, outbox_ms=outbox_ms)
         self.keys = Keys(self._client, self._schema)
         self.analytics = Analytics(self._client, self._schema)
 

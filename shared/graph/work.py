@@ -25,6 +25,12 @@ VERSION_OF = {
     Stage.EMBED: "payload_version",
     Stage.RELATE: "payload_version",
 }
+# Not of relate: that it was related before tells whether old edges have to go.
+_LAG_AGAIN = {
+    Stage.ENRICH: ", m.enriched_version = 0",
+    Stage.EMBED: ", m.embedded_version = 0",
+    Stage.RELATE: "",
+}
 MAX_WAIT_MS = 3_600_000
 # 2^16 × any delay is past the cap; without the bound the power would overflow.
 _MAX_DOUBLINGS = 16
@@ -145,7 +151,7 @@ _EMBEDDED = (
     "UNWIND $rows AS r OPTIONAL MATCH (m:Memory {id: r[0]})"
     " WITH r, m, coalesce(m.payload_version = r[1], false) AS current"
     " FOREACH (_ IN CASE WHEN current THEN [1] ELSE [] END |"
-    " SET m.embedded_version = r[1], m.text_hash = r[2],"
+    " SET m.embedded_version = r[1], m.text_hash = r[2], m.embed_anew = null,"
     " m.embed_due = null, m.embed_waits = null, m.embed_failed_version = null)"
     " FOREACH (_ IN CASE WHEN current AND r[3] THEN [1] ELSE [] END |"
     " SET m.relate_due = $due, m.relate_waits = null, m.relate_failed_version = null)"
@@ -299,12 +305,13 @@ class Work:
         return [Due(*row) for row in answer.rows]
 
     async def next_due(self, tenant: str) -> int | None:
-        """The smallest due time of all stages in ms; None where nothing waits."""
+        """The smallest due time of all stages and runs in ms; None where nothing waits."""
         stages = " UNION ALL ".join(
             f"MATCH (m:Memory) WHERE m.{stage}_due > 0 AND m.{stage}_due < $never"
             f" RETURN min(m.{stage}_due) AS due"
             for stage in VERSION_OF
         )
+        stages += " UNION ALL MATCH (r:Run) WHERE r.due > 0 RETURN min(r.due) AS due"
         rows = await self._client.read(tenant, "next_due", stages, never=NEVER_MS)
         return min((row[0] for row in rows if row[0] is not None), default=None)
 
@@ -327,18 +334,26 @@ class Work:
         )
         return {row[0] for row in answer.rows}
 
-    async def requeue(self, tenant: str, stage: Stage, ids: Iterable[str]) -> list[Due]:
-        """Make memories due in this stage now, failed or not; returns those that exist."""
+    async def requeue(
+        self, tenant: str, stage: Stage, ids: Iterable[str], *, anew: bool = False
+    ) -> list[Due]:
+        """Take what this stage did as not done, failed or not; returns those that exist.
+
+        They are due one outbox delay from now: publish their jobs. `anew` (embed) also makes
+        vectors again whose text is the same.
+        """
         if not await self._schema.exists(tenant):
             return []
         answer = await self._client.write(
             tenant,
             "requeue",
             "UNWIND $ids AS id MATCH (m:Memory {id: id})"
-            f" SET m.{stage}_due = $now, m.{stage}_failed_version = null, m.{stage}_waits = null"
+            f" SET m.{stage}_due = $due, m.{stage}_failed_version = null, m.{stage}_waits = null,"
+            f" m.embed_anew = CASE WHEN $anew THEN true ELSE m.embed_anew END{_LAG_AGAIN[stage]}"
             " RETURN m.id, m.version, m.payload_version",
             ids=list(dict.fromkeys(ids)),
-            now=now_ms(),
+            due=now_ms() + self._outbox_ms,
+            anew=anew,
         )
         return [Due(*row) for row in answer.rows]
 
