@@ -10,7 +10,7 @@ import pytest
 
 from shared.config import GraphSettings
 from shared.errors import Conflict, InvalidInput
-from shared.graph.schema import RELATIONS, SCHEDULES, UNIQUE
+from shared.graph.schema import RELATIONS, SCHEDULES, SCHEMA_VERSION, UNIQUE
 from shared.graph.store import GraphStore
 from shared.graph.sweeps import Fencing
 from shared.graph.work import Enriched, Related
@@ -48,7 +48,7 @@ async def _one_of_each(settings: GraphSettings, tenant: str) -> None:
     names = await cypher(settings, "MATCH (f:Fence) RETURN f.name, f.token", tenant)
     assert sorted(name for name, _ in names) == sorted(SCHEDULES)
     assert await cypher(settings, "MATCH (s:Schema) RETURN s.name, s.version", tenant) == [
-        ["schema", 1]
+        ["schema", SCHEMA_VERSION]
     ]
     held = await cypher(
         settings, "CALL db.constraints() YIELD label, status RETURN label, status", tenant
