@@ -14,7 +14,16 @@ from collections.abc import Sequence
 
 from shared import log, metrics
 from shared.errors import Unavailable
-from shared.handling import Handled, Handler, Outcome, Park, handle, settlement_for
+from shared.handling import (
+    Failure,
+    FailureListener,
+    Handled,
+    Handler,
+    Outcome,
+    Park,
+    handle,
+    settlement_for,
+)
 from shared.job import Delivery
 from shared.pause import Pause
 from shared.stream import Settled, Settlement, Stream
@@ -50,7 +59,9 @@ class Batch:
         if len(self._lost) == len(self.entry_ids) and self._handling is not None:
             self._handling.cancel()
 
-    async def run(self, handler: Handler, consumer: str, pause: Pause) -> None:
+    async def run(
+        self, handler: Handler, consumer: str, pause: Pause, on_failures: FailureListener | None
+    ) -> None:
         """Handle and settle; cancelling it leaves every entry pending."""
         # Checked before the handler: an entry past this budget ended its consumers.
         budget = self._stream.policy.max_deliveries
@@ -66,7 +77,9 @@ class Batch:
                 settlement_for(delivery, _parked(outcome, parked_s), self._stream.policy)
                 for delivery, outcome in zip(tried, handled.outcomes, strict=True)
             ]
-        await self._settle(consumer, settlements)
+        failures = await self._settle(consumer, settlements)
+        if failures and on_failures:
+            await on_failures(failures)
 
     async def _handle(self, handler: Handler, tried: Sequence[Delivery]) -> Handled | None:
         """The outcomes; None when the handler was cancelled because everything was lost."""
@@ -99,7 +112,8 @@ class Batch:
         _log.warning("consumer.paused", stream=self._stream.stage, pause_s=pause_s, error=error)
         return pause_s
 
-    async def _settle(self, consumer: str, settlements: Sequence[Settlement]) -> None:
+    async def _settle(self, consumer: str, settlements: Sequence[Settlement]) -> list[Failure]:
+        """Settle what is still mine; returns those that were retried or buried."""
         failures = 0
         while True:
             kept = [each for each in settlements if each.delivery.entry_id not in self._lost]
@@ -112,18 +126,25 @@ class Batch:
                 break
         dropped = len(self._deliveries) - len(kept)
         metrics.JOBS_SETTLED.labels(stream=self._stream.stage, outcome="lost").inc(dropped)
-        self._report(kept, answers)
+        return self._report(kept, answers)
 
-    def _report(self, settlements: Sequence[Settlement], answers: Sequence[Settled]) -> None:
-        stage = self._stream.stage
+    def _report(
+        self, settlements: Sequence[Settlement], answers: Sequence[Settled]
+    ) -> list[Failure]:
+        stage, failures = self._stream.stage, []
+        elapsed_s = round(time.monotonic() - self._started_at, 3)
         counts: Counter[str] = Counter(lost=len(self._deliveries) - len(settlements))
         for settlement, answer in zip(settlements, answers, strict=True):
             outcome = OUTCOME[settlement.verb] if answer is Settled.OK else "lost"
             counts[outcome] += 1
             if outcome in (OUTCOME[Verb.RETRY], OUTCOME[Verb.BURY]):
                 _log.warning(f"job.{outcome}", stream=stage, **_described(settlement))
-        elapsed_s = round(time.monotonic() - self._started_at, 3)
+                will_retry = settlement.verb is Verb.RETRY
+                failures.append(
+                    Failure(settlement.job, settlement.error, will_retry, elapsed_s * 1000)
+                )
         _log.info("batch.settled", stream=stage, elapsed_s=elapsed_s, **+counts)
+        return failures
 
 
 def backoff_s(failures: int) -> float:

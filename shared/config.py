@@ -18,6 +18,8 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
+    Json,
+    NonNegativeFloat,
     PositiveFloat,
     PositiveInt,
     SecretStr,
@@ -30,6 +32,8 @@ from shared.errors import ConfigError
 
 ROLES = ("api", "enricher", "embedder", "consolidator", "syncer")
 _REDIS_URL = r"^(rediss?|unix)://."
+# US dollars per million tokens: of input, or of input and output.
+_Price = NonNegativeFloat | tuple[NonNegativeFloat, NonNegativeFloat]
 ADMIN_PORTS = dict(zip(ROLES, range(9101, 9106), strict=True))
 
 
@@ -72,6 +76,7 @@ class ApiSettings(Section):
     auto_summarize: bool = _env(True, "MEMORY_AUTO_SUMMARIZE")
     summary_target_chars: PositiveInt = _env(300, "MEMORY_SUMMARY_TARGET_LENGTH")
     idempotency_ttl_s: PositiveInt = _env(86_400, "EUNOE_IDEMPOTENCY_TTL_SECONDS")
+    admin_wait_s: float = _env(300.0, "EUNOE_ADMIN_WAIT_SECONDS", ge=0)
 
     @model_validator(mode="after")
     def _soft_below_hard(self) -> Self:
@@ -153,6 +158,8 @@ class EmbeddingSettings(Section):
     threads: PositiveInt = _env(1, "EUNOE_EMBEDDING_THREADS")
     concurrency: PositiveInt = _env(4, "EUNOE_EMBEDDING_CONCURRENCY")
     query_cache: PositiveInt = _env(2048, "EUNOE_QUERY_CACHE")
+    cache: int = _env(4096, "EUNOE_EMBEDDING_CACHE", ge=0)
+    prices: Json[dict[str, _Price]] | None = _env(None, "EUNOE_MODEL_PRICES")
     openai_api_key: SecretStr | None = _env(None, "OPENAI_API_KEY")
     openai_base_url: str | None = _env(None, "OPENAI_BASE_URL")
     voyage_api_key: SecretStr | None = _env(None, "VOYAGE_API_KEY")
@@ -201,6 +208,9 @@ class SyncSettings(Section):
     check_interval_s: float = _env(3600.0, "SYNC_CHECK_INTERVAL_SECONDS")
     auto_repair: bool = _env(True, "SYNC_AUTO_REPAIR")
     delete_orphans: bool = _env(True, "EUNOE_SYNC_DELETE_ORPHANS")
+    orphan_grace_s: float = _env(3600.0, "EUNOE_ORPHAN_GRACE_SECONDS", ge=0)
+    repair_wait_s: PositiveFloat = _env(180.0, "EUNOE_REPAIR_WAIT_SECONDS")
+    runs_kept: PositiveInt = _env(50, "EUNOE_RUNS_KEPT", le=1000)
     relay_every_s: PositiveFloat = _env(1.0, "EUNOE_RELAY_SECONDS")
     relay_all_every_s: PositiveFloat = _env(300.0, "EUNOE_RELAY_ALL_SECONDS")
     relay_rows: PositiveInt = _env(500, "EUNOE_RELAY_ROWS", le=5000)
@@ -233,6 +243,11 @@ class RecallSettings(Section):
     recency_window_days: PositiveFloat = _env(180.0, "SEARCH_RECENCY_WINDOW_DAYS")
     recency_curve: Literal["linear", "exponential"] = _env("linear", "SEARCH_RECENCY_CURVE")
     tag_score_token_cap: int = _env(0, "SEARCH_TAG_SCORE_TOKEN_CAP", ge=0)
+
+    @property
+    def hidden_types(self) -> frozenset[str]:
+        """Types that no recall shows and no audit counts."""
+        return frozenset(each.strip() for each in self.excluded_types.split(",") if each.strip())
 
 
 class StreamSettings(Section):

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from shared import log, metrics
 from shared.batch import Batch, backoff_s
 from shared.errors import Unavailable
-from shared.handling import Bury, Done, Handler, Outcome, Park, Retry
+from shared.handling import Bury, Done, FailureListener, Handler, Outcome, Park, Retry
 from shared.job import Delivery
 from shared.pause import Pause
 from shared.stream import Stream
@@ -58,6 +58,7 @@ class Consumer:
         batches: int = 1,
         linger_s: float = 0.0,
         pause_s: tuple[float, float] = (1.0, 30.0),
+        on_failures: FailureListener | None = None,
     ) -> None:
         self._stream = stream
         self._policy = stream.policy
@@ -66,6 +67,7 @@ class Consumer:
         self._batch_size = batch_size
         self._batches = batches
         self._linger_s = linger_s
+        self._on_failures = on_failures
         gauge = metrics.CONSUMER_PAUSED.labels(stream=stream.stage)
         self._pause = Pause(gauge, first_s=pause_s[0], longest_s=pause_s[1])
         self._waiting: deque[_Waiting] = deque()
@@ -164,7 +166,7 @@ class Consumer:
 
     async def _fill(self) -> None:
         """Reclaim where due, then read new entries, as many as the free batches take."""
-        room = self._free_batches() * self._batch_size - len(self._waiting)
+        room = self._free_batches() * self._room_of_a_batch() - len(self._waiting)
         if self._suspected:
             # What waits here goes first, so that the suspect finds nobody to take down.
             if not self._waiting:
@@ -194,7 +196,7 @@ class Consumer:
         claimed_at = time.monotonic()
         wait_s = self._policy.block_s
         if self._waiting:
-            wait_s = max(0.0, min(wait_s, self._waiting[0].leave_at - claimed_at))
+            wait_s = max(0.0, min(wait_s, self._leave_at() - claimed_at))
         deliveries = await self._stream.read(self._name, room, block_s=wait_s)
         self.ready.set()
         self._take(deliveries, claimed_at)
@@ -213,18 +215,27 @@ class Consumer:
 
     def _start_batches(self) -> None:
         while self._waiting and not self._pause.remaining_s() and self._free_batches() > 0:
-            patient = len(self._waiting) < self._batch_size and not self._suspected
-            if patient and self._waiting[0].leave_at > time.monotonic():
+            patient = len(self._waiting) < self._room_of_a_batch() and not self._suspected
+            if patient and self._leave_at() > time.monotonic():
                 return
             self._start(self._gather())
+
+    def _leave_at(self) -> float:
+        """When what waits must leave: reclaimed jobs come later and may be older."""
+        return min(waiting.leave_at for waiting in self._waiting)
+
+    def _room_of_a_batch(self) -> int:
+        """One job probes a dependency that was down: it is all that a failure can delay."""
+        return 1 if self._pause.probing else self._batch_size
 
     def _gather(self) -> Batch:
         """The oldest waiting jobs, each memory once; the others keep their order."""
         chosen: dict[tuple[str, str], _Waiting] = {}
         rest: deque[_Waiting] = deque()
+        room = self._room_of_a_batch()
         for waiting in self._waiting:
             job = waiting.delivery.job
-            if len(chosen) < self._batch_size and (job.tenant, job.memory_id) not in chosen:
+            if len(chosen) < room and (job.tenant, job.memory_id) not in chosen:
                 chosen[job.tenant, job.memory_id] = waiting
             else:
                 rest.append(waiting)
@@ -239,7 +250,7 @@ class Consumer:
 
     async def _run(self, batch: Batch) -> None:
         try:
-            await batch.run(self._handler, self._name, self._pause)
+            await batch.run(self._handler, self._name, self._pause, self._on_failures)
         finally:
             del self._running[batch]
             self._show_busy()

@@ -53,8 +53,23 @@ class Park:
     after_s: float
 
 
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A job that failed and was settled as such; one that is not retried lies with the dead.
+
+    `job.attempt` counts this failure. A job that was parked has not failed.
+    """
+
+    job: Job
+    error: str
+    will_retry: bool
+    elapsed_ms: float
+
+
 Outcome: TypeAlias = Done | Retry | Bury | Park
 Handler: TypeAlias = Callable[[Sequence[Job]], Awaitable[Sequence[Outcome]]]
+# Told once per batch that has some, after they were settled; must not raise.
+FailureListener: TypeAlias = Callable[[Sequence[Failure]], Awaitable[None]]
 
 
 @dataclass(slots=True)

@@ -85,7 +85,18 @@ MODEL_DURATION = Histogram(
     "eunoe_model_request_duration_seconds", "Model calls", ["model", "kind"], buckets=_SLOW
 )
 MODEL_TOKENS = Counter("eunoe_model_tokens", "Tokens billed, or estimated", ["model", "direction"])
+MODEL_COST = Counter(
+    "eunoe_model_cost_usd", "US dollars at list price, where the model has one", ["model"]
+)
 MODEL_ERRORS = Counter("eunoe_model_errors", "Failed model calls", ["model", "kind"])
+MODEL_CIRCUIT_OPEN = Gauge(
+    "eunoe_model_circuit_open",
+    "1 while a provider is left alone, 0.5 while one call tries it, else 0",
+    ["model", "kind"],
+)
+MODEL_CACHE = Counter(
+    "eunoe_model_cache", "Texts looked for in the cache: hit or miss", ["model", "kind", "result"]
+)
 
 ENTITIES_FOUND = Counter("eunoe_entities_found", "Entities kept by the filter", ["category"])
 RELATIONS_WRITTEN = Counter("eunoe_relations_written", "Edges written by workers", ["type"])
@@ -93,6 +104,14 @@ POINTS_WRITTEN = Counter(
     "eunoe_points_written", "Points by kind: vector, payload, deleted", ["kind"]
 )
 RELAY_REPUBLISHED = Counter("eunoe_relay_republished", "Jobs the relay published again", ["stream"])
+DRIFT = Gauge(
+    "eunoe_drift_memories",
+    "What the last audit found: missing, orphaned, stale, payload; set by the leader",
+    ["kind"],
+)
+DRIFT_REPAIRED = Counter(
+    "eunoe_drift_repaired", "What repairs came to: synced, failed, deleted", ["outcome"]
+)
 DECAY_UPDATED = Counter("eunoe_decay_updated", "Memories scored by decay")
 
 EVENTS_DROPPED = Counter(

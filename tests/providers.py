@@ -5,10 +5,12 @@ import base64
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from hashlib import blake2b
 from typing import Any
 
 import numpy as np
 from aiohttp import web
+from numpy.typing import NDArray
 
 Answer = Callable[[web.Request, dict[str, Any]], Any]
 
@@ -29,6 +31,8 @@ class Provider:
         given = answer(request, body)
         found = given if isinstance(given, web.StreamResponse) else await given
         assert isinstance(found, web.StreamResponse)
+        if not found.prepared:
+            found.force_close()  # an idle connection would be a task that outlives its test
         return found
 
 
@@ -57,6 +61,30 @@ def vectors(body: dict[str, Any], *, dimension: int = 8) -> list[dict[str, Any]]
         shown = packed if body.get("encoding_format") == "base64" else numbers.tolist()
         rows.append({"object": "embedding", "index": index, "embedding": shown})
     return rows[::-1]
+
+
+def vector_of(text: str, dimension: int = 8) -> NDArray[np.float32]:
+    """What `faithful` answers for this text whatever it is asked with: its own unit vector."""
+    seed = int.from_bytes(blake2b(text.encode(), digest_size=8).digest(), "big")
+    numbers = np.random.default_rng(seed).standard_normal(dimension, np.float32)
+    unit: NDArray[np.float32] = numbers / np.linalg.norm(numbers)
+    return unit
+
+
+def faithful(*, dimension: int = 8, refusing: str = "") -> Answer:
+    """`vector_of` each input; HTTP 400 for a whole request of which one contains `refusing`."""
+
+    def answer(request: web.Request, body: dict[str, Any]) -> web.Response:
+        if refusing and any(refusing in text for text in body["input"]):
+            return web.json_response({"error": {"code": "content_refused"}}, status=400)
+        data = [
+            {"index": index, "embedding": vector_of(text, dimension).tolist()}
+            for index, text in enumerate(body["input"])
+        ]
+        usage = {"prompt_tokens": len(data), "total_tokens": len(data)}
+        return web.json_response({"data": data, "model": body["model"], "usage": usage})
+
+    return answer
 
 
 def embeddings(dimension: int = 8) -> Answer:

@@ -1,41 +1,67 @@
-"""CachedEmbedding: a question asked twice is embedded once."""
+"""CachedEmbedding: a text that was embedded is not paid for again."""
 
 from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from hashlib import blake2b
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+
+from shared.metrics import MODEL_CACHE
 
 if TYPE_CHECKING:
+    from shared.models.circuit import Circuit
     from shared.models.embedding import EmbeddingModel, Vectors
+
+# However many entries are allowed: 5 461 vectors of 3 072 dimensions, 43 690 of 384.
+_MOST_BYTES: Final = 64 * 1024 * 1024
 
 
 class CachedEmbedding:
-    """`model` with its query vectors kept, the least recently used dropped beyond `size`.
+    """`model` with the vectors of its last `queries` questions and `documents` texts kept.
 
-    Equal questions that arrive together share one call. Errors are not kept. The vectors
-    are shared and therefore read-only.
+    The least recently used go first. Equal texts that are asked for together, in one batch
+    or in several, share one call. Errors are not kept, and nobody gets another's. Vectors of
+    questions are shared and therefore read-only.
     """
 
-    def __init__(self, model: EmbeddingModel, size: int) -> None:
+    def __init__(self, model: EmbeddingModel, queries: int = 0, documents: int = 0) -> None:
         self._model = model
-        self._size = size
-        self._kept: OrderedDict[str, Vectors] = OrderedDict()
+        self._queries = _Kept(queries, model.name, "query")
+        self._documents = _Kept(documents, model.name, "document")
         self._asking: dict[str, asyncio.Task[Vectors]] = {}
+        self._making: dict[str, asyncio.Future[dict[str, Vectors]]] = {}
         self.name = model.name
         self.dimension = model.dimension
         self.paid = model.paid
 
     def __len__(self) -> int:
-        return len(self._kept)
+        """How many questions are kept."""
+        return len(self._queries)
+
+    @property
+    def circuit(self) -> Circuit | None:
+        return self._model.circuit
 
     async def embed(self, texts: Sequence[str]) -> Vectors:
-        return await self._model.embed(texts)
+        found = self._documents.known(texts)
+        while missing := [text for text in dict.fromkeys(texts) if text not in found]:
+            others = {self._making[text] for text in missing if text in self._making}
+            if mine := [text for text in missing if text not in self._making]:
+                found |= await self._make(mine)
+            if others:
+                await asyncio.wait(others)
+            for call in others:
+                # Nothing if it failed, perhaps for a text of another batch: then asked anew.
+                found |= call.result()
+        rows = [found[text] for text in texts]
+        return np.stack(rows) if rows else np.empty((0, self.dimension), np.float32)
 
     async def embed_query(self, text: str) -> Vectors:
-        if (kept := self._kept.get(text)) is not None:
-            self._kept.move_to_end(text)
+        if (kept := self._queries.known([text]).get(text)) is not None:
             return kept
         if (asking := self._asking.get(text)) is None:
             asking = asyncio.create_task(self._ask(text), name="embed query")
@@ -49,13 +75,62 @@ class CachedEmbedding:
         await asyncio.gather(*self._asking.values(), return_exceptions=True)
         await self._model.close()
 
+    async def _make(self, texts: Sequence[str]) -> dict[str, Vectors]:
+        call: asyncio.Future[dict[str, Vectors]] = asyncio.get_running_loop().create_future()
+        self._making |= dict.fromkeys(texts, call)
+        made: dict[str, Vectors] = {}
+        try:
+            vectors = await self._model.embed(texts)
+            # Copies: a row of the batch would keep all of it alive.
+            made = {text: row.copy() for text, row in zip(texts, vectors, strict=True)}
+        finally:
+            for text in texts:
+                del self._making[text]
+            call.set_result(made)
+        self._documents.keep(made)
+        return made
+
     async def _ask(self, text: str) -> Vectors:
         try:
             vector = await self._model.embed_query(text)
             vector.flags.writeable = False
-            self._kept[text] = vector
-            while len(self._kept) > self._size:
-                self._kept.popitem(last=False)
+            self._queries.keep({text: vector})
             return vector
         finally:
             del self._asking[text]
+
+
+class _Kept:
+    """At most `size` vectors by the hash of their text, the least recently used dropped."""
+
+    def __init__(self, size: int, model: str, kind: str) -> None:
+        self._size = size
+        self._vectors: OrderedDict[bytes, Vectors] = OrderedDict()
+        self._hits, self._misses = (
+            MODEL_CACHE.labels(model=model, kind=kind, result=result) for result in ("hit", "miss")
+        )
+
+    def __len__(self) -> int:
+        return len(self._vectors)
+
+    def known(self, texts: Sequence[str]) -> dict[str, Vectors]:
+        """The vectors of those texts that are kept."""
+        found = {}
+        for text in dict.fromkeys(texts):
+            key = _digest(text)
+            if (vector := self._vectors.get(key)) is not None:
+                self._vectors.move_to_end(key)
+                found[text] = vector
+        self._hits.inc(len(found))
+        self._misses.inc(len(set(texts)) - len(found))
+        return found
+
+    def keep(self, vectors: dict[str, Vectors]) -> None:
+        for text, vector in vectors.items():
+            self._vectors[_digest(text)] = vector
+            while len(self._vectors) > min(self._size, _MOST_BYTES // vector.nbytes):
+                self._vectors.popitem(last=False)
+
+
+def _digest(text: str) -> bytes:
+    return blake2b(text.encode(), digest_size=16).digest()

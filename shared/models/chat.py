@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
 from shared.config import ChatSettings, EmbeddingSettings
 from shared.errors import PermanentError, TransientError
-from shared.metrics import MODEL_TOKENS
+from shared.models.circuit import Circuit
 from shared.models.openai_client import asking_openai, connect, is_official
+from shared.models.prices import Given, Meter
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI
@@ -42,12 +42,20 @@ class OpenAIChat:
     """A chat model of an OpenAI-compatible endpoint."""
 
     def __init__(
-        self, model: str, client: AsyncOpenAI, *, official: bool, timeout_s: float, concurrency: int
+        self,
+        model: str,
+        client: AsyncOpenAI,
+        *,
+        official: bool,
+        timeout_s: float,
+        concurrency: int,
+        prices: Given | None = None,
     ) -> None:
         self.name = model
         self._client = client
         self._timeout_s = timeout_s
-        self._in_flight = asyncio.Semaphore(concurrency)
+        self._meter = Meter(model, prices)
+        self.circuit = Circuit("chat", model, concurrency=concurrency)
         # OpenAI's newer models refuse `max_tokens`; other servers know nothing else.
         self._limit = "max_completion_tokens" if official else "max_tokens"
 
@@ -60,6 +68,7 @@ class OpenAIChat:
         base_url: str | None = None,
         timeout_s: float = 30.0,
         concurrency: int = 4,
+        prices: Given | None = None,
     ) -> Self:
         """Asks nothing yet."""
         return cls(
@@ -68,6 +77,7 @@ class OpenAIChat:
             official=is_official(base_url),
             timeout_s=timeout_s,
             concurrency=concurrency,
+            prices=prices,
         )
 
     async def ask(
@@ -75,7 +85,7 @@ class OpenAIChat:
     ) -> Answer:
         messages: Any = [{"role": "system", "content": system}, {"role": "user", "content": user}]
         options: Any = {self._limit: max_tokens, "response_format": _format(answer)}
-        async with self._in_flight, asking_openai("chat", self.name, self._timeout_s):
+        async with self.circuit.call(), asking_openai("chat", self.name, self._timeout_s):
             completion = await self._completion(messages, options)
             self._count(getattr(completion, "usage", None))
             return _validated(completion, answer)
@@ -92,10 +102,10 @@ class OpenAIChat:
             raise TransientError("chat: the answer is no JSON") from error
 
     def _count(self, usage: Any) -> None:
-        for direction in ("prompt", "completion"):
-            spent = getattr(usage, f"{direction}_tokens", None) or 0
-            label = "input" if direction == "prompt" else "output"
-            MODEL_TOKENS.labels(model=self.name, direction=label).inc(spent)
+        self._meter.spent(
+            input=getattr(usage, "prompt_tokens", None) or 0,
+            output=getattr(usage, "completion_tokens", None) or 0,
+        )
 
 
 async def open_chat(settings: ChatSettings, provider: EmbeddingSettings) -> ChatModel | None:
@@ -109,6 +119,7 @@ async def open_chat(settings: ChatSettings, provider: EmbeddingSettings) -> Chat
         base_url=provider.openai_base_url,
         timeout_s=settings.timeout_s,
         concurrency=settings.concurrency,
+        prices=provider.prices,
     )
 
 

@@ -7,7 +7,7 @@ announced dimension; whatever a provider answers otherwise is an error, never a 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,12 +16,16 @@ from shared.config import EmbeddingSettings
 from shared.errors import ConfigError, PermanentError, TransientError, Unavailable
 from shared.log import get_logger
 
+if TYPE_CHECKING:
+    from shared.models.circuit import Circuit
+
 log = get_logger(__name__)
 
 Vectors = NDArray[np.float32]
 
 OLLAMA_URL = "http://localhost:11434"
 OLLAMA_MODEL = "nomic-embed-text"
+_MODEL_SETTING = {"openai": "model", "voyage": "voyage_model", "ollama": "ollama_model"}
 # Any provider's answer to this costs a fraction of a cent and tells the real dimension.
 _PROBE = "dimension"
 
@@ -39,6 +43,10 @@ class EmbeddingModel(Protocol):
     @property
     def paid(self) -> bool:
         """Whether a call costs money or travels, so that waiting for a full batch pays."""
+
+    @property
+    def circuit(self) -> Circuit | None:
+        """What keeps calls from a provider that is down; None where nothing is called."""
 
     async def embed(self, texts: Sequence[str]) -> Vectors:
         """One unit vector per text, in input order: len(texts) × dimension, float32.
@@ -91,6 +99,17 @@ def chosen_provider(settings: EmbeddingSettings) -> str:
     return "local"
 
 
+def named(settings: EmbeddingSettings, provider: str, model: str | None) -> EmbeddingSettings:
+    """The settings with that provider, and with that model where it serves several.
+
+    `model` may be an EmbeddingModel's `name`; its dimension is then given apart.
+    """
+    given: dict[str, object] = {"provider": provider}
+    if model is not None and provider in _MODEL_SETTING:
+        given[_MODEL_SETTING[provider]] = model.partition("@")[0]
+    return settings.model_copy(update=given)
+
+
 class _Wish(NamedTuple):
     settings: EmbeddingSettings
     size: int | None
@@ -126,6 +145,7 @@ async def _openai(wish: _Wish) -> EmbeddingModel:
         requested_dimension=dimension,
         timeout_s=settings.timeout_s,
         concurrency=settings.concurrency,
+        prices=settings.prices,
     )
     return await _proven(model, "OPENAI_API_KEY, OPENAI_BASE_URL and EMBEDDING_MODEL")
 
@@ -139,6 +159,7 @@ async def _ollama(wish: _Wish) -> EmbeddingModel:
         base_url=base if base.endswith("/v1") else f"{base}/v1",
         timeout_s=wish.settings.ollama_timeout_s,
         concurrency=wish.settings.concurrency,
+        prices=wish.settings.prices,
     )
     return await _proven(model, "OLLAMA_BASE_URL and OLLAMA_MODEL")
 
@@ -154,6 +175,7 @@ async def _voyage(wish: _Wish) -> EmbeddingModel:
         dimension=served_dimension(wish.size, wish.preferred),
         timeout_s=wish.settings.timeout_s,
         concurrency=wish.settings.concurrency,
+        prices=wish.settings.prices,
     )
     return await _proven(model, "VOYAGE_API_KEY and VOYAGE_MODEL")
 
@@ -166,7 +188,7 @@ async def _proven(model: EmbeddingModel, variables: str) -> EmbeddingModel:
         await with_retries(lambda: model.embed([_PROBE]), total_s=10.0)
     except (PermanentError, TransientError) as error:
         await model.close()
-        reached = "cannot be reached" if isinstance(error, Unavailable) else "refuses"
+        reached = "does not serve" if isinstance(error, Unavailable) else "refuses"
         raise ConfigError(
             f"the embedding provider {reached} ({error}); check {variables}"
         ) from error

@@ -40,6 +40,7 @@ class LocalEmbedding:
     name = NAME
     dimension = DIMENSION
     paid = False
+    circuit = None
 
     def __init__(self, tokenizer: Tokenizer, session: Any, thread: ThreadPoolExecutor) -> None:
         self._tokenizer = tokenizer

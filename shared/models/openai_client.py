@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Final
@@ -52,6 +53,8 @@ async def asking_openai(kind: Kind, model: str, timeout_s: float) -> AsyncIterat
 def _client(api_key: str | None, base_url: str | None, timeout_s: float) -> AsyncOpenAI:
     from openai import AsyncOpenAI, Timeout
 
+    # A line per call, with its address, whose user part may be a secret.
+    logging.getLogger("httpx").setLevel(logging.WARNING)
     timeout = Timeout(timeout_s, connect=min(_CONNECT_TIMEOUT_S, timeout_s))
     # Servers of one's own want no key, the client insists on one.
     key = api_key or "none"

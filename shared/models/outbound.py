@@ -30,12 +30,15 @@ if TYPE_CHECKING:
 Kind = Literal["embedding", "chat"]
 
 _REFUSED = frozenset({400, 413, 422})
-_FOR_THE_OPERATOR = {
+_FOR_ALL_CALLS = {
     401: "the key is refused",
     402: "the account must be paid",
     403: "the key may not use this model",
     404: "no such model or address",
+    429: "too many requests",
 }
+# Whoever wishes for more than an hour is asked again after one.
+_LONGEST_WISH_S = 3600.0
 _CODE = re.compile(r"[\w.-]{1,64}")
 
 
@@ -59,15 +62,13 @@ async def asking(kind: Kind, model: str, timeout_s: float) -> AsyncIterator[None
 def error_of_status(
     kind: Kind, status: int, body: object, headers: Mapping[str, str]
 ) -> EunoeError:
-    """429 is transient, 400 and its like permanent; all else concerns every call alike."""
+    """400 and its like are about the input; all else, 429 included, concerns every call alike."""
     code = _error_code(body)
     said = f"HTTP {status}{f' ({code})' if code else ''}"
     wait_s = retry_after_s(headers)
-    if status == 429 and code != "insufficient_quota":
-        return TransientError(f"{kind}: too many requests, {said}", retry_after_s=wait_s)
     if status in _REFUSED:
         return PermanentError(f"{kind}: input refused, {said}")
-    reason = _FOR_THE_OPERATOR.get(status, "the provider fails")
+    reason = _FOR_ALL_CALLS.get(status, "the provider fails")
     return Unavailable(kind, f"{reason}, {said}", retry_after_s=wait_s)
 
 
@@ -138,4 +139,4 @@ def _error_code(body: object) -> str:
 
 
 def _sane(seconds: float) -> float | None:
-    return max(seconds, 0.0) if math.isfinite(seconds) else None
+    return min(max(seconds, 0.0), _LONGEST_WISH_S) if math.isfinite(seconds) else None

@@ -16,6 +16,7 @@ class PlaceholderEmbedding:
     """Equal texts are equal vectors, any others are all but orthogonal; no meaning at all."""
 
     paid = False
+    circuit = None
 
     def __init__(self, dimension: int) -> None:
         self.dimension = dimension

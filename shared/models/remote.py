@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING, Any, Final, Self
 
 import numpy as np
 
-from shared.metrics import MODEL_TOKENS
+from shared.models.circuit import Circuit
 from shared.models.openai_client import asking_openai, connect, is_official
 from shared.models.outbound import vectors_of
+from shared.models.prices import Given, Meter
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI
@@ -38,13 +39,15 @@ class OpenAIEmbedding:
         requested_dimension: int | None,
         timeout_s: float,
         concurrency: int,
+        prices: Given | None = None,
     ) -> None:
         self._model = model
         self._client = client
         self._official = official
         self._requested = requested_dimension
         self._timeout_s = timeout_s
-        self._in_flight = asyncio.Semaphore(concurrency)
+        self._meter = Meter(model, prices)
+        self.circuit = Circuit("embedding", model, concurrency=concurrency)
         self.dimension = requested_dimension or 0
         native = _NATIVE_DIMENSION.get(model, requested_dimension)
         shortened = requested_dimension is not None and requested_dimension != native
@@ -61,6 +64,7 @@ class OpenAIEmbedding:
         requested_dimension: int | None = None,
         timeout_s: float = 30.0,
         concurrency: int = 4,
+        prices: Given | None = None,
     ) -> Self:
         """Asks nothing yet; `requested_dimension` only reaches OpenAI's own address."""
         return cls(
@@ -70,12 +74,13 @@ class OpenAIEmbedding:
             requested_dimension=requested_dimension,
             timeout_s=timeout_s,
             concurrency=concurrency,
+            prices=prices,
         )
 
     async def embed(self, texts: Sequence[str]) -> Vectors:
         if not texts:
             return np.empty((0, self.dimension), np.float32)
-        async with self._in_flight, asking_openai("embedding", self._model, self._timeout_s):
+        async with self.circuit.call(), self._asking():
             raw = await self._client.embeddings.with_raw_response.create(
                 model=self._model, input=list(texts), **self._options()
             )
@@ -83,7 +88,7 @@ class OpenAIEmbedding:
                 raw.http_response.content, len(texts), self.dimension or None
             )
         self.dimension = vectors.shape[1]
-        MODEL_TOKENS.labels(model=self._model, direction="input").inc(spent)
+        self._meter.spent(input=spent)
         return vectors
 
     async def embed_query(self, text: str) -> Vectors:
@@ -92,6 +97,9 @@ class OpenAIEmbedding:
 
     async def close(self) -> None:
         await self._client.close()
+
+    def _asking(self) -> AbstractAsyncContextManager[None]:
+        return asking_openai("embedding", self._model, self._timeout_s)
 
     def _options(self) -> Any:
         """`dimensions` and base64 only where the endpoint is OpenAI's own."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final, Literal
 
@@ -10,8 +9,9 @@ import aiohttp
 import numpy as np
 
 from shared.errors import TransientError, Unavailable
-from shared.metrics import MODEL_TOKENS
+from shared.models.circuit import Circuit
 from shared.models.outbound import asking, error_of_status, vectors_of
+from shared.models.prices import Given, Meter
 
 if TYPE_CHECKING:
     from shared.models.embedding import Vectors
@@ -36,13 +36,15 @@ class VoyageEmbedding:
         base_url: str = URL,
         timeout_s: float = 30.0,
         concurrency: int = 4,
+        prices: Given | None = None,
     ) -> None:
         self._model = model
         self._url = f"{base_url.rstrip('/')}/embeddings"
         self._headers = {"Authorization": f"Bearer {api_key}"}
         self._timeout_s = timeout_s
         self._session: aiohttp.ClientSession | None = None
-        self._in_flight = asyncio.Semaphore(concurrency)
+        self._meter = Meter(model, prices)
+        self.circuit = Circuit("embedding", model, concurrency=concurrency)
         self.dimension = dimension
         self.name = model if dimension == _DEFAULT_DIMENSION else f"{model}@{dimension}"
 
@@ -68,10 +70,10 @@ class VoyageEmbedding:
             "input_type": kind,
             "output_dimension": self.dimension,
         }
-        async with self._in_flight, asking("embedding", self._model, self._timeout_s):
+        async with self.circuit.call(), asking("embedding", self._model, self._timeout_s):
             content = await self._post(request)
             vectors, spent = vectors_of(content, len(texts), self.dimension)
-        MODEL_TOKENS.labels(model=self._model, direction="input").inc(spent)
+        self._meter.spent(input=spent)
         return vectors
 
     async def _post(self, request: dict[str, Any]) -> bytes:

@@ -55,7 +55,7 @@ async def test_an_answer_is_validated(chat: OpenAIChat, provider: Provider) -> N
         (providers.raw(b'{"choices": []}'), TransientError),
         (providers.raw(b"<html>", "text/html"), TransientError),
         (providers.raw(b'{"cut'), TransientError),
-        (providers.status(429, headers={"Retry-After": "3"}), TransientError),
+        (providers.status(429, headers={"Retry-After": "0"}), Unavailable),
         (providers.status(500), Unavailable),
         (providers.status(401), Unavailable),
         (providers.status(400), PermanentError),

@@ -3,6 +3,8 @@
 import asyncio
 import socket
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 from typing import Any
 
 import numpy as np
@@ -94,8 +96,20 @@ async def test_rate_limit_says_when_to_come_back(
     with pytest.raises(TransientError) as caught:
         await model.embed(["x"])
     assert caught.value.retry_after_s == 7
-    assert not isinstance(caught.value, Unavailable)
+    assert isinstance(caught.value, Unavailable)  # no job's fault: burns no attempt
     assert len(provider.requests) == 1  # no retry of its own
+
+
+async def test_a_rate_limit_holds_for_everybody(model: OpenAIEmbedding, provider: Provider) -> None:
+    in_a_while = format_datetime(datetime.now(UTC) + timedelta(seconds=30), usegmt=True)
+    provider.script = [providers.status(429, headers={"Retry-After": in_a_while})]
+    with pytest.raises(Unavailable):
+        await model.embed(["x"])
+    with pytest.raises(Unavailable, match="left alone") as caught:
+        await model.embed_query("y")
+    assert caught.value.retry_after_s is not None
+    assert 25 < caught.value.retry_after_s <= 30
+    assert len(provider.requests) == 1
 
 
 async def test_an_exhausted_quota_stops_everything(
@@ -195,6 +209,22 @@ async def test_tokens_are_counted(model: OpenAIEmbedding) -> None:
     assert spent() - before == 6
 
 
+async def test_a_paid_models_cost_is_counted(provider: Provider) -> None:
+    def spent(name: str) -> float | None:
+        return REGISTRY.get_sample_value("eunoe_model_cost_usd_total", {"model": name})
+
+    for name, prices, usd in (
+        ("text-embedding-3-large", None, 0.13 * 3e-6),
+        ("text-embedding-3-small", {"text-embedding-3-small": 7.0}, 7.0 * 3e-6),
+        ("my-own-model", None, None),
+    ):
+        before = spent(name)
+        model = await OpenAIEmbedding.connect(name, base_url=provider.url, prices=prices)
+        await model.embed(["one"])
+        await model.close()
+        assert spent(name) == (None if usd is None else pytest.approx((before or 0) + usd))
+
+
 async def test_voyage_tells_questions_from_documents(
     voyage: VoyageEmbedding, provider: Provider
 ) -> None:
@@ -218,7 +248,7 @@ async def test_voyage_splits_what_is_beyond_its_limit(
 @pytest.mark.parametrize(
     ("answer", "error"),
     [
-        (providers.status(429, headers={"Retry-After": "2"}), TransientError),
+        (providers.status(429, headers={"Retry-After": "0"}), Unavailable),
         (providers.status(500), Unavailable),
         (providers.status(401), Unavailable),
         (providers.status(400), PermanentError),

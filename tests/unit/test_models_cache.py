@@ -6,8 +6,9 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from prometheus_client import REGISTRY
 
-from shared.errors import TransientError
+from shared.errors import PermanentError, TransientError
 from shared.models.cache import CachedEmbedding
 from shared.models.placeholder import PlaceholderEmbedding
 
@@ -95,3 +96,111 @@ async def test_closing_ends_what_is_being_asked() -> None:
     await cached.close()
     with pytest.raises(asyncio.CancelledError):
         await waiting
+
+
+class Paid(PlaceholderEmbedding):
+    """Counts the texts that would be paid for; waits for its gate, refuses what is `bad`."""
+
+    def __init__(self, dimension: int = 8) -> None:
+        super().__init__(dimension)
+        self.paid_for: list[str] = []
+        self.open = asyncio.Event()
+        self.open.set()
+        self.bad = ""
+
+    async def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        self.paid_for += texts
+        await self.open.wait()
+        if self.bad in texts:
+            raise PermanentError("refused")
+        return await super().embed(texts)
+
+
+async def right(cached: CachedEmbedding, texts: Sequence[str]) -> None:
+    expected = await PlaceholderEmbedding(cached.dimension).embed(texts)
+    np.testing.assert_array_equal(await cached.embed(texts), expected)
+
+
+async def test_no_text_is_paid_for_twice() -> None:
+    model = Paid()
+    cached = CachedEmbedding(model, documents=10)
+    await right(cached, ["a", "b", "a"])
+    await right(cached, ["b", "c", "a", "c"])
+    assert model.paid_for == ["a", "b", "c"]
+    assert (await cached.embed([])).shape == (0, 8)
+
+
+async def test_batches_at_the_same_time_pay_once() -> None:
+    model = Paid()
+    cached = CachedEmbedding(model, documents=0)  # not even where nothing is kept
+    model.open.clear()
+    batches = [["a", "b"], ["b", "c"], ["c", "a"], ["a"]]
+    asking = [asyncio.create_task(right(cached, texts)) for texts in batches]
+    for _ in range(5):
+        await asyncio.sleep(0)
+    model.open.set()
+    await asyncio.gather(*asking)
+    assert model.paid_for == ["a", "b", "c"]
+
+
+async def test_a_neighbours_refusal_is_not_mine() -> None:
+    model = Paid()
+    cached = CachedEmbedding(model, documents=10)
+    model.bad = "bad"
+    model.open.clear()
+    theirs = asyncio.create_task(cached.embed(["a", "bad"]))
+    await asyncio.sleep(0)
+    mine = asyncio.create_task(right(cached, ["a"]))
+    gone = asyncio.create_task(cached.embed(["bad"]))
+    await asyncio.sleep(0)
+    gone.cancel()  # who gives up takes nothing from the others
+    model.open.set()
+    with pytest.raises(PermanentError):
+        await theirs
+    await mine
+    assert model.paid_for == ["a", "bad", "a"]
+
+
+async def test_a_cancelled_batch_leaves_its_texts_to_the_others() -> None:
+    model = Paid()
+    cached = CachedEmbedding(model, documents=10)
+    model.open.clear()
+    theirs = asyncio.create_task(cached.embed(["a"]))
+    await asyncio.sleep(0)
+    mine = asyncio.create_task(right(cached, ["a"]))
+    await asyncio.sleep(0)
+    theirs.cancel()
+    await asyncio.gather(theirs, return_exceptions=True)
+    model.open.set()
+    await mine
+
+
+async def test_the_oldest_documents_go_first_by_number_and_by_bytes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    model = Paid()
+    cached = CachedEmbedding(model, documents=2)
+    for texts in (["a"], ["b"], ["a"], ["c"], ["a"], ["b"]):
+        await right(cached, texts)
+    assert model.paid_for == ["a", "b", "c", "b"]
+    monkeypatch.setattr("shared.models.cache._MOST_BYTES", 3 * 8 * 4)
+    small = CachedEmbedding(Paid(), documents=1000)
+    await right(small, [str(number) for number in range(20)])
+    assert len(small._documents) == 3
+
+
+async def test_what_is_done_to_an_answer_changes_no_other() -> None:
+    cached = CachedEmbedding(Paid(), documents=10)
+    (await cached.embed(["a"]))[:] = 0
+    await right(cached, ["a"])
+
+
+async def test_hits_and_misses_are_counted() -> None:
+    def count(result: str) -> float:
+        labels = {"model": "placeholder-24", "kind": "document", "result": result}
+        return REGISTRY.get_sample_value("eunoe_model_cache_total", labels) or 0.0
+
+    cached = CachedEmbedding(Paid(24), documents=10)
+    await cached.embed(["a", "b", "a"])
+    await cached.embed(["a", "c"])
+    assert (count("hit"), count("miss")) == (1, 3)

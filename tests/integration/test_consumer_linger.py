@@ -1,0 +1,73 @@
+"""A batch that is not full waits, but never longer than its oldest job may."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+from shared.consumer import Done, Outcome
+from shared.errors import Unavailable
+from shared.job import Job
+from shared.stream import Stream
+from tests.waiting import wait_until
+from tests.working import Recorder, consuming, delivered, job, jobs
+
+
+def left(recorder: Recorder, *wanted: Job) -> bool:
+    return set(wanted) <= set(recorder.jobs)
+
+
+async def empty(stream: Stream) -> bool:
+    return not (await stream.depth()).live
+
+
+async def test_the_linger_counts_from_the_oldest_jobs_publish(enrich: Stream) -> None:
+    recorder = Recorder()
+    await enrich.publish([job(1)])
+    await asyncio.sleep(0.8)  # nobody reads
+    loop = asyncio.get_running_loop()
+    begun = loop.time()
+    async with consuming(enrich, recorder, batch_size=4, linger_s=1.0) as running:
+        await wait_until(running.consumer.ready.is_set, "the consumer read")
+        await enrich.publish([job(2)])
+        await wait_until(lambda: recorder.batches, "the batch left")
+        assert loop.time() - begun < 0.7
+        assert left(recorder, job(1), job(2))
+        await wait_until(lambda: empty(enrich), "all is settled")
+
+
+async def test_a_job_that_was_taken_over_waits_for_no_younger_one(enrich: Stream) -> None:
+    """It comes after the young one, and has waited longer."""
+    recorder = Recorder()
+    loop = asyncio.get_running_loop()
+    begun = loop.time()
+    await enrich.publish([job(1)])
+    await delivered(enrich, "silent")  # and is taken over after the visibility, 0.6 s
+    async with consuming(enrich, recorder, batch_size=4, linger_s=1.5) as running:
+        await wait_until(running.consumer.ready.is_set, "the consumer read")
+        await asyncio.sleep(0.5)
+        await enrich.publish([job(2)])
+        await wait_until(lambda: left(recorder, job(1)), "the old one left")
+        assert loop.time() - begun < 1.5 + 0.4
+        assert recorder.batches == [[job(2), job(1)]]
+        await wait_until(lambda: empty(enrich), "all is settled")
+
+
+async def test_one_job_probes_what_was_down(enrich: Stream) -> None:
+    down = True
+    sizes: list[int] = []
+
+    async def handler(batch: Sequence[Job]) -> Sequence[Outcome]:
+        sizes.append(len(batch))
+        if down:
+            raise Unavailable("embedding", "down")
+        return [Done()] * len(batch)
+
+    await enrich.publish(jobs(32))
+    async with consuming(enrich, handler, batch_size=8, linger_s=5.0):
+        await wait_until(lambda: len(sizes) >= 4, "three probes failed")
+        assert sizes[:4] == [8, 1, 1, 1]
+        down = False
+        await wait_until(lambda: len(sizes) >= 6, "it is back")
+        assert max(sizes[4:]) > 1
+        await wait_until(lambda: empty(enrich), "all is settled")

@@ -1,0 +1,389 @@
+"""The running product against a provider that fails in every way we know.
+
+Every memory but the refused one is embedded, every vector is the provider's own, and what
+fails for all is nobody's attempt.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from aiohttp import web
+from qdrant_client.http.exceptions import UnexpectedResponse
+
+from shared.config import RedisSettings, Settings, StreamSettings
+from shared.connection import RedisClients
+from shared.job import Stage
+from shared.stream import DeadJob, Stream, policy_for
+from tests import providers
+from tests.providers import Answer, Provider, vector_of
+from tests.stack import REPOSITORY, Client, Stack, running
+from tests.waiting import wait_until
+
+NAN = providers.rows(lambda rows: [{**row, "embedding": [float("nan")] * 8} for row in rows])
+FAILURES = {
+    "429": providers.status(429, headers={"Retry-After": "1"}),
+    "500": providers.status(500),
+    "timeout": providers.silent,
+    "cut body": providers.cut,
+    "half a JSON": providers.raw(b'{"data": [{"index": 0, "embed'),
+    "wrong count": providers.rows(lambda rows: rows[1:]),
+    "wrong dimension": providers.embeddings(dimension=9),
+    "not a number": NAN,
+}
+_REFUSED = "unspeakable"
+
+
+class Embeddings(Provider):
+    """Scripted for embeddings only; the enricher's questions always get an answer."""
+
+    async def handle(self, request: web.Request) -> web.StreamResponse:
+        if request.path.endswith("/embeddings"):
+            return await super().handle(request)
+        verdict = providers.completion('{"type": "Context", "confidence": 0.6}')
+        response: web.Response = verdict(request, await request.json())
+        response.force_close()
+        return response
+
+
+@pytest.fixture(scope="module")
+async def provider() -> AsyncIterator[Provider]:
+    async with providers.running(Embeddings(providers.faithful())) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="module")
+async def stack(
+    provider: Provider, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[Stack]:
+    remote = {
+        "EMBEDDING_PROVIDER": "openai",
+        "OPENAI_BASE_URL": provider.url,
+        "EMBEDDING_MODEL": "scripted",
+        "EMBEDDING_BATCH_TIMEOUT_SECONDS": "0.2",
+        "EUNOE_EMBEDDING_TIMEOUT_SECONDS": "1",
+    }
+    folder = tmp_path_factory.mktemp("stack")
+    roles = ("--only", "api,enricher,embedder,syncer")
+    async with running(folder, remote, *roles) as started:
+        await wait_until(lambda: searchable(started), "the first generation is made")
+        yield started
+
+
+@pytest.fixture
+async def api(stack: Stack, provider: Provider) -> AsyncIterator[Client]:
+    """A client; afterwards the provider serves again, and nothing is left of this test."""
+    async with stack.client() as client:
+        yield client
+        provider.script.clear()
+        provider.otherwise = providers.faithful()
+        answer = await client.ask("GET", "/memory/by-tag?tags=test&limit=200")
+        assert answer.status == 200, answer
+        for memory in answer.body["memories"]:
+            await client.ask("DELETE", f"/memory/{memory['id']}")
+        await wait_until(stack_empty(stack), "the vectors are gone", 30.0)
+
+
+@pytest.fixture
+async def embed(stack: Stack) -> AsyncIterator[Stream]:
+    """The embed stream, past the product's processes."""
+    streams = StreamSettings(_env_file=None)
+    clients = RedisClients.open(RedisSettings(_env_file=None, REDIS_URL=stack.redis_url), streams)
+    yield Stream(clients, policy_for(Stage.EMBED, Settings(streams=streams)))
+    await clients.close()
+
+
+async def searchable(stack: Stack) -> bool:
+    try:
+        await stack.stores().points()
+    except UnexpectedResponse:
+        return False
+    return True
+
+
+def stack_empty(stack: Stack) -> Any:
+    async def empty() -> bool:
+        return not await stack.stores().points()
+
+    return empty
+
+
+async def store(api: Client, texts: list[str]) -> dict[str, str]:
+    """Id → content of new memories."""
+    ids = await asyncio.gather(*(api.stored(text, tags=["test"]) for text in texts))
+    return dict(zip(ids, texts, strict=True))
+
+
+async def embedded(stack: Stack, wanted: dict[str, str], timeout_s: float = 60.0) -> None:
+    """Wait for the points of `wanted`; each holds what the provider gives for its content."""
+    seen: dict[str, Any] = {}
+
+    async def there() -> bool:
+        seen.clear()
+        seen.update(await stack.stores().points(vectors=True))
+        return all(
+            each in seen and np.allclose(dense(seen[each]), vector_of(text), atol=1e-5)
+            for each, text in wanted.items()
+        )
+
+    try:
+        await wait_until(there, "all is embedded", timeout_s)
+    except AssertionError as error:
+        missing = [text for each, text in wanted.items() if each not in seen]
+        raise AssertionError(f"{error}; missing {missing}\n{stack.told()}") from None
+
+
+def dense(record: Any) -> list[float]:
+    return list(record.vector["dense"])
+
+
+async def no_vector_is_wrong(stack: Stack, contents: dict[str, str]) -> None:
+    """Whatever points there are hold what the provider gives for their memory's content."""
+    for key, record in (await stack.stores().points(vectors=True)).items():
+        np.testing.assert_allclose(dense(record), vector_of(contents[key]), atol=1e-5)
+
+
+def admin(stack: Stack, role: str, path: str) -> str:
+    url = f"http://127.0.0.1:{stack.one(role).ports['admin']}{path}"
+    with urllib.request.urlopen(url, timeout=5) as answer:
+        return str(answer.read().decode())
+
+
+def readiness(stack: Stack, role: str) -> dict[str, Any]:
+    return dict(json.loads(admin(stack, role, "/readyz")))
+
+
+def metric(stack: Stack, role: str, name: str) -> float:
+    """The sum of a metric's samples in one process."""
+    text = admin(stack, role, "/metrics")
+    return sum(
+        float(found) for found in re.findall(rf"^{name}(?:{{.*}})? (\S+)$", text, re.MULTILINE)
+    )
+
+
+async def attempts(stack: Stack) -> set[int]:
+    """Attempts charged so far to the live jobs of the embed stage."""
+    async with stack.stores().redis() as redis:
+        entries: Any = await redis.xrange("eunoe:{embed}:jobs")
+        delayed: Any = await redis.zrange("eunoe:{embed}:delayed", 0, -1)
+    rows = [*delayed, *(fields["job"] for _, fields in entries)]
+    return {json.loads(row.rpartition("\n")[2])[4] for row in rows}
+
+
+def held(gate: asyncio.Event, word: str) -> Answer:
+    """The right answer, but what contains `word` waits for the gate."""
+
+    def answer(request: web.Request, body: dict[str, Any]) -> Any:
+        async def respond() -> web.StreamResponse:
+            if any(word in text for text in body["input"]):
+                await gate.wait()
+            return providers.faithful()(request, body)  # type: ignore[no-any-return]
+
+        return respond()
+
+    return answer
+
+
+def broken_by(word: str, failure: Answer) -> Answer:
+    """The right answer, but `failure` where an input contains `word`."""
+
+    def answer(request: web.Request, body: dict[str, Any]) -> Any:
+        broken = any(word in text for text in body["input"])
+        return (failure if broken else providers.faithful())(request, body)
+
+    return answer
+
+
+async def test_every_other_memory_is_embedded_and_the_refused_one_can_be_replayed(
+    stack: Stack, provider: Provider, api: Client, embed: Stream
+) -> None:
+    refusing = providers.faithful(refusing=_REFUSED)
+    provider.otherwise = refusing
+    # A good answer after each bad one: otherwise the waits would double.
+    provider.script = [each for failure in FAILURES.values() for each in (failure, refusing)]
+    texts = [f"statement {number} of many" for number in range(60)]
+    texts[27] = f"an {_REFUSED} statement"
+    contents = await store(api, texts)
+    [refused] = [each for each, text in contents.items() if _REFUSED in text]
+    others = {each: text for each, text in contents.items() if each != refused}
+    more = 0
+    while provider.script:  # as many batches as it takes to see every failure
+        await asyncio.sleep(0.2)
+        more += 1
+        others |= await store(api, [f"late statement {more}"])
+        await no_vector_is_wrong(stack, contents | others)
+    await embedded(stack, others)
+
+    async def dead() -> list[DeadJob]:
+        return await embed.dead(limit=10)
+
+    await wait_until(dead, "the refused one is buried")
+    [buried] = await dead()
+    assert buried.job is not None
+    assert (buried.job.memory_id, buried.reason) == (refused, "permanent")
+    assert "content_refused" in buried.error
+    assert _REFUSED not in buried.error
+    assert refused not in await stack.stores().points()
+
+    provider.otherwise = providers.faithful()
+    assert await embed.replay([buried.entry_id]) == 1
+    await embedded(stack, contents | others)
+    assert not await dead()
+
+
+async def test_a_provider_that_is_down_is_left_alone_and_burns_no_attempt(
+    stack: Stack, provider: Provider, api: Client, embed: Stream
+) -> None:
+    provider.otherwise = providers.status(500)
+    provider.requests.clear()
+    began = time.monotonic()
+    contents = await store(api, [f"patient statement {number}" for number in range(100)])
+    await wait_until(
+        lambda: metric(stack, "embedder", "eunoe_model_circuit_open") == 1, "the circuit is open"
+    )
+    await asyncio.sleep(max(0.0, began + 6.0 - time.monotonic()))
+    # At once one call per batch in flight, then one text after 1 s, 2 s, 4 s.
+    assert 3 <= len(provider.requests) <= 4 + 3
+    assert {len(each["input"]) for each in provider.requests[4:]} <= {1}
+    assert await attempts(stack) == {0}
+    assert metric(stack, "embedder", "eunoe_consumer_paused") == 1
+    shown = readiness(stack, "embedder")
+    assert shown["ok"], "a provider that is down is no reason to restart or to route around"
+    assert shown["embedding"]["circuit"]["circuit"] in {"open", "half-open"}
+    assert "500" in shown["embedding"]["circuit"]["error"]
+    provider.otherwise = providers.faithful()
+    await embedded(stack, contents)
+    assert metric(stack, "embedder", "eunoe_model_circuit_open") == 0
+    assert (await embed.depth()).dead == 0
+
+
+async def test_a_text_that_breaks_the_provider_keeps_no_other_from_being_embedded(
+    stack: Stack, provider: Provider, api: Client
+) -> None:
+    """Some servers answer 500 to a text they cannot embed: told apart from being down by that
+    one job probes after a pause."""
+    provider.otherwise = broken_by("breaking", providers.status(500))
+    contents = await store(api, [*(f"sound statement {n}" for n in range(5)), "breaking"])
+    [breaking] = [each for each, text in contents.items() if text == "breaking"]
+    await embedded(stack, {each: text for each, text in contents.items() if each != breaking})
+    provider.otherwise = providers.faithful()
+    await embedded(stack, contents)
+
+
+async def test_equal_texts_are_paid_for_once(stack: Stack, provider: Provider, api: Client) -> None:
+    provider.requests.clear()
+    text = f"said again and again {time.time()}"
+    contents = await store(api, [text] * 10)
+    await embedded(stack, contents)
+    contents |= await store(api, [text] * 10)
+    await embedded(stack, contents)
+    asked = [each for request in provider.requests for each in request["input"]]
+    assert asked.count(text) == 1
+    assert metric(stack, "embedder", "eunoe_model_cache_total") > 0
+
+
+async def test_recalls_do_not_wait_for_a_provider_that_is_down(
+    stack: Stack, provider: Provider, api: Client
+) -> None:
+    contents = await store(api, ["Ada prefers window seats"])
+    await embedded(stack, contents)
+    provider.otherwise = providers.silent
+    answers = [await api.ask("GET", f"/recall?query=window+seats+{n}") for n in range(5)]
+    assert [answer.body["degraded"] for answer in answers] == [["vector"]] * 5
+    assert [answer.body["results"][0]["id"] for answer in answers] == [*contents] * 5
+    assert metric(stack, "api", "eunoe_model_circuit_open") == 1
+    assert min(answer.seconds for answer in answers[3:]) < 0.3
+    provider.otherwise = providers.faithful()
+
+    async def served() -> bool:
+        answer = await api.ask("GET", "/recall?query=window+seats+again")
+        return "degraded" not in answer.body
+
+    await wait_until(served, "recall has its model back", 15.0)
+
+
+async def test_a_change_during_a_delayed_embedding_wins(
+    stack: Stack, provider: Provider, api: Client
+) -> None:
+    gate = asyncio.Event()
+    provider.otherwise = held(gate, "old words")
+    provider.requests.clear()
+    [memory_id] = await store(api, ["the old words of a statement"])
+    await wait_until(lambda: provider.requests, "the old text is with the provider")
+    answer = await api.ask("PATCH", f"/memory/{memory_id}", json={"content": "entirely new"})
+    assert answer.status == 200, answer
+    await asyncio.sleep(0.3)  # less than the time the provider is given
+    gate.set()
+    await embedded(stack, {memory_id: "entirely new"})
+    await stack.stores().all_done(1)
+    await embedded(stack, {memory_id: "entirely new"}, timeout_s=1.0)
+
+
+async def test_expired_memories_stay_hidden_once_embedded(
+    stack: Stack, provider: Provider, api: Client
+) -> None:
+    text = "the office is in the old harbour"
+    expired = await api.stored(text, tags=["test"], t_invalid="2020-01-01T00:00:00Z")
+    future = await api.stored(
+        f"{text} from next year", tags=["test"], t_valid="2099-01-01T00:00:00Z"
+    )
+    current = await api.stored(f"{text} no more", tags=["test"])
+    contents = {expired: text, future: f"{text} from next year", current: f"{text} no more"}
+
+    async def found() -> list[str]:
+        answer = await api.ask("GET", "/recall?query=the+office+is+in+the+old+harbour&limit=10")
+        return [row["id"] for row in answer.body["results"]]
+
+    assert await found() == [current]
+    await embedded(stack, contents)
+    assert await found() == [current]
+    answer = await api.ask("PATCH", f"/memory/{expired}", json={"tags": ["test", "moved"]})
+    assert answer.status == 200, answer
+    await stack.stores().all_done(3)
+    assert await found() == [current]
+
+
+@pytest.mark.parametrize(
+    ("variables", "told"),
+    [
+        (
+            {"EMBEDDING_PROVIDER": "openai", "OPENAI_BASE_URL": "http://127.0.0.1:1/v1"},
+            "does not serve.*cannot be reached.*OPENAI_BASE_URL",
+        ),
+        (
+            {"EMBEDDING_PROVIDER": "ollama", "OLLAMA_BASE_URL": "http://127.0.0.1:1"},
+            "does not serve.*cannot be reached.*OLLAMA_BASE_URL",
+        ),
+        ({"EMBEDDING_PROVIDER": "voyage"}, "VOYAGE_API_KEY is not set"),
+        ({"EMBEDDING_PROVIDER": "magic"}, "EMBEDDING_PROVIDER: Input should be 'auto', 'local'"),
+    ],
+)
+async def test_a_start_without_its_provider_is_refused_with_the_reason(
+    variables: dict[str, str], told: str, tmp_path: Path
+) -> None:
+    kept = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
+    environment = {"PYTHONPATH": str(REPOSITORY), "EUNOE_ADMIN_PORT": "0", **variables}
+    ended = await asyncio.to_thread(
+        subprocess.run,
+        [sys.executable, "-m", "services.embedder"],
+        cwd=tmp_path,
+        env=kept | environment,
+        capture_output=True,
+        text=True,
+        timeout=25,
+        check=False,
+    )
+    assert ended.returncode == 78, ended.stderr
+    assert re.search(told, ended.stderr + ended.stdout), ended.stderr
