@@ -118,3 +118,11 @@ def classify(content: str) -> tuple[str, float]:
         if hits:
             return kind, min(_MOST, round(_ONE_TRIGGER + _PER_TRIGGER * hits, 2))
     return FALLBACK_TYPE, FALLBACK_CONFIDENCE
+
+
+def untyped(kind: str, confidence: float) -> bool:
+    """Whether a memory's type is only the fallback: nobody gave it, and no rule found it.
+
+    Who authors exactly the fallback's type and confidence asks for no more than it.
+    """
+    return (kind, confidence) == (FALLBACK_TYPE, FALLBACK_CONFIDENCE)

@@ -18,6 +18,7 @@ class Stage(StrEnum):
     ENRICH = "enrich"
     EMBED = "embed"
     RELATE = "relate"
+    ASK = "ask"
     EXTRACT = "extract"
     CONSOLIDATE = "consolidate"
     SYNC = "sync"
@@ -31,7 +32,7 @@ class Malformed(ValueError):
 class Job:
     """Bring memory `memory_id` of `tenant` up to `version` in one stage.
 
-    `version` is the memory's `version` for enrich, its `payload_version` for embed and
+    `version` is the memory's `version` for enrich and ask, its `payload_version` for embed and
     relate. `run` is the id of the Run that forced it, or empty: a forced job is another
     job than the ordinary one. `attempt` counts handled failures; `trace` is the request id.
     """

@@ -154,7 +154,7 @@ def policy_for(stage: Stage, settings: Settings) -> StreamPolicy:
         backoff=enrich_backoff if slow else embed_backoff,
         max_deliveries=streams.max_deliveries,
         visibility_s=streams.visibility_s,
-        block_s=streams.block_s,
+        block_s=min(streams.block_s, enrichment.idle_sleep_s) if slow else streams.block_s,
         promote_every_s=streams.promote_every_s,
         high_water=streams.high_water,
         tenant_share=streams.tenant_share,

@@ -1,14 +1,21 @@
-"""`python -m services.enricher`: entities, order, summaries; relations once vectors stand."""
+"""`python -m services.enricher`: entities, order, patterns; relations once vectors stand.
+
+What only the chat model can tell is asked in a stage of its own.
+"""
 
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 
 from services.enricher import nlp
+from services.enricher.ask import Asker
 from services.enricher.relate import Relater
 from services.enricher.service import Enricher
 from shared.consumer import Consumer
+from shared.enrichment_stats import EnrichmentStats
 from shared.job import Stage
+from shared.models.chat import open_chat
 from shared.process import Process, main
 from shared.stores import open_stores
 from shared.worker import consume, consumer_name
@@ -21,23 +28,42 @@ async def body(process: Process) -> None:
     settings = process.settings.enrichment
     pipeline = await asyncio.to_thread(nlp.load, settings.spacy_model)
     process.health.detail["spacy_model"] = lambda: pipeline.name
+    chat = await open_chat(process.settings.chat, process.settings.embedding)
     async with open_stores(process, embeds=False) as stores:
         process.probe(stores.probes, "graph", "redis")
-        enricher = Enricher(stores.graph, stores.outbox, stores.events, pipeline, settings)
-        name = consumer_name(process.role)
+        stats = EnrichmentStats(stores.redis)
+        asker = Asker(stores.graph, stores.outbox, stats, chat, process.settings.api)
+        enricher = Enricher(
+            stores.graph,
+            stores.outbox,
+            stores.events,
+            stats,
+            pipeline=pipeline,
+            settings=settings,
+            asks=asker.wants,
+        )
         relater = Relater(stores.graph, stores.vectors, settings)
+        consumer = partial(Consumer, name=consumer_name(process.role))
+        size, streams = settings.batch_size, stores.streams
         consumers = {
-            stage: Consumer(
-                stores.streams[stage],
-                handler,
-                name=name,
-                batch_size=settings.batch_size,
+            Stage.ENRICH: consumer(
+                streams[Stage.ENRICH],
+                enricher,
+                batch_size=size,
                 batches=_BATCHES,
-            )
-            for stage, handler in ((Stage.ENRICH, enricher), (Stage.RELATE, relater))
+                on_failures=enricher.failed,
+            ),
+            Stage.RELATE: consumer(
+                streams[Stage.RELATE], relater, batch_size=size, batches=_BATCHES
+            ),
+            Stage.ASK: consumer(
+                streams[Stage.ASK], asker, batch_size=process.settings.chat.concurrency
+            ),
         }
         await consume(process, consumers)
         enricher.close()
+    if chat is not None:
+        await chat.close()
 
 
 if __name__ == "__main__":

@@ -9,19 +9,24 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 
 from services.enricher.entities import Found, entity_tags, extract, slug
 from services.enricher.nlp import Pipeline
+from services.enricher.patterns import Detected, detect
 from services.enricher.summarize import summarize
 from shared import metrics
+from shared.classify import classify, untyped
 from shared.config import EnrichmentSettings
 from shared.consumer import Done, Outcome
-from shared.events import Event, Events, enriched, enriching
+from shared.enrichment_stats import EnrichmentStats, Tally
+from shared.events import Event, Events, enriched, enriching, enrichment_failed
 from shared.graph.store import GraphStore
-from shared.graph.work import Enriched
+from shared.graph.work import Enriched, EnrichedResult
+from shared.handling import Failure
 from shared.job import Job, Stage
 from shared.memory import Memory, iso, now_ms
 from shared.outbox import Outbox
@@ -35,10 +40,15 @@ class Enricher:
         graph: GraphStore,
         outbox: Outbox,
         events: Events,
+        stats: EnrichmentStats,
+        *,
         pipeline: Pipeline,
         settings: EnrichmentSettings,
+        asks: Callable[[Memory], bool],
     ) -> None:
+        self._asks = asks
         self._events = events
+        self._stats = stats
         self._graph = graph
         self._outbox = outbox
         self._pipeline = pipeline
@@ -59,18 +69,36 @@ class Enricher:
             for memory in memories:
                 told = enriching(memory.id, by_tenant[tenant][memory.id].attempt + 1)
                 self._events.emit(tenant, Event.ENRICHMENT_START, told)
-        found = await self._extract([m for batch in wanted.values() for m in batch])
+        found = iter(await self._extract([m for batch in wanted.values() for m in batch]))
+        tallies: dict[str, Tally] = {}
         for tenant, memories in wanted.items():
-            await self._write(tenant, memories, by_tenant[tenant], found)
-            self._tell(tenant, memories, by_tenant[tenant], (time.perf_counter() - began) * 1000)
+            names = {memory.id: next(found) for memory in memories}
+            done = await self._write(tenant, memories, by_tenant[tenant], names)
+            tallies[tenant] = self._tally(done)
+            self._tell(tenant, done, by_tenant[tenant], (time.perf_counter() - began) * 1000)
+        await self._stats.add(tallies, spacy_model=self._pipeline.name)
         return [Done()] * len(jobs)
 
+    async def failed(self, failures: Sequence[Failure]) -> None:
+        """Tell watchers and counters of jobs that this stage could not do."""
+        tallies: dict[str, Tally] = defaultdict(Tally)
+        for each in failures:
+            job, tally = each.job, tallies[each.job.tenant]
+            told = enrichment_failed(
+                job.memory_id, each.error, job.attempt, each.elapsed_ms, will_retry=each.will_retry
+            )
+            self._events.emit(job.tenant, Event.ENRICHMENT_FAILED, told)
+            tally.failures += 1
+            tally.last_error = each.error
+        await self._stats.add(tallies)
+
     def _tell(
-        self, tenant: str, memories: Sequence[Memory], jobs: Mapping[str, Job], elapsed_ms: float
+        self, tenant: str, done: Sequence[Memory], jobs: Mapping[str, Job], elapsed_ms: float
     ) -> None:
-        done = {memory.id for memory in memories}
+        """Of each job; one whose memory was up to date, is gone or was changed is skipped."""
+        written = {memory.id for memory in done}
         for key in jobs:
-            told = enriched(key, elapsed_ms, skipped=key not in done)
+            told = enriched(key, elapsed_ms, skipped=key not in written)
             self._events.emit(tenant, Event.ENRICHMENT_COMPLETE, told)
 
     async def _wanted(self, tenant: str, jobs: Mapping[str, Job]) -> list[Memory]:
@@ -78,13 +106,12 @@ class Enricher:
         memories = await self._graph.memories.get(tenant, jobs)
         return [m for m in memories.values() if not m.enriched or jobs[m.id].run]
 
-    async def _extract(self, memories: Sequence[Memory]) -> dict[str, Found]:
+    async def _extract(self, memories: Sequence[Memory]) -> list[Found]:
         if not memories:
-            return {}
+            return []
         texts = [memory.content for memory in memories]
         loop = asyncio.get_running_loop()
-        found = await loop.run_in_executor(self._thread, self._entities, texts)
-        return dict(zip((memory.id for memory in memories), found, strict=True))
+        return await loop.run_in_executor(self._thread, self._entities, texts)
 
     def _entities(self, texts: Sequence[str]) -> list[Found]:
         return extract(self._pipeline.annotate(texts))
@@ -95,48 +122,106 @@ class Enricher:
         memories: Sequence[Memory],
         jobs: Mapping[str, Job],
         found: Mapping[str, Found],
-    ) -> None:
+    ) -> list[Memory]:
+        """Those that were written, with their types: a fixed number of queries, however many."""
         if not memories:
-            return
+            return []
+        typed = {memory.id: _typed(memory) for memory in memories}
         previous = await self._graph.work.previous(
             tenant, [(memory.id, memory.timestamp, memory.session_id) for memory in memories]
         )
+        detected = await detect(self._graph, tenant, list(typed.values()))
         rows = [
-            self._row(memory, found[memory.id], previous.get(memory.id, ()), jobs[memory.id])
+            self._row(
+                typed[memory.id],
+                found[memory.id],
+                seen_type=memory.type,
+                previous=previous.get(memory.id, ()),
+                detected=detected.get(memory.id),
+                forced=bool(jobs[memory.id].run),
+            )
             for memory in memories
         ]
         results = await self._graph.work.enriched(tenant, rows)
+        done = [typed[key] for key in results]
+        await self._announce(tenant, done, results, jobs)
+        _count([row for row in rows if row.id in results])
+        return done
+
+    async def _announce(
+        self,
+        tenant: str,
+        done: Sequence[Memory],
+        results: Mapping[str, EnrichedResult],
+        jobs: Mapping[str, Job],
+    ) -> None:
         changed = [
             Job(tenant, key, result.payload_version)
             for key, result in results.items()
             if result.payload_changed
         ]
-        await self._outbox.announce({Stage.EMBED: changed})
-        _count(rows)
+        # A forced run's is another job: it asks again although the first lies with the dead.
+        asked = [
+            replace(jobs[memory.id], version=memory.version, attempt=0)
+            for memory in done
+            if self._asks(memory)
+        ]
+        await self._outbox.announce({Stage.EMBED: changed, Stage.ASK: asked})
 
-    def _row(self, memory: Memory, found: Found, previous: Sequence[str], job: Job) -> Enriched:
+    def _tally(self, done: Sequence[Memory]) -> Tally:
+        tally = Tally(successes=len(done), last_success_id=done[-1].id if done else "")
+        for memory in done:
+            if not untyped(memory.type, memory.confidence):
+                by_rule = (memory.type, memory.confidence) == classify(memory.content)
+                tally.pattern_classifications += by_rule
+            elif not self._asks(memory):
+                tally.fallbacks += 1
+        return tally
+
+    def _row(
+        self,
+        memory: Memory,
+        found: Found,
+        *,
+        seen_type: str,
+        previous: Sequence[str],
+        detected: Detected | None,
+        forced: bool,
+    ) -> Enriched:
         return Enriched(
             id=memory.id,
             version=memory.version,
             tags=memory.tags,
             entity_tags=entity_tags(found),
             entities=found,
-            enrichment=_block(job, previous),
+            enrichment=_block(previous, detected, forced=forced),
             summary=summarize(memory.content) if self._settings.enable_summaries else None,
+            seen_type=seen_type,
+            type=memory.type,
+            confidence=memory.confidence,
             entity_nodes=tuple(
                 (category, slug(name), name) for category, names in found.items() for name in names
             ),
             previous_ids=tuple(previous),
+            pattern=detected.type if detected else None,
         )
 
 
-def _block(job: Job, previous: Sequence[str]) -> dict[str, Any]:
-    """`metadata.enrichment` as AutoMem's clients read it."""
+def _typed(memory: Memory) -> Memory:
+    """With the type that a rule finds, where it has none: its text may have changed since."""
+    if not untyped(memory.type, memory.confidence):
+        return memory
+    kind, confidence = classify(memory.content)
+    return replace(memory, type=kind, confidence=confidence)
+
+
+def _block(previous: Sequence[str], detected: Detected | None, *, forced: bool) -> dict[str, Any]:
+    """`metadata.enrichment` as AutoMem's clients read it; the relate stage adds the neighbours."""
     return {
         "last_run": iso(now_ms()),
-        "forced": bool(job.run),
+        "forced": forced,
         "temporal_links": len(previous),
-        "patterns_detected": [],
+        "patterns_detected": [detected.block()] if detected else [],
     }
 
 
@@ -145,3 +230,4 @@ def _count(rows: Sequence[Enriched]) -> None:
         for category, names in row.entities.items():
             metrics.ENTITIES_FOUND.labels(category=category).inc(len(names))
         metrics.RELATIONS_WRITTEN.labels(type="PRECEDED_BY").inc(len(row.previous_ids))
+        metrics.RELATIONS_WRITTEN.labels(type="EXEMPLIFIES").inc(row.pattern is not None)

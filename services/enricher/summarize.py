@@ -32,7 +32,7 @@ def summarize(content: str) -> str | None:
     text = _SPACES.sub(" ", _LEADING_MARKUP.sub("", paragraph)).strip()
     if not any(map(str.isalnum, text)):
         return None
-    return _cut(text[: _sentence_end(text)].rstrip())
+    return cut(text[: _sentence_end(text)].rstrip())
 
 
 def _sentence_end(text: str) -> int:
@@ -52,10 +52,11 @@ def _goes_on(text: str, end: int) -> bool:
     return bool(_ABBREVIATION.search(before) or _ORDINAL.search(before))
 
 
-def _cut(sentence: str) -> str:
-    if len(sentence) <= MAX_CHARS:
+def cut(sentence: str, limit: int = MAX_CHARS) -> str:
+    """At most `limit` characters: a longer sentence ends at a word with `…`."""
+    if len(sentence) <= limit:
         return sentence
-    room = sentence[: MAX_CHARS - 1]
-    if not sentence[MAX_CHARS - 1].isspace() and " " in room:
+    room = sentence[: limit - 1]
+    if not sentence[limit - 1].isspace() and " " in room:
         room = room[: room.rindex(" ")]
     return room.rstrip(" ,;:-–—") + _ELLIPSIS

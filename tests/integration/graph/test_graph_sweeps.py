@@ -211,8 +211,10 @@ async def test_pages_show_every_memory_once_in_order(store: GraphStore, limit: i
         row for row in await store.sweeps.memories_page(TENANT, "", 1000) if row.id == after
     ]
     memory = next(memory for memory in memories if memory.id == after)
-    assert (first.version, first.payload_version) == (memory.version, memory.payload_version)
-    assert (first.embedded_version, first.text_hash, first.type) == (0, None, "Memory")
+    read = first.memory
+    assert (read.version, read.payload_version) == (memory.version, memory.payload_version)
+    assert (read.embedded_version, read.text_hash, read.type) == (0, None, "Memory")
+    assert read.content == memory.content
     assert first.embed_due is not None
 
 

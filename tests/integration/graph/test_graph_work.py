@@ -53,7 +53,7 @@ def _found(
         memory.tags,
         tuple(f"entity:{category}:{slug}" for category, slug, _ in entities),
         {category: [name] for category, _, name in entities},
-        {"last_run": "2026-01-01T00:00:00+00:00"},
+        {"last_run": "2026-01-01T00:00:00+00:00", "semantic_neighbors": []},
         summary="short",
         entity_nodes=entities,
         previous_ids=previous,
@@ -228,8 +228,13 @@ async def test_neighbours_are_linked_both_ways_once(
     assert await _edges(settings) == edges
     after = await _now(store, memory)
     assert after.related_version == memory.payload_version
-    floor = await store.work.neighbour_floor(TENANT, [memory.id, others[0].id, "absent"], 2)
-    assert floor == {memory.id: 0.8, others[0].id: None}
+    asked = {memory.id: 0.85, others[0].id: 0.5, others[3].id: 0.9, "absent": 0.9}
+    assert await store.work.strongest(TENANT, asked, 1) == {
+        memory.id: [(others[0].id, 0.9), (others[1].id, 0.8)],
+        others[0].id: [(memory.id, 0.9)],
+        others[3].id: [],
+    }
+    assert memory.id not in await store.work.strongest(TENANT, {memory.id: 0.8}, 1)
 
 
 async def test_after_new_content_old_neighbours_are_let_go(
@@ -254,4 +259,4 @@ async def test_empty_batches_write_nothing(store: GraphStore, memory: Memory) ->
     assert await store.work.related(TENANT, []) == set()
     assert (await store.work.embedded(TENANT, [])).applied == set()
     assert await store.work.previous(TENANT, []) == {}
-    assert await store.work.neighbour_floor(TENANT, [], 5) == {}
+    assert await store.work.strongest(TENANT, {}, 5) == {}
