@@ -10,7 +10,6 @@ import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from functools import partial
 
 from shared.admin import Probes
 from shared.config import Settings
@@ -22,13 +21,14 @@ from shared.job import Stage
 from shared.models.embedding import EmbeddingModel, open_embedding
 from shared.outbox import Outbox
 from shared.process import Process
+from shared.serving import Serving, Wrap
 from shared.stream import Stream, policy_for
 from shared.vectors import VectorStore
 
 
 @dataclass(frozen=True, slots=True)
 class Stores:
-    """The stores of one process; `model` is None for a role that embeds nothing."""
+    """The stores of one process; `following` is None for a role that embeds nothing."""
 
     redis: RedisClients
     graph: GraphStore
@@ -37,21 +37,24 @@ class Stores:
     outbox: Outbox
     probes: Probes
     events: Events
-    model: EmbeddingModel | None
+    following: Serving | None
 
     @property
-    def embedding(self) -> EmbeddingModel:
-        if self.model is None:
+    def serving(self) -> Serving:
+        """The model and generation in use; both change at a switch: read them per request."""
+        if self.following is None:
             raise RuntimeError("this role opened its stores without a model")
-        return self.model
+        return self.following
 
 
 @asynccontextmanager
-async def open_stores(process: Process, *, embeds: bool) -> AsyncIterator[Stores]:
+async def open_stores(
+    process: Process, *, embeds: bool, wrap: Wrap = lambda model: model
+) -> AsyncIterator[Stores]:
     """Open everything, probe it once a second, and close it in reverse order.
 
     `embeds`: load the embedding model and open (or make) its vector generation; without it
-    the vectors are used as the embedding roles left them.
+    the vectors are used as the embedding roles left them. `wrap` goes around every model.
 
     Raises: ConfigError for a provider, model or server version that cannot serve.
     """
@@ -60,7 +63,11 @@ async def open_stores(process: Process, *, embeds: bool) -> AsyncIterator[Stores
     graph = GraphStore(settings.graph, outbox_delay_s=settings.streams.outbox_delay_s)
     # Its client reads package metadata and certificates when it is built.
     vectors = await asyncio.to_thread(VectorStore, settings.vectors)
-    model = await _open_model(settings, vectors) if embeds else None
+    serving = None
+    if embeds:
+        model = await _open_model(settings, vectors)
+        serving = Serving(vectors, settings.embedding, model, wrap=wrap)
+        process.health.detail["embedding"] = serving.shown
     streams = {stage: Stream(redis, policy_for(stage, settings)) for stage in Stage}
     probes = Probes({"graph": graph.ping, "vectors": vectors.ping, "redis": redis.ping})
     outbox = Outbox(
@@ -75,21 +82,18 @@ async def open_stores(process: Process, *, embeds: bool) -> AsyncIterator[Stores
     try:
         async with asyncio.TaskGroup() as background:
             background.create_task(events.run(closing), name="events")
-            background.create_task(
-                process.until_open("vectors", partial(_open_vectors, vectors, model)),
-                name="vectors",
-            )
+            background.create_task(_follow(process, vectors, serving, closing), name="vectors")
             await process.until_open("graph", graph.open)
             # Not before: a probe of a store that is still being opened calls it down.
             background.create_task(probes.run(closing), name="probes")
-            yield Stores(redis, graph, vectors, streams, outbox, probes, events, model)
+            yield Stores(redis, graph, vectors, streams, outbox, probes, events, serving)
             closing.set()
     finally:
         await vectors.close()
         await graph.close()
         await redis.close()
-        if model is not None:
-            await model.close()
+        if serving is not None:
+            await serving.close()
 
 
 async def _open_model(settings: Settings, vectors: VectorStore) -> EmbeddingModel:
@@ -104,8 +108,11 @@ async def _open_model(settings: Settings, vectors: VectorStore) -> EmbeddingMode
     return await open_embedding(settings.embedding, settings.vectors.size, preferred=adopted)
 
 
-async def _open_vectors(vectors: VectorStore, model: EmbeddingModel | None) -> None:
-    if model is None:
-        await vectors.attach()
+async def _follow(
+    process: Process, vectors: VectorStore, serving: Serving | None, closing: asyncio.Event
+) -> None:
+    if serving is None:
+        await process.until_open("vectors", vectors.attach)
     else:
-        await vectors.open(model.name, model.dimension)
+        await process.until_open("vectors", serving.open)
+        await serving.run(closing)

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from functools import partial
 
 from services.api import restore
 from services.api.app import make_app
 from services.api.use_cases import UseCases
 from shared.admin import serve
+from shared.models.cache import CachedEmbedding
 from shared.process import Process, main
 from shared.stores import open_stores
 from shared.tenancy import Tokens
@@ -23,7 +25,8 @@ _LINE_BYTES = 256 * 1024
 async def body(process: Process) -> None:
     settings = process.settings
     tokens = Tokens(settings.api, host=settings.process.host)
-    async with open_stores(process, embeds=True) as stores:
+    cached = partial(CachedEmbedding, queries=settings.embedding.query_cache)
+    async with open_stores(process, embeds=True, wrap=cached) as stores:
         process.probe(stores.probes, "graph")
         await _serve(process, UseCases.build(stores, settings, tokens))
 

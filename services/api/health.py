@@ -18,6 +18,7 @@ from shared.graph.memories import Counts
 from shared.graph.store import GraphStore
 from shared.job import Stage
 from shared.memory import iso, now_ms
+from shared.serving import Serving
 from shared.stream import Stream
 from shared.transitions import Depth
 from shared.vectors import VectorStore
@@ -40,15 +41,14 @@ class HealthReport:
         streams: Mapping[Stage, Stream],
         probes: Probes,
         settings: Settings,
-        *,
-        dimension: int,
+        serving: Serving,
     ) -> None:
         self._graph = graph
         self._vectors = vectors
         self._streams = streams
         self._probes = probes
         self._settings = settings
-        self._dimension = dimension
+        self._serving = serving
         self._read: dict[str, tuple[float, asyncio.Task[dict[str, Any]]]] = {}
 
     async def report(self, tenant: str) -> dict[str, Any]:
@@ -81,14 +81,19 @@ class HealthReport:
             "memory_count": counts.memories if counts else None,
             "vector_count": points,
             "sync_status": _sync_status(counts, points),
-            "vector_dimensions": {
-                "configured": self._settings.vectors.size or self._dimension,
-                "effective": self._dimension,
-                "collection": self._dimension,
-                "mismatch": False,
-            },
+            "vector_dimensions": self._dimensions(),
             "enrichment": _stage(counts, enrich, Stage.ENRICH),
             "embedding": _stage(counts, embed, Stage.EMBED),
+        }
+
+    def _dimensions(self) -> dict[str, Any]:
+        live = self._serving.live
+        effective = live.model.dimension
+        return {
+            "configured": self._settings.vectors.size or effective,
+            "effective": effective,
+            "collection": live.generation.dimension if live.generation else effective,
+            "mismatch": False,
         }
 
     async def _depth(self, stage: Stage) -> Depth | None:

@@ -32,6 +32,7 @@ from shared.memory import (
 )
 from shared.metadata import terms
 from shared.outbox import Outbox
+from shared.serving import Serving
 from shared.transitions import Published
 
 _GIVEN_TYPE_CONFIDENCE = 0.9
@@ -70,15 +71,12 @@ class Memories:
         outbox: Outbox,
         admission: Admission,
         settings: ApiSettings,
-        *,
-        dimension: int,
-        model: str,
+        serving: Serving,
     ) -> None:
         self._graph = graph
         self._admission = admission
         self._settings = settings
-        self._dimension = dimension
-        self._model = model
+        self._serving = serving
         self._outbox = outbox
         self._announcer: Coalescer[str, _Fresh, Queued] = Coalescer(
             self._announce, max_rows=256, name="announce"
@@ -175,7 +173,11 @@ class Memories:
         return [Queued(*pair) for pair in zip(enriching, embedding, strict=True)]
 
     def _supplied(self, body: MemoryIn | MemoryPatch) -> Embedding | None:
-        return None if body.embedding is None else Embedding(self._model, body.embedding)
+        """The vector as the live model's, which may have changed since its size was checked."""
+        model = self._serving.live.model
+        if body.embedding is None or len(body.embedding) != model.dimension:
+            return None
+        return Embedding(model.name, body.embedding)
 
     def _check_content(self, content: str) -> None:
         limit = self._settings.content_hard_chars
@@ -186,8 +188,9 @@ class Memories:
             )
 
     def _check_embedding(self, embedding: list[float] | None) -> None:
-        if embedding is not None and len(embedding) != self._dimension:
-            raise InvalidInput(f"Embedding must contain exactly {self._dimension} values")
+        dimension = self._serving.live.model.dimension
+        if embedding is not None and len(embedding) != dimension:
+            raise InvalidInput(f"Embedding must contain exactly {dimension} values")
 
 
 def _reached(answers: list[Published] | None, count: int) -> list[bool]:

@@ -8,26 +8,33 @@ from dataclasses import dataclass
 from aiohttp import web
 
 from services.api import backup, entities, graph_views, handlers, stream_events
+from services.api.admin_dead import DEAD, DeadLetters
+from services.api.admin_generations import GENERATIONS
+from services.api.admin_queues import QUEUES, Queues
+from services.api.admin_reembed import MODELS, ModelCheck
+from services.api.admin_runs import RUNS, RunRequests
 from services.api.admission import Admission
 from services.api.analyze import ANALYSIS, Analysis
 from services.api.associate import ASSOCIATIONS, Associations
 from services.api.batch import BATCHES, Batches
 from services.api.body import BATCH_BODY_BYTES, BODY_BYTES
 from services.api.by_tag import BY_TAG, ByTag
+from services.api.enrichment import ENRICHMENT, Enrichment
 from services.api.health import HealthReport
 from services.api.memories import Memories
 from services.api.outage import Outage
 from services.api.recall.service import Recall
+from services.api.receipt import RECEIPTS, ReceiptBook
 from services.api.related import RELATED, Related
 from services.api.repeatable import REPEATS
 from services.api.repeats import Repeats
 from services.api.startup import STARTUP, Startup
 from services.api.touch import Touches
 from shared.config import Settings
+from shared.enrichment_stats import EnrichmentStats
 from shared.events import Events
 from shared.feed import Feed
 from shared.job import Stage
-from shared.models.cache import CachedEmbedding
 from shared.stores import Stores
 from shared.tenancy import Tokens
 
@@ -50,7 +57,7 @@ class UseCases:
 
     @classmethod
     def build(cls, stores: Stores, settings: Settings, tokens: Tokens) -> UseCases:
-        model = CachedEmbedding(stores.embedding, settings.embedding.query_cache)
+        serving = stores.serving
         touches = Touches(stores.graph)
         return cls(
             memories=Memories(
@@ -58,8 +65,7 @@ class UseCases:
                 stores.outbox,
                 _admission(stores),
                 settings.api,
-                dimension=model.dimension,
-                model=model.name,
+                serving,
             ),
             repeats=Repeats(stores.redis, stores.graph),
             touches=touches,
@@ -69,7 +75,7 @@ class UseCases:
             recall=Recall(
                 stores.graph,
                 stores.vectors,
-                model,
+                serving,
                 touches,
                 settings.recall,
                 vectors_up=lambda: not stores.probes.known_down("vectors"),
@@ -80,7 +86,7 @@ class UseCases:
                 stores.streams,
                 stores.probes,
                 settings,
-                dimension=model.dimension,
+                serving,
             ),
             outage=Outage(stores.probes),
             stores=stores,
@@ -113,7 +119,26 @@ class UseCases:
         app[graph_views.SHOWN] = graph_views.Shown(settings.consolidation.archive_threshold, hidden)
         app[entities.ENTITIES] = entities.Entities(graph.entities)
         app[backup.BACKUP] = backup.Backup(graph.export, stores.vectors)
+        self._install_operations(app)
         app[stream_events.WATCHING] = stream_events.Watching(self.feed, settings.events.keepalive_s)
+
+    def _install_operations(self, app: web.Application) -> None:
+        stores, settings, graph = self.stores, self.settings, self.stores.graph
+        streams, outbox = stores.streams, stores.outbox
+        stats = EnrichmentStats(stores.redis)
+        runs = RunRequests(
+            graph.runs, outbox, stores.probes, longest_wait_s=settings.api.admin_wait_s
+        )
+        app[RUNS] = runs
+        app.on_shutdown.append(runs.close)
+        app[MODELS] = ModelCheck(settings.embedding, stores.vectors.generations.live)
+        app[GENERATIONS] = stores.vectors.generations
+        app[DEAD] = DeadLetters(graph, outbox, streams)
+        app[QUEUES] = Queues(streams)
+        app[RECEIPTS] = ReceiptBook(graph, streams)
+        app[ENRICHMENT] = Enrichment(
+            graph, outbox, streams[Stage.ENRICH], stats, settings.enrichment
+        )
 
     async def run(self, stopping: asyncio.Event) -> None:
         """What goes on beside the requests, until `stopping`; then nothing is left unwritten."""

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from services.embedder.service import Embedder
 from shared.consumer import Consumer
 from shared.job import Stage
+from shared.models.cache import CachedEmbedding
 from shared.process import Process, main
 from shared.stores import open_stores
 from shared.worker import consume, consumer_name
@@ -15,17 +18,18 @@ _LOCAL_BATCHES = 2
 
 async def body(process: Process) -> None:
     settings = process.settings.embedding
-    async with open_stores(process, embeds=True) as stores:
+    cached = partial(CachedEmbedding, documents=settings.cache)
+    async with open_stores(process, embeds=True, wrap=cached) as stores:
         process.probe(stores.probes, "graph", "redis", "vectors")
-        model = stores.embedding
+        paid = stores.serving.live.model.paid
         consumer = Consumer(
             stores.streams[Stage.EMBED],
-            Embedder(stores.graph, stores.vectors, model, stores.outbox),
+            Embedder(stores.graph, stores.vectors, stores.serving, stores.outbox),
             name=consumer_name(process.role),
             batch_size=settings.batch_size,
-            batches=settings.concurrency if model.paid else _LOCAL_BATCHES,
+            batches=settings.concurrency if paid else _LOCAL_BATCHES,
             # Waiting for a full batch saves money, never time: a local model takes what is there.
-            linger_s=settings.batch_timeout_s if model.paid else 0.0,
+            linger_s=settings.batch_timeout_s if paid else 0.0,
         )
         await consume(process, {Stage.EMBED: consumer})
 

@@ -17,9 +17,8 @@ from numpy.typing import NDArray
 
 from shared.graph.dialogue import Before
 from shared.lexical import SparseVector, sparse_document
-from shared.memory import Memory, text_hash
+from shared.memory import HASH_HALF, Memory, same_text, text_hash
 
-_HALF = 16
 Vector = NDArray[np.float32]
 
 
@@ -42,12 +41,7 @@ class Plan:
 
 def whole_hash(model: str, content: str, before: Sequence[Before]) -> str:
     context = "\0".join(each.content for each in before)
-    return text_hash(model, content)[:_HALF] + text_hash(model, context)[:_HALF]
-
-
-def same_text(one: str | None, other: str) -> bool:
-    """Whether two hashes are of the same text, whatever was said before it."""
-    return (one or "")[:_HALF] == other[:_HALF]
+    return text_hash(model, content)[:HASH_HALF] + text_hash(model, context)[:HASH_HALF]
 
 
 def in_context(memory: Memory, before: Sequence[Before]) -> str:

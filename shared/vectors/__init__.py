@@ -5,13 +5,15 @@ tenant, and no write replaces what a newer payload_version wrote.
 """
 
 from shared.vectors.filters import Hit, RecallFilter, VectorQuery
-from shared.vectors.generation import Generation
+from shared.vectors.generation import Generation, GenerationState, ListedGeneration
 from shared.vectors.points import Point, StoredPoint, point_for
 from shared.vectors.store import VectorStore
 
 __all__ = [
     "Generation",
+    "GenerationState",
     "Hit",
+    "ListedGeneration",
     "Point",
     "RecallFilter",
     "StoredPoint",

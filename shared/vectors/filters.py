@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +12,7 @@ from qdrant_client import models
 
 from shared.lexical import SparseVector
 from shared.memory import tag_keys, tag_prefixes
-from shared.vectors.points import Point, speaker_key
+from shared.vectors.points import ARCHIVED, Point, StoredPoint, speaker_key
 
 _Conditions = list[models.Condition]
 
@@ -67,6 +67,26 @@ def tenant_is(tenant: str) -> models.FieldCondition:
     return _is("tenant", tenant)
 
 
+def is_empty(query: VectorQuery) -> bool:
+    return isinstance(query.vector, SparseVector) and not query.vector
+
+
+def request_of(tenant: str, query: VectorQuery) -> models.QueryRequest:
+    vector: Any = query.vector
+    if isinstance(vector, SparseVector):
+        vector = models.SparseVector(indices=vector.indices, values=vector.values)
+    else:
+        vector = np.asarray(vector, np.float32).tolist()
+    return models.QueryRequest(
+        query=vector,
+        using=query.kind,
+        filter=recall_filter(tenant, query.filter),
+        limit=query.limit,
+        with_payload=False,
+        with_vector=False,
+    )
+
+
 def recall_filter(tenant: str, wanted: RecallFilter) -> models.Filter:
     must = [tenant_is(tenant), *_scope(wanted), *_tags(wanted)]
     return models.Filter(must=must, must_not=_hidden(wanted) or None)
@@ -92,6 +112,30 @@ def same_text(tenant: str, point: Point) -> models.Filter:
 
 def owned(tenant: str, ids: Sequence[str]) -> models.Filter:
     return models.Filter(must=[tenant_is(tenant), models.HasIdCondition(has_id=list(ids))])
+
+
+def as_seen(tenant: str, seen: Sequence[StoredPoint]) -> models.Filter:
+    """The points of `seen` that are no newer than they were; also one without a version."""
+    return models.Filter(
+        must=[tenant_is(tenant)],
+        should=[
+            models.Filter(
+                must=[models.HasIdCondition(has_id=[_point_id(point.id)])],
+                must_not=[_range("payload_version", gt=point.payload_version)],
+            )
+            for point in seen
+        ],
+    )
+
+
+def _point_id(text: str) -> int | str:
+    """A number only where somebody else wrote the point: ours are UUIDs."""
+    return int(text) if text.isdecimal() else text
+
+
+def ownerless(ids: Sequence[str]) -> models.Filter:
+    nobody = models.IsEmptyCondition(is_empty=models.PayloadField(key="tenant"))
+    return models.Filter(must=[nobody, models.HasIdCondition(has_id=list(ids))])
 
 
 def others(tenant: str, memory_id: str) -> models.Filter:
@@ -150,7 +194,7 @@ def _prefix_keys(tags: Sequence[str]) -> tuple[str, ...]:
 
 def _not_current(at_ms: int) -> _Conditions:
     return [
-        models.FieldCondition(key="archived", match=models.MatchValue(value=True)),
+        _is("state", ARCHIVED),
         _range("t_valid", gt=at_ms),
         _range("t_invalid", lte=at_ms),
     ]

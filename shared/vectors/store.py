@@ -1,4 +1,8 @@
-"""VectorStore: search, write and audit one tenant's points in the live generation."""
+"""VectorStore: search, write and audit one tenant's points, in the live generation or a named one.
+
+Who embeds says which generation it works in, since a vector is of one model. Everybody else
+follows the alias, and notices within a second that it moved.
+"""
 
 from __future__ import annotations
 
@@ -11,17 +15,15 @@ from time import monotonic
 from typing import Any, TypeVar
 
 import httpx
-import numpy as np
 from qdrant_client import AsyncQdrantClient, models
 
 from shared.config import VectorSettings
 from shared.errors import ConfigError, NotFound, Unavailable
-from shared.lexical import SparseVector
 from shared.metrics import POINTS_WRITTEN
 from shared.vectors import filters
 from shared.vectors.calls import STORE, asked
 from shared.vectors.filters import Hit, VectorQuery
-from shared.vectors.generation import Generation, Generations
+from shared.vectors.generation import Generation, Generations, misfit
 from shared.vectors.points import DENSE, PAYLOAD_INDEXES, Point, StoredPoint, stored_of, struct_of
 
 _T = TypeVar("_T")
@@ -29,7 +31,8 @@ _T = TypeVar("_T")
 _OLDEST_SERVER = (1, 17)  # the first with `update_mode`, and with filters on upserts before it
 _PING_TIMEOUT_S = 1.0
 _REOPEN_EVERY_S = 1.0
-_STATE_KEYS = [*PAYLOAD_INDEXES, "version", "text_hash"]
+FOLLOW_EVERY_S = 1.0
+_STATE_KEYS = [*PAYLOAD_INDEXES, "archived", "version", "text_hash"]
 # qdrant-client turns keep-alive off for local addresses, which doubles a query's time.
 # Idle connections are dropped before Qdrant drops them (5 s): nothing here is retried.
 _LIMITS = httpx.Limits(max_connections=64, max_keepalive_connections=32, keepalive_expiry=3.0)
@@ -37,6 +40,8 @@ _LIMITS = httpx.Limits(max_connections=64, max_keepalive_connections=32, keepali
 
 class VectorStore:
     """The points of every tenant; each method sees those of one.
+
+    Where `generation` is not given it is the live one, as this process knows it.
 
     Construct it in a thread where a loop runs: the client reads certificates and metadata.
     """
@@ -61,8 +66,10 @@ class VectorStore:
         self._again: Callable[[], Awaitable[Generation]] | None = None
         self._opening = asyncio.Lock()
         self._opened_at = -math.inf
+        self._follows = False
+        self._followed_at = -math.inf
 
-    async def open(self, model: str, dimension: int) -> Generation:
+    async def open(self, model: str, dimension: int, *, provider: str = "") -> Generation:
         """Serve the live generation, made now if there is none; any number may open at once.
 
         Safe to call again. If Qdrant does not answer, later calls open by themselves.
@@ -71,31 +78,32 @@ class VectorStore:
             ConfigError: Qdrant is too old, or the live generation is another model's.
             Unavailable: Qdrant does not answer.
         """
-        self._again = partial(self.open, model, dimension)
+        self._again = partial(self.open, model, dimension, provider=provider)
         async with self._opening:
             self._opened_at = monotonic()
             await self._check_server()
-            live = await self.generations.live() or await self._first(model, dimension)
+            live = await self.generations.live() or await self._first(model, dimension, provider)
             if not live.fits(model, dimension):
-                raise ConfigError(_misfit(live, model, dimension))
+                raise ConfigError(misfit(live, model, dimension))
             await self.generations.ensure_indexes(live)
             self._live = live
             return live
 
     async def attach(self) -> Generation:
-        """Serve the live generation whatever its model: for a role that embeds nothing.
+        """Follow the live generation whatever its model: for a role that embeds nothing.
 
         Raises: ConfigError if Qdrant is too old; Unavailable if it does not answer, or no
         embedding role has made a generation yet. Later calls attach by themselves.
         """
         self._again = self.attach
+        self._follows = True
         async with self._opening:
             self._opened_at = monotonic()
             await self._check_server()
             live = await self.generations.live()
             if live is None:
                 raise Unavailable(STORE, "no generation has been made yet")
-            self._live = live
+            self._live, self._followed_at = live, monotonic()
             return live
 
     @property
@@ -106,18 +114,23 @@ class VectorStore:
     def use(self, generation: Generation) -> None:
         """Read and write `generation` from now on; its model must be loaded."""
         self._live = generation
-        self._again = partial(self.open, generation.model, generation.dimension)
+        self._again = partial(
+            self.open, generation.model, generation.dimension, provider=generation.provider
+        )
 
     async def close(self) -> None:
         await self._client.close()
 
-    async def search(self, tenant: str, queries: Sequence[VectorQuery]) -> list[list[Hit]]:
+    async def search(
+        self, tenant: str, queries: Sequence[VectorQuery], *, generation: Generation | None = None
+    ) -> list[list[Hit]]:
         """The hits of each query, best first, in one call; none for an empty word query."""
-        asked_for = {at: query for at, query in enumerate(queries) if not _is_empty(query)}
+        asked_for = {at: query for at, query in enumerate(queries) if not filters.is_empty(query)}
         found: list[list[Hit]] = [[] for _ in queries]
-        requests = [_request(tenant, query) for query in asked_for.values()]
+        requests = [filters.request_of(tenant, query) for query in asked_for.values()]
         if requests:
-            for at, hits in zip(asked_for, await self._query("search", requests), strict=True):
+            answers = await self._query("search", requests, generation)
+            for at, hits in zip(asked_for, answers, strict=True):
                 found[at] = hits
         return found
 
@@ -128,8 +141,10 @@ class VectorStore:
 
         Two calls, however many ids; an id without a point is missing in the answer.
         """
+        # What is related by a generation that serves no more would stay so: look now.
+        generation = await self._current(trusted_s=0.0)
         # Asking by id would fail the whole batch for one id that is not there.
-        stored = await self.stored(tenant, ids, with_dense=True)
+        stored = await self.stored(tenant, ids, with_dense=True, generation=generation)
         known = [point for point in stored.values() if point.dense is not None]
         if not known:
             return {}
@@ -143,10 +158,12 @@ class VectorStore:
             )
             for point in known
         ]
-        answers = await self._query("neighbours", requests)
+        answers = await self._query("neighbours", requests, generation)
         return {point.id: hits for point, hits in zip(known, answers, strict=True)}
 
-    async def upsert(self, tenant: str, points: Sequence[Point]) -> None:
+    async def upsert(
+        self, tenant: str, points: Sequence[Point], *, generation: Generation | None = None
+    ) -> None:
         """Write each point unless a newer payload_version of it is stored; one call.
 
         Of an id given twice the newest counts. Which were refused is not told: what is
@@ -162,10 +179,13 @@ class VectorStore:
                 [struct_of(point) for point in latest],
                 update_filter=filters.newest_wins(tenant, latest),
             ),
+            generation,
         )
         POINTS_WRITTEN.labels(kind="vector").inc(len(latest))
 
-    async def write_payload(self, tenant: str, points: Sequence[Point]) -> None:
+    async def write_payload(
+        self, tenant: str, points: Sequence[Point], *, generation: Generation | None = None
+    ) -> None:
         """Replace the payload of stored points of the same text_hash, as `upsert` guards it.
 
         One call. A point that is absent, or of another text, stays as it is.
@@ -184,19 +204,44 @@ class VectorStore:
         await self._ask(
             "write_payload",
             lambda collection: self._client.batch_update_points(collection, operations),
+            generation,
         )
         POINTS_WRITTEN.labels(kind="payload").inc(len(latest))
 
-    async def delete(self, tenant: str, ids: Sequence[str]) -> None:
+    async def delete(
+        self, tenant: str, ids: Sequence[str], *, generation: Generation | None = None
+    ) -> None:
         """Delete the tenant's points of `ids`; absent ones are no error."""
         if not ids:
             return
         selector = models.FilterSelector(filter=filters.owned(tenant, ids))
-        await self._ask("delete", lambda collection: self._client.delete(collection, selector))
+        await self._ask(
+            "delete", lambda collection: self._client.delete(collection, selector), generation
+        )
         POINTS_WRITTEN.labels(kind="deleted").inc(len(ids))
 
+    async def delete_seen(self, tenant: str, seen: Sequence[StoredPoint]) -> None:
+        """Delete the tenant's points unless a newer payload_version was stored since; one call."""
+        if not seen:
+            return
+        selector = models.FilterSelector(filter=filters.as_seen(tenant, seen))
+        await self._ask("delete", lambda collection: self._client.delete(collection, selector))
+        POINTS_WRITTEN.labels(kind="deleted").inc(len(seen))
+
+    async def delete_ownerless(self, ids: Sequence[str]) -> None:
+        """Delete those of `ids` that name no tenant: no call sees them, no upsert replaces them."""
+        if not ids:
+            return
+        selector = models.FilterSelector(filter=filters.ownerless(ids))
+        await self._ask("delete", lambda collection: self._client.delete(collection, selector))
+
     async def stored(
-        self, tenant: str, ids: Sequence[str], *, with_dense: bool = False
+        self,
+        tenant: str,
+        ids: Sequence[str],
+        *,
+        with_dense: bool = False,
+        generation: Generation | None = None,
     ) -> dict[str, StoredPoint]:
         """What is stored of `ids`, by id; the payload has every key."""
         if not ids:
@@ -209,28 +254,33 @@ class VectorStore:
                 with_payload=True,
                 with_vectors=[DENSE] if with_dense else False,
             ),
+            generation,
         )
         found = [stored_of(record) for record in records if _is_of(tenant, record)]
         return {point.id: point for point in found}
 
-    async def scroll(self, tenant: str, *, page: int = 1000) -> AsyncIterator[list[StoredPoint]]:
+    async def scroll(
+        self, tenant: str, *, page: int = 1000, generation: Generation | None = None
+    ) -> AsyncIterator[list[StoredPoint]]:
         """Every point of the tenant in pages, by id: payloads without vectors."""
         offset: Any = None
+        generation = generation or await self._current()  # one for all pages
         wanted = models.Filter(must=[filters.tenant_is(tenant)])
         while True:
             records, offset = await self._ask(
-                "scroll", partial(self._page, wanted=wanted, page=page, offset=offset)
+                "scroll", partial(self._page, wanted=wanted, page=page, offset=offset), generation
             )
             if records:
                 yield [stored_of(record) for record in records]
             if offset is None:
                 return
 
-    async def count(self, tenant: str) -> int:
+    async def count(self, tenant: str, *, generation: Generation | None = None) -> int:
         wanted = models.Filter(must=[filters.tenant_is(tenant)])
         answer = await self._ask(
             "count",
             lambda collection: self._client.count(collection, wanted, exact=True),
+            generation,
         )
         return answer.count
 
@@ -250,7 +300,9 @@ class VectorStore:
             with_vectors=False,
         )
 
-    async def _query(self, operation: str, requests: list[models.QueryRequest]) -> list[list[Hit]]:
+    async def _query(
+        self, operation: str, requests: list[models.QueryRequest], generation: Generation | None
+    ) -> list[list[Hit]]:
         # One layer below `query_batch_points`, which deep-copies every query in search of
         # texts to embed: 0.4 of the 1.9 ms of CPU that three queries cost here.
         batch = models.QueryRequestBatch(searches=requests)
@@ -259,31 +311,49 @@ class VectorStore:
             lambda collection: self._client.http.search_api.query_batch_points(
                 collection_name=collection, query_request_batch=batch
             ),
+            generation,
         )
         return [
             [Hit(str(hit.id), hit.score) for hit in each.points] for each in answer.result or []
         ]
 
-    async def _ask(self, operation: str, call: Callable[[str], Awaitable[_T]]) -> _T:
-        """`call` on the live collection; if that is gone, the next call opens again."""
-        collection = (self._live or await self._reopened()).collection
+    async def _ask(
+        self,
+        operation: str,
+        call: Callable[[str], Awaitable[_T]],
+        generation: Generation | None = None,
+    ) -> _T:
+        """`call` on that collection; if the live one is gone, the next call opens again."""
+        asked_of = generation or await self._current()
         try:
-            return await asked(operation, call(collection), self._timeout_s)
+            return await asked(operation, call(asked_of.collection), self._timeout_s)
         except NotFound as error:
-            self._live = None
-            raise Unavailable(STORE, f"{collection} is gone") from error
+            if asked_of == self._live:
+                self._live = None
+            raise Unavailable(STORE, f"{asked_of.collection} is gone") from error
 
-    async def _reopened(self) -> Generation:
-        if self._again is None or monotonic() - self._opened_at < _REOPEN_EVERY_S:
+    async def _current(self, *, trusted_s: float = FOLLOW_EVERY_S) -> Generation:
+        """The live generation; who follows has looked at the alias within `trusted_s`."""
+        live = self._live or await self._reopened()
+        if self._follows and monotonic() - self._followed_at >= trusted_s:
+            began = monotonic()
+            if (await self.generations.names()).live != live.collection:
+                live = self._live = await self._reopened(at_once=True)
+            self._followed_at = began
+        return live
+
+    async def _reopened(self, *, at_once: bool = False) -> Generation:
+        waited = at_once or monotonic() - self._opened_at >= _REOPEN_EVERY_S
+        if self._again is None or not waited:
             raise Unavailable(STORE, "no generation is open")
         try:
             return await self._again()
         except ConfigError as error:  # told at start otherwise; here it must not end a request
             raise Unavailable(STORE, str(error)) from error
 
-    async def _first(self, model: str, dimension: int) -> Generation:
+    async def _first(self, model: str, dimension: int, provider: str) -> Generation:
         """Make generation 1, unless another process's came first: then that one is live."""
-        made = await self.generations.create(model, dimension, serial=1)
+        made = await self.generations.create(model, dimension, serial=1, provider=provider)
         live = await self.generations.live()
         if live is None:
             await self.generations.activate(made)
@@ -297,26 +367,6 @@ class VectorStore:
             raise ConfigError(
                 f"QDRANT_URL: Qdrant {told.version} is too old; conditional writes need 1.17"
             )
-
-
-def _is_empty(query: VectorQuery) -> bool:
-    return isinstance(query.vector, SparseVector) and not query.vector
-
-
-def _request(tenant: str, query: VectorQuery) -> models.QueryRequest:
-    vector: Any = query.vector
-    if isinstance(vector, SparseVector):
-        vector = models.SparseVector(indices=vector.indices, values=vector.values)
-    else:
-        vector = np.asarray(vector, np.float32).tolist()
-    return models.QueryRequest(
-        query=vector,
-        using=query.kind,
-        filter=filters.recall_filter(tenant, query.filter),
-        limit=query.limit,
-        with_payload=False,
-        with_vector=False,
-    )
 
 
 def _latest(tenant: str, points: Sequence[Point]) -> list[Point]:
@@ -333,12 +383,3 @@ def _latest(tenant: str, points: Sequence[Point]) -> list[Point]:
 
 def _is_of(tenant: str, record: models.Record) -> bool:
     return bool(record.payload) and (record.payload or {}).get("tenant") == tenant
-
-
-def _misfit(live: Generation, model: str, dimension: int) -> str:
-    return (
-        f"the stored vectors ({live.collection}) are of {live.model} with {live.dimension}"
-        f" dimensions, but {model} with {dimension} is configured: set EMBEDDING_PROVIDER and"
-        " EMBEDDING_MODEL back, or QDRANT_COLLECTION to a new name; memories are then embedded"
-        " again"
-    )

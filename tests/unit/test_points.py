@@ -47,6 +47,7 @@ def test_the_payload_is_exactly_what_filters_and_guards_need() -> None:
         "t_valid": 1_700_000_000_001,
         "t_invalid": 1_700_000_000_002,
         "archived": True,
+        "state": "archived",
         "speaker": "anna",
         "version": 7,
         "payload_version": 9,

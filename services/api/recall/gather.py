@@ -24,6 +24,7 @@ from shared.graph.store import GraphStore
 from shared.lexical import bm25_scores, sparse_query, tokens, words
 from shared.metadata import tokens as metadata_tokens
 from shared.models.embedding import EmbeddingModel, Vectors
+from shared.serving import Serving
 from shared.vectors import Hit, RecallFilter, VectorQuery, VectorStore
 
 _MIN_FETCH = 50
@@ -55,7 +56,7 @@ class Gatherer:
         self,
         graph: GraphStore,
         vectors: VectorStore,
-        model: EmbeddingModel,
+        serving: Serving,
         settings: RecallSettings,
         *,
         excluded_types: frozenset[str],
@@ -64,7 +65,7 @@ class Gatherer:
         self._vectors_up = vectors_up
         self._graph = graph
         self._vectors = vectors
-        self._model = model
+        self._serving = serving
         self._settings = settings
         self._excluded = excluded_types
 
@@ -123,7 +124,9 @@ class Gatherer:
         at_ms: int,
         degraded: list[str],
     ) -> list[Channels]:
-        vectors = await self._query_vectors(request, texts, speakers, degraded)
+        # One pair for question and answer, should another be switched to in between.
+        live = self._serving.live
+        vectors = await self._query_vectors(live.model, request, texts, speakers, degraded)
         scope = filter_of(request.scope, at_ms, self._excluded)
         fetch = self._fetch(request)
         queries: list[VectorQuery] = []
@@ -133,13 +136,14 @@ class Gatherer:
                 queries.append(VectorQuery("dense", vector, fetch, scope))
                 queries.append(VectorQuery("context", vector, fetch, scope))
         try:
-            if not self._vectors_up():
+            if live.generation is None or not self._vectors_up():
                 raise Unavailable("vectors", "down")
             async with asyncio.timeout(_PATIENCE_S):
-                hits = iter(await self._vectors.search(tenant, queries))
+                found = await self._vectors.search(tenant, queries, generation=live.generation)
         except (TransientError, TimeoutError):
             degraded.append("vector")
             return [Channels(text, ()) for text in texts]
+        hits = iter(found)
         return [
             Channels(text, next(hits))
             if vector is None
@@ -149,6 +153,7 @@ class Gatherer:
 
     async def _query_vectors(
         self,
+        model: EmbeddingModel,
         request: RecallRequest,
         texts: Sequence[str],
         speakers: Mapping[str, float],
@@ -156,11 +161,14 @@ class Gatherer:
     ) -> list[Vectors | Sequence[float] | None]:
         """One vector per text; a supplied one stands for all. None while the model is down."""
         if request.embedding is not None:
-            return [request.embedding] * len(texts)
+            if len(request.embedding) == model.dimension:
+                return [request.embedding] * len(texts)
+            degraded.append("vector")  # switched since its size was checked
+            return [None] * len(texts)
         asked = [without(text, speakers) for text in texts]
         try:
             async with asyncio.timeout(_MODEL_PATIENCE_S):
-                return list(await asyncio.gather(*map(self._model.embed_query, asked)))
+                return list(await asyncio.gather(*map(model.embed_query, asked)))
         except (TransientError, TimeoutError):
             degraded.append("vector")
             return [None] * len(texts)
@@ -178,8 +186,9 @@ class Gatherer:
         return min(self._settings.fetch_cap, max(_MIN_FETCH, wanted))
 
     def _check_size(self, embedding: Sequence[float] | None) -> None:
-        if embedding is not None and len(embedding) != self._model.dimension:
-            raise InvalidInput(f"Embedding must contain exactly {self._model.dimension} values")
+        dimension = self._serving.live.model.dimension
+        if embedding is not None and len(embedding) != dimension:
+            raise InvalidInput(f"Embedding must contain exactly {dimension} values")
 
 
 def texts_of(request: RecallRequest) -> tuple[str, ...]:

@@ -34,7 +34,7 @@ from shared.graph.nodes import Hydrated
 from shared.graph.schema import AUTHORED
 from shared.graph.store import GraphStore
 from shared.memory import Memory, now_ms
-from shared.models.embedding import EmbeddingModel
+from shared.serving import Serving
 from shared.vectors import VectorStore
 
 _MIN_READ = 120
@@ -89,7 +89,7 @@ class Recall:
         self,
         graph: GraphStore,
         vectors: VectorStore,
-        model: EmbeddingModel,
+        serving: Serving,
         touches: Touches,
         settings: RecallSettings,
         *,
@@ -104,7 +104,7 @@ class Recall:
         self._gatherer = Gatherer(
             graph,
             vectors,
-            model,
+            serving,
             settings,
             excluded_types=self._excluded,
             vectors_up=vectors_up,

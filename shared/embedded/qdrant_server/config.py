@@ -55,7 +55,9 @@ _HNSW_DEFAULTS: dict[str, int] = {"m": 16, "ef_construct": 100, "full_scan_thres
 # KiB of vectors a segment may hold unindexed. Qdrant's default; at 384 dimensions
 # these are 6 800 vectors, which a full scan answers in under a millisecond.
 _INDEXING_THRESHOLD_KIB = 10_000
-_DEFAULT_SEGMENTS = 2
+# With two, each round would index everything again: 100 000 points took 500 s, with eight and
+# int8 copies of the vectors 60 s, at equal quality.
+_DEFAULT_SEGMENTS = 8
 _MAX_DIMENSION = 65_536
 
 
@@ -112,6 +114,9 @@ def engine_config(config: CollectionConfig) -> edge.EdgeConfig:
             default_segment_number=_DEFAULT_SEGMENTS,
         ),
         payload_memory=edge.Memory.Cached,
+        quantization_config=edge.ScalarQuantizationConfig(
+            edge.ScalarType.Int8, memory=edge.Memory.Cached
+        ),
     )
 
 

@@ -87,7 +87,7 @@ class QueryReader:
             query=query,
             prefetches=[self._prefetch(item) for item in _prefetches(body)],
             filter=_without(reading.used_ids, optional_filter(body)),
-            params=_params(body["params"]) if "params" in body else None,
+            params=_params(body.get("params", {})),
             score_threshold=(
                 number(body["score_threshold"], "score_threshold")
                 if "score_threshold" in body
@@ -104,7 +104,7 @@ class _Parts:
     query: edge.ScoringQueryType | None
     prefetches: list[edge.Prefetch]
     filter: edge.Filter | None
-    params: edge.SearchParams | None
+    params: edge.SearchParams
     score_threshold: float | None
     limit: int
 
@@ -214,6 +214,8 @@ def _params(value: object) -> edge.SearchParams:
         exact=optional(body, "exact", boolean, False),
         indexed_only=optional(body, "indexed_only", boolean, False),
         idf=_idf(body["idf"]) if "idf" in body else None,
+        # The engine's bytes choose, the vectors themselves score: nobody sees the difference.
+        quantization=edge.QuantizationSearchParams(rescore=True, oversampling=2.0),
     )
 
 

@@ -1,0 +1,82 @@
+"""A switch to a provider that refuses a text, or is down for a while."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from aiohttp import web
+
+from shared.graph.runs import RunState
+from shared.job import Stage
+from tests import providers
+from tests.chaos.conftest import StartStack
+from tests.chaos.test_model_switch import LOCAL, filled, holds_all, live
+from tests.providers import Provider, embeddings
+from tests.reembedding import back
+from tests.waiting import wait_until
+
+pytestmark = pytest.mark.chaos
+COUNT = 60
+REFUSED = "The unspeakable word is in this one."
+SCRIPTED = {"provider": "openai", "model": "scripted"}
+
+
+class Moody:
+    """Answers as OpenAI does but for one text; while `down`, only what opens a model."""
+
+    def __init__(self) -> None:
+        self.down = False
+        self.refused = 0
+
+    def __call__(self, request: web.Request, body: dict[str, Any]) -> Any:
+        if self.down and body["input"] != ["dimension"]:
+            self.refused += 1
+            return web.json_response({"error": {"message": "down"}}, status=503)
+        if any(REFUSED in text for text in body["input"]):
+            return web.json_response({"error": {"message": "refused"}}, status=400)
+        return embeddings(8)(request, body)
+
+
+async def test_only_the_refused_memory_is_left_out(start: StartStack) -> None:
+    async with providers.running(Provider(Moody())) as provider:
+        stack = await start({**LOCAL, "OPENAI_BASE_URL": provider.url})
+        async with stack.client() as client, back(stack) as stores:
+            await filled(stack, client, COUNT)
+            refused = await client.stored(REFUSED)
+            await stack.stores().all_done(COUNT + 1)
+            ended = await stores.ended(await stores.start(SCRIPTED))
+            assert ended.state is RunState.COMPLETE, ended
+            assert ended.result is not None
+            told = {"total": COUNT + 1, "processed": COUNT, "failed": 1, "failed_ids": [refused]}
+            assert told.items() <= ended.result.items()
+            assert (await live(stores)).model == "scripted"
+            assert await stores.vectors.count("default") == COUNT
+            # It is not lost: it is shown as failed, and words still find it.
+            counts = await stores.graph.memories.counts("default")
+            assert counts.failed[Stage.EMBED] == 1
+            assert refused in await client.recalled("unspeakable word")
+
+
+async def test_a_provider_that_is_down_delays_the_switch_and_nothing_else(
+    start: StartStack,
+) -> None:
+    moody = Moody()
+    async with providers.running(Provider(moody)) as provider:
+        stack = await start({**LOCAL, "OPENAI_BASE_URL": provider.url})
+        async with stack.client() as client, back(stack) as stores:
+            await filled(stack, client, COUNT)
+            moody.down = True
+            run = await stores.start(SCRIPTED)
+            await wait_until(lambda: moody.refused > 0, "it was asked in vain", 30.0)
+            fresh = await client.stored("A note that is written while the next provider is down.")
+            await stack.stores().all_done(COUNT + 1)
+            assert (await live(stores)).dimension == 384
+            moody.down = False
+            ended = await stores.ended(run)
+            assert ended.state is RunState.COMPLETE, ended
+            assert ended.result is not None
+            assert ended.result["failed"] == 0
+            await stack.stores().all_done(COUNT + 1)
+            await holds_all(stores, await live(stores))
+            assert await client.memory(fresh)
