@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias
 
 from redis.exceptions import ResponseError
 
@@ -62,7 +63,25 @@ GROUP = "workers"
 SUSPECT_AFTER = 2
 _KEYS = ("jobs", "delayed", "dead", "at", "load")
 _WORK_SCRIPTS = ("publish", "settle", "reclaim", "renew", "promote", "hand_back", "reap")
-_ADMIN_SCRIPTS = ("replay", "discard", "sweep", "depth")
+_ADMIN_SCRIPTS = ("replay", "discard", "sweep", "depth", "whereabouts", "in_flight")
+# Whoever gave entries back: the name they stay under, and nobody's.
+RELEASED = "released"
+# More entries than all consumers together hold, unless there are very many of them.
+_PENDING_LOOKED_AT = 2_000
+
+State: TypeAlias = Literal["queued", "in_flight", "delayed", "dead"]
+
+
+@dataclass(frozen=True, slots=True)
+class Whereabouts:
+    """Where a job is. `due_ms` of a delayed one; `dead_id`, `reason` and `buried_ms` of a dead."""
+
+    state: State
+    job: Job | None
+    due_ms: int | None = None
+    dead_id: str = ""
+    reason: str = ""
+    buried_ms: int | None = None
 
 
 class Stream:
@@ -204,6 +223,18 @@ class Stream:
         age_ms = int((await self._run("depth"))[4])
         return None if age_ms < 0 else age_ms / 1000
 
+    async def in_flight_of(self, tenant: str) -> int:
+        """Jobs of one tenant that consumers hold."""
+        return int(await self._run("in_flight", tenant, _PENDING_LOOKED_AT))
+
+    async def whereabouts(self, jobs: Sequence[Job]) -> list[Whereabouts | None]:
+        """Where each job is, in order; None for one that is nowhere in this stage."""
+        found: list[Whereabouts | None] = []
+        for chunk in chunks(jobs):
+            replies = await self._run("whereabouts", *(job.key for job in chunk))
+            found += [_whereabouts(*reply) if reply else None for reply in replies]
+        return found
+
     async def dead(self, *, limit: int, before: str | None = None) -> list[DeadJob]:
         """The newest `limit` buried jobs, newest first; `before` is the last page's last id."""
         newest = f"({before}" if before else "+"
@@ -211,12 +242,27 @@ class Stream:
             rows = await self._command.xrevrange(self._dead, newest, "-", count=limit)
         return [dead_job(*row) for row in rows]
 
+    async def dead_named(self, entry_ids: Sequence[str]) -> list[DeadJob]:
+        """Those of the entries that are there, malformed ones included; a round trip per chunk."""
+        found: list[DeadJob] = []
+        for chunk in chunks(dict.fromkeys(entry_ids)):
+            with translated():
+                async with self._command.pipeline(transaction=False) as pipe:
+                    for entry_id in chunk:
+                        pipe.xrange(self._dead, entry_id, entry_id)
+                    replies = await pipe.execute()
+            found += [dead_job(*row) for rows in replies for row in rows]
+        return found
+
     async def replay(self, entry_ids: Sequence[str] | None = None, *, limit: int = CHUNK) -> int:
         """Publish dead jobs again with their attempts forgotten; how many.
 
         Without ids the oldest `limit`. Malformed ones stay dead: discard them.
         """
-        found = await (self._oldest_dead(limit) if entry_ids is None else self._dead_of(entry_ids))
+        found = await (
+            self._oldest_dead(limit) if entry_ids is None else self.dead_named(entry_ids)
+        )
+        found = [dead for dead in found if dead.job]
         replayed = 0
         for chunk in chunks(found):
             rows = [text for dead in chunk for text in replay_row(dead)]
@@ -247,6 +293,11 @@ class Stream:
                 raise
             return []
         return [ConsumerState(row["name"], row["pending"], row["idle"]) for row in rows]
+
+    def beats(self, consumer: ConsumerState) -> bool:
+        """Whether it spoke up lately: it reads every `block_s`, and renews while it is busy."""
+        quiet_s = max(3 * (self.policy.block_s + 10.0), self.policy.visibility_s / 2)
+        return consumer.name != RELEASED and consumer.idle_ms < quiet_s * 1000
 
     async def _run(self, script: str, *args: str | int) -> Any:
         return await self._scripts[script](self._keys, args)
@@ -289,14 +340,6 @@ class Stream:
             start = f"({rows[-1][0]}"
         return found[:limit]
 
-    async def _dead_of(self, entry_ids: Sequence[str]) -> list[DeadJob]:
-        found: list[DeadJob] = []
-        for entry_id in entry_ids:
-            with translated():
-                rows = await self._command.xrange(self._dead, entry_id, entry_id)
-            found += [dead for dead in (dead_job(*row) for row in rows) if dead.job]
-        return found
-
 
 class Publisher:
     """Publishes of many callers that share script calls; a lone one leaves at once."""
@@ -321,3 +364,15 @@ class Publisher:
 def _says(error: EunoeError, *starts: str) -> bool:
     """Whether Redis' own answer behind `error` begins like this."""
     return isinstance(error.__cause__, ResponseError) and str(error.__cause__).startswith(starts)
+
+
+def _whereabouts(
+    state: State, job: str, due: str = "", dead_id: str = "", reason: str = "", buried: str = ""
+) -> Whereabouts:
+    try:
+        parsed = Job.decode(job)
+    except Malformed:
+        parsed = None
+    return Whereabouts(
+        state, parsed, int(float(due)) if due else None, dead_id, reason, int(buried or 0) or None
+    )

@@ -17,7 +17,7 @@ async def not_yet(request: web.Request) -> web.Response:
     return error_answer(501, message, request_id=request[REQUEST_ID])
 
 
-def _later(method: str, path: str, summary: str, scope: Scope, *, documented: bool = True) -> Route:
+def _later(method: str, path: str, summary: str, scope: Scope) -> Route:
     return Route(
         method,
         path,
@@ -26,16 +26,10 @@ def _later(method: str, path: str, summary: str, scope: Scope, *, documented: bo
         scope=scope,
         answers={501: "Not implemented in this version"},
         group="operations",
-        documented=documented,
     )
 
 
 ROUTES: tuple[Route, ...] = (
-    _later("GET", "/enrichment/status", "State of the enrichment", "read"),
-    _later("POST", "/enrichment/reprocess", "Enrich memories again", "admin"),
-    _later("POST", "/admin/reembed", "Embed all memories again", "admin"),
-    _later("POST", "/admin/sync", "Compare and repair the two stores", "admin"),
-    _later("*", "/admin/{rest:.+}", "Administration", "admin", documented=False),
     _later("POST", "/consolidate", "Consolidate the memories", "write"),
     _later("GET", "/consolidate/status", "State of the consolidation", "read"),
 )

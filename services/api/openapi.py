@@ -17,6 +17,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from services.api.route import Param, Route, Scope
+from services.api.schemas import AbsentBody
 from services.api.shapes import SHAPES
 
 _REFERENCE = "#/components/schemas/{model}"
@@ -113,7 +114,7 @@ def _operation(route: Route) -> dict[str, Any]:
     if route.body is not None:
         reference = {"$ref": _REFERENCE.format(model=route.body.__name__)}
         operation["requestBody"] = {
-            "required": True,
+            "required": not issubclass(route.body, AbsentBody),
             "content": {"application/json": {"schema": reference}},
         }
     return {name: value for name, value in operation.items() if value != [] or name == "security"}

@@ -73,7 +73,7 @@ def _metadata(value: object) -> dict[str, Any]:
     return value
 
 
-def _label(name: str, limit: int = 128) -> Any:
+def label(name: str, limit: int = 128) -> Any:
     def check(value: object) -> str | None:
         if value is None or value == "":
             return None
@@ -213,11 +213,11 @@ class MemoryIn(Times):
     tags: Tags = []
     importance: Annotated[float | None, unit("importance")] = None
     metadata: Metadata = {}
-    type: Annotated[str | None, _label("type", 64)] = None
+    type: Annotated[str | None, label("type", 64)] = None
     confidence: Annotated[float | None, unit("importance")] = None
     embedding: Embedding = None
-    session_id: Annotated[str | None, _label("session_id", SESSION_CHARS)] = None
-    project: Annotated[str | None, _label("project")] = None
+    session_id: Annotated[str | None, label("session_id", SESSION_CHARS)] = None
+    project: Annotated[str | None, label("project")] = None
     layer: Layer = None
 
 
@@ -231,12 +231,48 @@ class MemoryPatch(Times):
     tags: Tags = []
     importance: Annotated[float | None, unit("importance")] = None
     metadata: Metadata = {}
-    type: Annotated[str | None, _label("type", 64)] = None
+    type: Annotated[str | None, label("type", 64)] = None
     confidence: Annotated[float | None, unit("importance")] = None
     embedding: Embedding = None
-    session_id: Annotated[str | None, _label("session_id", SESSION_CHARS)] = None
-    project: Annotated[str | None, _label("project")] = None
+    session_id: Annotated[str | None, label("session_id", SESSION_CHARS)] = None
+    project: Annotated[str | None, label("project")] = None
     layer: Layer = None
+
+
+class AbsentBody(BaseModel):
+    """A body that may be left out: every key has a default. Unknown keys are ignored."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+
+def clamped(name: str, least: int, most: int | None = None) -> Any:
+    """A whole number or its text, moved into `least`..`most`; null is 0 before that."""
+
+    def check(value: object) -> int:
+        given = value.strip() if isinstance(value, str) else value
+        try:
+            # Longer texts than any number meant: int() refuses to read them, or takes long.
+            whole = int(given) if isinstance(given, str) and len(given) <= 32 else given or 0
+        except ValueError:
+            whole = None
+        if isinstance(whole, bool) or not isinstance(whole, int):
+            raise InvalidInput(f"'{name}' must be an integer")
+        return max(least, whole if most is None else min(most, whole))
+
+    return BeforeValidator(check, json_schema_input_type=int | None)
+
+
+def switch(name: str) -> Any:
+    """true or false, as such or as a text; null is false."""
+
+    def check(value: object) -> bool:
+        if value is None or isinstance(value, bool):
+            return bool(value)
+        if isinstance(value, str) and value.strip().lower() in ("true", "false", "1", "0"):
+            return value.strip().lower() in ("true", "1")
+        raise InvalidInput(f"'{name}' must be true or false")
+
+    return BeforeValidator(check, json_schema_input_type=bool | None)
 
 
 _M = TypeVar("_M", bound=BaseModel)
@@ -255,6 +291,11 @@ def parse_object(raw: bytes) -> dict[str, Any]:
     if not isinstance(body, dict):
         raise InvalidInput("JSON body is required")
     return body
+
+
+def parse_optional(raw: bytes) -> dict[str, Any]:
+    """An absent body is an empty object."""
+    return parse_object(raw) if raw.strip() else {}
 
 
 def validate(model: type[_M], body: object) -> _M:

@@ -6,20 +6,24 @@ Bodies may hold more than these: they are supersets of AutoMem's and of the seed
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
-Schema = Mapping[str, Any]
-_TEXT: Schema = {"type": "string"}
-_WHOLE: Schema = {"type": "integer"}
-_NUMBER: Schema = {"type": "number"}
-_FLAG: Schema = {"type": "boolean"}
-_MAYBE_WHOLE: Schema = {"type": ["integer", "null"]}
-_MAYBE_TEXT: Schema = {"type": ["string", "null"]}
-_ID: Schema = {"type": "string", "format": "uuid"}
-_TIME: Schema = {"type": "string", "format": "date-time"}
-_UNIT: Schema = {"type": "number", "minimum": 0, "maximum": 1}
-_ANY: Schema = {"type": "object"}
-_SUCCESS: Schema = {"type": "string", "enum": ["success"]}
+from services.api.json_schema import (
+    ANY,
+    FLAG,
+    ID,
+    MAYBE_TEXT,
+    MAYBE_WHOLE,
+    NUMBER,
+    SUCCESS,
+    TEXT,
+    TIME,
+    UNIT,
+    WHOLE,
+    Schema,
+    list_of,
+    object_of,
+)
+from services.api.operation_shapes import OPERATIONS
 
 
 def shape(name: str) -> Schema:
@@ -27,204 +31,192 @@ def shape(name: str) -> Schema:
     return {"$ref": f"#/components/schemas/{name}"}
 
 
-def _list_of(items: Schema) -> Schema:
-    return {"type": "array", "items": items}
-
-
-def _object(description: str, /, optional: Schema | None = None, **needed: Schema) -> Schema:
-    return {
-        "type": "object",
-        "description": description,
-        "properties": {**needed, **(optional or {})},
-        "required": list(needed),
-    }
-
-
-_MEMORY = _object(
+_MEMORY = object_of(
     "What is unset is absent",
     {
-        "t_invalid": _TIME,
-        "summary": _TEXT,
-        "session_id": _TEXT,
-        "relevance_score": _NUMBER,
-        "archived": _FLAG,
-        "enriched_at": _TIME,
+        "t_invalid": TIME,
+        "summary": TEXT,
+        "session_id": TEXT,
+        "relevance_score": NUMBER,
+        "archived": FLAG,
+        "enriched_at": TIME,
     },
-    id=_ID,
-    memory_id=_ID,
-    content=_TEXT,
-    type=_TEXT,
-    confidence=_UNIT,
-    importance=_UNIT,
-    tags=_list_of(_TEXT),
-    tag_prefixes=_list_of(_TEXT),
-    timestamp=_TIME,
-    updated_at=_TIME,
-    last_accessed=_TIME,
-    metadata=_ANY,
-    project=_TEXT,
-    layer=_TEXT,
-    version=_WHOLE,
-    enriched=_FLAG,
-    embedded=_FLAG,
+    id=ID,
+    memory_id=ID,
+    content=TEXT,
+    type=TEXT,
+    confidence=UNIT,
+    importance=UNIT,
+    tags=list_of(TEXT),
+    tag_prefixes=list_of(TEXT),
+    timestamp=TIME,
+    updated_at=TIME,
+    last_accessed=TIME,
+    metadata=ANY,
+    project=TEXT,
+    layer=TEXT,
+    version=WHOLE,
+    enriched=FLAG,
+    embedded=FLAG,
 )
 _REFERENCE: Schema = {"$ref": "#/components/schemas/Memory"}
-_ROW = _object(
+_ROW = object_of(
     "One memory with why it stands where it stands",
     {
-        "deduped_from": _list_of(_ID),
-        "relation_score": _NUMBER,
-        "related_to": _list_of(_ANY),
-        "expanded_from_entity": _TEXT,
-        "outside_tag_scope": _FLAG,
-        "state_replaces": _ID,
+        "deduped_from": list_of(ID),
+        "relation_score": NUMBER,
+        "related_to": list_of(ANY),
+        "expanded_from_entity": TEXT,
+        "outside_tag_scope": FLAG,
+        "state_replaces": ID,
     },
-    id=_ID,
-    match_type=_TEXT,
+    id=ID,
+    match_type=TEXT,
     source={"type": "string", "enum": ["qdrant", "graph"]},
-    match_score=_NUMBER,
-    original_score=_NUMBER,
-    score=_NUMBER,
-    final_score=_NUMBER,
+    match_score=NUMBER,
+    original_score=NUMBER,
+    score=NUMBER,
+    final_score=NUMBER,
     score_components={
         "type": "object",
-        "properties": {"relevance_gated": _FLAG},
+        "properties": {"relevance_gated": FLAG},
         "additionalProperties": {"type": ["number", "boolean"]},
     },
     memory=_REFERENCE,
-    relations=_list_of(_ANY),
+    relations=list_of(ANY),
 )
 _ASSOCIATED: Schema = {
     "anyOf": [
-        _object(
+        object_of(
             "One relation",
-            status=_SUCCESS,
-            message=_TEXT,
-            memory1_id=_ID,
-            memory2_id=_ID,
-            relation_type=_TEXT,
-            strength=_UNIT,
+            status=SUCCESS,
+            message=TEXT,
+            memory1_id=ID,
+            memory2_id=ID,
+            relation_type=TEXT,
+            strength=UNIT,
         ),
-        _object(
+        object_of(
             "Many relations",
             status={"type": "string", "enum": ["success", "partial_success"]},
-            created_count=_WHOLE,
-            failed_count=_WHOLE,
-            succeeded=_list_of(_ANY),
-            failed=_list_of(_object("One that failed", index=_WHOLE, reason=_TEXT)),
-            summary=_TEXT,
+            created_count=WHOLE,
+            failed_count=WHOLE,
+            succeeded=list_of(ANY),
+            failed=list_of(object_of("One that failed", index=WHOLE, reason=TEXT)),
+            summary=TEXT,
         ),
     ]
 }
 SHAPES: Mapping[str, Schema] = {
-    "Error": _object(
+    **OPERATIONS,
+    "Error": object_of(
         "Every error; `error`, `message` and `detail` say the same, for different clients",
         status={"type": "string", "enum": ["error"]},
-        code=_WHOLE,
-        error=_TEXT,
-        message=_TEXT,
-        detail=_TEXT,
-        request_id=_TEXT,
+        code=WHOLE,
+        error=TEXT,
+        message=TEXT,
+        detail=TEXT,
+        request_id=TEXT,
     ),
     "Memory": _MEMORY,
-    "Found": _object("A memory", status=_SUCCESS, memory=_REFERENCE),
-    "Stored": _object(
+    "Found": object_of("A memory", status=SUCCESS, memory=_REFERENCE),
+    "Stored": object_of(
         "A stored memory",
-        status=_SUCCESS,
-        message=_TEXT,
-        memory_id=_ID,
-        id=_ID,
-        stored_at=_TIME,
-        timestamp=_TIME,
-        type=_TEXT,
-        confidence=_UNIT,
-        qdrant=_TEXT,
-        embedding_status=_TEXT,
-        enrichment=_TEXT,
-        enrichment_queued=_FLAG,
-        embedding_queued=_FLAG,
-        query_time_ms=_NUMBER,
+        status=SUCCESS,
+        message=TEXT,
+        memory_id=ID,
+        id=ID,
+        stored_at=TIME,
+        timestamp=TIME,
+        type=TEXT,
+        confidence=UNIT,
+        qdrant=TEXT,
+        embedding_status=TEXT,
+        enrichment=TEXT,
+        enrichment_queued=FLAG,
+        embedding_queued=FLAG,
+        query_time_ms=NUMBER,
     ),
-    "StoredBatch": _object(
+    "StoredBatch": object_of(
         "Stored memories; their ids are in the order of the request",
-        {"warnings": _list_of(_TEXT)},
-        status=_SUCCESS,
-        stored=_WHOLE,
-        memory_ids=_list_of(_ID),
-        qdrant=_TEXT,
-        enrichment=_TEXT,
-        query_time_ms=_NUMBER,
+        {"warnings": list_of(TEXT)},
+        status=SUCCESS,
+        stored=WHOLE,
+        memory_ids=list_of(ID),
+        qdrant=TEXT,
+        enrichment=TEXT,
+        query_time_ms=NUMBER,
     ),
-    "Changed": _object("What was changed", status=_SUCCESS, message=_TEXT, memory_id=_ID),
-    "Page": _object(
+    "Changed": object_of("What was changed", status=SUCCESS, message=TEXT, memory_id=ID),
+    "Page": object_of(
         "Memories with any of the tags",
-        status=_SUCCESS,
-        tags=_list_of(_TEXT),
-        count=_WHOLE,
-        limit=_WHOLE,
-        offset=_WHOLE,
-        has_more=_FLAG,
-        memories=_list_of(_REFERENCE),
+        status=SUCCESS,
+        tags=list_of(TEXT),
+        count=WHOLE,
+        limit=WHOLE,
+        offset=WHOLE,
+        has_more=FLAG,
+        memories=list_of(_REFERENCE),
     ),
-    "DeletedByTag": _object(
-        "How many went", status=_SUCCESS, tags=_list_of(_TEXT), deleted_count=_WHOLE
+    "DeletedByTag": object_of(
+        "How many went", status=SUCCESS, tags=list_of(TEXT), deleted_count=WHOLE
     ),
-    "Related": _object(
+    "Related": object_of(
         "Related memories in short",
-        status=_SUCCESS,
-        memory_id=_TEXT,
-        count=_WHOLE,
-        related_memories=_list_of(_ANY),
-        relationship_types=_list_of(_TEXT),
-        max_depth=_WHOLE,
-        limit=_WHOLE,
+        status=SUCCESS,
+        memory_id=TEXT,
+        count=WHOLE,
+        related_memories=list_of(ANY),
+        relationship_types=list_of(TEXT),
+        max_depth=WHOLE,
+        limit=WHOLE,
     ),
     "Associated": _ASSOCIATED,
     "RecallResult": _ROW,
-    "Recalled": _object(
+    "Recalled": object_of(
         "Memories, best first; blocks appear where the request asks for what they tell",
         {
-            "degraded": _list_of(_TEXT),
-            "warnings": _list_of(_TEXT),
-            "keywords": _list_of(_TEXT),
-            "queries": _list_of(_TEXT),
-            "time_window": _object("The window", start=_MAYBE_TEXT, end=_MAYBE_TEXT),
-            "tags": _list_of(_TEXT),
-            "exclude_tags": _list_of(_TEXT),
-            "tag_scope": _ANY,
-            "expansion": _ANY,
-            "entity_expansion": _ANY,
-            "state_filter": _ANY,
-            "score_filter": _ANY,
-            "context_priority": _ANY,
-            "entities": _list_of(_ANY),
-            "recency_bias": _TEXT,
-            "scope_fallback": _FLAG,
+            "degraded": list_of(TEXT),
+            "warnings": list_of(TEXT),
+            "keywords": list_of(TEXT),
+            "queries": list_of(TEXT),
+            "time_window": object_of("The window", start=MAYBE_TEXT, end=MAYBE_TEXT),
+            "tags": list_of(TEXT),
+            "exclude_tags": list_of(TEXT),
+            "tag_scope": ANY,
+            "expansion": ANY,
+            "entity_expansion": ANY,
+            "state_filter": ANY,
+            "score_filter": ANY,
+            "context_priority": ANY,
+            "entities": list_of(ANY),
+            "recency_bias": TEXT,
+            "scope_fallback": FLAG,
         },
-        status=_SUCCESS,
-        query=_TEXT,
-        results=_list_of({"$ref": "#/components/schemas/RecallResult"}),
-        count=_WHOLE,
-        dedup_removed=_WHOLE,
-        sort=_TEXT,
+        status=SUCCESS,
+        query=TEXT,
+        results=list_of({"$ref": "#/components/schemas/RecallResult"}),
+        count=WHOLE,
+        dedup_removed=WHOLE,
+        sort=TEXT,
         state_mode={"type": "string", "enum": ["current", "history"]},
-        vector_search=_object("Of the vectors", enabled=_FLAG, matched=_FLAG),
-        tag_mode=_TEXT,
-        tag_match=_TEXT,
-        query_time_ms=_NUMBER,
+        vector_search=object_of("Of the vectors", enabled=FLAG, matched=FLAG),
+        tag_mode=TEXT,
+        tag_match=TEXT,
+        query_time_ms=NUMBER,
     ),
-    "Health": _object(
+    "Health": object_of(
         "Always 200; `status` says how it is",
         status={"type": "string", "enum": ["healthy", "degraded"]},
-        falkordb=_TEXT,
-        qdrant=_TEXT,
-        graph=_TEXT,
-        timestamp=_TIME,
-        memory_count=_MAYBE_WHOLE,
-        vector_count=_MAYBE_WHOLE,
-        sync_status=_TEXT,
-        vector_dimensions=_ANY,
-        enrichment=_ANY,
-        embedding=_ANY,
+        falkordb=TEXT,
+        qdrant=TEXT,
+        graph=TEXT,
+        timestamp=TIME,
+        memory_count=MAYBE_WHOLE,
+        vector_count=MAYBE_WHOLE,
+        sync_status=TEXT,
+        vector_dimensions=ANY,
+        enrichment=ANY,
+        embedding=ANY,
     ),
 }

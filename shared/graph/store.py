@@ -14,6 +14,8 @@ from shared.graph.export import Export
 from shared.graph.keys import Keys
 from shared.graph.links import Links
 from shared.graph.memories import Memories
+from shared.graph.patterns import Patterns
+from shared.graph.receipts import Receipts
 from shared.graph.restore import Restore
 from shared.graph.runs import Runs
 from shared.graph.schema import Schema
@@ -46,7 +48,9 @@ class GraphStore:
         self.export = Export(self._client, self._schema)
         self.restore = Restore(self._client, self._schema)
         self.views = Views(self._client, self._schema)
+        self.receipts = Receipts(self._client)
         self.runs = Runs(self._client, self._schema, outbox_ms=outbox_ms)
+        self.patterns = Patterns(self._client, self._schema, outbox_ms=outbox_ms)
         self.keys = Keys(self._client, self._schema)
         self.analytics = Analytics(self._client, self._schema)
 

@@ -1,0 +1,30 @@
+-- Where jobs are. ARGV job keys.
+-- Reply per key, all texts: {} (nowhere) | {'queued' | 'in_flight', job}
+--   | {'delayed', job, due in ms} | {'dead', job, '', entry id, reason, buried in ms}
+local replies = {}
+
+local function buried(id)
+  local fields = {}
+  local flat = redis.call('XRANGE', DEAD, id, id)[1][2]
+  for i = 1, #flat, 2 do fields[flat[i]] = flat[i + 1] end
+  return {'dead', fields.job or '', '', id, fields.reason or '', fields.buried or '0'}
+end
+
+for n, key in ipairs(ARGV) do
+  local at = place(key)
+  local where, what = string.match(at or '', '^(%a+):(.*)$')
+  if where == 'dead' then
+    replies[n] = buried(what)
+  elseif where == 'delayed' then
+    local due = redis.call('ZSCORE', DELAYED, key .. '\n' .. what)
+    replies[n] = {'delayed', string.match(what, '\n([^\n]*)$'), due}
+  elseif where then
+    local row = pending(what)
+    local held = row and row[2] ~= RELEASED
+    local entry = redis.call('XRANGE', JOBS, what, what)[1]
+    replies[n] = {held and 'in_flight' or 'queued', entry[2][4] or ''}
+  else
+    replies[n] = {}
+  end
+end
+return replies

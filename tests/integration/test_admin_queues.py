@@ -1,0 +1,67 @@
+"""GET /admin/queues: every stage's depth, its oldest job, and who reads it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from shared.connection import RedisClients
+from shared.job import Job, Stage
+from shared.stream import Settlement
+from tests.conftest import MakeStream
+from tests.graphs import TENANT, graph_settings, opened
+from tests.operating import Operations, operated
+from tests.working import Recorder, consuming, delivered, drained, jobs
+
+
+@pytest.fixture
+async def api(
+    clients: RedisClients, make_stream: MakeStream, falkordb_url: str
+) -> AsyncIterator[Operations]:
+    streams = {stage: make_stream(stage) for stage in Stage}
+    async with (
+        opened(graph_settings(falkordb_url)) as graph,
+        operated(clients, graph, streams) as started,
+    ):
+        yield started
+
+
+async def _of(api: Operations, stage: Stage) -> Any:
+    body = await api.asks("GET", "/admin/queues")
+    return next(each for each in body["streams"] if each["stream"] == stage)
+
+
+async def test_every_stage_is_there_and_empty(api: Operations) -> None:
+    body = await api.asks("GET", "/admin/queues")
+    assert [each["stream"] for each in body["streams"]] == [stage.value for stage in Stage]
+    for each in body["streams"]:
+        counts = ("depth", "ready", "in_flight", "delayed", "dead")
+        assert [each[name] for name in counts] == [0] * 5
+        assert (each["oldest_age_seconds"], each["consumers"]) == (None, [])
+
+
+async def test_jobs_are_counted_where_they_are(api: Operations) -> None:
+    stream = api.streams[Stage.EMBED]
+    await api.buried(Stage.EMBED, [Job(TENANT, "dead", 1)])
+    await stream.publish(jobs(4))
+    first, *_ = await delivered(stream, "worker", 2)
+    await stream.settle("worker", [Settlement.park(first, 3600)])
+    found = await _of(api, Stage.EMBED)
+    counts = ("depth", "ready", "in_flight", "delayed", "dead")
+    assert [found[name] for name in counts] == [4, 2, 1, 1, 1]
+    assert found["oldest_age_seconds"] >= 0
+    [worker] = [each for each in found["consumers"] if each["name"] == "worker"]
+    assert worker["pending"] == 1
+    await drained(stream)
+
+
+async def test_a_consumer_s_last_heartbeat_is_told(api: Operations) -> None:
+    async with consuming(api.streams[Stage.ENRICH], Recorder(), name="alive") as running:
+        await running.consumer.ready.wait()
+        [found] = (await _of(api, Stage.ENRICH))["consumers"]
+        assert (found["name"], found["alive"]) == ("alive", True)
+        assert found["idle_seconds"] < 5
+        assert found["last_heartbeat"].endswith("+00:00")
+    assert (await _of(api, Stage.ENRICH))["consumers"] == []

@@ -1,0 +1,178 @@
+"""/enrichment: a tenant's numbers, and enriching again whatever was done before."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from shared.config import GraphSettings
+from shared.connection import RedisClients
+from shared.enrichment_stats import Tally
+from shared.graph.work import Enriched
+from shared.job import Job, Stage
+from shared.memory import NEVER_MS, Memory
+from tests.conftest import MakeStream
+from tests.graphs import TENANT, a_memory, cypher, graph_settings, opened
+from tests.operating import OTHER, OTHERS_TOKEN, Operations, operated
+from tests.serving import API
+from tests.working import Recorder, consuming, delivered, drained
+
+REPROCESS = "/enrichment/reprocess"
+
+
+@pytest.fixture
+def settings(falkordb_url: str) -> GraphSettings:
+    return graph_settings(falkordb_url)
+
+
+@pytest.fixture
+async def api(
+    clients: RedisClients, make_stream: MakeStream, settings: GraphSettings
+) -> AsyncIterator[Operations]:
+    streams = {stage: make_stream(stage) for stage in Stage}
+    async with opened(settings) as graph, operated(clients, graph, streams) as started:
+        yield started
+
+
+async def _enriched(api: Operations, tenant: str = TENANT) -> Memory:
+    memory = a_memory()
+    await api.graph.memories.create(tenant, memory)
+    row = Enriched(memory.id, memory.version, (), (), {}, {"last_run": "now"})
+    assert await api.graph.work.enriched(tenant, [row])
+    return memory
+
+
+async def _status(api: Operations, **headers: str) -> Any:
+    return await api.asks("GET", "/enrichment/status", headers=headers)
+
+
+async def test_without_an_enricher_it_is_stopped(api: Operations) -> None:
+    body = await _status(api)
+    assert body["status"] == "stopped"
+    assert (body["queue_size"], body["pending"], body["inflight"]) == (0, 0, 0)
+    assert body["max_attempts"] == 3
+    assert set(body["stats"]) >= {
+        *("processed_total", "successes", "failures", "last_success_id", "last_success_at"),
+        *("last_error", "last_error_at"),
+    }
+    assert set(body["classification"]) >= {
+        *("llm_attempts", "llm_successes", "fallbacks", "pattern_classifications"),
+        *("last_error", "last_error_at"),
+    }
+    assert body["spacy_model"] == "en_core_web_sm"
+
+
+async def test_it_runs_while_a_consumer_reads(api: Operations) -> None:
+    async with consuming(api.streams[Stage.ENRICH], Recorder()) as running:
+        await running.consumer.ready.wait()
+        assert (await _status(api))["status"] == "running"
+    assert (await _status(api))["status"] == "stopped"
+
+
+async def test_the_numbers_are_the_tenant_s_own(api: Operations) -> None:
+    stream = api.streams[Stage.ENRICH]
+    for tenant, count in ((TENANT, 1), (OTHER, 3)):
+        for _ in range(count):
+            memory = a_memory()
+            await api.graph.memories.create(tenant, memory)
+            await stream.publish([Job(tenant, memory.id, memory.version)])
+    await api.stats.add({OTHER: Tally(successes=2)}, spacy_model="blank")
+    await delivered(stream, "worker", 3)
+    mine = await _status(api)
+    theirs = await _status(api, **OTHERS_TOKEN)
+    assert (mine["queue_size"], mine["pending"], mine["inflight"]) == (1, 1, 1)
+    assert (theirs["queue_size"], theirs["pending"], theirs["inflight"]) == (3, 3, 2)
+    assert len(mine["pending_ids"]) == 1
+    assert len(theirs["pending_ids"]) == 3
+    assert mine["stats"]["processed_total"] == 0
+    assert (theirs["stats"]["processed_total"], theirs["spacy_model"]) == (2, "blank")
+    await drained(stream)
+
+
+async def test_the_status_needs_no_admin(api: Operations) -> None:
+    async with api.client.get("/enrichment/status", headers=API) as answer:
+        assert answer.status == 200
+    async with api.client.get("/enrichment/status") as answer:
+        assert answer.status == 401
+
+
+async def test_what_was_done_is_done_again(api: Operations, settings: GraphSettings) -> None:
+    first, second = await _enriched(api), await _enriched(api)
+    body = await api.asks("POST", REPROCESS, 202, json={"ids": [second.id, first.id, first.id]})
+    assert body == {
+        "status": "queued",
+        "count": 2,
+        "ids": sorted([first.id, second.id]),
+        "missing": [],
+    }
+    found = await drained(api.streams[Stage.ENRICH])
+    assert {(job.memory_id, job.version) for job in found} == {
+        (each.id, each.version) for each in (first, second)
+    }
+    assert len({job.run for job in found} - {""}) == 1, "forced by one run"
+    rows = await cypher(settings, "MATCH (m:Memory) RETURN m.enriched_version, m.enrich_due")
+    assert all(reached == 0 and 0 < due < NEVER_MS for reached, due in rows)
+
+
+async def test_a_lost_hint_is_the_relay_s(api: Operations) -> None:
+    """Also where an ordinary job of the memory lies in the dead stream."""
+    memory = await _enriched(api)
+    job = Job(TENANT, memory.id, memory.version)
+    await api.buried(Stage.ENRICH, [job])
+    await api.graph.work.requeue(TENANT, Stage.ENRICH, [memory.id])
+    await api.graph.work.give_up(TENANT, Stage.ENRICH, [(memory.id, memory.version)])
+    await api.asks("POST", REPROCESS, 202, json={"ids": memory.id})
+    stream = api.streams[Stage.ENRICH]
+    await drained(stream)  # the forced one, lost
+    [due] = await api.graph.work.claim_due(TENANT, Stage.ENRICH, NEVER_MS - 1, 10)
+    assert due.id == memory.id
+    assert await stream.publish([job], exempt=True) == ["new"]
+    assert [each.tenant for each in await drained(stream)] == [TENANT]
+    assert [tenant for tenant, _ in await api.outbox.due(NEVER_MS, limit=9)] == [TENANT]
+
+
+@pytest.mark.parametrize("form", ["list", "text", "query"])
+async def test_ids_come_in_three_forms(api: Operations, form: str) -> None:
+    known, unknown = (await _enriched(api)).id, str(uuid4())
+    text = f" {known.upper()} , {unknown},"
+    match form:
+        case "list":
+            body = await api.asks("POST", REPROCESS, 202, json={"ids": [known, unknown]})
+        case "text":
+            body = await api.asks("POST", REPROCESS, 202, json={"ids": text})
+        case _:
+            body = await api.asks("POST", REPROCESS, 202, params={"ids": text})
+    assert (body["count"], body["ids"], body["missing"]) == (1, [known], [unknown])
+    await drained(api.streams[Stage.ENRICH])
+
+
+@pytest.mark.parametrize(
+    ("given", "reason"),
+    [
+        (None, "No memory ids provided for reprocessing"),
+        ({}, "No memory ids provided for reprocessing"),
+        ({"ids": []}, "No memory ids provided for reprocessing"),
+        ({"ids": " , "}, "No memory ids provided for reprocessing"),
+        ({"ids": ["x"]}, "memory_id must be a valid UUID"),
+        ({"ids": [1]}, "'ids' must be a list of memory ids or a comma-separated string"),
+        ({"ids": ["x"] * 5001}, "'ids' must not hold more than 5000 ids"),
+    ],
+)
+async def test_what_names_no_memories_is_refused(api: Operations, given: Any, reason: str) -> None:
+    assert (await api.asks("POST", REPROCESS, 400, json=given))["error"] == reason
+
+
+async def test_another_tenant_s_memory_is_none(api: Operations) -> None:
+    memory = await _enriched(api)
+    body = await api.asks("POST", REPROCESS, 202, json={"ids": [memory.id]}, headers=OTHERS_TOKEN)
+    assert (body["count"], body["missing"]) == (0, [memory.id])
+    assert await drained(api.streams[Stage.ENRICH]) == []
+
+
+async def test_reprocessing_needs_the_admin_token(api: Operations) -> None:
+    async with api.client.post(REPROCESS, headers=API, json={}) as answer:
+        assert answer.status == 401
+        assert (await answer.json())["error"] == "Admin authorization required"

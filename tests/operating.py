@@ -1,0 +1,141 @@
+"""The operators' routes over real stores, in this process; the test plays the workers."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from aiohttp import web
+
+from services.api import (
+    admin_dead,
+    admin_generations,
+    admin_queues,
+    admin_reembed,
+    admin_runs,
+    admin_sync,
+    enrichment,
+    receipt,
+)
+from services.api.body import BODY_BYTES
+from services.api.guard import guarded, needs_api_token
+from services.api.middleware import make_middleware
+from services.api.outage import Outage
+from shared.admin import Probes, Seen
+from shared.config import EmbeddingSettings, EnrichmentSettings
+from shared.connection import RedisClients
+from shared.enrichment_stats import EnrichmentStats
+from shared.graph.store import GraphStore
+from shared.job import Job, Stage
+from shared.outbox import Outbox
+from shared.stream import Settlement, Stream
+from shared.tenancy import Access, digest_of
+from shared.vectors.generation import Generations
+from tests.serving import ADMIN, API, Client, served, tokens
+from tests.working import delivered
+
+ROUTES = (
+    *receipt.ROUTES,
+    *enrichment.ROUTES,
+    *admin_sync.ROUTES,
+    *admin_reembed.ROUTES,
+    *admin_runs.ROUTES,
+    *admin_generations.ROUTES,
+    *admin_dead.ROUTES,
+    *admin_queues.ROUTES,
+)
+OTHER = "other"
+OTHERS_TOKEN = {"Authorization": "Bearer others-token"}
+
+
+@dataclass(slots=True)
+class Operations:
+    """One API with the stores behind it; `asks` as the default tenant's admin."""
+
+    client: Client
+    graph: GraphStore
+    streams: Mapping[Stage, Stream]
+    outbox: Outbox
+    probes: Probes
+    stats: EnrichmentStats
+    told: list[Any] = field(default_factory=list)
+
+    async def asks(
+        self, method: str, path: str, status: int = 200, /, *, headers: Any = None, **options: Any
+    ) -> Any:
+        """The body of the answer, which must have that status."""
+        async with self.client.request(
+            method, path, headers={**API, **ADMIN, **(headers or {})}, **options
+        ) as answer:
+            body = await answer.json()
+            assert answer.status == status, body
+            self.told.append(answer)
+            return body
+
+    async def buried(
+        self, stage: Stage, jobs: Sequence[Job], reason: str = "permanent", error: str = "no"
+    ) -> list[str]:
+        """Dead entries of `jobs`, oldest first."""
+        stream = self.streams[stage]
+        await stream.publish(jobs, exempt=True)
+        held = await delivered(stream, "gravedigger", len(jobs))
+        await stream.settle("gravedigger", [Settlement.bury(each, reason, error) for each in held])
+        await stream.hand_back("gravedigger")
+        return [each.entry_id for each in await stream.dead(limit=len(jobs))][::-1]
+
+
+def probes(**up: bool) -> Probes:
+    """Of stores that are up for the length of a test, but for those named with False."""
+    found = Probes({})
+    for name in ("graph", "vectors", "redis"):
+        ok = up.get(name, True)
+        found.seen[name] = Seen(ok, time.monotonic() + 3600, failures=0 if ok else 2)
+        found._told[name] = []
+    return found
+
+
+async def _none() -> None:
+    """No generation serves."""
+
+
+@asynccontextmanager
+async def operated(
+    clients: RedisClients,
+    graph: GraphStore,
+    streams: Mapping[Stage, Stream],
+    *,
+    generations: Generations | None = None,
+    seen: Probes | None = None,
+    longest_wait_s: float = 20.0,
+) -> AsyncIterator[Operations]:
+    known, seen = tokens(), seen or probes()
+    scopes = frozenset({"read", "write"})
+    known._listed = [Access("other", (OTHER,), scopes, digest_of("others-token"))]
+    app = web.Application(
+        middlewares=[make_middleware(known, Outage(seen), needs_token=needs_api_token)]
+    )
+    for route in ROUTES:
+        app.router.add_route(route.method, route.path, guarded(route, known))
+    outbox = Outbox(clients, streams, prefix=clients.prefix, delay_s=60.0)
+    stats = EnrichmentStats(clients)
+    runs = admin_runs.RunRequests(graph.runs, outbox, seen, longest_wait_s=longest_wait_s)
+    app[BODY_BYTES] = 1 << 20
+    app[admin_runs.RUNS] = runs
+    app.on_shutdown.append(runs.close)
+    app[admin_reembed.MODELS] = admin_reembed.ModelCheck(
+        EmbeddingSettings(_env_file=None, EMBEDDING_PROVIDER="placeholder"),
+        generations.live if generations else _none,
+    )
+    if generations is not None:
+        app[admin_generations.GENERATIONS] = generations
+    app[admin_dead.DEAD] = admin_dead.DeadLetters(graph, outbox, streams)
+    app[admin_queues.QUEUES] = admin_queues.Queues(streams)
+    app[receipt.RECEIPTS] = receipt.ReceiptBook(graph, streams)
+    app[enrichment.ENRICHMENT] = enrichment.Enrichment(
+        graph, outbox, streams[Stage.ENRICH], stats, EnrichmentSettings(_env_file=None)
+    )
+    async with served(app, **{"X-Nobody": "1"}) as client:
+        yield Operations(client, graph, streams, outbox, seen, stats)
