@@ -26,6 +26,8 @@ FALLBACK_TYPE = "Memory"
 # The due time of a stage that was given up: the relay never reaches it, and the memory
 # still counts as not embedded. 9999-01-01 in milliseconds.
 NEVER_MS = 253_370_764_800_000
+# A point's text_hash is half a hash of its text and half a hash of what was said before it.
+HASH_HALF = 16
 
 _SENTENCE = re.compile(r"^\s*([A-Z][\w.'-]{0,30}(?: [A-Z][\w.'-]{0,30})?):\s+\S")
 
@@ -156,6 +158,14 @@ def tag_keys(tags: Iterable[str]) -> tuple[str, ...]:
 def text_hash(model: str, text: str) -> str:
     """Identity of a vector: the model and the very text that was embedded."""
     return hashlib.blake2b(f"{model}\0{text}".encode(), digest_size=16).hexdigest()
+
+
+def same_text(one: str | None, other: str) -> bool:
+    """Whether two hashes are of one text and model, whatever was said before the text.
+
+    A stored hash has two halves, the text's and its context's; `text_hash` will do for `other`.
+    """
+    return (one or "")[:HASH_HALF] == other[:HASH_HALF]
 
 
 def speaker_of(content: str, metadata: Mapping[str, Any]) -> str | None:

@@ -30,6 +30,7 @@ class Schedule:
 
     Each wait is up to `jitter` (a ratio) longer, so that schedules spread. A body that fails
     is tried again after `retry_s`, doubling up to the interval; Fenced ends the term at once.
+    `wait_first`: where nobody knows of a run before, the first comes after an interval.
     """
 
     def __init__(
@@ -42,6 +43,7 @@ class Schedule:
         clients: RedisClients,
         jitter: float = 0.1,
         run_on_start: bool = False,
+        wait_first: bool = False,
         retry_s: float = 5.0,
     ) -> None:
         self.name = name
@@ -50,6 +52,7 @@ class Schedule:
         self._body = body
         self._jitter = jitter
         self._run_on_start = run_on_start
+        self._wait_first = wait_first
         self._retry_s = retry_s
         self._failures = 0
         self._times = Script(clients.command, "schedule")
@@ -120,6 +123,9 @@ class Schedule:
             now_ms, last_ms = await self._times(self._keys, [0])
         except Unavailable:
             return 0.0
+        if not last_ms and self._wait_first:
+            await self._note_run()
+            return self._interval_s()
         return due_in_s(now_ms, last_ms, self._interval_s())
 
     async def _note_run(self) -> None:

@@ -51,6 +51,7 @@ class Duty:
     name: str
     interval_s: float
     body: Callable[[Lease], Awaitable[None]]
+    wait_first: bool = False
 
 
 async def lead(process: Process, clients: RedisClients, *duties: Duty) -> None:
@@ -60,7 +61,12 @@ async def lead(process: Process, clients: RedisClients, *duties: Duty) -> None:
         for duty in duties:
             election = Election(duty.name, clients, process.settings.lease, holder=holder)
             schedule = Schedule(
-                duty.name, duty.interval_s, duty.body, election=election, clients=clients
+                duty.name,
+                duty.interval_s,
+                duty.body,
+                election=election,
+                clients=clients,
+                wait_first=duty.wait_first,
             )
             process.health.alive[duty.name] = partial(_not_wedged, schedule)
             group.create_task(schedule.run(process.stopping), name=f"schedule-{duty.name}")

@@ -1,37 +1,94 @@
-"""`python -m services.syncer`: relay and janitor; one replica leads each."""
+"""`python -m services.syncer`: takes runs; leads relay, janitor and the drift audit."""
 
 from __future__ import annotations
 
-from services.syncer import janitor, relay
+import asyncio
+
+from services.syncer import drift, drift_watch, janitor, reembed, relay
+from services.syncer.drift import Drift, DriftTask
+from services.syncer.drift_watch import DriftWatch
 from services.syncer.janitor import Janitor, report_depths
+from services.syncer.reembed import Reembed
 from services.syncer.relay import Relay
+from services.syncer.runs import AT_ONCE, RunHandler, Task
+from services.syncer.sightings import Sightings
+from shared.consumer import Consumer
+from shared.job import Stage
 from shared.lease import Lease
 from shared.process import Process, main
-from shared.stores import open_stores
-from shared.worker import Duty, lead
+from shared.stores import Stores, open_stores
+from shared.worker import Duty, consume, consumer_name, lead
 
 _DEPTHS_EVERY_S = 5.0
 
 
 async def body(process: Process) -> None:
-    settings = process.settings
     async with open_stores(process, embeds=False) as stores:
         process.probe(stores.probes, "graph", "redis")
+        async with asyncio.TaskGroup() as group:
+            # First, so that readiness knows of it before anything says that it has started.
+            group.create_task(consume(process, {Stage.SYNC: _consumer(process, stores)}))
+            group.create_task(lead(process, stores.redis, *_duties(process, stores)))
 
-        async def depths(_lease: Lease) -> None:
-            await report_depths(stores.streams)
 
-        relaying = Relay(stores.graph, stores.outbox, stores.streams, settings.sync)
-        cleaning = Janitor(
-            stores.graph, stores.streams, idempotency_ttl_s=settings.api.idempotency_ttl_s
-        )
-        await lead(
-            process,
-            stores.redis,
-            Duty(relay.SCHEDULE, settings.sync.relay_every_s, relaying),
-            Duty(janitor.SCHEDULE, settings.sync.janitor_every_s, cleaning),
-            Duty("depths", _DEPTHS_EVERY_S, depths),
-        )
+def _consumer(process: Process, stores: Stores) -> Consumer:
+    stream = stores.streams[Stage.SYNC]
+    handler = RunHandler(
+        stores.graph.runs,
+        _tasks(process, stores),
+        process.stopping,
+        max_attempts=stream.policy.max_attempts,
+    )
+    return Consumer(
+        stream, handler, name=consumer_name(process.role), batch_size=1, batches=AT_ONCE
+    )
+
+
+def _tasks(process: Process, stores: Stores) -> dict[str, Task]:
+    """What a Run's `task` may be."""
+    embedding = process.settings.embedding
+    return {
+        drift.TASK: DriftTask(_drift(process, stores)),
+        reembed.TASK: Reembed(stores.graph, stores.vectors, stores.outbox, embedding),
+    }
+
+
+def _drift(process: Process, stores: Stores) -> Drift:
+    settings = process.settings
+    return Drift(
+        stores.graph,
+        stores.vectors,
+        stores.outbox,
+        excluded_types=settings.recall.hidden_types,
+        wait_s=settings.sync.repair_wait_s,
+    )
+
+
+def _duties(process: Process, stores: Stores) -> list[Duty]:
+    settings = process.settings
+
+    async def depths(_lease: Lease) -> None:
+        await report_depths(stores.streams)
+
+    relaying = Relay(stores.graph, stores.outbox, stores.streams, settings.sync)
+    cleaning = Janitor(
+        stores.graph,
+        stores.streams,
+        idempotency_ttl_s=settings.api.idempotency_ttl_s,
+        runs_kept=settings.sync.runs_kept,
+    )
+    sightings = Sightings(
+        stores.redis,
+        grace_s=settings.sync.orphan_grace_s,
+        interval_s=settings.sync.check_interval_s,
+    )
+    watching = DriftWatch(stores.graph, _drift(process, stores), sightings, settings.sync)
+    return [
+        Duty(relay.SCHEDULE, settings.sync.relay_every_s, relaying),
+        Duty(janitor.SCHEDULE, settings.sync.janitor_every_s, cleaning),
+        Duty(drift_watch.SCHEDULE, settings.sync.check_interval_s, watching, wait_first=True),
+        Duty("depths", _DEPTHS_EVERY_S, depths),
+    ]
 
 
 if __name__ == "__main__":

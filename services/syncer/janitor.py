@@ -1,4 +1,4 @@
-"""The janitor: consumers that died, ledger fields without a job, expired keys of writes.
+"""The janitor: dead consumers, ledger fields without a job, expired keys of writes, old runs.
 
 It never touches an entry that is not acked: a dead consumer is removed only once nothing is
 pending on its name, which is when others have taken its work over.
@@ -26,11 +26,17 @@ class Janitor:
     """The body of the janitor schedule."""
 
     def __init__(
-        self, graph: GraphStore, streams: Mapping[Stage, Stream], *, idempotency_ttl_s: int
+        self,
+        graph: GraphStore,
+        streams: Mapping[Stage, Stream],
+        *,
+        idempotency_ttl_s: int,
+        runs_kept: int,
     ) -> None:
         self._graph = graph
         self._streams = streams
         self._ttl_ms = idempotency_ttl_s * 1000
+        self._runs_kept = runs_kept
 
     async def __call__(self, lease: Lease) -> None:
         for stage, stream in self._streams.items():
@@ -45,6 +51,9 @@ class Janitor:
         before = now_ms() - self._ttl_ms
         for tenant in await self._graph.tenants():
             await self._graph.sweeps.expire_keys(tenant, fence, before)
+            surplus = await self._graph.runs.surplus(tenant, keep=self._runs_kept)
+            if surplus:
+                await self._graph.sweeps.forget_runs(tenant, fence, surplus)
 
 
 async def report_depths(streams: Mapping[Stage, Stream]) -> None:

@@ -74,10 +74,15 @@ class Relay:
         return full
 
     async def _republish_runs(self, tenant: str, now: int) -> None:
-        due = await self._graph.runs.claim_due(tenant, now)
-        await self._streams[Stage.SYNC].publish(
-            [Job(tenant, run_id, 0) for run_id, _task in due], exempt=True
-        )
+        """A run whose job is dead is over: nobody would take it again."""
+        due = [run_id for run_id, _task in await self._graph.runs.claim_due(tenant, now)]
+        jobs = [Job(tenant, run_id, 0) for run_id in due]
+        answers = await self._streams[Stage.SYNC].publish(jobs, exempt=True)
+        dead = [
+            run_id for run_id, answer in zip(due, answers, strict=True) if answer is Published.DEAD
+        ]
+        if dead:
+            await self._graph.runs.fail(tenant, dead, "given up: its job is in the dead stream")
 
     async def _publish(self, tenant: str, stage: Stage, due: Sequence[Due]) -> None:
         jobs = [Job(tenant, each.id, each.job_version(stage)) for each in due]

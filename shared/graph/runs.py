@@ -102,9 +102,7 @@ class Runs:
         )
         return _run(rows[0]) if rows else None
 
-    async def latest(
-        self, tenant: str, *, tasks: Sequence[str] = (), limit: int = 20
-    ) -> list[Run]:
+    async def latest(self, tenant: str, *, tasks: Sequence[str] = (), limit: int = 20) -> list[Run]:
         """The newest runs first, of `tasks` where any are named."""
         rows = await self._client.read(
             tenant,
@@ -177,6 +175,20 @@ class Runs:
         )
         return bool(rows)
 
+    async def fail(self, tenant: str, run_ids: Sequence[str], error: str) -> None:
+        """End runs that are not over, whoever has them: nobody will work on them again."""
+        await self._write(
+            tenant,
+            "fail_run",
+            "MATCH (r:Run) WHERE r.id IN $ids AND r.state IN $live"
+            " SET r.state = $failed, r.error = $error, r.completed_at = $now, r.due = null",
+            ids=list(run_ids),
+            live=_LIVE,
+            failed=RunState.FAILED,
+            error=error,
+            now=now_ms(),
+        )
+
     async def cancel(self, tenant: str, run_id: str) -> Run | None:
         """End a run that is not over; what it has done stays. None if there is no such run."""
         await self._write(
@@ -204,16 +216,16 @@ class Runs:
         )
         return [(row[0], row[1]) for row in rows]
 
-    async def prune(self, tenant: str, *, keep: int) -> int:
-        """Forget all but the newest `keep` runs that are over; how many went."""
-        rows = await self._write(
+    async def surplus(self, tenant: str, *, keep: int) -> list[str]:
+        """Runs that are over, of each task all but the newest `keep`: to be forgotten."""
+        rows = await self._client.read(
             tenant,
-            "prune_runs",
-            "MATCH (r:Run) WHERE r.completed_at > 0 WITH r ORDER BY r.completed_at DESC"
-            " SKIP $keep DELETE r RETURN count(r)",
+            "surplus_runs",
+            "MATCH (r:Run) WHERE r.completed_at > 0 WITH r ORDER BY r.completed_at DESC, r.id"
+            " WITH r.task AS task, collect(r.id) AS ids UNWIND ids[$keep..] AS id RETURN id",
             keep=keep,
         )
-        return int(rows[0][0]) if rows else 0
+        return [row[0] for row in rows]
 
     async def _write(
         self, tenant: str, operation: str, cypher: str, **params: object

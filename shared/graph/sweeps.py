@@ -9,14 +9,16 @@ slept through its term writes nothing.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+import uuid
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from shared.errors import Fenced, Unavailable
 from shared.graph.client import GraphClient
-from shared.graph.nodes import SLOTS, slot
+from shared.graph.nodes import SLOTS, json_text, memory_of, slot
 from shared.graph.schema import RELATIONS, Schema
+from shared.memory import NEVER_MS, Memory, now_ms
 
 _FIRST_WIDTH = SLOTS >> 10
 _GROWTH = 4.0
@@ -58,11 +60,13 @@ _DECAY = (
 )
 # Sorted and cut by the reader: the server's sort takes 13 ms per thousand rows, the range 0.7,
 # and a condition on the id would go into the index as a union over the whole graph (360 ms).
-_PAGE = (
-    "MATCH (m:Memory) WHERE m.slot >= $lo AND m.slot < $hi"
-    " RETURN m.id, m.version, m.payload_version, m.embedded_version, m.text_hash, m.type,"
-    " m.embed_due"
+_AUDITED = (
+    *("id", "version", "payload_version", "content", "type", "tags", "entity_tags", "timestamp"),
+    *("t_valid", "t_invalid", "project", "layer", "session_id", "speaker", "archived"),
+    *("embedded_version", "text_hash"),
 )
+_AUDITED_COLUMNS = ", ".join(f"m.{name}" for name in (*_AUDITED, "embed_due"))
+_PAGE = f"MATCH (m:Memory) WHERE m.slot >= $lo AND m.slot < $hi RETURN {_AUDITED_COLUMNS}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,15 +94,17 @@ class Decay:
 
 @dataclass(frozen=True, slots=True)
 class Audited:
-    """What an audit compares with the point of the same id."""
+    """What an audit compares with the point of the same id: what the point is made of.
 
-    id: str
-    version: int
-    payload_version: int
-    embedded_version: int
-    text_hash: str | None
-    type: str
+    Other fields of `memory` are unset.
+    """
+
+    memory: Memory
     embed_due: int | None
+
+    @property
+    def id(self) -> str:
+        return self.memory.id
 
 
 class Sweep:
@@ -216,13 +222,46 @@ class Sweeps:
             if page < _EXPIRED_PAGE:
                 return forgotten
 
+    async def record_run(
+        self, tenant: str, fence: Fencing, task: str, result: Mapping[str, Any], started_at: int
+    ) -> str:
+        """Write a scheduled run that has ended into the history; its id."""
+        run_id, now = str(uuid.uuid4()), now_ms()
+        await self.fenced(
+            tenant,
+            "record_run",
+            fence,
+            "CREATE (r:Run {id: $id, task: $task, state: 'complete', request: $request,"
+            " progress: '{}', result: $result, dry_run: false, created_at: $started,"
+            " started_at: $started, completed_at: $now, token: $token})"
+            " RETURN count(r) AS recorded",
+            id=run_id,
+            task=task,
+            request=json_text({"scheduled": True}),
+            result=json_text(result),
+            started=started_at,
+            now=now,
+        )
+        return run_id
+
+    async def forget_runs(self, tenant: str, fence: Fencing, run_ids: Sequence[str]) -> int:
+        """Delete runs of the history; how many."""
+        forgotten, _ = await self.fenced(
+            tenant,
+            "forget_runs",
+            fence,
+            "MATCH (r:Run) WHERE r.id IN $ids AND r.completed_at > 0"
+            " DELETE r RETURN count(r) AS forgotten",
+            ids=list(run_ids),
+        )
+        return forgotten
+
     async def memories_page(self, tenant: str, after_id: str, limit: int) -> list[Audited]:
         """The next memories in the ids' order, at most `limit`; begin after "".
 
         An empty page is the end. Costs what the page holds, not what the graph holds.
         """
-        total = await self._client.read(tenant, "page", "MATCH (m:Memory) RETURN count(m)")
-        count = total[0][0] if total else 0
+        count = await self.count(tenant)
         width = SLOTS if count <= limit else max(1, SLOTS * limit // count)
         after = (slot(after_id), after_id) if after_id else (-1, "")
         at = max(0, after[0])
@@ -234,13 +273,46 @@ class Sweeps:
             at, width = hi, width * 2
         return sorted(found, key=_order)[:limit]
 
+    async def count(self, tenant: str) -> int:
+        rows = await self._client.read(tenant, "page", "MATCH (m:Memory) RETURN count(m)")
+        return int(rows[0][0]) if rows else 0
+
+    async def audited(self, tenant: str, ids: Iterable[str]) -> dict[str, Audited]:
+        """The same of these memories, as they are now; those that are gone are missing."""
+        rows = await self._client.read(
+            tenant,
+            "audited",
+            f"UNWIND $ids AS id MATCH (m:Memory {{id: id}}) RETURN {_AUDITED_COLUMNS}",
+            ids=list(dict.fromkeys(ids)),
+        )
+        return {each.id: each for each in map(_audited, rows)}
+
+    async def present(self, tenant: str, ids: Iterable[str]) -> set[str]:
+        """Those of `ids` that have a memory."""
+        rows = await self._client.read(
+            tenant,
+            "present",
+            "UNWIND $ids AS id MATCH (m:Memory {id: id}) RETURN m.id",
+            ids=list(dict.fromkeys(ids)),
+        )
+        return {row[0] for row in rows}
+
+    async def unembedded(self, tenant: str, ids: Iterable[str]) -> dict[str, int]:
+        """Those of `ids` whose embedding is still to come, with their payload_version."""
+        rows = await self._client.read(
+            tenant,
+            "unembedded",
+            "UNWIND $ids AS id MATCH (m:Memory {id: id})"
+            " WHERE m.embed_due > 0 AND m.embed_due < $never RETURN m.id, m.payload_version",
+            ids=list(dict.fromkeys(ids)),
+            never=NEVER_MS,
+        )
+        return {row[0]: row[1] for row in rows}
+
 
 def _order(row: Audited) -> tuple[int, str]:
     return slot(row.id), row.id
 
 
 def _audited(row: Sequence[Any]) -> Audited:
-    memory_id, version, payload, embedded, text_hash, kind, embed_due = row
-    return Audited(
-        memory_id, version or 0, payload or 0, embedded or 0, text_hash, kind or "", embed_due
-    )
+    return Audited(memory_of(list(row), _AUDITED), row[-1])

@@ -49,6 +49,10 @@ async def api(
         ADMIN_API_TOKEN=ADMIN_TOKEN,
         QDRANT_URL=qdrant_url,
         QDRANT_COLLECTION="fuzz",
+        # Nobody takes the runs that are asked for, so nobody can wait for their end.
+        EUNOE_ADMIN_WAIT_SECONDS="0",
+        # A provider that refuses at once: one that is not there would be asked for seconds.
+        OLLAMA_BASE_URL=f"{qdrant_url}/refuses",
     )
     async with running_api(given) as started:
         await started.ask(

@@ -64,7 +64,6 @@ async def test_the_document_s_server_is_this_one(api: Client) -> None:
 @pytest.mark.parametrize(
     ("method", "path"),
     [
-        ("GET", "/enrichment/status"),
         ("POST", "/consolidate"),
         ("GET", "/consolidate/status"),
     ],
@@ -84,7 +83,7 @@ async def test_a_later_route_says_so(api: Client, method: str, path: str) -> Non
         ("DELETE", "/admin/runs/1"),
     ],
 )
-async def test_a_later_admin_route_needs_its_token_first(
+async def test_an_admin_route_needs_its_token_first(
     api: Client, stranger: Client, method: str, path: str
 ) -> None:
     """The stack has no admin token configured."""

@@ -107,6 +107,21 @@ def test_what_a_body_needs_is_said(made: dict[str, Any]) -> None:
     assert "required" not in schemas["MemoryPatch"]
 
 
+@pytest.mark.parametrize(
+    ("path", "needed"),
+    [("/memory", True), ("/admin/sync", False), ("/enrichment/reprocess", False)],
+)
+def test_a_body_of_defaults_may_be_left_out(made: dict[str, Any], path: str, needed: bool) -> None:
+    assert _operation(made, "post", path)["requestBody"]["required"] is needed
+
+
+def test_a_run_is_answered_at_its_end_or_before(made: dict[str, Any]) -> None:
+    for path in ("/admin/sync", "/admin/reembed", "/admin/generations/{name}/activate"):
+        assert {"200", "202", "400", "401", "403", "503"} <= set(
+            _operation(made, "post", path)["responses"]
+        )
+
+
 def test_no_route_repeats_another() -> None:
     keys = [(route.method, route.path) for route in ROUTES]
     assert len(keys) == len(set(keys))

@@ -32,7 +32,6 @@ from shared.vectors import Hit
 from tests.unit.recall_rows import DAY, NOW, WEIGHTS, memory, row, rows, scored
 
 
-
 def _hits(least: float, most: float) -> st.SearchStrategy[list[Hit]]:
     """As a store answers: each id once, best first."""
     hit = st.builds(Hit, st.text("abcde", min_size=1, max_size=2), st.floats(least, most))

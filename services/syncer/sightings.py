@@ -1,0 +1,67 @@
+"""Sightings: since when each orphan point has been seen, in one audit after another.
+
+A point whose memory is not there now may have one again in a minute (a restore, a clock, a
+mistake being mended), so the scheduled repair deletes what it saw a grace period ago and
+sees again. What one audit does not see is forgotten; losing all of it costs a grace period.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from shared.connection import RedisClients, translated
+from shared.memory import now_ms
+
+# Of one tenant; more orphans than that go in several rounds.
+_MOST = 100_000
+
+
+class Sightings:
+    """Of any number of tenants; audits of one tenant must not overlap."""
+
+    def __init__(self, clients: RedisClients, *, grace_s: float, interval_s: float) -> None:
+        self._clients = clients
+        self._grace_ms = int(grace_s * 1000)
+        # An audit that comes late, or fails a few times, must still find them.
+        self._kept_ms = int((grace_s + 3 * max(interval_s, 60.0)) * 1000)
+
+    async def begin(self, tenant: str) -> None:
+        with translated():
+            await self._clients.command.unlink(self._keys(tenant)[1])
+
+    async def ripe(self, tenant: str, ids: Sequence[str]) -> set[str]:
+        """Note that these are seen now; those that were first seen a grace period ago."""
+        if not ids:
+            return set()
+        before, current = self._keys(tenant)
+        now = now_ms()
+        with translated():
+            scores = await self._clients.command.zmscore(before, list(ids))
+            first = {
+                key: int(now if at is None else at) for key, at in zip(ids, scores, strict=True)
+            }
+            if await self._clients.command.zcard(current) < _MOST:
+                async with self._clients.command.pipeline(transaction=True) as both:
+                    both.zadd(current, first)
+                    both.pexpire(current, self._kept_ms)
+                    await both.execute()
+        return {
+            key
+            for key, at in zip(ids, scores, strict=True)
+            if at is not None and at <= now - self._grace_ms
+        }
+
+    async def end(self, tenant: str) -> None:
+        """Forget what this audit did not see."""
+        before, current = self._keys(tenant)
+        with translated():
+            if await self._clients.command.exists(current):
+                await self._clients.command.rename(current, before)
+            else:
+                await self._clients.command.unlink(before)
+
+    def _keys(self, tenant: str) -> tuple[str, str]:
+        return (
+            self._clients.key("drift", f"{tenant}:orphans"),
+            self._clients.key("drift", f"{tenant}:orphans:now"),
+        )

@@ -1,0 +1,197 @@
+"""A tenant in both stores that a test breaks, and the parts of the syncer that mend it.
+
+The embedder here is the least that a point needs: the real one has tests of its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+from uuid import uuid4
+
+import numpy as np
+from qdrant_client import AsyncQdrantClient, models
+
+from services.syncer.drift import TASK, Drift, DriftTask, none_goes
+from services.syncer.findings import Audit
+from services.syncer.runs import RunHandler, Task
+from shared.config import GraphSettings, RedisSettings
+from shared.connection import RedisClients
+from shared.consumer import Done, Outcome
+from shared.graph.runs import Run
+from shared.graph.store import GraphStore
+from shared.graph.work import Embedded
+from shared.job import Job, Stage
+from shared.lexical import SparseVector, sparse_document
+from shared.memory import Memory, text_hash
+from shared.outbox import Outbox
+from shared.stream import Stream
+from shared.vectors import Point, VectorStore, point_for
+from shared.vectors.points import Vector
+from tests.graphs import TENANT, a_memory, opened
+from tests.vector_stores import DIMENSION, MODEL
+from tests.working import Running, consuming
+
+_SEED_PAGE = 500
+
+
+@dataclass(slots=True)
+class Place:
+    """The stores, and `drift` over them; `embedded` is what the embedder has made points of."""
+
+    settings: GraphSettings
+    graph: GraphStore
+    vectors: VectorStore
+    client: AsyncQdrantClient
+    clients: RedisClients
+    outbox: Outbox
+    streams: Mapping[Stage, Stream]
+    drift: Drift
+    refused: set[str] = field(default_factory=set)
+    embedded: list[str] = field(default_factory=list)
+    gate: asyncio.Event = field(default_factory=asyncio.Event)
+    model: str = MODEL
+
+    async def seed(self, count: int, **fields: Any) -> list[Memory]:
+        """Memories with their points, as an embedder would have left them."""
+        made: list[Memory] = []
+        while len(made) < count:
+            page = [a_memory(f"note {uuid4()}", **fields) for _ in range(min(_SEED_PAGE, count))]
+            page = page[: count - len(made)]
+            await self.graph.memories.create_many(TENANT, page)
+            await self.embed(page)
+            made += page
+        return made
+
+    async def embed(self, memories: Sequence[Memory]) -> None:
+        await self.vectors.upsert(TENANT, [point_of(each, self.model) for each in memories])
+        rows = [
+            Embedded(m.id, m.payload_version, whole(m.content, self.model), relate=False)
+            for m in memories
+        ]
+        result = await self.graph.work.embedded(TENANT, rows)
+        await self.vectors.delete(TENANT, sorted(result.absent))
+
+    async def __call__(self, jobs: Sequence[Job]) -> list[Outcome]:
+        """The handler of the embed stage."""
+        await self.gate.wait()
+        ids = [job.memory_id for job in jobs]
+        found = await self.graph.memories.get(TENANT, ids)
+        willing = [found[key] for key in ids if key in found and key not in self.refused]
+        await self.embed(willing)
+        await self.vectors.delete(TENANT, [key for key in ids if key not in found])
+        self.embedded += [each.id for each in willing]
+        return [Done()] * len(jobs)
+
+    @asynccontextmanager
+    async def embedding(self, *, opened: bool = True) -> AsyncIterator[Running]:
+        if opened:
+            self.gate.set()
+        async with consuming(self.streams[Stage.EMBED], self, batch_size=64) as running:
+            yield running
+            self.gate.set()
+
+    async def audit(self) -> Audit:
+        audit = Audit()
+
+        async def beat(audit: Audit, *, at_once: bool = False) -> None:
+            del audit, at_once
+
+        await self.drift(TENANT, audit, beat, repair=False, may_go=none_goes)
+        return audit
+
+    def handler(
+        self, tasks: Mapping[str, Task] | None = None, stopping: asyncio.Event | None = None
+    ) -> RunHandler:
+        known = {TASK: DriftTask(self.drift), **(tasks or {})}
+        return RunHandler(self.graph.runs, known, stopping or asyncio.Event(), max_attempts=3)
+
+    async def run(self, **request: Any) -> Run:
+        """Ask for a run as the API does, and take it as the syncer does."""
+        run = await self.graph.runs.create(TENANT, TASK, request)
+        await self.handler()([Job(TENANT, run.id, 0)])
+        return await self.told(run)
+
+    async def told(self, run: Run) -> Run:
+        found = await self.graph.runs.get(TENANT, run.id)
+        assert found is not None
+        return found
+
+    @property
+    def collection(self) -> str:
+        assert self.vectors.live is not None
+        return self.vectors.live.collection
+
+    async def set_payload(self, ids: Sequence[str], **payload: Any) -> None:
+        """Change points behind the product's back."""
+        await self.client.set_payload(self.collection, payload, points=list(ids), wait=True)
+
+    async def drop_keys(self, ids: Sequence[str], *keys: str) -> None:
+        await self.client.delete_payload(self.collection, list(keys), points=list(ids), wait=True)
+
+    async def drop_points(self, ids: Sequence[str]) -> None:
+        selector = models.PointIdsList(points=list(ids))
+        await self.client.delete(self.collection, selector, wait=True)
+
+    async def add_orphans(self, count: int) -> list[str]:
+        made = [a_memory(f"orphan {number}") for number in range(count)]
+        await self.vectors.upsert(TENANT, [point_of(each, self.model) for each in made])
+        return [each.id for each in made]
+
+    async def agree(self) -> bool:
+        """Whether each memory has exactly the point that it should have; told by the stores."""
+        wanted: dict[str, Mapping[str, Any]] = {}
+        after = ""
+        while page := await self.graph.sweeps.memories_page(TENANT, after, 1000):
+            wanted |= {row.id: point_of(row.memory, self.model).payload for row in page}
+            after = page[-1].id
+        stored: dict[str, Mapping[str, Any]] = {}
+        async for points in self.vectors.scroll(TENANT):
+            stored |= {point.id: point.payload for point in points}
+        return wanted == stored
+
+
+def whole(content: str, model: str = MODEL) -> str:
+    """The text_hash of a memory that nothing was said before."""
+    return text_hash(model, content)[:16] + text_hash(model, "")[:16]
+
+
+def point_of(memory: Memory, model: str = MODEL) -> Point:
+    seed = int.from_bytes(memory.content.encode()[-8:], "little")
+    dense = np.random.default_rng(seed).standard_normal(DIMENSION, np.float32)
+    vectors: dict[str, Vector | SparseVector] = {
+        "dense": dense,
+        "context": dense,
+        "bm25": sparse_document(memory.content),
+    }
+    return point_for(TENANT, memory, text_hash=whole(memory.content, model), vectors=vectors)
+
+
+@asynccontextmanager
+async def place(
+    settings: GraphSettings,
+    vectors: VectorStore,
+    clients: RedisClients,
+    redis: RedisSettings,
+    streams: Mapping[Stage, Stream],
+    *,
+    page: int = 7,
+    wait_s: float = 5.0,
+    outbox_delay_s: float = 60.0,
+) -> AsyncIterator[Place]:
+    """Both stores of a tenant of its own; small pages, so that a few memories are many."""
+    outbox = Outbox(clients, streams, prefix=redis.prefix, delay_s=outbox_delay_s)
+    async with opened(settings, outbox_delay_s=outbox_delay_s) as graph:
+        drift = Drift(
+            graph,
+            vectors,
+            outbox,
+            excluded_types=frozenset({"MetaPattern"}),
+            wait_s=wait_s,
+            page=page,
+        )
+        await graph.ensure(TENANT)
+        yield Place(settings, graph, vectors, vectors._client, clients, outbox, streams, drift)
