@@ -101,6 +101,10 @@ async def _none() -> None:
     """No generation serves."""
 
 
+async def _nothing_to_abandon(_collection: str) -> bool:
+    return False
+
+
 @asynccontextmanager
 async def operated(
     clients: RedisClients,
@@ -121,7 +125,13 @@ async def operated(
         app.router.add_route(route.method, route.path, guarded(route, known))
     outbox = Outbox(clients, streams, prefix=clients.prefix, delay_s=60.0)
     stats = EnrichmentStats(clients)
-    runs = admin_runs.RunRequests(graph.runs, outbox, seen, longest_wait_s=longest_wait_s)
+    runs = admin_runs.RunRequests(
+        graph.runs,
+        outbox,
+        seen,
+        abandon=generations.abandon if generations else _nothing_to_abandon,
+        longest_wait_s=longest_wait_s,
+    )
     app[BODY_BYTES] = 1 << 20
     app[admin_runs.RUNS] = runs
     app.on_shutdown.append(runs.close)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from aiohttp import web
@@ -35,8 +35,16 @@ class RunRequests:
     """Use cases on one tenant's runs."""
 
     def __init__(
-        self, runs: Runs, outbox: Outbox, probes: Probes, *, longest_wait_s: float
+        self,
+        runs: Runs,
+        outbox: Outbox,
+        probes: Probes,
+        *,
+        abandon: Callable[[str], Awaitable[object]],
+        longest_wait_s: float,
     ) -> None:
+        """`abandon` gives up filling the generation of that name."""
+        self._abandon = abandon
         self._runs = runs
         self._outbox = outbox
         self._probes = probes
@@ -93,6 +101,9 @@ class RunRequests:
         if not (before := await self.find(tenant, run_id)).over:
             after = await self._runs.cancel(tenant, run_id)
             if after is not None and after.state is RunState.CANCELLED:
+                # Also where no syncer runs that would notice.
+                if filled := after.progress.get("generation"):
+                    await self._abandon(filled)
                 return after
         raise Conflict(f"The run is over already: {before.state.value}")
 

@@ -127,7 +127,11 @@ class UseCases:
         streams, outbox = stores.streams, stores.outbox
         stats = EnrichmentStats(stores.redis)
         runs = RunRequests(
-            graph.runs, outbox, stores.probes, longest_wait_s=settings.api.admin_wait_s
+            graph.runs,
+            outbox,
+            stores.probes,
+            abandon=stores.vectors.generations.abandon,
+            longest_wait_s=settings.api.admin_wait_s,
         )
         app[RUNS] = runs
         app.on_shutdown.append(runs.close)

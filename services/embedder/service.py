@@ -113,7 +113,9 @@ def _row(live: Served, read: Read, memory: Memory) -> Embedded:
     said = read.before.get(memory.id, ())
     whole = whole_hash(live.model.name, memory.content, said)
     renewed = memory.text_hash != whole or memory.embed_anew
-    return Embedded(memory.id, memory.payload_version, whole, relate=renewed)
+    return Embedded(
+        memory.id, memory.payload_version, whole, relate=renewed, anew=memory.embed_anew
+    )
 
 
 def _other_words(memory: Memory, row: Embedded) -> bool:

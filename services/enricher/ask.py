@@ -1,8 +1,8 @@
 """The ask stage: what only the chat model can tell of a memory, its type or its short form.
 
 A stage of its own, so that a model that is slow or down holds up nobody's enrichment: its
-jobs wait, are tried again and end in the dead stream as everywhere. Where a job is lost the
-memory keeps what the rules said; POST /enrichment/reprocess asks again.
+jobs wait, are tried again and end in the dead stream as everywhere. Until it is answered the
+memory keeps what the rules said.
 """
 
 from __future__ import annotations
@@ -76,6 +76,9 @@ class Asker:
         for tenant, mine in by_tenant.items():
             asked = await self._ask(tenant, mine)
             await self._store(tenant, asked)
+            later = {each.memory.id for each in asked if isinstance(each.answer, TransientError)}
+            done = [(key, job.version) for key, job in mine.items() if key not in later]
+            await self._graph.work.asked(tenant, done)
             tallies[tenant] = _tally(asked)
             for each in asked:
                 if isinstance(each.answer, Unavailable):

@@ -204,6 +204,7 @@ class Enricher:
             ),
             previous_ids=tuple(previous),
             pattern=detected.type if detected else None,
+            asks=self._asks(memory),
         )
 
 

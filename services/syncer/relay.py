@@ -23,7 +23,7 @@ from shared.stream import Stream
 from shared.transitions import Published
 
 SCHEDULE = "relay"
-STAGES = (Stage.ENRICH, Stage.EMBED, Stage.RELATE)
+STAGES = (Stage.ENRICH, Stage.ASK, Stage.EMBED, Stage.RELATE)
 _TENANTS_PER_PASS = 200
 _log = log.get_logger(__name__)
 

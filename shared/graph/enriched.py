@@ -55,6 +55,8 @@ WRITE = (
     " m.type = coalesce(r[10], m.type), m.confidence = coalesce(r[11], m.confidence),"
     " m.enriched_version = r[1], m.enriched_at = $now,"
     " m.enrich_due = null, m.enrich_waits = null, m.enrich_failed_version = null,"
+    " m.ask_due = CASE WHEN r[13] THEN $due ELSE null END, m.ask_waits = null,"
+    " m.ask_failed_version = null,"
     " m.embed_due = CASE WHEN changed THEN $due ELSE m.embed_due END,"
     " m.embed_waits = CASE WHEN changed THEN null ELSE m.embed_waits END,"
     " m.embed_failed_version = CASE WHEN changed THEN null ELSE m.embed_failed_version END"
@@ -70,7 +72,7 @@ class Enriched:
     as they are. With `seen_type`, nothing is written once the type is another: the chat model
     may give one at the same version. `entity_nodes` are (category, slug, name); `previous_ids` are
     the memories it was preceded by, as `previous` named them. `pattern`: the type whose
-    Pattern it exemplifies. Of `enrichment`, `semantic_neighbors` stays as `related` wrote it.
+    Pattern it exemplifies; `asks`: the ask stage is due. Of `enrichment`, `semantic_neighbors` stays as `related` wrote it.
     """
 
     id: str
@@ -86,6 +88,7 @@ class Enriched:
     entity_nodes: tuple[tuple[str, str, str], ...] = ()
     previous_ids: tuple[str, ...] = ()
     pattern: str | None = None
+    asks: bool = False
 
 
 def _entity_id(entity: tuple[str, str, str]) -> str:
@@ -121,4 +124,5 @@ def cells(row: Enriched) -> list[Any]:
         row.type,
         row.confidence,
         row.seen_type,
+        row.asks,
     ]

@@ -54,7 +54,7 @@ UNIQUE = {
 # Label → keys that some query looks up or scans by range.
 INDEXED = {
     "Memory": (
-        *("enrich_due", "embed_due", "relate_due", "timestamp", "session_id", "project"),
+        *("enrich_due", "ask_due", "embed_due", "relate_due", "timestamp", "session_id", "project"),
         *("slot", "type", "layer", "tag_keys", "tag_prefixes", "meta_terms", "speaker"),
         "importance",
         *("enrich_failed_version", "embed_failed_version", "relate_failed_version"),
@@ -72,14 +72,14 @@ _STANDS = "MATCH (s:Schema {name: 'schema'}) WHERE s.version >= $schema RETURN s
 # finds nothing, so nothing is created without its constraints.
 GUARD = f"MATCH (_s:Schema {{name: 'schema'}}) WHERE _s.version >= {SCHEMA_VERSION} WITH 1 AS _ok "
 
-_STAGES = ("enrich", "embed", "relate", "extract")
+_STAGES = ("enrich", "ask", "embed", "relate", "extract")
 PROPERTY_KEYS = tuple(
     dict.fromkeys(
         (
             *PROPERTIES,
             *(f"{stage}_{key}" for stage in _STAGES for key in ("due", "waits", "failed_version")),
             *("slot", "tag_keys", "tag_prefixes", "embedding", "embedding_model"),
-            *("decayed_importance", "decayed_on"),
+            *("decayed_importance", "decayed_on", "embedded_at", "related_at"),
             # relations
             *("strength", "score", "similarity", "count", "kind", "origin", "context", "reason"),
             *("pattern_type", "resolution", "observations", "transformation", "role"),

@@ -35,12 +35,14 @@ __all__ = [
 # The version that a stage's jobs carry, and its results are guarded by.
 VERSION_OF = {
     Stage.ENRICH: "version",
+    Stage.ASK: "version",
     Stage.EMBED: "payload_version",
     Stage.RELATE: "payload_version",
 }
 # Not of relate: that it was related before tells whether old edges have to go.
 _LAG_AGAIN = {
     Stage.ENRICH: ", m.enriched_version = 0",
+    Stage.ASK: "",
     Stage.EMBED: ", m.embedded_version = 0",
     Stage.RELATE: "",
 }
@@ -59,12 +61,16 @@ class EnrichedResult:
 
 @dataclass(frozen=True, slots=True)
 class Embedded:
-    """The point of `id` now stands at `payload_version`; `relate` if its vector is new."""
+    """The point of `id` now stands at `payload_version`; `relate` if its vector is new.
+
+    `anew`: it was read as `embed_anew`, and its vectors were made again.
+    """
 
     id: str
     payload_version: int
     text_hash: str
     relate: bool
+    anew: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,14 +106,16 @@ class Due:
     payload_version: int
 
     def job_version(self, stage: Stage) -> int:
-        return self.version if stage is Stage.ENRICH else self.payload_version
+        return self.version if VERSION_OF[stage] == "version" else self.payload_version
 
 
 _EMBEDDED = (
     "UNWIND $rows AS r OPTIONAL MATCH (m:Memory {id: r[0]})"
-    " WITH r, m, coalesce(m.payload_version = r[1], false) AS current"
+    # Who did not read the wish for new vectors has not fulfilled it.
+    " WITH r, m, coalesce(m.payload_version = r[1], false)"
+    " AND (r[4] OR NOT coalesce(m.embed_anew, false)) AS current"
     " FOREACH (_ IN CASE WHEN current THEN [1] ELSE [] END |"
-    " SET m.embedded_version = r[1], m.text_hash = r[2], m.embed_anew = null,"
+    " SET m.embedded_version = r[1], m.text_hash = r[2], m.embed_anew = null, m.embedded_at = $now,"
     " m.embed_due = null, m.embed_waits = null, m.embed_failed_version = null)"
     " FOREACH (_ IN CASE WHEN current AND r[3] THEN [1] ELSE [] END |"
     " SET m.relate_due = $due, m.relate_waits = null, m.relate_failed_version = null)"
@@ -129,7 +137,8 @@ _RELATED_EDGES = (
 )
 _RELATED = (
     "UNWIND $rows AS r MATCH (m:Memory {id: r[0]}) WHERE m.text_hash = r[1]"
-    " SET m.related_version = r[2], m.relate_due = null, m.relate_waits = null,"
+    " SET m.related_version = r[2], m.related_at = $now, m.relate_due = null,"
+    " m.relate_waits = null,"
     " m.relate_failed_version = null, m.enrichment = CASE"
     " WHEN m.enrichment IS NULL THEN '{\"last_run\":null'"
     " WHEN m.enrichment CONTAINS $tail THEN split(m.enrichment, $tail)[0]"
@@ -185,6 +194,18 @@ class Work:
         )
         return {row[0]: EnrichedResult(row[1], row[2]) for row in answer.rows}
 
+    async def asked(self, tenant: str, rows: Sequence[tuple[str, int]]) -> None:
+        """Nothing is left to be asked about (id, version)."""
+        if not await self._writable(tenant, rows):
+            return
+        await self._client.write(
+            tenant,
+            "asked",
+            "UNWIND $rows AS r MATCH (m:Memory {id: r[0]}) WHERE m.version = r[1]"
+            " SET m.ask_due = null, m.ask_waits = null, m.ask_failed_version = null",
+            rows=[list(row) for row in rows],
+        )
+
     async def previous(
         self, tenant: str, rows: Sequence[tuple[str, int, str | None]]
     ) -> dict[str, list[str]]:
@@ -195,12 +216,16 @@ class Work:
         """Record which payload version each point has reached."""
         if not await self._writable(tenant, rows):
             return EmbeddedResult(frozenset(row.id for row in rows), frozenset(), frozenset())
+        now = now_ms()
         answer = await self._client.write(
             tenant,
             "embedded",
             _EMBEDDED,
-            rows=[[row.id, row.payload_version, row.text_hash, row.relate] for row in rows],
-            due=now_ms() + self._outbox_ms,
+            rows=[
+                [row.id, row.payload_version, row.text_hash, row.relate, row.anew] for row in rows
+            ],
+            now=now,
+            due=now + self._outbox_ms,
         )
         absent = frozenset(row[0] for row in answer.rows if row[1])
         applied = frozenset(row[0] for row in answer.rows if row[2])
@@ -233,6 +258,7 @@ class Work:
             _RELATED,
             rows=[[row.id, row.text_hash, row.payload_version, _nearest(row)] for row in rows],
             tail=enriched.TAIL,
+            now=now_ms(),
         )
         return {row[0] for row in done.rows}
 

@@ -15,8 +15,8 @@ from shared.config import ApiSettings, GraphSettings
 from shared.consumer import Done, Retry
 from shared.errors import Unavailable
 from shared.graph.patterns import pattern_id
-from shared.job import Stage
-from shared.memory import Memory
+from shared.job import Job, Stage
+from shared.memory import Memory, now_ms
 from shared.models.chat import OpenAIChat
 from tests import providers
 from tests.enriching import Enriching, enriching, told_by_rule
@@ -218,6 +218,21 @@ async def test_a_model_that_is_down_delays_its_answer_and_nothing_else(
             return (await work.now(memory)).type == "Habit"
 
         await wait_until(typed, "the model's answer is stored", 60.0)
+
+
+async def test_a_question_outlives_the_loss_of_redis(work: Enriching, provider: Provider) -> None:
+    """The node says that it is due, so the relay publishes it again."""
+    memory = untold()
+    await work.store(memory)
+    await work.enrich(memory)
+    await drained(work.streams[Stage.ASK])
+    later = now_ms() + 10 * 86_400_000
+    [due] = await work.graph.work.claim_due(TENANT, Stage.ASK, later, 10)
+    provider.otherwise = HABIT
+    assert due.job_version(Stage.ASK) == memory.version
+    assert await work.asker([Job(TENANT, due.id, due.job_version(Stage.ASK))]) == [Done()]
+    assert (await work.now(memory)).type == "Habit"
+    assert not await work.graph.work.claim_due(TENANT, Stage.ASK, later + 10 * 86_400_000, 10)
 
 
 async def test_a_forced_run_asks_again_although_the_first_job_is_dead(

@@ -81,9 +81,12 @@ async def test_it_follows_the_memory_through_its_stages(api: Operations, memory:
     await _embed(api, memory)
     body = await _receipt(api, memory)
     assert (body["embedded"], body["searchable"], body["related"]) == (True, True, False)
+    assert body["searchable_at"] == body["embedded_at"] >= body["stored_at"]
+    assert body["related_at"] is None
     await _relate(api, memory)
     body = await _receipt(api, memory)
     assert (body["related"], await _states(api, memory)) == (True, ["done"] * 3)
+    assert body["related_at"] >= body["embedded_at"]
 
 
 async def test_a_job_is_found_where_it_is(api: Operations, memory: Memory) -> None:

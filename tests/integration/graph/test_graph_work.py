@@ -64,6 +64,17 @@ async def _edges(settings: GraphSettings) -> list[list[object]]:
     return sorted(await cypher(settings, EDGES), key=repr)
 
 
+async def test_who_did_not_see_the_wish_for_new_vectors_leaves_it(store: GraphStore) -> None:
+    memory = a_memory()
+    await store.memories.create(TENANT, memory)
+    await store.work.requeue(TENANT, Stage.EMBED, [memory.id], anew=True)
+    late = Embedded(memory.id, memory.payload_version, "h", relate=False)
+    assert (await store.work.embedded(TENANT, [late])).stale == {memory.id}
+    assert (await store.memories.get(TENANT, [memory.id]))[memory.id].embed_anew
+    assert (await store.work.embedded(TENANT, [replace(late, anew=True)])).applied == {memory.id}
+    assert not (await store.memories.get(TENANT, [memory.id]))[memory.id].embed_anew
+
+
 async def test_enriching_writes_tags_entities_and_what_came_before(
     store: GraphStore, memory: Memory, others: list[Memory], settings: GraphSettings
 ) -> None:
