@@ -70,9 +70,10 @@ class Enriched:
 
     `tags` are the authored tags it had at that version; None leaves `type` and `confidence`
     as they are. With `seen_type`, nothing is written once the type is another: the chat model
-    may give one at the same version. `entity_nodes` are (category, slug, name); `previous_ids` are
-    the memories it was preceded by, as `previous` named them. `pattern`: the type whose
-    Pattern it exemplifies; `asks`: the ask stage is due. Of `enrichment`, `semantic_neighbors` stays as `related` wrote it.
+    may give one at the same version. `entity_nodes` are (category, slug, name); `previous_ids`
+    are the memories it was preceded by, as `previous` named them. `pattern`: the type whose
+    Pattern it exemplifies; `asks`: the ask stage is due. Of `enrichment`,
+    `semantic_neighbors` stays as `related` wrote it.
     """
 
     id: str
