@@ -8,6 +8,7 @@ watched. Exit codes: 0 drained, 1 crashed or interrupted twice, 78 settings refu
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import platform
 import signal
@@ -38,6 +39,16 @@ class Process:
         self.health.alive["loop"] = lambda: True
         self.health.ready["started"] = self.started.is_set
         self.health.ready["not_draining"] = lambda: not self.stopping.is_set()
+
+    def begin(self) -> None:
+        """Ready from now on; what the start has made, the garbage collector leaves alone.
+
+        Modules and models are half a million objects: each full collection went through them
+        and held everybody up for 80 ms.
+        """
+        gc.collect()
+        gc.freeze()
+        self.started.set()
 
     async def until_open(self, what: str, open_it: Callable[[], Awaitable[_T]]) -> _T:
         """Call `open_it` until its store answers; a start before its stores is no error.

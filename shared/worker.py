@@ -37,7 +37,7 @@ async def consume(process: Process, consumers: Mapping[Stage, Consumer]) -> None
                 consumer.run(process.stopping, drain_timeout_s=drain_timeout_s),
                 name=f"consume-{stage}",
             )
-        process.started.set()
+        process.begin()
 
 
 def _turning(consumer: Consumer) -> bool:
@@ -70,7 +70,7 @@ async def lead(process: Process, clients: RedisClients, *duties: Duty) -> None:
             )
             process.health.alive[duty.name] = partial(_not_wedged, schedule)
             group.create_task(schedule.run(process.stopping), name=f"schedule-{duty.name}")
-        process.started.set()
+        process.begin()
         await process.stopping.wait()  # with every duty disabled there is nothing else to do
 
 

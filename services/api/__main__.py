@@ -41,7 +41,7 @@ async def _serve(process: Process, use_cases: UseCases) -> None:
         grace_s=settings.process.drain_timeout_s,
         line_bytes=_LINE_BYTES,
     )
-    process.started.set()
+    process.begin()
     served = asyncio.Event()
     beside = asyncio.create_task(use_cases.run(served), name="beside")
     stopping = asyncio.create_task(process.stopping.wait(), name="stopping")
