@@ -56,7 +56,6 @@ class Child:
     ready: Callable[[], bool]
     stop_s: float
     process: asyncio.subprocess.Process | None = None
-    restarts: int = 0
     started: float = field(default=0.0)
 
     def entry(self) -> dict[str, object]:
@@ -302,7 +301,6 @@ class Stack:
                 return
             lasted_s = time.monotonic() - child.started
             delay_s = _FIRST_WAIT_S if lasted_s > _STEADY_AFTER_S else delay_s
-            child.restarts += 1
             metrics.PROCESS_RESTARTS.labels(process=child.role).inc()
             _log.warning("process.died", process=child.role, code=code, lasted_s=round(lasted_s, 1))
             if await wait(self._stopping, delay_s):

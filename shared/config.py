@@ -59,7 +59,6 @@ class ProcessSettings(Section):
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = _env("INFO", "LOG_LEVEL")
     drain_delay_s: float = _env(5.0, "EUNOE_DRAIN_DELAY_SECONDS", ge=0)
     drain_timeout_s: PositiveFloat = _env(25.0, "EUNOE_DRAIN_TIMEOUT_SECONDS")
-    start_timeout_s: PositiveFloat = _env(30.0, "EUNOE_START_TIMEOUT_SECONDS")
 
 
 class ApiSettings(Section):
@@ -239,7 +238,6 @@ class RecallSettings(Section):
     weight_recency: float = _env(0.1, "SEARCH_WEIGHT_RECENCY", ge=0)
     weight_confidence: float = _env(0.05, "SEARCH_WEIGHT_CONFIDENCE", ge=0)
     weight_relevance: float = _env(0.0, "SEARCH_WEIGHT_RELEVANCE", ge=0)
-    weight_temporal: float = _env(0.1, "SEARCH_WEIGHT_TEMPORAL", ge=0)
     recency_window_days: PositiveFloat = _env(180.0, "SEARCH_RECENCY_WINDOW_DAYS")
     recency_curve: Literal["linear", "exponential"] = _env("linear", "SEARCH_RECENCY_CURVE")
     tag_score_token_cap: int = _env(0, "SEARCH_TAG_SCORE_TOKEN_CAP", ge=0)
@@ -261,11 +259,6 @@ class StreamSettings(Section):
     embed_backoff_s: PositiveFloat = _env(2.0, "EUNOE_EMBED_BACKOFF_SECONDS")
     embed_backoff_max_s: PositiveFloat = _env(60.0, "EUNOE_EMBED_BACKOFF_MAX_SECONDS")
     outbox_delay_s: PositiveFloat = _env(60.0, "EUNOE_OUTBOX_DELAY_SECONDS")
-
-    @property
-    def renew_every_s(self) -> float:
-        """A third of the visibility: two renewals may fail before an entry is taken over."""
-        return self.visibility_s / 3
 
 
 class EventSettings(Section):

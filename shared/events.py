@@ -34,15 +34,10 @@ _PAUSE_S = 0.5
 
 class Event(StrEnum):
     STORE = "memory.store"
-    UPDATE = "memory.update"
-    DELETE = "memory.delete"
-    ASSOCIATE = "memory.associate"
     RECALL = "memory.recall"
     ENRICHMENT_START = "enrichment.start"
     ENRICHMENT_COMPLETE = "enrichment.complete"
     ENRICHMENT_FAILED = "enrichment.failed"
-    CONSOLIDATION_RUN = "consolidation.run"
-    ERROR = "error"
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,24 +185,4 @@ def enrichment_failed(
         "attempt": attempt,
         "elapsed_ms": round(elapsed_ms, 2),
         "will_retry": will_retry,
-    }
-
-
-def consolidated(
-    task: str,
-    *,
-    affected: int,
-    elapsed_ms: float,
-    success: bool,
-    next_at_ms: int | None,
-    steps: Sequence[str] = (),
-) -> dict[str, Any]:
-    """`consolidation.run`."""
-    return {
-        "task_type": task,
-        "affected_count": affected,
-        "elapsed_ms": round(elapsed_ms, 2),
-        "success": success,
-        "next_scheduled": iso(next_at_ms),
-        "steps": list(steps),
     }

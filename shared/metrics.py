@@ -74,11 +74,6 @@ STORE_ERRORS = Counter(
     "Failed store calls by kind: transient, permanent",
     ["store", "operation", "kind"],
 )
-STORE_CALLS_PER_REQUEST = Histogram(
-    "eunoe_recall_store_calls",
-    "Store calls one recall made",
-    buckets=(1, 2, 3, 4, 5, 6, 8, 10, 15, 20),
-)
 REDIS_RECONNECTS = Counter("eunoe_redis_reconnects", "Connections lost and made again", ["client"])
 
 MODEL_DURATION = Histogram(

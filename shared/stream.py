@@ -15,7 +15,6 @@ from typing import Any, Literal, TypeAlias
 from redis.exceptions import ResponseError
 
 from shared import metrics
-from shared.batching import Coalescer
 from shared.connection import RedisClients, Script, translated
 from shared.errors import EunoeError
 from shared.job import Delivery, Job, Malformed
@@ -48,7 +47,6 @@ __all__ = [
     "DeadJob",
     "Depth",
     "Published",
-    "Publisher",
     "Reclaimed",
     "Settled",
     "Settlement",
@@ -339,26 +337,6 @@ class Stream:
                 break
             start = f"({rows[-1][0]}"
         return found[:limit]
-
-
-class Publisher:
-    """Publishes of many callers that share script calls; a lone one leaves at once."""
-
-    def __init__(self, stream: Stream, *, max_rows: int = CHUNK) -> None:
-        async def flush(_: None, jobs: list[Job]) -> list[Published]:
-            return await stream.publish(jobs)
-
-        self._coalescer: Coalescer[None, Job, Published] = Coalescer(
-            flush, max_rows=max_rows, name=f"publish-{stream.stage}"
-        )
-
-    async def publish(self, job: Job) -> Published:
-        """Raises: Unavailable while Redis does not answer, or once closed."""
-        return await self._coalescer.submit(None, job)
-
-    async def close(self) -> None:
-        """Wait for what is in flight; refuse what comes after."""
-        await self._coalescer.close()
 
 
 def _says(error: EunoeError, *starts: str) -> bool:

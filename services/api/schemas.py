@@ -191,8 +191,11 @@ def _undefaulted(schema: dict[str, Any]) -> None:
         named.pop("default", None)
 
 
-class Times(BaseModel):
-    """The times a client may give; ISO 8601 on the wire, milliseconds UTC inside."""
+class Authored(BaseModel):
+    """What a client may say of a memory besides its content.
+
+    Times are ISO 8601 on the wire, milliseconds UTC inside.
+    """
 
     model_config = ConfigDict(extra="ignore", frozen=True)
 
@@ -201,42 +204,33 @@ class Times(BaseModel):
     last_accessed: Annotated[int | None, _time("last_accessed")] = None
     t_valid: Annotated[int | None, _time("t_valid")] = None
     t_invalid: Annotated[int | None, _time("t_invalid")] = None
+    tags: Tags = []
+    importance: Annotated[float | None, unit("importance")] = None
+    metadata: Metadata = {}
+    type: Annotated[str | None, label("type", 64)] = None
+    confidence: Annotated[float | None, unit("importance")] = None
+    embedding: Embedding = None
+    session_id: Annotated[str | None, label("session_id", SESSION_CHARS)] = None
+    project: Annotated[str | None, label("project")] = None
+    layer: Layer = None
 
 
-class MemoryIn(Times):
+class MemoryIn(Authored):
     """POST /memory. An `id` is ignored: a UUIDv4 is always minted."""
 
     # The default is refused by our own sentence: 'content' is required.
     model_config = ConfigDict(json_schema_extra=required("content"))
 
     content: Annotated[str, _CheckedContent] = Field(validate_default=True, default="")
-    tags: Tags = []
-    importance: Annotated[float | None, unit("importance")] = None
-    metadata: Metadata = {}
-    type: Annotated[str | None, label("type", 64)] = None
-    confidence: Annotated[float | None, unit("importance")] = None
-    embedding: Embedding = None
-    session_id: Annotated[str | None, label("session_id", SESSION_CHARS)] = None
-    project: Annotated[str | None, label("project")] = None
-    layer: Layer = None
 
 
-class MemoryPatch(Times):
+class MemoryPatch(Authored):
     """PATCH /memory/{id}: only the keys that are present change; null clears a time."""
 
     model_config = ConfigDict(json_schema_extra=_undefaulted)
 
     # Absent is None; null is refused.
     content: Annotated[str | None, _CheckedContent] = None
-    tags: Tags = []
-    importance: Annotated[float | None, unit("importance")] = None
-    metadata: Metadata = {}
-    type: Annotated[str | None, label("type", 64)] = None
-    confidence: Annotated[float | None, unit("importance")] = None
-    embedding: Embedding = None
-    session_id: Annotated[str | None, label("session_id", SESSION_CHARS)] = None
-    project: Annotated[str | None, label("project")] = None
-    layer: Layer = None
 
 
 class AbsentBody(BaseModel):

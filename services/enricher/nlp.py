@@ -47,15 +47,9 @@ class Annotated:
 class Pipeline:
     """A loaded model; not thread-safe, so its caller keeps it in one thread."""
 
-    def __init__(self, nlp: Language, name: str, requested: str) -> None:
+    def __init__(self, nlp: Language, name: str) -> None:
         self._nlp = nlp
         self.name = name
-        self.requested = requested
-
-    @property
-    def is_fallback(self) -> bool:
-        """True if the configured model is not installed and another one serves."""
-        return self.name != self.requested
 
     def annotate(self, texts: Sequence[str]) -> list[Annotated]:
         """Return one Annotated per text, in input order; blocks for about 2 ms a text."""
@@ -86,8 +80,8 @@ def load(model_name: str) -> Pipeline:
 
     for name in (model_name, WHEEL):
         if spacy.util.is_package(name) or Path(name, "meta.json").is_file():
-            return Pipeline(_load_names_only(name), name, model_name)
-    return Pipeline(spacy.blank("en"), RULES_ONLY, model_name)
+            return Pipeline(_load_names_only(name), name)
+    return Pipeline(spacy.blank("en"), RULES_ONLY)
 
 
 def _load_names_only(name: str) -> Language:

@@ -175,7 +175,7 @@ class Reembed:
         size = int(run.request.get("batch_size") or _BATCH_SIZE)
         limit, noted = run.request.get("limit"), progress.noted
         if limit:
-            newest = await self._graph.memories.newest(tenant, [], limit, scan=limit)
+            newest = await self._graph.words.newest(tenant, [], limit, scan=limit)
             ids = [each.id for each in newest][noted["processed"] :]
             for start in range(0, len(ids), size):
                 yield ids[start : start + size]

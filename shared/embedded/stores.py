@@ -7,19 +7,10 @@ k8s pass the same values (tests compare them): see `FALKORDB_ARGS` and `REDIS_OP
 
 from __future__ import annotations
 
-import asyncio
-import time
 from pathlib import Path
 
-import redis.asyncio as redis
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
-from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import RedisError
-from redis.exceptions import TimeoutError as RedisTimeoutError
-
 from shared.config import GraphSettings
-from shared.errors import ConfigError, Unavailable
+from shared.errors import ConfigError
 
 # Persistence is the append-only file alone: a snapshot would fork a second copy of the
 # graph, and the file's own rewrites already bound its length.
@@ -69,36 +60,3 @@ def redis_argv(settings: GraphSettings, *, port: int, data_dir: Path) -> list[st
         # The maximum first: a default above the standing maximum is refused.
         *("TIMEOUT_MAX", server_ms, "TIMEOUT_DEFAULT", server_ms),
     ]
-
-
-async def wait_ready(url: str, *, timeout_s: float) -> None:
-    """Return once the server has loaded its data and answers graph commands.
-
-    Raises: Unavailable when it still does not after `timeout_s`.
-    """
-    deadline = time.monotonic() + timeout_s
-    client = redis.Redis.from_url(
-        url,
-        retry=Retry(NoBackoff(), 0),
-        socket_timeout=1.0,
-        socket_connect_timeout=1.0,
-        driver_info=None,  # or each connection reads the package's metadata from disk
-    )
-    try:
-        while not await _answers(client):
-            if time.monotonic() >= deadline:
-                raise Unavailable("graph", f"not ready after {timeout_s:g} s")
-            await asyncio.sleep(0.02)
-    finally:
-        await client.aclose()
-
-
-async def _answers(client: redis.Redis) -> bool:
-    """Whether the module answers; loading, starting and unreachable all count as not yet."""
-    try:
-        await client.execute_command("GRAPH.LIST")  # type: ignore[no-untyped-call]
-    except (RedisConnectionError, RedisTimeoutError):
-        return False
-    except RedisError as error:
-        raise Unavailable("graph", f"the server has no graph module: {error}") from error
-    return True

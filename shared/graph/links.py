@@ -7,14 +7,7 @@ from dataclasses import dataclass, field
 
 from shared.errors import InvalidInput
 from shared.graph.client import GraphClient
-from shared.graph.nodes import (
-    Relation,
-    Summary,
-    relation_cells,
-    relation_of,
-    summary_cells,
-    summary_of,
-)
+from shared.graph.nodes import Summary, summary_cells, summary_of
 from shared.graph.schema import AUTHORED, RELATIONS, Schema
 from shared.memory import now_ms
 
@@ -59,23 +52,13 @@ class Links:
         self._client = client
         self._schema = schema
 
-    async def associate(
-        self,
-        tenant: str,
-        from_id: str,
-        to_id: str,
-        type: str,  # noqa: A002 - the relation's own name for it
-        properties: Mapping[str, Value] | None = None,
-    ) -> bool:
-        """Make or update the one edge of this type and direction; False if an end is missing.
+    async def associate_many(self, tenant: str, rows: Sequence[Association]) -> list[bool]:
+        """Make or update the one edge of each type and direction; False where an end is missing.
+
+        In the rows' order, one query per type; of equal rows the last wins.
 
         Raises: InvalidInput for an unknown type or property, and for equal ends.
         """
-        row = Association(from_id, to_id, type, properties or {})
-        return (await self.associate_many(tenant, [row]))[0]
-
-    async def associate_many(self, tenant: str, rows: Sequence[Association]) -> list[bool]:
-        """As `associate`, in the rows' order, one query per type; the last of equals wins."""
         for row in rows:
             _check(row)
         if not rows or not await self._schema.exists(tenant):
@@ -135,27 +118,6 @@ class Links:
             most=limit,
         )
         return [summary_of(row) for row in rows]
-
-    async def neighbours(
-        self, tenant: str, ids: Iterable[str], *, limit: int, types: Iterable[str] = AUTHORED
-    ) -> dict[str, list[Relation]]:
-        """Per id its edges of `types` in either direction, newest first, at most `limit`."""
-        wanted = list(dict.fromkeys(ids))
-        rows = await self._client.read(
-            tenant,
-            "neighbours",
-            "UNWIND $ids AS id MATCH (m:Memory {id: id})"
-            f" CALL {{ WITH m MATCH (m)-[x:{_types(types)}]-(o:Memory)"
-            " WITH x, o ORDER BY coalesce(x.updated_at, o.timestamp) DESC, o.id LIMIT $most"
-            " RETURN x, o }"
-            f" RETURN m.id, {relation_cells('x', 'o')}",
-            ids=wanted,
-            most=limit,
-        )
-        found: dict[str, list[Relation]] = {memory_id: [] for memory_id in wanted}
-        for row in rows:
-            found[row[0]].append(relation_of(row[1:]))
-        return found
 
 
 def _check(row: Association) -> None:

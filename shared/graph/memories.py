@@ -9,12 +9,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import Any
 
 from shared.batching import Coalescer
 from shared.config import GraphSettings
 from shared.errors import Conflict, EunoeError, PermanentError
-from shared.graph import words as words_search
 from shared.graph.client import GraphClient
 from shared.graph.nodes import (
     AUTHORED,
@@ -84,14 +83,6 @@ _REPLACE = (
     )
     + " RETURN m.id"
 )
-
-
-class Text(NamedTuple):
-    """What words are ranked by; hydrate its id for the rest."""
-
-    id: str
-    content: str
-    tags: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -272,36 +263,6 @@ class Memories:
         )
         return [memory_of(row) for row in rows]
 
-    async def unembedded(
-        self,
-        tenant: str,
-        words: Sequence[str],
-        limit: int = 500,
-        *,
-        scan: int = words_search.SCANNED,
-    ) -> list[Text]:
-        """Of the `scan` newest memories without their vector, the newest that contain a word.
-
-        Newest by version. Words are lower case and match inside words; without words, all.
-        """
-        rows = await words_search.unembedded(self._client, tenant, words, scan=scan, most=limit)
-        return [_text(row) for row in rows]
-
-    async def newest(
-        self,
-        tenant: str,
-        words: Sequence[str],
-        limit: int = 500,
-        *,
-        scan: int = words_search.SCANNED,
-    ) -> list[Text]:
-        """Of the `scan` newest memories by timestamp, those that contain a word, newest first.
-
-        For when the vectors are down; words as in `unembedded`.
-        """
-        rows = await words_search.newest(self._client, tenant, words, scan=scan, most=limit)
-        return [_text(row) for row in rows]
-
     async def counts(self, tenant: str) -> Counts:
         total, waiting = await asyncio.gather(
             self._client.read(tenant, "counts", "MATCH (m:Memory) RETURN count(m)"),
@@ -387,10 +348,6 @@ def _idem_cells(idem: Idem | None) -> list[Any] | None:
         dated.answer_json,
         dated.created_at,
     ]
-
-
-def _text(row: list[Any]) -> Text:
-    return Text(row[0], row[1] or "", tuple(row[2] or ()))
 
 
 def _hydrated(row: list[Any]) -> Hydrated:

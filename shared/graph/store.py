@@ -22,14 +22,15 @@ from shared.graph.schema import Schema
 from shared.graph.sweeps import Sweeps
 from shared.graph.tags import Tags
 from shared.graph.views import Views
+from shared.graph.words import Words
 from shared.graph.work import Work
 
 
 class GraphStore:
     """Truth and outbox of all tenants; `open()` it before use.
 
-    `memories` serves requests, `work` the workers, `links` relations between memories,
-    `sweeps` the leaders' passes over a whole graph. Nothing is retried: Unavailable means
+    `memories` and `words` serve requests, `work` the workers, `links` relations between
+    memories, `sweeps` the leaders' passes over a whole graph. Nothing is retried: Unavailable means
     that the outcome of a write is unknown, and every write here may be repeated.
     """
 
@@ -52,6 +53,7 @@ class GraphStore:
         self.runs = Runs(self._client, self._schema, outbox_ms=outbox_ms)
         self.patterns = Patterns(self._client, self._schema, outbox_ms=outbox_ms)
         self.keys = Keys(self._client, self._schema)
+        self.words = Words(self._client)
         self.analytics = Analytics(self._client, self._schema)
 
     async def open(self) -> Self:

@@ -6,8 +6,9 @@ Costs 2 µs a memory, most of it for lower-casing its content, so only so many a
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
-from shared.graph.client import GraphClient, Rows
+from shared.graph.client import GraphClient
 from shared.memory import now_ms
 
 # Projected first: `WHERE any(…)` right before RETURN finds nothing (4.16.3).
@@ -30,41 +31,67 @@ _WINDOWS_MS = tuple(hours * _HOUR_MS for hours in (1, 6, 24, 72, 240, 720, 2160,
 _EARLIEST_MS = -(2**62)
 
 
-async def unembedded(
-    client: GraphClient, tenant: str, words: Sequence[str], *, scan: int, most: int
-) -> Rows:
-    """(id, content, tags) of memories without their vector, by version falling."""
-    return await client.read(
-        tenant, "unembedded", _UNEMBEDDED, words=list(words), scan=scan, most=most
-    )
+class Text(NamedTuple):
+    """What words are ranked by; hydrate its id for the rest."""
+
+    id: str
+    content: str
+    tags: tuple[str, ...]
 
 
-async def newest(
-    client: GraphClient, tenant: str, words: Sequence[str], *, scan: int, most: int
-) -> Rows:
-    """(id, content, tags) of the newest memories, by timestamp falling."""
-    looked_at = scan if words else most
-    return await client.read(
-        tenant,
-        "newest",
-        _NEWEST,
-        since=await _since(client, tenant, looked_at),
-        scan=looked_at,
-        words=list(words),
-        most=most,
-    )
+class Words:
+    """`store.words`; every method is one tenant's.
 
+    Words are lower case and match inside words; without words everything matches.
+    """
 
-async def _since(client: GraphClient, tenant: str, count: int) -> int:
-    """A time after which at least `count` memories lie, so that not all are sorted."""
-    now = now_ms()
-    for window in _WINDOWS_MS:
-        rows = await client.read(
-            tenant,
-            "newest",
-            "MATCH (m:Memory) WHERE m.timestamp >= $since RETURN count(m)",
-            since=now - window,
+    def __init__(self, client: GraphClient) -> None:
+        self._client = client
+
+    async def unembedded(
+        self, tenant: str, words: Sequence[str], limit: int = 500, *, scan: int = SCANNED
+    ) -> list[Text]:
+        """Of the `scan` newest memories without their vector, the newest that match.
+
+        Newest by version.
+        """
+        return await self._found(
+            tenant, "unembedded", _UNEMBEDDED, words=list(words), scan=scan, most=limit
         )
-        if rows and rows[0][0] >= count:
-            return now - window
-    return _EARLIEST_MS
+
+    async def newest(
+        self, tenant: str, words: Sequence[str], limit: int = 500, *, scan: int = SCANNED
+    ) -> list[Text]:
+        """Of the `scan` newest memories by timestamp, the newest that match.
+
+        For when the vectors are down.
+        """
+        looked_at = scan if words else limit
+        since = await self._since(tenant, looked_at)
+        return await self._found(
+            *(tenant, "newest", _NEWEST),
+            since=since,
+            scan=looked_at,
+            words=list(words),
+            most=limit,
+        )
+
+    async def _found(
+        self, tenant: str, operation: str, cypher: str, **params: object
+    ) -> list[Text]:
+        rows = await self._client.read(tenant, operation, cypher, **params)
+        return [Text(row[0], row[1] or "", tuple(row[2] or ())) for row in rows]
+
+    async def _since(self, tenant: str, count: int) -> int:
+        """A time after which at least `count` memories lie, so that not all are sorted."""
+        now = now_ms()
+        for window in _WINDOWS_MS:
+            rows = await self._client.read(
+                tenant,
+                "newest",
+                "MATCH (m:Memory) WHERE m.timestamp >= $since RETURN count(m)",
+                since=now - window,
+            )
+            if rows and rows[0][0] >= count:
+                return now - window
+        return _EARLIEST_MS

@@ -75,10 +75,9 @@ class Embedded:
 
 @dataclass(frozen=True, slots=True)
 class EmbeddedResult:
-    """Absent: the memory is gone, delete its point. Stale: it moved on, a job follows."""
+    """Absent: the memory is gone, delete its point. Of what is in neither a job follows."""
 
     absent: frozenset[str]
-    stale: frozenset[str]
     applied: frozenset[str]
 
 
@@ -215,7 +214,7 @@ class Work:
     async def embedded(self, tenant: str, rows: Sequence[Embedded]) -> EmbeddedResult:
         """Record which payload version each point has reached."""
         if not await self._writable(tenant, rows):
-            return EmbeddedResult(frozenset(row.id for row in rows), frozenset(), frozenset())
+            return EmbeddedResult(frozenset(row.id for row in rows), frozenset())
         now = now_ms()
         answer = await self._client.write(
             tenant,
@@ -229,7 +228,7 @@ class Work:
         )
         absent = frozenset(row[0] for row in answer.rows if row[1])
         applied = frozenset(row[0] for row in answer.rows if row[2])
-        return EmbeddedResult(absent, frozenset(row.id for row in rows) - absent - applied, applied)
+        return EmbeddedResult(absent, applied)
 
     async def related(self, tenant: str, rows: Sequence[Related]) -> set[str]:
         """Write SIMILAR_TO edges both ways; returns the ids whose text was still the same."""

@@ -2,6 +2,8 @@
 
     writes     POST /memory at 32 connections against single CREATE queries
     pipeline   enrich + embed + relate against a bare loop in one process
+    searchable 20 writes a second: how long until each is found and done
+    scaling    enrichment with one enricher and with two
     decay      point reads while 100 000 memories are swept, against idle
     recall     GET /recall of a mix against the bare sum of what it needs
     restart    redis-server killed with 20 000 memories
@@ -21,12 +23,14 @@ import tempfile
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
-from tests.bench import decay, pipeline, recall, restart, start, writes
+from tests.bench import decay, pipeline, recall, restart, scaling, searchable, start, writes
 from tests.bench.figures import Table
 
 BENCHES: dict[str, Callable[[Path], Awaitable[Table]]] = {
     "writes": writes.run,
     "pipeline": pipeline.run,
+    "searchable": searchable.run,
+    "scaling": scaling.run,
     "decay": decay.run,
     "recall": recall.run,
     "restart": restart.run,

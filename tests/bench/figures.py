@@ -20,11 +20,11 @@ def percentile(values: Sequence[float], share: float) -> float:
     return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
 
 
-def latencies(seconds: Sequence[float]) -> dict[str, float]:
-    """p50, p99 and maximum in milliseconds."""
+def latencies(seconds: Sequence[float], *, tail: float = 0.99) -> dict[str, float]:
+    """p50, p99 (or the percentile of another `tail`) and maximum in milliseconds."""
     return {
         "p50 ms": round(percentile(seconds, 0.5) * 1000, 2),
-        "p99 ms": round(percentile(seconds, 0.99) * 1000, 2),
+        f"p{tail:.0%} ms".replace("%", ""): round(percentile(seconds, tail) * 1000, 2),
         "max ms": round(max(seconds, default=0.0) * 1000, 2),
     }
 

@@ -16,7 +16,7 @@ from shared.job import Job
 from shared.memory import Memory
 from shared.metrics import STORE_DURATION
 from tests.enriching import Enriching, enriching, told_by_rule
-from tests.graphs import TENANT, cypher, graph_settings
+from tests.graphs import TENANT, associate, cypher, graph_settings
 
 DECISION = pattern_id("Decision")
 PATTERNS = (
@@ -96,7 +96,7 @@ async def test_another_type_takes_the_edge_away(work: Enriching, settings: Graph
     memories = decisions(5)
     await work.store(*memories)
     await work.enrich(*memories)
-    await work.graph.links.associate(TENANT, memories[0].id, memories[1].id, "EXEMPLIFIES")
+    await associate(work.graph, TENANT, memories[0].id, memories[1].id, "EXEMPLIFIES")
     await work.patch(memories[0], type="Habit")
     await work.enrich(memories[0])
     edges = [edge[:2] for edge in await cypher(settings, EDGES)]

@@ -17,7 +17,7 @@ from shared.graph.store import GraphStore
 from shared.graph.views import Views, Wanted
 from shared.memory import Memory, iso, now_ms
 from shared.vectors import VectorStore
-from tests.graphs import TENANT, a_memory, cypher, graph_settings, opened
+from tests.graphs import TENANT, a_memory, associate, cypher, graph_settings, opened
 from tests.serving import Client, make_app, served, tokens
 from tests.stores import running_qdrant
 from tests.vector_stores import new_store, point, unit
@@ -81,7 +81,7 @@ async def test_a_snapshot_has_every_field_that_a_viewer_reads(
     one = a_memory("one", type="Decision", importance=0.8, confidence=0.5, tags=("a",))
     other = a_memory("two", importance=0.4, metadata={"k": 1})
     ids = await _stored(store, one, other)
-    await store.links.associate(TENANT, ids[0], ids[1], "LEADS_TO", {"strength": 0.7})
+    await associate(store, TENANT, ids[0], ids[1], "LEADS_TO", strength=0.7)
     body = await _get(client, "/graph/snapshot")
     assert set(body) == {"nodes", "edges", "stats", "meta"}
     first, second = body["nodes"]
@@ -134,8 +134,8 @@ async def test_edges_to_memories_that_are_not_shown_are_left_out(
     client: Client, store: GraphStore
 ) -> None:
     a, b, c = await _stored(store, *(a_memory(str(at), importance=1 - at / 10) for at in range(3)))
-    await store.links.associate(TENANT, a, b, "PART_OF")
-    await store.links.associate(TENANT, a, c, "PART_OF")
+    await associate(store, TENANT, a, b, "PART_OF")
+    await associate(store, TENANT, a, c, "PART_OF")
     body = await _get(client, "/graph/snapshot?limit=2")
     assert [edge["target"] for edge in body["edges"]] == [b]
 
@@ -225,7 +225,7 @@ async def test_a_picture_is_read_in_a_bounded_number_of_calls(
 async def _chain(store: GraphStore, count: int) -> list[str]:
     ids = await _stored(store, *(a_memory(f"link {at}") for at in range(count)))
     for one, other in pairwise(ids):
-        await store.links.associate(TENANT, one, other, "LEADS_TO")
+        await associate(store, TENANT, one, other, "LEADS_TO")
     return ids
 
 
@@ -247,7 +247,7 @@ async def test_neighbours_are_those_within_depth(client: Client, store: GraphSto
 async def test_never_more_than_a_hundred_neighbours(client: Client, store: GraphStore) -> None:
     hub, *leaves = await _stored(store, *(a_memory(str(at)) for at in range(131)))
     for leaf in leaves:
-        await store.links.associate(TENANT, hub, leaf, "RELATES_TO")
+        await associate(store, TENANT, hub, leaf, "RELATES_TO")
     body = await _get(client, f"/graph/neighbors/{hub}?depth=3")
     assert len(body["graph_neighbors"]) == 100
     assert body == await _get(client, f"/graph/neighbors/{hub}?depth=3") | {"meta": body["meta"]}
@@ -290,7 +290,7 @@ async def test_semantic_neighbours_are_near_and_not_shown_twice(
 ) -> None:
     memories = [a_memory(str(at)) for at in range(5)]
     ids = await _stored(store, *memories)
-    await store.links.associate(TENANT, ids[0], ids[1], "LEADS_TO")
+    await associate(store, TENANT, ids[0], ids[1], "LEADS_TO")
     await vectors.upsert(
         TENANT, [point(TENANT, memory, unit(1.0, 0.1 * at)) for at, memory in enumerate(memories)]
     )
@@ -320,9 +320,9 @@ async def test_stats_count_types_relations_importance_and_days(
         a_memory("f", type="MetaPattern", importance=1.0),
     ]
     ids = await _stored(store, *kept)
-    await store.links.associate(TENANT, ids[0], ids[1], "PART_OF")
-    await store.links.associate(TENANT, ids[1], ids[2], "PART_OF")
-    await store.links.associate(TENANT, ids[0], ids[2], "RELATES_TO")
+    await associate(store, TENANT, ids[0], ids[1], "PART_OF")
+    await associate(store, TENANT, ids[1], ids[2], "PART_OF")
+    await associate(store, TENANT, ids[0], ids[2], "RELATES_TO")
     body = await _get(client, "/graph/stats")
     assert body["totals"] == {"nodes": 5, "edges": 3}
     assert body["by_type"] == {"Memory": 3, "Style": 2}

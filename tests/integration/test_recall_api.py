@@ -11,6 +11,9 @@ import aiohttp
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from shared.config import VectorSettings
+from shared.models.local import LocalEmbedding
+from shared.vectors import VectorQuery, VectorStore
 from tests.integration.conftest import CANARY
 from tests.stack import Client, Stack, StoreView, refused
 
@@ -38,13 +41,33 @@ def day(back: float) -> str:
 
 
 async def test_an_exact_word_far_outside_the_vectors_top_is_found(
-    api: Client, stores: StoreView
+    api: Client, stack: Stack, stores: StoreView, tenant: str
 ) -> None:
-    near = [{"content": f"{CANARY} Ada drinks green tea in garden {n}"} for n in range(70)]
-    *_, wanted = await stored(api, [*near, {"content": "Invoice QX7731 went to the accountant"}])
+    """The query means the decoys and names only the wanted one, in a word that says nothing."""
+    near = [{"content": f"{CANARY} Ada drinks coffee in garden {n}"} for n in range(70)]
+    *decoys, wanted = await stored(api, [*near, {"content": "the invoice QX7731 was paid"}])
     await stores.all_done(71)
-    query = "garden QX7731"
+    query = "a hot beverage outdoors QX7731"
+    for nearest in await _nearest(stack, tenant, query, 50):
+        assert len(nearest) == 50
+        assert set(nearest) <= set(decoys)
     assert wanted in await api.recalled(query, limit=3, adaptive_floor="false")
+
+
+async def _nearest(stack: Stack, tenant: str, query: str, limit: int) -> list[list[str]]:
+    """The first `limit` ids by each dense vector alone, asked of the stack's vectors directly."""
+    settings = VectorSettings(_env_file=None, QDRANT_URL=stack.qdrant_url)
+    vectors = await asyncio.to_thread(VectorStore, settings)
+    model = await LocalEmbedding.load()
+    try:
+        live = await vectors.attach()
+        assert live.fits(model.name, model.dimension)
+        vector = await model.embed_query(query)
+        asked = [VectorQuery("dense", vector, limit), VectorQuery("context", vector, limit)]
+        return [[hit.id for hit in hits] for hits in await vectors.search(tenant, asked)]
+    finally:
+        await model.close()
+        await vectors.close()
 
 
 async def test_a_narrow_window_fills(api: Client, stores: StoreView) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from shared.connection import RedisClients
 from shared.job import Job, Stage
-from shared.stream import Depth, Published, Publisher, Settlement, Stream
+from shared.stream import Depth, Published, Settlement, Stream
 from tests.conftest import MakeStream
 from tests.proxy import LossyProxy
 from tests.working import delivered, drained, job, jobs
@@ -191,13 +191,4 @@ async def test_a_command_that_is_sent_twice_publishes_once(
 async def test_concurrent_publishers_of_one_job_add_it_once(enrich: Stream) -> None:
     answers = await asyncio.gather(*(enrich.publish([job(1)]) for _ in range(30)))
     assert sorted(answer for [answer] in answers) == [DUPLICATE] * 29 + [NEW]
-    await drained(enrich)
-
-
-async def test_the_publisher_gives_each_caller_its_own_answer(enrich: Stream) -> None:
-    publisher = Publisher(enrich)
-    await enrich.publish(jobs(10))
-    answers = await asyncio.gather(*(publisher.publish(each) for each in jobs(20)))
-    await publisher.close()
-    assert answers == [DUPLICATE] * 10 + [NEW] * 10
     await drained(enrich)

@@ -90,7 +90,7 @@ def test_the_defaults() -> None:
     found = parsed()
     assert (found.query, found.queries, found.texts) == ("", (), ())
     assert (found.limit, found.per_query_limit) == (5, 5)
-    assert (found.sort, found.sort_given) == ("score", False)
+    assert found.sort == "score"
     assert (found.scope.tag_mode, found.scope.tag_match) == ("any", "prefix")
     assert found.scope.current
     assert found.adaptive_floor
@@ -256,7 +256,6 @@ def test_start_and_end_override_the_expression() -> None:
 def test_a_bare_window_lists_the_newest_first() -> None:
     assert parsed(time_query="today").sort == "time_desc"
     assert parsed(start="2026-01-01").sort == "time_desc"
-    assert not parsed(time_query="today").sort_given
 
 
 @pytest.mark.parametrize(
@@ -269,8 +268,7 @@ def test_a_window_with_something_to_search_is_by_score(more: dict[str, str]) -> 
 @pytest.mark.parametrize("name", ["sort", "order_by"])
 @pytest.mark.parametrize("sort", SORTS)
 def test_sorts(name: str, sort: str) -> None:
-    found = parsed(**{name: sort})
-    assert (found.sort, found.sort_given) == (sort, True)
+    assert parsed(**{name: sort}).sort == sort
 
 
 @pytest.mark.parametrize(

@@ -19,8 +19,8 @@ from services.api.recall.words import decomposed, grams, named, names, query_tok
 from shared.config import RecallSettings
 from shared.errors import InvalidInput, TransientError, Unavailable
 from shared.graph.candidates import KnownEntity
-from shared.graph.memories import Text
 from shared.graph.store import GraphStore
+from shared.graph.words import Text
 from shared.lexical import bm25_scores, sparse_query, tokens, words
 from shared.metadata import tokens as metadata_tokens
 from shared.models.embedding import EmbeddingModel, Vectors
@@ -79,13 +79,11 @@ class Gatherer:
         degraded: list[str] = []
         channels, fresh, (by_metadata, by_entity) = await asyncio.gather(
             self._channels(tenant, request, texts, speakers, at_ms, degraded),
-            self._graph.memories.unembedded(tenant, list(words(whole)), limit=_UNEMBEDDED_ROWS),
+            self._graph.words.unembedded(tenant, list(words(whole)), limit=_UNEMBEDDED_ROWS),
             self._roads(tenant, whole, [entity.id for entity in known.entities]),
         )
         if "vector" in degraded:
-            fresh = await self._graph.memories.newest(
-                tenant, list(words(whole)), limit=_DEGRADED_ROWS
-            )
+            fresh = await self._graph.words.newest(tenant, list(words(whole)), limit=_DEGRADED_ROWS)
         found = merged(fuse(with_fresh(each, fresh)) for each in channels)
         for kind, ids in (("metadata", by_metadata), ("entity", by_entity)):
             for key in ids:
@@ -109,7 +107,7 @@ class Gatherer:
         texts = texts_of(request)
         channels, fresh = await asyncio.gather(
             self._channels(tenant, free, texts, {}, at_ms, []),
-            self._graph.memories.unembedded(
+            self._graph.words.unembedded(
                 tenant, list(words(" ".join(texts))), limit=_UNEMBEDDED_ROWS
             ),
         )

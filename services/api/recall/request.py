@@ -77,9 +77,7 @@ class RecallRequest:
     per_query_limit: int
     embedding: tuple[float, ...] | None
     scope: Scope
-    given_tags: tuple[str, ...]
     sort: Sort
-    sort_given: bool
     expansion: Expansion
     hints: Hints
     auto_decompose: bool
@@ -106,18 +104,15 @@ def parse_recall(query: Query, settings: RecallSettings, *, now_ms: int) -> Reca
     queries = tuple(dict.fromkeys(_text(each) for each in read.many("queries", split=True)))
     embedding = parse_embedding(read.one("embedding"))
     limit = read.whole("limit", 5, 1, settings.max_limit)
-    sort, given = _sort(read, bare_window=window.bounded and not (text or queries or embedding))
-    tags = read.many("tags")
+    bare_window = window.bounded and not (text or queries or embedding)
     return RecallRequest(
         query=text,
         queries=queries[:MAX_QUERIES],
         limit=limit,
         per_query_limit=read.whole("per_query_limit", limit, 1, 100),
         embedding=None if embedding is None else tuple(embedding),
-        scope=_scope(read, tags, window),
-        given_tags=tags,
-        sort=sort,
-        sort_given=given,
+        scope=_scope(read, read.many("tags"), window),
+        sort=_sort(read, bare_window=bare_window),
         expansion=_expansion(read, settings),
         hints=_hints(read),
         auto_decompose=read.flag("auto_decompose", default=False),
@@ -166,13 +161,13 @@ def _instant(read: _Reader, name: str) -> int | None:
         raise InvalidInput(f"Invalid {name} time: {error}") from error
 
 
-def _sort(read: _Reader, *, bare_window: bool) -> tuple[Sort, bool]:
+def _sort(read: _Reader, *, bare_window: bool) -> Sort:
     """A time window without anything to search for lists the newest first."""
     named = read.one("sort", "order_by")
     chosen = next((each for each in SORTS if each == named), None)
     if chosen is not None:
-        return chosen, True
-    return ("time_desc" if bare_window and named is None else "score"), False
+        return chosen
+    return "time_desc" if bare_window and named is None else "score"
 
 
 def _scope(read: _Reader, tags: tuple[str, ...], window: Window) -> Scope:

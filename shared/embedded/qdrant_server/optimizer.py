@@ -30,6 +30,10 @@ _QUIET_S = 2.0
 # Each round works through the whole collection again, so a busy one gets a fifth of a core.
 _REST_RATIO = 4.0
 _REST_AFTER_FAILURE_S = 60.0
+# Writers get a turn after this many replayed writes: with one each they would never be met.
+_REPLAYED_AT_ONCE = 3
+_FEW_WRITES = 8
+_MOST_ROUNDS = 10
 _CHILD = Path(__file__).with_name("optimize_copy.py")
 
 
@@ -101,8 +105,8 @@ class Optimizer:
         previous = collection.path
         shard = load(collection.folder / generation)
         try:
-            await _replay(collection, shard)
-            # Only now, and not for longer than the writes of that replay take.
+            await _catch_up(collection, shard)
+            # Only now, and not for longer than the few that are left take.
             collection.hold_writes()
             await _replay(collection, shard)
             collection.shard  # noqa: B018  raises if the collection was deleted
@@ -149,10 +153,19 @@ async def _index(path: Path) -> None:
             await child.wait()
 
 
+async def _catch_up(collection: Collection, shard: edge.EdgeShard) -> None:
+    """Replay faster than is written, until little is left; writes go on meanwhile."""
+    for _ in range(_MOST_ROUNDS):
+        if collection.recorded <= _FEW_WRITES:
+            return
+        await _replay(collection, shard)
+
+
 async def _replay(collection: Collection, shard: edge.EdgeShard) -> None:
-    for operation in collection.take_recorded():
+    for number, operation in enumerate(collection.take_recorded()):
         replay(shard, operation)
-        await asyncio.sleep(0)
+        if number % _REPLAYED_AT_ONCE == 0:
+            await asyncio.sleep(0)
 
 
 async def _remove(folder: Path) -> None:

@@ -153,6 +153,11 @@ class Collection:
     def forget_writes(self) -> None:
         self._journal = None
 
+    @property
+    def recorded(self) -> int:
+        """How many writes the copy that is being made does not have yet."""
+        return len(self._journal or ())
+
     def take_recorded(self) -> list[edge.UpdateOperation]:
         recorded, self._journal = self._journal or [], []
         return recorded

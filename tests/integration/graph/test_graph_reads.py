@@ -11,7 +11,7 @@ from shared.graph.store import GraphStore
 from shared.graph.work import Embedded, Related
 from shared.job import Stage
 from shared.memory import Memory, now_ms
-from tests.graphs import TENANT, a_memory, cypher
+from tests.graphs import TENANT, a_memory, associate, cypher
 
 HOUR_MS = 3_600_000
 
@@ -26,7 +26,7 @@ async def test_a_memory_is_hydrated_with_its_newest_outgoing_relations(
 ) -> None:
     seed, *others = await _created(store, a_memory("seed"), *(a_memory(f"o{n}") for n in range(4)))
     for other in others:
-        await store.links.associate(TENANT, seed.id, other.id, "RELATES_TO", {"strength": 0.4})
+        await associate(store, TENANT, seed.id, other.id, "RELATES_TO", strength=0.4)
     await cypher(
         settings,
         f"MATCH (:Memory {{id: '{seed.id}'}})-[x]->(o:Memory {{id: '{others[2].id}'}})"
@@ -34,7 +34,7 @@ async def test_a_memory_is_hydrated_with_its_newest_outgoing_relations(
     )
     incoming = a_memory()
     await store.memories.create(TENANT, incoming)
-    await store.links.associate(TENANT, incoming.id, seed.id, "LEADS_TO")
+    await associate(store, TENANT, incoming.id, seed.id, "LEADS_TO")
 
     found = await store.memories.hydrate(TENANT, [seed.id, "absent", seed.id], relation_limit=3)
 
@@ -56,7 +56,7 @@ async def test_a_relation_tells_enough_of_the_other_memory(store: GraphStore) ->
         a_memory("seed"),
         a_memory("x" * 500, tags=tuple("abcdefg"), type="Insight", importance=0.25, timestamp=77),
     )
-    await store.links.associate(TENANT, seed.id, other.id, "EXEMPLIFIES", {"confidence": 0.5})
+    await associate(store, TENANT, seed.id, other.id, "EXEMPLIFIES", confidence=0.5)
     hydrated = await store.memories.hydrate(TENANT, [seed.id], relation_limit=5)
     (relation,) = hydrated[seed.id].relations
     assert (relation.type, relation.strength, relation.kind) == ("EXEMPLIFIES", 0.5, None)
@@ -73,8 +73,8 @@ async def test_what_supersedes_a_memory_is_named_whatever_the_relation_limit(
     old, new, gone = await _created(
         store, a_memory("old"), a_memory("new", t_invalid=9), a_memory()
     )
-    await store.links.associate(TENANT, old.id, new.id, "EVOLVED_INTO")
-    await store.links.associate(TENANT, old.id, gone.id, "CONTRADICTS")
+    await associate(store, TENANT, old.id, new.id, "EVOLVED_INTO")
+    await associate(store, TENANT, old.id, gone.id, "CONTRADICTS")
     hydrated = await store.memories.hydrate(TENANT, [old.id, new.id], relation_limit=0)
     (successor,) = hydrated[old.id].successors
     assert (successor.id, successor.type, successor.archived) == (new.id, "EVOLVED_INTO", False)
@@ -100,17 +100,17 @@ async def test_a_memory_is_found_by_its_words_until_its_vector_exists(store: Gra
     one = a_memory("Loves HIKING in the Alps", tags=("t",))
     two = a_memory("hates rain", version=one.version + 1, payload_version=one.version + 1)
     await _created(store, one, two)
-    assert [t.id for t in await store.memories.unembedded(TENANT, [])] == [two.id, one.id]
-    assert [t.id for t in await store.memories.unembedded(TENANT, [], limit=1)] == [two.id]
-    (found,) = await store.memories.unembedded(TENANT, ["hiking", "sea"])
+    assert [t.id for t in await store.words.unembedded(TENANT, [])] == [two.id, one.id]
+    assert [t.id for t in await store.words.unembedded(TENANT, [], limit=1)] == [two.id]
+    (found,) = await store.words.unembedded(TENANT, ["hiking", "sea"])
     assert found == (one.id, "Loves HIKING in the Alps", ("t",))
-    assert await store.memories.unembedded(TENANT, ["sea"]) == []
+    assert await store.words.unembedded(TENANT, ["sea"]) == []
     # Given up for good, it is still found: it has no vector.
     await store.work.give_up(TENANT, Stage.EMBED, [(one.id, one.payload_version)])
-    assert len(await store.memories.unembedded(TENANT, ["hiking"])) == 1
+    assert len(await store.words.unembedded(TENANT, ["hiking"])) == 1
     await store.work.embedded(TENANT, [Embedded(one.id, one.payload_version, "h", relate=False)])
-    assert await store.memories.unembedded(TENANT, ["hiking"]) == []
-    assert len(await store.memories.newest(TENANT, ["hiking"])) == 1
+    assert await store.words.unembedded(TENANT, ["hiking"]) == []
+    assert len(await store.words.newest(TENANT, ["hiking"])) == 1
 
 
 async def test_the_newest_come_first_and_only_so_many_are_looked_at(store: GraphStore) -> None:
@@ -121,13 +121,13 @@ async def test_the_newest_come_first_and_only_so_many_are_looked_at(store: Graph
     await _created(store, *memories, future)
     newest_first = [future, *memories]
     for scan in range(1, 7):
-        found = await store.memories.newest(TENANT, ["number"], scan=scan)
+        found = await store.words.newest(TENANT, ["number"], scan=scan)
         assert [t.id for t in found] == [m.id for m in newest_first[:scan]]
-    assert [t.id for t in await store.memories.newest(TENANT, [], limit=2)] == [
+    assert [t.id for t in await store.words.newest(TENANT, [], limit=2)] == [
         future.id,
         memories[0].id,
     ]
-    assert [t.id for t in await store.memories.newest(TENANT, ["number 30"])] == [memories[2].id]
+    assert [t.id for t in await store.words.newest(TENANT, ["number 30"])] == [memories[2].id]
 
 
 async def test_counts_tell_what_waits_and_what_was_given_up(store: GraphStore) -> None:
@@ -151,19 +151,21 @@ async def test_associations_are_one_edge_per_type_and_direction(store: GraphStor
         Association(one.id, two.id, "PREFERS_OVER", {"strength": 0.8}),
     ]
     assert await store.links.associate_many(TENANT, rows) == [True, False, True, True]
-    found = await store.links.neighbours(TENANT, [one.id, "absent"], limit=9)
-    assert sorted((r.type, r.strength, r.other.id) for r in found[one.id]) == [
-        ("LEADS_TO", 1.0, two.id),
-        ("PREFERS_OVER", 0.8, two.id),
-    ]
-    assert found["absent"] == []
-    assert len((await store.links.neighbours(TENANT, [one.id], limit=1))[one.id]) == 1
+    found = await store.memories.hydrate(TENANT, [one.id, two.id], relation_limit=9)
+    shown = {
+        key: [(r.type, r.strength, r.other.id) for r in each.relations]
+        for key, each in found.items()
+    }
+    assert shown == {
+        one.id: [("PREFERS_OVER", 0.8, two.id)],
+        two.id: [("LEADS_TO", 1.0, one.id)],
+    }
 
 
 async def test_related_memories_are_walked_to_the_depth_asked_for(store: GraphStore) -> None:
     chain = await _created(store, *(a_memory(f"m{n}", importance=n / 10) for n in range(5)))
     for left, right in itertools.pairwise(chain):
-        await store.links.associate(TENANT, right.id, left.id, "LEADS_TO")
+        await associate(store, TENANT, right.id, left.id, "LEADS_TO")
     await store.work.embedded(
         TENANT, [Embedded(chain[0].id, chain[0].payload_version, "h", relate=True)]
     )

@@ -17,7 +17,7 @@ from shared.graph.nodes import SLOTS, Idem
 from shared.graph.store import GraphStore
 from shared.graph.sweeps import Decay, Fencing, Sweep
 from shared.memory import Memory, now_ms
-from tests.graphs import TENANT, a_memory, cypher
+from tests.graphs import TENANT, a_memory, associate, cypher
 
 DAY_MS = 86_400_000
 NOW = 1_767_700_000_000
@@ -97,8 +97,8 @@ async def test_only_relations_to_memories_count_and_not_what_came_before(
     others = [a_memory(timestamp=NOW, last_accessed=NOW) for _ in range(3)]
     await store.memories.create_many(TENANT, [quiet, hub, *others])
     for other in others:
-        await store.links.associate(TENANT, hub.id, other.id, "RELATES_TO")
-        await store.links.associate(TENANT, other.id, hub.id, "EXEMPLIFIES")
+        await associate(store, TENANT, hub.id, other.id, "RELATES_TO")
+        await associate(store, TENANT, other.id, hub.id, "EXEMPLIFIES")
     await cypher(
         settings,
         f"MATCH (h:Memory {{id: '{hub.id}'}}) MATCH (q:Memory {{id: '{quiet.id}'}})"

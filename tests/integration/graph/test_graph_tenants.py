@@ -16,7 +16,7 @@ from shared.graph.sweeps import Fencing
 from shared.graph.work import Enriched, Related
 from shared.job import Stage
 from shared.memory import Memory
-from tests.graphs import TENANT, a_memory, cypher, drop
+from tests.graphs import TENANT, a_memory, associate, cypher, drop
 
 _RUSH = """
 import asyncio, sys
@@ -63,7 +63,7 @@ async def _write_links(store: GraphStore, tenant: str, first: Memory, second: Me
         previous_ids=(second.id,),
     )
     await store.work.enriched(tenant, [row])
-    await store.links.associate(tenant, first.id, second.id, "RELATES_TO")
+    await associate(store, tenant, first.id, second.id, "RELATES_TO")
 
 
 async def test_eight_connections_at_the_first_moment_make_nothing_twice(
@@ -140,8 +140,8 @@ async def test_reading_or_settling_for_a_tenant_without_graph_makes_none(store: 
     assert await store.memories.get(nobody, ["x"]) == {}
     assert await store.memories.hydrate(nobody, ["x"], relation_limit=5) == {}
     assert await store.memories.by_tags(nobody, ["x"], 5) == []
-    assert await store.memories.unembedded(nobody, []) == []
-    assert await store.memories.newest(nobody, []) == []
+    assert await store.words.unembedded(nobody, []) == []
+    assert await store.words.newest(nobody, []) == []
     assert await store.memories.idem(nobody, "key") is None
     assert (await store.memories.counts(nobody)).memories == 0
     assert await store.memories.delete(nobody, ["x"]) == set()
@@ -152,7 +152,7 @@ async def test_reading_or_settling_for_a_tenant_without_graph_makes_none(store: 
     assert await store.work.related(nobody, [Related("x", "h", 1, ())]) == set()
     assert await store.work.requeue(nobody, Stage.EMBED, ["x"]) == []
     assert await store.work.previous(nobody, [("x", 1, None)]) == {"x": []}
-    assert await store.links.associate(nobody, "x", "y", "RELATES_TO") is False
+    assert await associate(store, nobody, "x", "y", "RELATES_TO") is False
     assert await store.sweeps.memories_page(nobody, "", 5) == []
     assert await store.tenants() == []
 

@@ -69,7 +69,8 @@ async def test_who_did_not_see_the_wish_for_new_vectors_leaves_it(store: GraphSt
     await store.memories.create(TENANT, memory)
     await store.work.requeue(TENANT, Stage.EMBED, [memory.id], anew=True)
     late = Embedded(memory.id, memory.payload_version, "h", relate=False)
-    assert (await store.work.embedded(TENANT, [late])).stale == {memory.id}
+    result = await store.work.embedded(TENANT, [late])
+    assert not result.absent | result.applied
     assert (await store.memories.get(TENANT, [memory.id]))[memory.id].embed_anew
     assert (await store.work.embedded(TENANT, [replace(late, anew=True)])).applied == {memory.id}
     assert not (await store.memories.get(TENANT, [memory.id]))[memory.id].embed_anew
@@ -136,7 +137,7 @@ async def test_a_patch_between_reading_and_writing_wins(
     assert list(results) == [others[0].id]
     late = Embedded(memory.id, memory.payload_version, "old", relate=True)
     embedded = await store.work.embedded(TENANT, [late])
-    assert embedded == EmbeddedResult(frozenset(), frozenset({memory.id}), frozenset())
+    assert embedded == EmbeddedResult(frozenset(), frozenset())
     row = Related(memory.id, "old", memory.payload_version, ((others[1].id, 0.9),))
     assert await store.work.related(TENANT, [row]) == set()
     assert await store.work.give_up(TENANT, Stage.ENRICH, [(memory.id, memory.version)]) == set()
@@ -154,7 +155,7 @@ async def test_a_deleted_memory_is_absent_and_does_not_come_back(
         Embedded(others[0].id, others[0].payload_version, "h", relate=True),
     ]
     result = await store.work.embedded(TENANT, rows)
-    assert result == EmbeddedResult(frozenset({memory.id}), frozenset(), frozenset({others[0].id}))
+    assert result == EmbeddedResult(frozenset({memory.id}), frozenset({others[0].id}))
     near = Related(others[0].id, "h", others[0].payload_version, ((memory.id, 0.9),))
     assert await store.work.related(TENANT, [near]) == {others[0].id}
     assert await store.memories.get(TENANT, [memory.id]) == {}

@@ -17,7 +17,7 @@ from shared.graph.store import GraphStore
 from shared.graph.work import Enriched
 from shared.job import Stage
 from shared.memory import Memory, next_version, now_ms
-from tests.graphs import TENANT, a_memory, cypher
+from tests.graphs import TENANT, a_memory, associate, cypher
 
 TRICKY = (
     'quotes " \' ` and \\ and \\\\ and \\" end\\',
@@ -285,7 +285,7 @@ async def test_deleting_takes_the_edges_along_and_names_what_was_there(
 ) -> None:
     one, two = a_memory(), a_memory()
     await store.memories.create_many(TENANT, [one, two])
-    assert await store.links.associate(TENANT, one.id, two.id, "LEADS_TO")
+    assert await associate(store, TENANT, one.id, two.id, "LEADS_TO")
     assert await store.memories.delete(TENANT, [one.id, "absent"]) == {one.id}
     assert await store.memories.delete(TENANT, [one.id]) == set()
     assert list(await store.memories.get(TENANT, [one.id, two.id])) == [two.id]

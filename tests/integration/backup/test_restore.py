@@ -1,4 +1,4 @@
-"""GET /backup and `restore`: what is in the file, and that it comes back, more than once."""
+"""`restore`: what a file holds comes back, more than once, ours or AutoMem's."""
 
 from __future__ import annotations
 
@@ -9,225 +9,37 @@ import json
 import os
 import sys
 import tarfile
-from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 import pytest
-from aiohttp import web
 
-from services.api import backup as api
-from services.api.backup import BACKUP, Backup
 from services.api.restore import Report, Restorer
-from shared.config import GraphSettings, VectorSettings
+from shared.config import GraphSettings
 from shared.graph import restore as store_module
-from shared.graph.export import Export
-from shared.graph.nodes import Embedding, Idem
-from shared.graph.restore import Restore
 from shared.graph.store import GraphStore
-from shared.graph.work import Embedded, Enriched, Related
 from shared.job import Stage
 from shared.memory import Memory, now_ms
 from shared.vectors import VectorStore
-from tests.graphs import TENANT, a_memory, cypher, graph_settings, opened
-from tests.serving import ADMIN, API, make_app, served, tokens
-from tests.stores import running_qdrant
-from tests.vector_stores import new_store, point, unit
-from tests.vector_stores import settings as vector_settings
+from tests.backing_up import backup_app, filled, raw_backup
+from tests.graphs import TENANT, cypher
 
 OTHER = "restored"
-
-
-@pytest.fixture
-def settings(falkordb_url: str) -> GraphSettings:
-    return graph_settings(falkordb_url)
-
-
-@pytest.fixture
-async def store(settings: GraphSettings) -> AsyncIterator[GraphStore]:
-    async with opened(settings) as graph:
-        yield graph
-
-
-@pytest.fixture(scope="session")
-def qdrant_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with running_qdrant(tmp_path_factory.mktemp("qdrant-backup")) as url:
-        yield url
-
-
-@pytest.fixture(scope="session")
-async def vectors(qdrant_url: str) -> AsyncIterator[VectorStore]:
-    async with new_store(vector_settings(qdrant_url)) as found:
-        yield found
-
-
-@pytest.fixture
-def no_vectors() -> VectorStore:
-    return VectorStore(VectorSettings(_env_file=None, QDRANT_URL="http://127.0.0.1:9"))
-
-
-def _app(store: GraphStore, vectors: VectorStore) -> web.Application:
-    app = make_app(api.ROUTES, tokens())
-    app[BACKUP] = Backup(Export(store._client, store._schema), vectors)
-    return app
-
-
-async def _raw(app: web.Application, query: str = "", **headers: str) -> bytes:
-    async with served(app, **ADMIN, **headers) as client:
-        answer = await client.get(f"/backup{query}")
-        raw = await answer.read()
-        assert answer.status == 200, raw
-        assert answer.headers["Content-Type"] == "application/gzip"
-        assert "automem-backup-" in answer.headers["Content-Disposition"]
-    return raw
-
-
-def _members(raw: bytes) -> dict[str, Any]:
-    with tarfile.open(fileobj=io.BytesIO(raw)) as archive:
-        found = {}
-        for name in archive.getnames():
-            inner = archive.extractfile(name)
-            assert inner is not None
-            found[name] = json.loads(gzip.decompress(inner.read()))
-    return found
-
-
-async def _filled(store: GraphStore) -> list[Memory]:
-    """Memories with relations, an entity and a supplied vector, one of them fully worked off."""
-    memories = [
-        a_memory(
-            "Ann: hello \u2028 \U0001f600",
-            tags=("a/b",),
-            metadata={"k": [1, {"x": None}]},
-            speaker="Ann",
-        ),
-        a_memory("two", importance=0.9, session_id="s", project="p", archived=True),
-        a_memory("three", t_invalid=now_ms() + 1000, layer="semantic"),
-    ]
-    await store.memories.create(TENANT, memories[0], embedding=Embedding("m", [0.5, 0.25]))
-    await store.memories.create_many(
-        TENANT, memories[1:], idem=Idem("key", "hash", (memories[1].id,), "{}")
-    )
-    one, two, three = memories
-    await store.links.associate(TENANT, one.id, two.id, "PREFERS_OVER", {"reason": "better"})
-    await store.links.associate(TENANT, two.id, three.id, "EVOLVED_INTO")
-    enriched = Enriched(
-        *(one.id, one.version, one.tags, ("entity:people:ann",), {"people": ["Ann"]}, {}),
-        summary="hello",
-        entity_nodes=(("people", "ann", "Ann"),),
-        previous_ids=(two.id,),
-    )
-    [result] = (await store.work.enriched(TENANT, [enriched])).values()
-    await store.work.embedded(TENANT, [Embedded(one.id, result.payload_version, "h", relate=True)])
-    related = Related(one.id, "h", result.payload_version, ((three.id, 0.9),))
-    await store.work.related(TENANT, [related])
-    return memories
 
 
 async def _restored(store: GraphStore, raw: bytes, folder: Path, tenant: str = OTHER) -> Report:
     file = folder / f"{uuid4().hex}.tar.gz"
     await asyncio.to_thread(file.write_bytes, raw)
-    return await Restorer(Restore(store._client, store._schema), tenant).restore(file)
-
-
-async def test_a_backup_has_automems_members_and_shapes(
-    store: GraphStore, vectors: VectorStore
-) -> None:
-    memories = await _filled(store)
-    await vectors.upsert(TENANT, [point(TENANT, m, unit(1.0)) for m in memories])
-    found = _members(await _raw(_app(store, vectors)))
-    [graph_name, points_name] = sorted(found)
-    stamp = graph_name.removeprefix("falkordb/falkordb_").removesuffix(".json.gz")
-    assert len(stamp) == len("20260101_120000")
-    assert points_name == f"qdrant/qdrant_{stamp}.json.gz"
-    graph, points = found[graph_name], found[points_name]
-    assert {"timestamp", "graph_name", "nodes", "relationships", "stats"} <= set(graph)
-    assert graph["stats"] == {"node_count": 4, "relationship_count": 6}
-    nodes = {node["properties"]["id"]: node for node in graph["nodes"]}
-    assert nodes[memories[0].id]["labels"] == ["Memory"]
-    assert nodes[memories[0].id]["properties"]["content"] == memories[0].content
-    numbers = {node["id"] for node in graph["nodes"]}
-    for link in graph["relationships"]:
-        assert {link["source_id"], link["target_id"]} <= numbers
-    assert {link["type"] for link in graph["relationships"]} == {
-        *("PREFERS_OVER", "EVOLVED_INTO", "REFERENCED_IN", "PRECEDED_BY", "SIMILAR_TO"),
-    }
-    assert set(points) >= {"timestamp", "collection_name", "points", "stats"}
-    assert points["stats"] == {"points_count": 3}
-    [first] = [each for each in points["points"] if each["id"] == memories[0].id]
-    assert first["vector"][0] == pytest.approx(1.0)
-    assert first["payload"]["tenant"] == TENANT
-
-
-async def test_one_part_alone_needs_one_store_alone(
-    store: GraphStore, no_vectors: VectorStore
-) -> None:
-    await _filled(store)
-    app = _app(store, no_vectors)
-    assert [n.partition("/")[0] for n in _members(await _raw(app, "?include=falkordb"))] == [
-        "falkordb"
-    ]
-    async with served(_app(store, no_vectors), **ADMIN) as client:
-        answer = await client.get("/backup/?include=falkordb,qdrant")
-        assert answer.status == 503
-        assert (await answer.json())["error"] == "Qdrant is unavailable"
-        answer = await client.get("/backup?include=falkordb,redis")
-        assert answer.status == 400
-        said = (await answer.json())["error"]
-        assert said == "include must be a comma-separated subset of: falkordb,qdrant"
-
-
-async def test_the_admin_token_alone_opens_it_and_chooses_the_tenant(
-    store: GraphStore, no_vectors: VectorStore
-) -> None:
-    await store.memories.create("acme", a_memory("acme's"))
-    await store.memories.create(TENANT, a_memory("ours"))
-    async with served(_app(store, no_vectors), **API) as client:
-        assert (await client.get("/backup?include=falkordb")).status == 401
-
-    async def contents(query: str = "", **headers: str) -> list[str]:
-        app = _app(store, no_vectors)
-        [graph] = _members(await _raw(app, f"?include=falkordb{query}", **headers)).values()
-        return [node["properties"]["content"] for node in graph["nodes"]]
-
-    assert await contents() == ["ours"]
-    assert await contents("&tenant=acme") == ["acme's"]
-    assert await contents(**{"X-Tenant-Id": "acme"}) == ["acme's"]
-    assert await contents("&tenant=nobody") == []
-
-
-async def test_one_backup_at_a_time(store: GraphStore, no_vectors: VectorStore) -> None:
-    app = _app(store, no_vectors)
-    async with app[BACKUP].spooled(TENANT, ["falkordb"]), served(app, **ADMIN) as client:
-        answer = await client.get("/backup?include=falkordb")
-        assert answer.status == 503
-        assert int(answer.headers["Retry-After"]) > 0
-
-
-async def test_a_large_graph_is_exported_whole(store: GraphStore) -> None:
-    ids = set()
-    for _ in range(6):
-        page = [a_memory(str(at)) for at in range(500)]
-        ids |= {memory.id for memory in page}
-        await store.memories.create_many(TENANT, page)
-    gone = sorted(ids)[:700]  # holes among the graph's own ids
-    await store.memories.delete(TENANT, gone)
-    found = [
-        node.properties["id"]
-        async for page in Export(store._client, store._schema).nodes(TENANT, page=97)
-        for node in page
-    ]
-    assert len(found) == len(set(found)) == 2300
-    assert set(found) == ids - set(gone)
+    return await Restorer(store.restore, tenant).restore(file)
 
 
 async def test_what_was_saved_comes_back(
     store: GraphStore, no_vectors: VectorStore, settings: GraphSettings, tmp_path: Path
 ) -> None:
-    memories = await _filled(store)
+    memories = await filled(store)
     before = await store.memories.hydrate(TENANT, [m.id for m in memories], relation_limit=20)
-    raw = await _raw(_app(store, no_vectors), "?include=falkordb")
+    raw = await raw_backup(backup_app(store, no_vectors), "?include=falkordb")
     report = await _restored(store, raw, tmp_path)
     assert report.shown() == {
         "memories_created": 3,
@@ -271,8 +83,8 @@ async def test_what_was_saved_comes_back(
 async def test_restoring_again_changes_nothing(
     store: GraphStore, no_vectors: VectorStore, tmp_path: Path
 ) -> None:
-    memories = await _filled(store)
-    raw = await _raw(_app(store, no_vectors), "?include=falkordb")
+    memories = await filled(store)
+    raw = await raw_backup(backup_app(store, no_vectors), "?include=falkordb")
     for tenant in (TENANT, OTHER, OTHER):
         report = await _restored(store, raw, tmp_path, tenant)
     assert (report.memories_created, report.memories_updated, report.memories_kept) == (0, 0, 3)
@@ -284,8 +96,8 @@ async def test_restoring_again_changes_nothing(
 async def test_a_restore_outranks_older_and_spares_newer_memories(
     store: GraphStore, no_vectors: VectorStore, settings: GraphSettings, tmp_path: Path
 ) -> None:
-    memories = await _filled(store)
-    raw = await _raw(_app(store, no_vectors), "?include=falkordb")
+    memories = await filled(store)
+    raw = await raw_backup(backup_app(store, no_vectors), "?include=falkordb")
     changed, gone, behind = (m.id for m in memories)
     await cypher(
         settings,
@@ -404,9 +216,9 @@ async def test_a_restore_in_small_batches_is_the_same(
     store: GraphStore, no_vectors: VectorStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("services.api.restore.BATCH", 2)
-    await _filled(store)
+    await filled(store)
     report = await _restored(
-        store, await _raw(_app(store, no_vectors), "?include=falkordb"), tmp_path
+        store, await raw_backup(backup_app(store, no_vectors), "?include=falkordb"), tmp_path
     )
     assert (report.memories_created, report.relations, report.refused) == (3, 6, {})
 
@@ -418,11 +230,9 @@ async def test_the_command_restores_into_the_configured_stores(
     redis_url: str,
     tmp_path: Path,
 ) -> None:
-    if not hasattr(store, "restore"):
-        pytest.skip("GraphStore.restore is not wired yet")
-    memories = await _filled(store)
+    memories = await filled(store)
     file = tmp_path / "b.tar.gz"
-    raw = await _raw(_app(store, no_vectors), "?include=falkordb")
+    raw = await raw_backup(backup_app(store, no_vectors), "?include=falkordb")
     await asyncio.to_thread(file.write_bytes, raw)
     environment = os.environ | {
         "REDIS_URL": redis_url,
