@@ -30,6 +30,7 @@ from tests.bench.figures import Table, latencies, median
 from tests.bench.filled import opened
 from tests.bench.notes import notes
 from tests.stack import Stack, running
+from tests.waiting import wait_until
 
 COUNT = int(os.environ.get("EUNOE_BENCH_MEMORIES", "10000"))
 ROUNDS = 3
@@ -55,6 +56,7 @@ async def run(folder: Path) -> Table:
     table = Table()
     async with running(folder, None, "--only", "api") as stack:
         filled = await fill(stack)
+        indexed_s = await indexed(stack, filled)
         gc.freeze()  # what the measuring process holds is not to be counted as waiting
         rounds = [await one_round(stack, filled, seed) for seed in range(ROUNDS)]
         for what in ("bare sum", "/recall, 1 connection", f"/recall, {_CONNECTIONS} connections"):
@@ -64,6 +66,7 @@ async def run(folder: Path) -> Table:
         await filled.vectors.close()
     bare, one, many = table.rows
     table.facts["memories"] = COUNT
+    table.facts["indexed s after filling"] = indexed_s
     table.facts["p50 over the bare sum"] = one["p50 ms"] / bare["p50 ms"]
     table.facts["p99 over p50"] = one["p99 ms"] / one["p50 ms"]
     table.facts["throughput, 16 over 1"] = many["per s"] / one["per s"]
@@ -98,6 +101,21 @@ async def fill(stack: Stack) -> Filled:
         " m.enriched_version = m.version, m.embedded_version = m.payload_version RETURN count(m)"
     )
     return Filled(graph, vectors, model, memories)
+
+
+async def indexed(stack: Stack, filled: Filled) -> float:
+    """Wait until every vector is in its index, as in a store of that size; the seconds."""
+    live = filled.vectors.live
+    assert live is not None
+    began = time.perf_counter()
+    async with aiohttp.ClientSession(stack.qdrant_url) as http:
+
+        async def green() -> bool:
+            async with http.get(f"/collections/{live.collection}") as answer:
+                return (await answer.json())["result"]["status"] == "green"
+
+        await wait_until(green, "every vector is indexed", 600.0)
+    return round(time.perf_counter() - began, 1)
 
 
 def _memory(rng: random.Random, text: str) -> Memory:
