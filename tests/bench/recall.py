@@ -112,7 +112,7 @@ async def indexed(stack: Stack, filled: Filled) -> float:
 
         async def green() -> bool:
             async with http.get(f"/collections/{live.collection}") as answer:
-                return (await answer.json())["result"]["status"] == "green"
+                return bool((await answer.json())["result"]["status"] == "green")
 
         await wait_until(green, "every vector is indexed", 600.0)
     return round(time.perf_counter() - began, 1)
