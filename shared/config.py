@@ -154,7 +154,7 @@ class EmbeddingSettings(Section):
     batch_size: PositiveInt = _env(20, "EMBEDDING_BATCH_SIZE", le=512)
     batch_timeout_s: float = _env(2.0, "EMBEDDING_BATCH_TIMEOUT_SECONDS", ge=0)
     timeout_s: PositiveFloat = _env(30.0, "EUNOE_EMBEDDING_TIMEOUT_SECONDS")
-    threads: PositiveInt = _env(1, "EUNOE_EMBEDDING_THREADS")
+    threads: PositiveInt = _env(2, "EUNOE_EMBEDDING_THREADS", le=64)
     concurrency: PositiveInt = _env(4, "EUNOE_EMBEDDING_CONCURRENCY")
     query_cache: PositiveInt = _env(2048, "EUNOE_QUERY_CACHE")
     cache: int = _env(4096, "EUNOE_EMBEDDING_CACHE", ge=0)
