@@ -1,7 +1,7 @@
 """enrich + embed + relate against a bare loop over the same texts with as many threads.
 
-The stack has two workers that may use a core each (spaCy's one thread, the model's one
-thread); so the bare loop runs spaCy's pipe and then the model with two threads.
+Both run spaCy with one thread and the model with two; the stack runs them beside each other,
+the bare loop one after the other.
 `EUNOE_BENCH_MEMORIES=2000` is shorter.
 """
 
