@@ -180,7 +180,7 @@ def _context(_wanted: RecallRequest, found: Recalled) -> dict[str, Any]:
 def result_json(row: Scored, hydrated: Hydrated) -> dict[str, Any]:
     final = round(row.final, 6)
     candidate = row.candidate
-    components: dict[str, Any] = {name: round(value, 6) for name, value in row.components.items()}
+    components: dict[str, Any] = {name: _shown(value) for name, value in row.components.items()}
     components["relevance_gated"] = bool(components.get("relevance_gated"))
     shown = {
         "id": row.id,
@@ -197,6 +197,10 @@ def result_json(row: Scored, hydrated: Hydrated) -> dict[str, Any]:
         "_query": candidate.query,
     }
     return shown | {name: row.notes[name] for name in _PASSED if name in row.notes}
+
+
+def _shown(value: float) -> float:
+    return round(value, 6) + 0.0  # never -0.0
 
 
 def _match_score(row: Scored) -> float:
