@@ -29,7 +29,12 @@ NEVER_MS = 253_370_764_800_000
 # A point's text_hash is half a hash of its text and half a hash of what was said before it.
 HASH_HALF = 16
 
-_SENTENCE = re.compile(r"^\s*([A-Z][\w.'-]{0,30}(?: [A-Z][\w.'-]{0,30})?):\s+\S")
+# A word of a name: a letter, then what `\w` takes and what it leaves out of names: the marks
+# of decomposed and of Indic, Hebrew and Arabic letters, and the dot between parts (约翰·史密斯).
+_MARKS = r"\u0300-\u036f\u0591-\u05c7\u064b-\u065f\u0900-\u0963\u0966-\u109f\u200c\u200d·・"
+_NAME = rf"[^\W\d_][\w.'{_MARKS}-]{{0,30}}"
+# The wide colon stands without a space.
+_SENTENCE = re.compile(rf"^\s*({_NAME}(?: {_NAME})?)(?::\s+|：\s*)\S")
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
@@ -174,7 +179,19 @@ def speaker_of(content: str, metadata: Mapping[str, Any]) -> str | None:
     if isinstance(named, str) and 0 < len(named.strip()) <= 64:
         return named.strip()
     leading = _SENTENCE.match(content)
-    return leading.group(1) if leading else None
+    if leading is None or not all(opens_name(word[0]) for word in leading[1].split(" ")):
+        return None
+    return leading[1]
+
+
+def opens_name(letter: str) -> bool:
+    """Whether a name may begin with it: a capital, or any letter of a script without them."""
+    return letter.isupper() or letter.istitle() or caseless(letter)
+
+
+def caseless(letter: str) -> bool:
+    """A letter that is not written in two cases (Georgian's capitals begin no words)."""
+    return letter.isalpha() and letter == letter.title() == letter.title().lower()
 
 
 def check_text(text: str, what: str) -> str:

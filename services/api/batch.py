@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Annotated, Any
 
 from aiohttp import web
@@ -16,8 +16,9 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from services.api.admission import Admission
 from services.api.body import BATCH_BODY_BYTES, read_body
+from services.api.handlers import EVENTS
 from services.api.memories import Queued, new_memory
-from services.api.middleware import REQUEST_ID
+from services.api.middleware import REQUEST_ID, TENANT
 from services.api.repeatable import storing
 from services.api.repeats import Write
 from services.api.route import Route
@@ -33,8 +34,10 @@ from services.api.schemas import (
 )
 from services.api.schemas import unit as unit_of
 from services.api.shapes import shape
+from shared import events
 from shared.config import ApiSettings
 from shared.errors import Conflict, InvalidInput
+from shared.events import Event
 from shared.graph.store import GraphStore
 from shared.job import Job, Stage
 from shared.memory import Memory, parse_time
@@ -95,8 +98,11 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class StoredBatch:
+    """`written` are those that this request wrote itself: none where its first try had."""
+
     ids: tuple[str, ...]
     queued: Queued
+    written: tuple[Memory, ...] = ()
 
 
 class Batches:
@@ -135,7 +141,8 @@ class Batches:
             if write.key is not None:
                 raise
             return hoped  # the first try of this request stored and announced them
-        return replace(hoped, queued=await self._announce(write.tenant, rows, trace))
+        queued = await self._announce(write.tenant, rows, trace)
+        return StoredBatch(tuple(ids), queued, tuple(rows))
 
     async def _announce(self, tenant: str, rows: Sequence[Memory], trace: str) -> Queued:
         answers = await self._outbox.announce(
@@ -206,13 +213,20 @@ async def store_batch(request: web.Request) -> web.StreamResponse:
     batch = parse_batch(raw, content_chars=batches.content_chars)
 
     def answer(stored: StoredBatch) -> Mapping[str, Any]:
-        return _answer(stored, batch.warnings, round((time.perf_counter() - began) * 1000, 2))
+        return _answer(stored, batch.warnings, _ms_since(began))
 
     async def store(write: Write) -> Mapping[str, Any]:
-        trace = request[REQUEST_ID]
-        return answer(await batches.store(write, batch.memories, answer, trace=trace))
+        done = await batches.store(write, batch.memories, answer, trace=request[REQUEST_ID])
+        for memory in done.written:
+            told = events.stored(memory, _ms_since(began))
+            request.app[EVENTS].emit(request[TENANT], Event.STORE, told)
+        return answer(done)
 
     return await storing(request, raw, store)
+
+
+def _ms_since(began: float) -> float:
+    return round((time.perf_counter() - began) * 1000, 2)
 
 
 def _answer(stored: StoredBatch, warnings: tuple[str, ...], elapsed_ms: float) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from shared.errors import InvalidInput, NotFound, TransientError
 from shared.graph.schema import RELATIONS
 from shared.graph.store import GraphStore
 from shared.graph.views import Edge, Views, Wanted
-from shared.memory import FALLBACK_TYPE, TYPES, Memory, iso, now_ms
+from shared.memory import FALLBACK_TYPE, TYPES, Memory, check_text, iso, now_ms
 from shared.vectors import VectorStore
 
 MAX_NODES = 50_000
@@ -305,7 +305,7 @@ async def neighbors(request: web.Request) -> web.Response:
     semantic = integer(request.query, "semantic_limit", default=5, least=0, most=MAX_SEMANTIC)
     found = await request.app[GRAPH_VIEWS].neighbourhood(
         request[TENANT],
-        request.match_info["memory_id"],
+        check_text(request.match_info["memory_id"], "memory_id"),
         depth=depth,
         semantic=semantic if flag(request.query, "include_semantic", default=True) else 0,
     )

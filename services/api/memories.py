@@ -134,10 +134,11 @@ class Memories:
         if body.content is not None:
             self._check_content(body.content)
         self._check_embedding(body.embedding)
-        moves = not body.model_fields_set.isdisjoint(("timestamp", "session_id"))
+        asks = not body.model_fields_set.isdisjoint(("timestamp", "session_id"))
         for _ in range(_CHANGE_TRIES):
             old = await self.fetch(tenant, memory_id)
             new = changed(old, body)
+            moves = asks or new.session_id != old.session_id
             left = await self._successors(tenant, old.id) if moves else []
             if await self._graph.memories.replace(
                 tenant, new, seen=old, embedding=self._supplied(body)
@@ -268,6 +269,9 @@ def changed(old: Memory, body: MemoryPatch) -> Memory:
         fields["tags"] = tuple(tag for tag in fields["tags"] if tag not in old.entity_tags)
     if "metadata" in fields:
         fields["metadata"] = authored(fields["metadata"])
+        named = _session_of(fields["metadata"])
+        if named is not None:  # as in POST: what is given beside the metadata outranks it
+            fields.setdefault("session_id", named)
     fields.setdefault("updated_at", now)
     version = next_version(max(old.version, old.payload_version), now)
     new = replace(old, **fields, version=version, payload_version=version)

@@ -16,7 +16,7 @@ from shared.graph.links import MAX_DEPTH
 from shared.graph.nodes import Summary
 from shared.graph.schema import AUTHORED
 from shared.graph.store import GraphStore
-from shared.memory import iso
+from shared.memory import check_text, iso
 
 # Followed only where a request names them.
 OPT_IN = ("SIMILAR_TO", "PRECEDED_BY", "DISCOVERED")
@@ -73,7 +73,8 @@ RELATED: web.AppKey[Related] = web.AppKey("related", Related)
 
 
 async def related_memories(request: web.Request) -> web.Response:
-    query, memory_id = request.query, request.match_info["memory_id"]
+    query = request.query
+    memory_id = check_text(request.match_info["memory_id"], "memory_id")
     types = relation_types(texts(query, "relationship_types"))
     depth = integer(query, "max_depth", default=1, least=1, most=MAX_DEPTH)
     limit = integer(query, "limit", default=5, least=1, most=_MOST)

@@ -9,44 +9,24 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import math
 import sys
-import uuid
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from services.api.archive import rows_of
+from services.api.restorable import node_of, plain, relation_of, restored
 from shared.errors import EunoeError, InvalidInput
 from shared.graph.client import check_tenant
-from shared.graph.nodes import PROPERTIES, memory_of
 from shared.graph.restore import LABELS, Restore, Restored
 from shared.graph.schema import RELATIONS
-from shared.memory import (
-    NEVER_MS,
-    Derived,
-    Memory,
-    check_text,
-    next_version,
-    now_ms,
-    parse_time,
-    speaker_of,
-)
+from shared.memory import now_ms
 
 BATCH = 500
 _MEMBER = "falkordb"
-# Edge labels of older AutoMem graphs: the same edge by today's name (spec 2.2).
-_LEGACY = {
-    "EXPLAINS": "explains",
-    "SHARES_THEME": "shares_theme",
-    "PARALLEL_CONTEXT": "parallel_context",
-}
-_TIMES = ("timestamp", "updated_at", "last_accessed", "t_valid", "t_invalid", "enriched_at")
-_JSON = ("metadata", "entities", "enrichment")
-_UNIT = ("importance", "confidence")
 
 
 @dataclass(slots=True)
@@ -90,18 +70,18 @@ class Restorer:
         others: dict[str, list[dict[str, Any]]] = defaultdict(list)
         now = now_ms()
         for row in rows:
-            labels = row.get("labels") or []
-            properties = row.get("properties") or {}
             try:
+                key, labels, properties = node_of(row)
                 if "Memory" in labels:
                     memories.append(restored(properties, now))
-                    self._known[row.get("id")] = ("Memory", memories[-1].memory.id)
+                    self._known[key] = ("Memory", memories[-1].memory.id)
                     continue
                 label = next(each for each in LABELS if each in labels)
-                others[label].append(_plain(properties, now))
-                self._known[row.get("id")] = (label, others[label][-1]["id"])
+                others[label].append(plain(properties, now))
+                self._known[key] = (label, others[label][-1]["id"])
             except StopIteration:
-                self.report.refused[f"node {labels[0] if labels else 'without label'}"] += 1
+                label = str(labels[0])[:40] if labels else "without label"
+                self.report.refused[f"node {label}"] += 1
             except InvalidInput as error:
                 self.report.refused[f"node: {error}"] += 1
         put = await self._store.memories(self._tenant, memories)
@@ -115,9 +95,9 @@ class Restorer:
         groups: dict[tuple[str, str, str], list[tuple[str, str, dict[str, Any]]]]
         groups = defaultdict(list)
         for row in rows:
-            kind, properties = _relation(str(row.get("type")), row.get("properties") or {})
-            source = self._known.get(row.get("source_id"))
-            target = self._known.get(row.get("target_id"))
+            kind, properties = relation_of(str(row.get("type")), row.get("properties"))
+            source = self._end(row.get("source_id"))
+            target = self._end(row.get("target_id"))
             if kind not in RELATIONS:
                 self.report.refused[f"relation {kind[:40]}"] += 1
             elif source is None or target is None:
@@ -129,145 +109,12 @@ class Restorer:
                 self._tenant, kind, (ends[0], ends[1]), links
             )
 
+    def _end(self, key: object) -> tuple[str, str] | None:
+        return self._known.get(key) if isinstance(key, int | str) else None
+
 
 def _batch(rows: Iterator[tuple[str, Mapping[str, Any]]]) -> list[Mapping[str, Any]]:
     return [row for _, row in islice(rows, BATCH)]
-
-
-def restored(properties: Mapping[str, Any], now: int) -> Restored:
-    """A backup's memory, at a version of now: nothing of it is taken as embedded.
-
-    Raises: InvalidInput for what cannot be stored.
-    """
-    given = {name: properties.get(name) for name in PROPERTIES}
-    given["id"] = _uuid(given["id"])
-    given["content"] = check_text(_text(given["content"], "content"), "content")
-    for name in _TIMES:
-        given[name] = _ms(given[name], name)
-    for name in _JSON:
-        given[name] = _json_text(given[name])
-    for name in _UNIT:
-        given[name] = _unit(given[name], name)
-    for name in ("tags", "entity_tags"):
-        given[name] = [check_text(str(tag), name) for tag in given[name] or ()]
-    memory = _dated(memory_of([given[name] for name in PROPERTIES]), now)
-    vector, model = properties.get("embedding"), properties.get("embedding_model")
-    supplied = (vector, model) if isinstance(vector, str) and isinstance(model, str) else None
-    return Restored(_renewed(memory, now), memory.version, supplied)
-
-
-def _dated(memory: Memory, now: int) -> Memory:
-    """With what AutoMem's nodes lack, and without the workers' blocks in its metadata."""
-    timestamp = memory.timestamp or now
-    metadata = dict(memory.metadata)
-    block = metadata.get(Derived.ENRICHMENT)
-    if isinstance(block, dict) and "last_run" in block:
-        metadata = {k: v for k, v in metadata.items() if k not in tuple(Derived)}
-    session = memory.session_id or metadata.get("session_id")
-    return replace(
-        memory,
-        timestamp=timestamp,
-        updated_at=memory.updated_at or timestamp,
-        last_accessed=memory.last_accessed or timestamp,
-        metadata=metadata,
-        session_id=session[:200] if isinstance(session, str) and session.strip() else None,
-        speaker=memory.speaker or speaker_of(memory.content, metadata),
-    )
-
-
-def _renewed(memory: Memory, now: int) -> Memory:
-    version = next_version(max(memory.version, memory.payload_version), now)
-    finished = memory.enriched and memory.enriched_version > 0
-    return replace(
-        memory,
-        version=version,
-        payload_version=version,
-        enriched_version=version if finished else 0,
-        embedded_version=0,
-        related_version=0,
-        text_hash=None,
-    )
-
-
-def _plain(properties: Mapping[str, Any], now: int) -> dict[str, Any]:
-    """Another node's properties: times in ms, pending work due now. Raises: InvalidInput."""
-    found: dict[str, Any] = {}
-    for name, value in properties.items():
-        if name.endswith(("_at", "timestamp")):
-            found[name] = _ms(value, name)
-        elif name.endswith("_due"):
-            found[name] = now if isinstance(value, int) and value < NEVER_MS else value
-        elif isinstance(value, str):
-            found[name] = check_text(value, name)
-        elif isinstance(value, (int, list)) or (isinstance(value, float) and math.isfinite(value)):
-            found[name] = value
-    if not isinstance(found.get("id"), str) or not found["id"]:
-        raise InvalidInput("without an id")
-    return found
-
-
-def _relation(kind: str, properties: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
-    found = {
-        name: value
-        for name, value in properties.items()
-        if isinstance(value, (str, int)) or (isinstance(value, float) and math.isfinite(value))
-    }
-    if isinstance(found.get("updated_at"), str):
-        try:
-            found["updated_at"] = parse_time(found["updated_at"])
-        except InvalidInput:
-            del found["updated_at"]
-    if kind in _LEGACY:
-        return "DISCOVERED", {"kind": _LEGACY[kind], **found}
-    return kind, found
-
-
-def _uuid(value: object) -> str:
-    try:
-        return str(uuid.UUID(str(value)))
-    except ValueError as error:
-        raise InvalidInput("id is no UUID") from error
-
-
-def _text(value: object, what: str) -> str:
-    if not isinstance(value, str) or not value:
-        raise InvalidInput(f"without {what}")
-    return value
-
-
-def _ms(value: object, what: str) -> int | None:
-    """Milliseconds as they are, ISO texts as milliseconds."""
-    if value is None or value == "":
-        return None
-    if isinstance(value, int) and not isinstance(value, bool):
-        return value
-    try:
-        return parse_time(value)
-    except InvalidInput as error:
-        raise InvalidInput(f"{what} is no time") from error
-
-
-def _json_text(value: object) -> str | None:
-    """An object's JSON text; what is no object is left out."""
-    if isinstance(value, str):
-        try:
-            value = json.loads(value)
-        except ValueError:
-            return None
-    if not isinstance(value, dict) or not value:
-        return None
-    try:
-        return check_text(json.dumps(value, ensure_ascii=False, allow_nan=False), "metadata")
-    except ValueError as error:
-        raise InvalidInput("metadata is not finite") from error
-
-
-def _unit(value: object, what: str) -> float | None:
-    if value is None:
-        return None
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
-        raise InvalidInput(f"{what} is no number")
-    return min(1.0, max(0.0, float(value)))
 
 
 async def run(file: Path, tenant: str) -> Report:

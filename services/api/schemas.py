@@ -45,6 +45,11 @@ def _tags(value: object) -> list[str]:
     return list(dict.fromkeys(tags))
 
 
+def _split_tags(value: object) -> list[str]:
+    """As AutoMem's PATCH reads them: a text is a comma list (in POST it is one tag)."""
+    return _tags(value.split(",") if isinstance(value, str) else value)
+
+
 def unit(name: str) -> Any:
     """A number or numeric string in 0..1, called `name` in the complaint."""
 
@@ -145,12 +150,10 @@ def _layer(value: object) -> str | None:
 
 
 _Tag = Annotated[str, Field(max_length=MAX_TAG_CHARS)]
-Tags = Annotated[
-    list[str],
-    BeforeValidator(
-        _tags,
-        json_schema_input_type=Annotated[list[_Tag], Field(max_length=MAX_TAGS)] | _Tag | None,
-    ),
+_TagsGiven = Annotated[list[_Tag], Field(max_length=MAX_TAGS)]
+Tags = Annotated[list[str], BeforeValidator(_tags, json_schema_input_type=_TagsGiven | _Tag | None)]
+SplitTags = Annotated[
+    list[str], BeforeValidator(_split_tags, json_schema_input_type=_TagsGiven | str | None)
 ]
 Metadata = Annotated[
     dict[str, Any], BeforeValidator(_metadata, json_schema_input_type=dict[str, Any] | None)
@@ -231,6 +234,7 @@ class MemoryPatch(Authored):
 
     # Absent is None; null is refused.
     content: Annotated[str | None, _CheckedContent] = None
+    tags: SplitTags = []
 
 
 class AbsentBody(BaseModel):

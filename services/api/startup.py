@@ -1,11 +1,12 @@
 """GET /startup-recall: the lessons and rules that an agent reads before it begins.
 
-What is archived, not valid yet or no longer valid is no lesson.
+What is archived, not valid yet, no longer valid or invalidated by what holds is no lesson.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +14,7 @@ from aiohttp import web
 
 from services.api.answers import json_answer
 from services.api.middleware import TENANT
+from services.api.recall.state import active
 from services.api.route import Route
 from shared.graph.store import GraphStore
 from shared.memory import Memory, now_ms
@@ -22,6 +24,8 @@ _RULE_TAGS = ("system", "memory-recall")
 _MOST_LESSONS = 10
 _MOST_RULES = 5
 _CRITICAL_IMPORTANCE = 0.9
+# So many times as many are read, since some may have been invalidated.
+_SPARE = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,10 +47,24 @@ class Startup:
     async def brief(self, tenant: str) -> Briefing:
         find, now = self._graph.tags.current, now_ms()
         lessons, rules = await asyncio.gather(
-            find(tenant, _LESSON_TAGS, now_ms=now, limit=_MOST_LESSONS),
-            find(tenant, _RULE_TAGS, now_ms=now, limit=_MOST_RULES),
+            find(tenant, _LESSON_TAGS, now_ms=now, limit=_SPARE * _MOST_LESSONS),
+            find(tenant, _RULE_TAGS, now_ms=now, limit=_SPARE * _MOST_RULES),
         )
-        return Briefing(tuple(lessons), tuple(rules))
+        gone = await self._invalidated(tenant, [*lessons, *rules], now)
+        return Briefing(
+            tuple([each for each in lessons if each.id not in gone][:_MOST_LESSONS]),
+            tuple([each for each in rules if each.id not in gone][:_MOST_RULES]),
+        )
+
+    async def _invalidated(self, tenant: str, found: Sequence[Memory], now: int) -> set[str]:
+        held = await self._graph.memories.hydrate(
+            tenant, [memory.id for memory in found], relation_limit=0
+        )
+        return {
+            memory_id
+            for memory_id, each in held.items()
+            if any(by.type == "INVALIDATED_BY" and active(by, now) for by in each.successors)
+        }
 
 
 # -- HTTP -------------------------------------------------------------------------------

@@ -27,6 +27,7 @@ from services.api.recall.words import (
 from shared import metadata
 from shared.config import RecallSettings
 from shared.graph.nodes import Hydrated
+from shared.memory import speaker_of
 from tests.unit.recall_rows import NOW, Query, memory, row
 
 # A Wednesday.
@@ -143,6 +144,74 @@ def test_names_longest_first() -> None:
     assert {"Ada Lovelace", "Lovelace", "Bo"} <= set(names("Did Ada Lovelace's dog meet Bo?"))
 
 
+@pytest.mark.parametrize(
+    ("query", "name"),
+    [
+        ("Where does Łukasz live?", "Łukasz"),
+        ("Что любит Иван Петров?", "Иван Петров"),
+        ("Qu'aime Émile Zola ?", "Émile Zola"),
+        ("foo-Émile's dog", "Émile"),
+        ("你知道李雷在哪里工作吗？", "李雷"),
+        ("أين يعمل أحمد؟", "أحمد"),
+        ("अनिल कहाँ रहता है?", "अनिल"),
+        ("지민은 어디서 일해?", "지민"),
+    ],
+)
+def test_names_of_every_script(query: str, name: str) -> None:
+    assert name in names(query)
+    assert named(query, [name]) == {name: 1.0}
+    assert name not in without(f"{query} because", [name])
+
+
+def test_a_name_is_no_part_of_a_longer_one() -> None:
+    assert named("Łukaszenka spoke", ["Łukasz"]) == {}
+    assert named("أحمدي هنا", ["أحمد"]) == {}
+
+
+@pytest.mark.parametrize(
+    ("query", "found"),
+    [
+        ("did foo-Bar meet _Baz or a1B?", ["Bar"]),
+        ("Ann Bo Cy Di", ["Ann Bo Cy", "Ann Bo", "Bo Cy", "Ann", "Bo", "Cy", "Di"]),
+        ("O'Neil's J.R. dog", ["O'Neil J.R", "O'Neil", "J.R"]),
+        ("no names, 7 Ups", ["Ups"]),
+        ("nothing here", []),
+    ],
+)
+def test_names_in_ascii_are_runs_of_capitalised_words(query: str, found: list[str]) -> None:
+    assert names(query) == found
+
+
+@pytest.mark.parametrize(
+    ("content", "speaker"),
+    [
+        ("Ada: hello", "Ada"),
+        ("Ada Lovelace: hello", "Ada Lovelace"),
+        ("Ada lovelace: hello", None),
+        ("ada: hello", None),
+        ("Ada:hello", None),
+        ("A b c: hello", None),
+        ("https://example.org", None),
+        ("3 Ada: x", None),
+        ("Łukasz: cześć", "Łukasz"),
+        ("łukasz: cześć", None),
+        ("Émile Zola: oui", "Émile Zola"),
+        ("E\u0301mile: oui", "E\u0301mile"),
+        ("Иван: да", "Иван"),
+        ("иван: да", None),
+        ("李雷: 你好", "李雷"),
+        ("李雷：你好", "李雷"),
+        ("约翰·史密斯：你好", "约翰·史密斯"),
+        ("أحمد علي: مرحبا", "أحمد علي"),
+        ("अनिल: नमस्ते", "अनिल"),
+        ("ნინო: გამარჯობა", "ნინო"),
+        ("²: squared", None),
+    ],
+)
+def test_a_leading_name_is_the_speaker(content: str, speaker: str | None) -> None:
+    assert speaker_of(content, {}) == speaker
+
+
 def test_possessives_count_half_beside_another_name() -> None:
     assert named("Ada's dog and Bo", ["Ada", "Bo", "Cy"]) == {"Ada": 0.5, "Bo": 1.0}
     assert named("Ada's dog", ["Ada"]) == {"Ada": 1.0}
@@ -166,7 +235,7 @@ def test_decomposition() -> None:
 
 @given(st.text(max_size=80), st.lists(st.text(min_size=1, max_size=8), max_size=3))
 def test_words_never_fail(query: str, speakers: list[str]) -> None:
-    assert len(names(query)) <= 12
+    assert len(names(query)) <= (12 if query.isascii() else 48)
     assert all(value in (0.5, 1.0) for value in named(query, speakers).values())
     for found in (keywords(query), grams(query), decomposed(query), query_tokens([query])):
         assert len(found) == len(set(found))

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import itertools
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+
+from shared.memory import caseless
 
 _KEYWORD = re.compile(r"[A-Za-z0-9_-]+")
-_PROPER = re.compile(r"\b[A-Z][\w'’.-]*(?:\s+[A-Z][\w'’.-]*){0,2}")
+_FIRST = re.compile(r"\b[^\W\d_]")
+_NAME = re.compile(r"([^\W\d_][\w'’.\u0300-\u036f-]*)\s*")
+# Han, kana and Hangul: a name is written together with the words around it.
+_UNSPACED = re.compile(r"[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af]{2,}")
+_AROUND = " \t\r\n.,;:!?()\"'’“”«»،؛؟।。、，：；！？「」『』（）"
 _POSSESSIVE = re.compile(r"['’]s?$")
 _WORD = re.compile(r"[^\W_]+(?:[-'’][^\W_]+)*")
 _STOP = frozenset(
@@ -31,6 +38,7 @@ _STOP = frozenset(
 )
 _MAX_GRAM = 3
 _MAX_NAMES = 12
+_MAX_CASELESS = 36
 _MAX_TOPICS = 5
 _WORK = frozenset({"career", "job", "work"})
 
@@ -42,14 +50,57 @@ def keywords(query: str) -> list[str]:
 
 
 def names(query: str) -> list[str]:
-    """Capitalised words and runs of up to three of them, longest first; possibly names."""
+    """Capitalised words and runs of up to three of them, longest first; possibly names.
+
+    After them what may be a name in a script without capitals: words, pairs, parts of words.
+    """
     found: dict[str, None] = {}
-    for run in _PROPER.findall(query):
-        words = [_POSSESSIVE.sub("", word).rstrip(".") for word in run.split()]
+    for run in _proper(query):
+        words = [_POSSESSIVE.sub("", word).rstrip(".") for word in run]
         for size in range(len(words), 0, -1):
             for start in range(len(words) - size + 1):
                 found[" ".join(words[start : start + size])] = None
-    return sorted(found, key=lambda name: (-len(name.split()), query.find(name)))[:_MAX_NAMES]
+    cased = sorted(found, key=lambda name: (-len(name.split()), query.find(name)))[:_MAX_NAMES]
+    return list(dict.fromkeys((*cased, *_caseless(query))))
+
+
+def _proper(query: str) -> Iterator[list[str]]:
+    """Runs of up to three capitalised words with nothing but white space between them."""
+    taken = 0
+    for first in _FIRST.finditer(query):
+        if first.start() < taken:
+            continue
+        run: list[str] = []
+        at = first.start()
+        while len(run) < 3 and (word := _NAME.match(query, at)) and _capital(word[1][0]):
+            run.append(word[1])
+            taken = at = word.end()
+        if run:
+            yield run
+
+
+def _capital(letter: str) -> bool:
+    return letter.isupper() or letter.istitle()
+
+
+def _caseless(query: str) -> list[str]:
+    """Words that begin with a letter without case, what is written within them, and pairs."""
+    if query.isascii():
+        return []
+    words = [word.strip(_AROUND) for word in query.split()]
+    singles = [word for word in words if len(word) > 1 and caseless(word[0])]
+    parts = [
+        run[start : start + size]
+        for run in _UNSPACED.findall(query)
+        for start in range(len(run) - 1)
+        for size in (2, 3)
+    ]
+    pairs = [
+        f"{one} {other}"
+        for one, other in itertools.pairwise(words)
+        if one and other and caseless(one[0]) and caseless(other[0])
+    ]
+    return list(dict.fromkeys((*singles, *parts, *pairs)))[:_MAX_CASELESS]
 
 
 def grams(query: str) -> list[str]:
@@ -69,13 +120,21 @@ def named(query: str, speakers: Iterable[str]) -> dict[str, float]:
     """Speakers that the query names → 1; half for `Ada's …` while somebody else is named."""
     found: dict[str, bool] = {}
     for speaker in speakers:
-        match = re.search(rf"\b{re.escape(speaker)}\b(['’]s?\b)?", query)
+        match = re.search(rf"{_whole(speaker)}(['’]s?\b)?", query)
         if match:
             found[speaker] = match[1] is not None
     return {
         speaker: 0.5 if possessive and len(found) > 1 else 1.0
         for speaker, possessive in found.items()
     }
+
+
+def _whole(speaker: str) -> str:
+    """A pattern of the name where it is no part of another word."""
+    name = re.escape(speaker)
+    if speaker.isascii():
+        return rf"\b{name}\b"
+    return name if _UNSPACED.search(speaker) else rf"(?<!\w){name}(?!\w)"
 
 
 def without(query: str, speakers: Iterable[str]) -> str:
@@ -85,7 +144,7 @@ def without(query: str, speakers: Iterable[str]) -> str:
     """
     text = query
     for speaker in speakers:
-        text = re.sub(rf"\b{re.escape(speaker)}\b(['’]s\b)?", "", text)
+        text = re.sub(rf"{_whole(speaker)}(['’]s\b)?", "", text)
     text = " ".join(text.split())
     return text if keywords(text) else query
 

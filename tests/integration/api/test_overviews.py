@@ -66,6 +66,27 @@ async def test_lessons_and_rules_by_importance(empty: ApiProcess) -> None:
     assert isinstance(found["summary"], str)
 
 
+async def test_an_invalidated_lesson_is_left_out(empty: ApiProcess) -> None:
+    """Only while what invalidates it holds; the next one takes its place."""
+    ids = {f"Rule {at}": await empty.stored(f"Rule {at}", tags=["system"]) for at in range(3)}
+    wrong = await empty.stored("Wrong", tags=["lesson"], importance=1)
+    kept = await empty.stored("Kept", tags=["lesson"], importance=0.9)
+    for at in range(10):
+        await empty.stored(f"Lesson {at}", tags=["lesson"], importance=at / 20)
+    newer = await empty.stored("Newer")
+    over = await empty.stored("Over", t_invalid="2020-01-01T00:00:00Z")
+    pairs = [(wrong, newer), (kept, over), (ids["Rule 1"], newer)]
+    for old, new in pairs:
+        body = {"memory1_id": old, "memory2_id": new, "type": "INVALIDATED_BY"}
+        assert (await empty.ask("POST", "/associate", json=body)).status == 201
+
+    found = (await empty.ask("GET", "/startup-recall")).body
+
+    lessons = [lesson["content"] for lesson in found["critical_lessons"]]
+    assert lessons == ["Kept", *(f"Lesson {at}" for at in range(9, 0, -1))]
+    assert {rule["content"] for rule in found["system_rules"]} == {"Rule 0", "Rule 2"}
+
+
 async def test_an_analysis_counts_everything(empty: ApiProcess) -> None:
     for at in range(4):
         await empty.stored(

@@ -212,6 +212,73 @@ async def test_automems_own_backup_can_be_read(
     assert not {"some_key_of_theirs", "odd key"} & {row[0] for row in keys}
 
 
+@pytest.mark.parametrize(
+    ("broken", "reason"),
+    [
+        ({"properties": {"timestamp": 99999999999999999999}}, "timestamp is no time"),
+        ({"properties": {"t_invalid": 253_370_764_800_000}}, "t_invalid is no time"),
+        ({"properties": {"archived_at": "soon"}}, "archived_at is no time"),
+        ({"properties": {"version": "new"}}, "version is no version"),
+        ({"properties": {"version": 1 << 63}}, "version is no version"),
+        ({"properties": {"tags": 5}}, "tags are no list of texts"),
+        ({"properties": {"meta_terms": [["x"]]}}, "meta_terms are no list of texts"),
+        ({"properties": {"speaker": ["Ada"]}}, "speaker is no text"),
+        ({"properties": {"summary": "a\0b"}}, "summary must not contain NUL characters"),
+        ({"properties": {"relevance_score": "high"}}, "relevance_score is no number"),
+        ({"properties": {"importance": 10**400}}, "importance is no number"),
+        ({"properties": {"metadata": "[" * 100_000}}, "metadata is nested too deeply"),
+        ({"properties": [1]}, "properties are no object"),
+        ({"labels": 5}, "labels are no list"),
+        ({"id": [1]}, "without an id of the backup"),
+        ({"labels": ["Entity"], "properties": {"id": " x"}}, None),
+        ({"labels": ["Entity"], "properties": {"aliases": 5}}, None),
+        ({"labels": ["Entity"], "properties": {"created_at": 1 << 63}}, "created_at is no time"),
+    ],
+)
+async def test_a_broken_row_is_refused_and_the_others_restored(
+    store: GraphStore, tmp_path: Path, broken: dict[str, Any], reason: str | None
+) -> None:
+    """None of these ended in anything but a traceback, or in 500 when it was read again."""
+    sound = {"id": str(uuid4()), "content": "sound"}
+    row: dict[str, Any] = {"id": 1, "labels": ["Memory"], "properties": {}} | broken
+    if isinstance(row["properties"], dict):
+        row["properties"] = {"id": str(uuid4()), "content": "broken"} | row["properties"]
+    nodes = [row, {"id": 2, "labels": ["Memory"], "properties": sound}]
+    links = [{"source_id": [1], "target_id": 2, "type": "RELATES_TO", "properties": 5}]
+    report = await _restored(store, _automem(nodes, links), tmp_path)
+    assert (report.memories_created, report.nodes_created) == (1, 0)
+    assert report.refused.pop("relation of a node that is not restored") == 1
+    [(told, count)] = report.refused.items()
+    assert count == 1
+    assert reason is None or told == f"node: {reason}"
+    assert list(await store.memories.get(OTHER, [sound["id"]])) == [sound["id"]]
+
+
+async def test_what_a_row_has_beside_is_mended(
+    store: GraphStore, settings: GraphSettings, tmp_path: Path
+) -> None:
+    """A lone tag is a list, an unreadable vector is made anew, an edge's odd time is left out."""
+    ids = [str(uuid4()), str(uuid4())]
+    odd = {"id": ids[0], "content": "x", "tags": "lone"}
+    odd |= {"embedding": "no base64!", "embedding_model": "m"}
+    nodes = [
+        {"id": 1, "labels": ["Memory"], "properties": odd},
+        {"id": 2, "labels": ["Memory"], "properties": {"id": ids[1], "content": "y"}},
+    ]
+    properties = {"strength": 0.5, "updated_at": 99999999999999999999, "count": 1 << 70}
+    links = [{"source_id": 1, "target_id": 2, "type": "RELATES_TO", "properties": properties}]
+    report = await _restored(store, _automem(nodes, links), tmp_path)
+    assert (report.memories_created, report.relations, report.refused) == (2, 1, {})
+    assert (await store.memories.get(OTHER, ids))[ids[0]].tags == ("lone",)
+    assert ids[0] not in await store.memories.embeddings(OTHER, ids)
+    edges = await cypher(
+        settings,
+        "MATCH (:Memory)-[r:RELATES_TO]->(:Memory) RETURN r.strength, r.updated_at, r.count",
+        OTHER,
+    )
+    assert edges == [["0.5", None, None]]
+
+
 async def test_a_restore_in_small_batches_is_the_same(
     store: GraphStore, no_vectors: VectorStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
