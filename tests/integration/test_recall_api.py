@@ -18,7 +18,7 @@ from tests.integration.conftest import CANARY
 from tests.stack import Client, Stack, StoreView, refused
 
 # Beside recall itself: the touch of what was found, the probes, what health counts.
-_BESIDE = ("touch", "ping", "counts", "count", "probe", "readiness")
+_BESIDE = ("touch", "ping", "counts", "count", "probe", "readiness", "get_aliases")
 
 
 async def stored(api: Client, rows: Sequence[dict[str, Any]]) -> list[str]:
