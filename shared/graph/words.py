@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from shared.graph.candidates import EVERYTHING, Listing, matched
 from shared.graph.client import GraphClient
 from shared.memory import now_ms
 
@@ -16,14 +17,6 @@ _CONTAINING = (
     " WITH m, toLower(m.content) AS text"
     " WITH m, size($words) = 0 OR any(word IN $words WHERE text CONTAINS word) AS hit WHERE hit"
     " RETURN m.id, m.content, m.tags LIMIT $most"
-)
-_UNEMBEDDED = (
-    "MATCH (m:Memory) WHERE m.embed_due > 0 WITH m ORDER BY m.version DESC LIMIT $scan"
-    + _CONTAINING
-)
-_NEWEST = (
-    "MATCH (m:Memory) WHERE m.timestamp >= $since WITH m ORDER BY m.timestamp DESC LIMIT $scan"
-    + _CONTAINING
 )
 SCANNED = 20_000
 _HOUR_MS = 3_600_000
@@ -49,27 +42,44 @@ class Words:
         self._client = client
 
     async def unembedded(
-        self, tenant: str, words: Sequence[str], limit: int = 500, *, scan: int = SCANNED
+        self,
+        tenant: str,
+        words: Sequence[str],
+        limit: int = 500,
+        *,
+        scan: int = SCANNED,
+        wanted: Listing = EVERYTHING,
     ) -> list[Text]:
-        """Of the `scan` newest memories without their vector, the newest that match.
+        """Of the `scan` newest wanted memories without their vector, the newest that match.
 
         Newest by version.
         """
+        waiting = matched(wanted, "m.embed_due > 0")
         return await self._found(
-            tenant, "unembedded", _UNEMBEDDED, words=list(words), scan=scan, most=limit
+            *(tenant, "unembedded", f"{waiting}{_newest('version')}{_CONTAINING}", wanted),
+            words=list(words),
+            scan=scan,
+            most=limit,
         )
 
     async def newest(
-        self, tenant: str, words: Sequence[str], limit: int = 500, *, scan: int = SCANNED
+        self,
+        tenant: str,
+        words: Sequence[str],
+        limit: int = 500,
+        *,
+        scan: int = SCANNED,
+        wanted: Listing = EVERYTHING,
     ) -> list[Text]:
-        """Of the `scan` newest memories by timestamp, the newest that match.
+        """Of the `scan` newest wanted memories by timestamp, the newest that match.
 
         For when the vectors are down.
         """
         looked_at = scan if words else limit
-        since = await self._since(tenant, looked_at)
+        late = matched(wanted, "m.timestamp >= $since")
+        since = await self._since(tenant, late, looked_at, wanted)
         return await self._found(
-            *(tenant, "newest", _NEWEST),
+            *(tenant, "newest", f"{late}{_newest('timestamp')}{_CONTAINING}", wanted),
             since=since,
             scan=looked_at,
             words=list(words),
@@ -77,21 +87,29 @@ class Words:
         )
 
     async def _found(
-        self, tenant: str, operation: str, cypher: str, **params: object
+        self, tenant: str, operation: str, cypher: str, wanted: Listing, **params: object
     ) -> list[Text]:
-        rows = await self._client.read(tenant, operation, cypher, **params)
+        rows = await self._client.read(tenant, operation, cypher, **wanted.params(), **params)
         return [Text(row[0], row[1] or "", tuple(row[2] or ())) for row in rows]
 
-    async def _since(self, tenant: str, count: int) -> int:
-        """A time after which at least `count` memories lie, so that not all are sorted."""
+    async def _since(self, tenant: str, late: str, count: int, wanted: Listing) -> int:
+        """A time after which at least `count` wanted ones lie, so that not all are sorted."""
         now = now_ms()
-        for window in _WINDOWS_MS:
+        sinces = [now - window for window in _WINDOWS_MS]
+        # A narrow scope rather has fewer than that in all, and not of late.
+        for since in (_EARLIEST_MS, *sinces) if wanted.narrow else sinces:
             rows = await self._client.read(
                 tenant,
                 "newest",
-                "MATCH (m:Memory) WHERE m.timestamp >= $since RETURN count(m)",
-                since=now - window,
+                f"{late} RETURN count(m)",
+                since=since,
+                **wanted.params(),
             )
-            if rows and rows[0][0] >= count:
-                return now - window
+            enough = bool(rows) and rows[0][0] >= count
+            if enough != (since == _EARLIEST_MS):
+                return since
         return _EARLIEST_MS
+
+
+def _newest(by: str) -> str:
+    return f" WITH m ORDER BY m.{by} DESC, m.id LIMIT $scan"

@@ -23,6 +23,7 @@ class RecallFilter:
 
     `start_ms` and `end_ms` bound `timestamp`, both included. `current_at_ms` hides what is
     archived, not yet valid (t_valid after it) or expired (t_invalid at or before it).
+    Tags, also excluded ones, match whole segments: `temp` hides `temp:x`, not `temp-1`.
     """
 
     tags: tuple[str, ...] = ()
@@ -120,7 +121,7 @@ def as_seen(tenant: str, seen: Sequence[StoredPoint]) -> models.Filter:
         must=[tenant_is(tenant)],
         should=[
             models.Filter(
-                must=[models.HasIdCondition(has_id=[_point_id(point.id)])],
+                must=[models.HasIdCondition(has_id=[point_id(point.id)])],
                 must_not=[_range("payload_version", gt=point.payload_version)],
             )
             for point in seen
@@ -128,14 +129,17 @@ def as_seen(tenant: str, seen: Sequence[StoredPoint]) -> models.Filter:
     )
 
 
-def _point_id(text: str) -> int | str:
+def point_id(text: str) -> int | str:
     """A number only where somebody else wrote the point: ours are UUIDs."""
     return int(text) if text.isdecimal() else text
 
 
-def ownerless(ids: Sequence[str]) -> models.Filter:
-    nobody = models.IsEmptyCondition(is_empty=models.PayloadField(key="tenant"))
-    return models.Filter(must=[nobody, models.HasIdCondition(has_id=list(ids))])
+def strays(tenants: Sequence[str], ids: Sequence[str] | None = None) -> models.Filter:
+    """The points (of these ids) that are of none of `tenants`; most name no tenant at all."""
+    chosen = None
+    if ids is not None:
+        chosen = [models.HasIdCondition(has_id=[point_id(each) for each in ids])]
+    return models.Filter(must=chosen, must_not=[_any("tenant", tenants)])
 
 
 def others(tenant: str, memory_id: str) -> models.Filter:

@@ -107,7 +107,8 @@ async def test_the_number_of_store_calls_does_not_grow_with_the_limit(
     for more in ({}, {"expand_relations": "true", "expand_entities": "true", "tags": "visit"}):
         one, fifty = await calls(limit=1, **more), await calls(limit=50, **more)
         assert sum(one.values()) > 0
-        assert {key: n for key, n in one.items() if n} == {key: n for key, n in fifty.items() if n}
+        # Fewer are possible: what was gathered for fifty need not be read for the expansion.
+        assert {key: n for key, n in fifty.items() if n > one.get(key, 0)} == {}
 
 
 async def _calls(stack: Stack) -> dict[tuple[str, str], float]:

@@ -39,6 +39,14 @@ def test_tags_in_another_case_or_order_are_the_same() -> None:
     assert deduplicated(found)[1] == 1
 
 
+def test_repeats_do_not_count_among_those_looked_at() -> None:
+    found = [row(f"r{at}", content="Same") for at in range(30)]
+    found += [row(f"s{at}", content=f"Other {at}") for at in range(6)]
+    kept, removed = deduplicated(found, 5)
+    assert [each.id for each in kept] == ["r0", "s0", "s1", "s2", "s3"]
+    assert removed == 29
+
+
 def test_texts_of_signs_alone_are_not_alike() -> None:
     assert deduplicated([row("a", content="!!!"), row("b", content="???")])[1] == 0
 
@@ -89,8 +97,7 @@ def test_recency_changes_no_score_by_more_than_a_tenth(found: list[Scored]) -> N
 
 def floors(*scores: float, min_score: float = 0.0, adaptive: bool = True) -> list[float]:
     found = [row(f"r{at}", score) for at, score in enumerate(scores)]
-    kept, removed = floored(found, adaptive=adaptive, min_score=min_score)
-    assert len(kept) + removed == len(found)
+    kept = floored(found, adaptive=adaptive, min_score=min_score)
     return [each.final for each in kept]
 
 
@@ -107,6 +114,42 @@ def test_a_gap_that_would_leave_less_than_half_cuts_nothing() -> None:
     assert floors(1.0, 0.2, 0.19, 0.18, 0.17) == [1.0, 0.2, 0.19, 0.18, 0.17]
 
 
+def stepped(above: int, rows: int, below: float = 0.5) -> list[float]:
+    """Scores that fall a little from row to row, and once by much."""
+    return [round((1.0 if at < above else below) - at / 1000, 3) for at in range(rows)]
+
+
+@pytest.mark.parametrize("count", range(4, 41))
+def test_a_gap_cuts_wherever_it_leaves_half(count: int) -> None:
+    """AutoMem finds one at a single place, and for an odd number of rows at none."""
+    for above in range(1, count):
+        scores = stepped(above, count)
+        kept = scores[:above] if above >= count // 2 else scores
+        assert floors(*scores) == kept, above
+
+
+@pytest.mark.parametrize("count", range(4, 41))
+def test_a_gap_of_no_more_than_a_quarter_of_the_top_cuts_nothing(count: int) -> None:
+    for above in range(1, count):
+        scores = [*([1.0] * above), *([0.75] * (count - above))]
+        assert floors(*scores) == scores, above
+    falling = [1.0 - at / 50 for at in range(count)]
+    assert floors(*falling) == falling
+
+
+def test_a_wider_gap_further_up_keeps_what_is_below_a_second() -> None:
+    scores = (1.0, 0.6, 0.59, 0.3, 0.29, 0.28)
+    assert floors(*scores) == list(scores)
+
+
+def test_the_floor_is_that_of_the_rows_that_may_be_answered() -> None:
+    """Many weak ones that are not answered must not make the strong ones too few."""
+    found = [row(f"r{at}", score) for at, score in enumerate(stepped(6, 40))]
+    assert floored(found, adaptive=True, min_score=0.0) == found
+    assert floored(found, adaptive=True, min_score=0.0, most=10) == found[:6]
+    assert floored(found, adaptive=True, min_score=0.0, most=5) == found
+
+
 def test_three_rows_are_too_few_for_a_floor() -> None:
     assert floors(1.0, 0.3, 0.1) == [1.0, 0.3, 0.1]
 
@@ -119,9 +162,9 @@ def test_min_score_cuts_whatever_the_floor() -> None:
 @given(rows())
 def test_floors_keep_the_top_and_the_order(found: list[Scored]) -> None:
     ranked = sorted(found, key=lambda each: -each.final)
-    kept, removed = floored(ranked, adaptive=True, min_score=0.0)
-    assert kept == ranked[: len(ranked) - removed]
-    assert not ranked or kept
+    kept = floored(ranked, adaptive=True, min_score=0.0)
+    assert kept == ranked[: len(kept)]
+    assert len(kept) >= len(ranked) // 2
 
 
 # -- expansion ------------------------------------------------------------------------------

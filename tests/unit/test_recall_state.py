@@ -86,10 +86,14 @@ def test_a_cycle_has_no_head(ids: tuple[str, ...]) -> None:
     assert settled("a", state=state) == []
 
 
-def test_a_chain_is_followed_so_far_and_no_further() -> None:
-    ids = [chr(ord("a") + at) for at in range(MOST_HOPS + 1)]
-    assert head_of("a", chain(*ids[:MOST_HOPS]), NOW) == ids[MOST_HOPS - 1]
-    assert head_of("a", chain(*ids, "z"), NOW) is None
+@pytest.mark.parametrize("hops", range(1, MOST_HOPS + 3))
+def test_a_chain_is_followed_so_far_and_no_further(hops: int) -> None:
+    """Five hops have a head, and every memory on the way to it has the same one."""
+    ids = [chr(ord("a") + at) for at in range(hops + 1)]
+    state = chain(*ids)
+    assert head_of("a", state, NOW) == (ids[-1] if hops <= MOST_HOPS else None)
+    assert head_of(ids[1], state, NOW) == (ids[-1] if hops <= MOST_HOPS + 1 else None)
+    assert settled("a", state=state) == ([ids[-1]] if hops <= MOST_HOPS else [])
 
 
 def test_a_head_that_is_gone_leaves_no_row() -> None:

@@ -18,10 +18,12 @@ _CATEGORIES = ("people", "organizations")
 
 
 def strong_enough(link: Link, wanted: Expansion) -> bool:
-    strength, importance = wanted.min_strength, wanted.min_importance
-    return (strength is None or link.strength >= strength) and (
-        importance is None or link.memory.importance >= importance
-    )
+    strength = wanted.min_strength
+    return (strength is None or link.strength >= strength) and important_enough(link.memory, wanted)
+
+
+def important_enough(memory: Memory, wanted: Expansion) -> bool:
+    return wanted.min_importance is None or memory.importance >= wanted.min_importance
 
 
 def by_relations(

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from services.api.recall.rank import Scored, ordered
 from services.api.recall.words import query_tokens
-from shared.memory import tag_keys
+from shared.memory import Memory, tag_keys
 
 _BIAS = 0.1
 _GAP_SHARE = 0.25
@@ -22,33 +22,36 @@ _RECENT_WORDS = frozenset(
 )
 
 
-def deduplicated(rows: Sequence[Scored]) -> tuple[list[Scored], int]:
+def deduplicated(rows: Sequence[Scored], most: int | None = None) -> tuple[list[Scored], int]:
     """Without repeats, and how many went; the best of each stays and names the others.
 
-    The same text under other tags or in another session is another memory.
+    The same text under other tags or in another session is another memory. What follows the
+    first `most` that stay is not looked at.
     """
     best: dict[tuple[object, ...], Scored] = {}
     gone: dict[str, list[str]] = {}
     for row in rows:
-        key = (*fingerprint(row), *_context(row))
+        key = likeness(row.memory)
         if key in best:
             gone.setdefault(best[key].id, []).append(row.id)
+        elif most is not None and len(best) >= most:
+            break
         else:
             best[key] = row
     kept = [
         row.noted(deduped_from=gone[row.id]) if row.id in gone else row for row in best.values()
     ]
-    return kept, len(rows) - len(kept)
+    return kept, sum(map(len, gone.values()))
 
 
-def fingerprint(row: Scored) -> tuple[str]:
-    """The text without markup, case and punctuation; its own id where nothing is left."""
-    plain = _NOISE.sub(" ", _MARKUP.sub(" ", row.memory.content)).strip().lower()
-    return (plain[:_FINGERPRINT_CHARS] or row.id,)
+def likeness(memory: Memory) -> tuple[object, ...]:
+    """What repeats have in common: the text without markup, case and punctuation, its context.
 
-
-def _context(row: Scored) -> tuple[object, ...]:
-    return frozenset(tag_keys(row.memory.tags)), row.memory.session_id, row.memory.project
+    Its own id where nothing is left of the text.
+    """
+    plain = _NOISE.sub(" ", _MARKUP.sub(" ", memory.content)).strip().lower()
+    text = plain[:_FINGERPRINT_CHARS] or memory.id
+    return text, frozenset(tag_keys(memory.tags)), memory.session_id, memory.project
 
 
 def biased(rows: Sequence[Scored], mode: str, texts: Sequence[str]) -> tuple[list[Scored], bool]:
@@ -65,21 +68,28 @@ def biased(rows: Sequence[Scored], mode: str, texts: Sequence[str]) -> tuple[lis
 
 
 def floored(
-    rows: Sequence[Scored], *, adaptive: bool, min_score: float
-) -> tuple[list[Scored], int]:
-    """Cut at the widest gap of the upper half, if it is wide; then at `min_score`."""
-    kept = _above_gap(rows) if adaptive else list(rows)
-    kept = [row for row in kept if row.final >= min_score]
-    return kept, len(rows) - len(kept)
+    rows: Sequence[Scored], *, adaptive: bool, min_score: float, most: int | None = None
+) -> list[Scored]:
+    """Cut at the widest gap of the first `most`, if it is wide; then at `min_score`.
+
+    `rows` best first.
+    """
+    shown = rows[:most]
+    above = _above_gap(shown) if adaptive else len(shown)
+    upper = rows if above == len(shown) else rows[:above]
+    return [row for row in upper if row.final >= min_score]
 
 
-def _above_gap(rows: Sequence[Scored]) -> list[Scored]:
-    """Rows above the gap: it must be wider than a quarter of the top, and leave half."""
+def _above_gap(rows: Sequence[Scored]) -> int:
+    """How many stand above the gap: it must be wider than a quarter of the top, and leave half.
+
+    AutoMem looks in the upper half alone, where only the row past the gap that it keeps can
+    make up the half; without that row the gap is looked for in the whole list.
+    """
     if len(rows) <= 3 or rows[0].final <= 0:
-        return list(rows)
-    reach = range(1, max(3, len(rows) // 2))
-    at = max(reach, key=lambda n: rows[n - 1].final - rows[n].final)
+        return len(rows)
+    at = max(range(1, len(rows)), key=lambda n: rows[n - 1].final - rows[n].final)
     gap = rows[at - 1].final - rows[at].final
-    if gap <= _GAP_SHARE * rows[0].final or at * 2 < len(rows) - 1:
-        return list(rows)
-    return list(rows[:at])
+    if gap <= _GAP_SHARE * rows[0].final or at < len(rows) // 2:
+        return len(rows)
+    return at

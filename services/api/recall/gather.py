@@ -2,7 +2,9 @@
 
 First what the graph knows of the names in the query (one call); then at once the vectors
 (one batch for all query texts), the not yet embedded, and metadata and entities (one call
-each). What is down is left out and said so; only the graph must answer.
+each). All keep to the scope before they cut: with excluded tags the graph first says, while
+the model works, which tags begin so (one call). What is down is left out and said so; only
+the graph must answer.
 """
 
 from __future__ import annotations
@@ -13,15 +15,16 @@ from dataclasses import dataclass, replace
 
 from services.api.recall.dates import period_of
 from services.api.recall.profile import profile_of
-from services.api.recall.rank import Candidate, Channels, Question, fuse, merged
+from services.api.recall.rank import Candidate, Channels, Question, fuse, merged, wanted_keys
 from services.api.recall.request import RecallRequest, Scope
 from services.api.recall.words import decomposed, grams, named, names, query_tokens, without
 from shared.config import RecallSettings
-from shared.errors import InvalidInput, TransientError, Unavailable
-from shared.graph.candidates import KnownEntity
+from shared.errors import InvalidInput, PermanentError, TransientError, Unavailable
+from shared.graph.candidates import KnownEntity, Listing
 from shared.graph.store import GraphStore
 from shared.graph.words import Text
 from shared.lexical import bm25_scores, sparse_query, tokens, words
+from shared.memory import tag_keys
 from shared.metadata import tokens as metadata_tokens
 from shared.models.embedding import EmbeddingModel, Vectors
 from shared.serving import Serving
@@ -35,7 +38,7 @@ _MOST_TEXTS = 10
 # How long a recall waits for vectors before it answers without them.
 _PATIENCE_S = 1.2
 # And for the model that makes them; what comes later is kept for the next one who asks.
-_MODEL_PATIENCE_S = 3.0
+_MODEL_PATIENCE_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,13 +80,16 @@ class Gatherer:
         known = await self._graph.candidates.known(tenant, names(whole), grams(whole))
         speakers = named(whole, known.speakers)
         degraded: list[str] = []
+        wanted = listing_of(request.scope, "score", at_ms, self._excluded)
         channels, fresh, (by_metadata, by_entity) = await asyncio.gather(
             self._channels(tenant, request, texts, speakers, at_ms, degraded),
-            self._graph.words.unembedded(tenant, list(words(whole)), limit=_UNEMBEDDED_ROWS),
-            self._roads(tenant, whole, [entity.id for entity in known.entities]),
+            self._unembedded(tenant, whole, wanted),
+            self._roads(tenant, whole, [entity.id for entity in known.entities], wanted),
         )
         if "vector" in degraded:
-            fresh = await self._graph.words.newest(tenant, list(words(whole)), limit=_DEGRADED_ROWS)
+            fresh = await self._graph.words.newest(
+                tenant, list(words(whole)), _DEGRADED_ROWS, wanted=wanted
+            )
         found = merged(fuse(with_fresh(each, fresh)) for each in channels)
         for kind, ids in (("metadata", by_metadata), ("entity", by_entity)):
             for key in ids:
@@ -102,14 +108,16 @@ class Gatherer:
     async def outside(
         self, tenant: str, request: RecallRequest, limit: int, *, at_ms: int
     ) -> dict[str, Candidate]:
-        """Candidates whatever their tags, for when the scope is too small; two calls."""
+        """Candidates whatever their tags, for when the scope is too small.
+
+        Two calls, and a third for excluded tags.
+        """
         free = replace(request, scope=replace(request.scope, tags=()), per_query_limit=limit)
         texts = texts_of(request)
+        wanted = listing_of(free.scope, "score", at_ms, self._excluded)
         channels, fresh = await asyncio.gather(
             self._channels(tenant, free, texts, {}, at_ms, []),
-            self._graph.words.unembedded(
-                tenant, list(words(" ".join(texts))), limit=_UNEMBEDDED_ROWS
-            ),
+            self._unembedded(tenant, " ".join(texts), wanted),
         )
         return merged(fuse(with_fresh(each, fresh)) for each in channels)
 
@@ -124,8 +132,13 @@ class Gatherer:
     ) -> list[Channels]:
         # One pair for question and answer, should another be switched to in between.
         live = self._serving.live
-        vectors = await self._query_vectors(live.model, request, texts, speakers, degraded)
+        vectors, unwanted = await asyncio.gather(
+            self._query_vectors(live.model, request, texts, speakers, degraded),
+            self._graph.candidates.tag_keys(tenant, tag_keys(request.scope.exclude_tags)),
+        )
         scope = filter_of(request.scope, at_ms, self._excluded)
+        # The vector store knows tags by whole segments only.
+        scope = replace(scope, exclude_tags=(*scope.exclude_tags, *unwanted))
         fetch = self._fetch(request)
         queries: list[VectorQuery] = []
         for text, vector in zip(texts, vectors, strict=True):
@@ -157,7 +170,7 @@ class Gatherer:
         speakers: Mapping[str, float],
         degraded: list[str],
     ) -> list[Vectors | Sequence[float] | None]:
-        """One vector per text; a supplied one stands for all. None while the model is down."""
+        """One vector per text; a supplied one stands for all. None where the model gives none."""
         if request.embedding is not None:
             if len(request.embedding) == model.dimension:
                 return [request.embedding] * len(texts)
@@ -167,17 +180,22 @@ class Gatherer:
         try:
             async with asyncio.timeout(_MODEL_PATIENCE_S):
                 return list(await asyncio.gather(*map(model.embed_query, asked)))
-        except (TransientError, TimeoutError):
+        except (TransientError, PermanentError, TimeoutError):  # a text may also be refused
             degraded.append("vector")
             return [None] * len(texts)
 
+    async def _unembedded(self, tenant: str, text: str, wanted: Listing) -> list[Text]:
+        return await self._graph.words.unembedded(
+            tenant, list(words(text)), _UNEMBEDDED_ROWS, wanted=wanted
+        )
+
     async def _roads(
-        self, tenant: str, text: str, entity_ids: Sequence[str]
+        self, tenant: str, text: str, entity_ids: Sequence[str], wanted: Listing
     ) -> tuple[list[str], list[str]]:
         terms: list[str] = []
         if self._settings.metadata_search:
             terms = [token for token in metadata_tokens(text) if len(token) > 2]
-        return await self._graph.candidates.roads(tenant, terms, entity_ids)
+        return await self._graph.candidates.roads(tenant, terms, entity_ids, wanted)
 
     def _fetch(self, request: RecallRequest) -> int:
         wanted = self._settings.overfetch * request.per_query_limit
@@ -221,6 +239,24 @@ def unheard(memory_id: str, kind: str, channels: Sequence[Channels]) -> Candidat
         context=min((hit.score for hit in first.context or ()), default=0.0),
         match_type=kind,
         query=first.text,
+    )
+
+
+def listing_of(scope: Scope, order: str, at_ms: int, excluded: frozenset[str]) -> Listing:
+    """The scope as the graph finds and lists by it."""
+    return Listing(
+        tags=wanted_keys(scope),
+        by_prefix=scope.tag_match == "prefix",
+        all_tags=scope.tag_mode == "all",
+        start_ms=scope.start_ms,
+        end_ms=scope.end_ms,
+        project=scope.project,
+        session_id=scope.session_id,
+        layer=scope.layer,
+        exclude_types=tuple(sorted(excluded)),
+        at_ms=at_ms if scope.current else None,
+        order=order,
+        exclude_tags=tag_keys(scope.exclude_tags),
     )
 
 

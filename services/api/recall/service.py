@@ -1,35 +1,34 @@
 """Recall: gather, read once, rank, let what is superseded make way, expand, finish.
 
-The number of store calls is fixed by the request's options, never by its limit. Without
-vectors the newest memories that hold a query word stand in, and the answer says so; without
-the graph there is no answer. Ranking itself is in pure functions.
+The number of store calls has a bound that the request's options set, whatever its limit: a
+listing is read again a few times, a chain is followed for a few hops. Without vectors the
+newest memories that hold a query word stand in, and the answer says so; without the graph
+there is no answer. Ranking itself is in pure functions.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from services.api.recall import expand, finish, state
-from services.api.recall.gather import Gathered, Gatherer
+from services.api.recall.gather import Gathered, Gatherer, listing_of
 from services.api.recall.profile import profile_of
 from services.api.recall.rank import (
     Candidate,
     Question,
     Scored,
-    excluded,
     ordered,
     score,
     shortlist,
     tagged,
     visible,
-    wanted_keys,
 )
 from services.api.recall.request import RecallRequest, Scope
 from services.api.touch import Touches
 from shared.config import RecallSettings
 from shared.graph.candidates import Candidate as Known
-from shared.graph.candidates import KnownEntity, Link, Listing
+from shared.graph.candidates import KnownEntity, Link
 from shared.graph.nodes import Hydrated
 from shared.graph.schema import AUTHORED
 from shared.graph.store import GraphStore
@@ -44,6 +43,12 @@ _FINISHED_PER_RESULT = 2
 _FINISHED_MORE = 20
 _INJECTED = 6
 _FALLBACK_MOST = 100
+# Of what relations reach, some makes way for what is there already.
+_REACHED_PER_ANSWERED = 2
+# A listing is read again, larger, while too few of its rows stand; so often at most.
+_LISTINGS = 4
+_LISTING_GROWTH = 4
+_LISTING_MOST = 2000
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +84,7 @@ class _Draft:
     known: dict[str, Known]
     rows: list[Scored]
     suppressed: list[state.Suppressed] = field(default_factory=list)
+    filtered: set[str] = field(default_factory=set)
     injected: bool = False
 
 
@@ -115,14 +121,14 @@ class Recall:
         draft = await self._draft(tenant, request, at_ms=now_ms())
         await self._inject(draft)
         await self._settle_state(draft)
-        rows, removed = finish.deduplicated(self._upper(request, draft.rows))
+        rows, removed = finish.deduplicated(ordered(draft.rows, "score"), _most(request))
         rows, biased = finish.biased(rows, request.recency_bias, draft.gathered.texts)
-        rows, filtered = self._floored(request, rows)
-        seeds = self._cut(request, rows)
+        seeds = self._cut(request, self._floored(draft, rows))
         related = await self._related(draft, seeds)
         by_entity, names = await self._by_entities(draft, [*seeds, *related])
-        outside = await self._outside(draft, seeds)
-        final = [*seeds, *related, *by_entity, *outside]
+        found = [*seeds, *related, *by_entity]
+        outside = await self._outside(draft, found, request.limit - len(seeds))
+        final = [*found, *outside]
         self._touches.add(tenant, [row.id for row in seeds], draft.at_ms)
         return Recalled(
             rows=final,
@@ -133,7 +139,7 @@ class Recall:
             entities=draft.gathered.entities,
             suppressed=tuple(draft.suppressed),
             dedup_removed=removed,
-            filtered=filtered,
+            filtered=len(draft.filtered),
             seeds=len(seeds),
             related=len(related),
             entity_rows=len(by_entity),
@@ -142,8 +148,6 @@ class Recall:
             fell_back=bool(outside),
             injected=draft.injected,
         )
-
-    # -- candidates -------------------------------------------------------------------
 
     async def _draft(self, tenant: str, request: RecallRequest, *, at_ms: int) -> _Draft:
         if request.texts or request.embedding:
@@ -168,9 +172,16 @@ class Recall:
         """Without a query: by importance, or by time; a superseded one may make way."""
         order = request.sort.replace("updated", "time")
         wanted = listing_of(request.scope, order, at_ms, self._excluded)
-        limit = 2 * request.limit + (100 if request.scope.exclude_tags else 10)
-        memories = await self._graph.candidates.listing(tenant, wanted, limit)
-        known = await self._graph.candidates.read(tenant, [memory.id for memory in memories])
+        size = 2 * request.limit + 10
+        known: dict[str, Known] = {}
+        for _ in range(_LISTINGS):
+            memories = await self._graph.candidates.listing(tenant, wanted, size)
+            unread = [memory.id for memory in memories if memory.id not in known]
+            known |= await self._graph.candidates.read(tenant, unread)
+            enough = self._standing(request.scope, known, at_ms) >= request.limit
+            if enough or len(memories) < size or size >= _LISTING_MOST:
+                break
+            size = min(_LISTING_MOST, _LISTING_GROWTH * size)
         question = Question("", profile=profile_of(request.hints, ""))
         kind = "tag" if request.scope.tags else "trending"
         candidates = {
@@ -186,28 +197,46 @@ class Recall:
         question = draft.gathered.question
         return score(memory, candidate, question, self._settings, at_ms=draft.at_ms)
 
+    def _standing(self, scope: Scope, known: Mapping[str, Known], at_ms: int) -> int:
+        """How many different ones may be answered as they are, whatever replaces the others."""
+        found = (
+            finish.likeness(each.memory)
+            for each in known.values()
+            if self._passes(scope, each.memory, at_ms)
+            and not (scope.current and state.superseding(each, at_ms))
+        )
+        return len(set(found))
+
     def _passes(self, scope: Scope, memory: Memory, at_ms: int) -> bool:
         return visible(memory, scope, at_ms=at_ms, excluded_types=self._excluded)
 
-    # -- state ------------------------------------------------------------------------
-
     async def _settle_state(self, draft: _Draft) -> None:
-        """Replace what is superseded; follows chains for at most five reads."""
+        scope, at_ms = draft.request.scope, draft.at_ms
+        draft.rows = await self._settled(
+            draft, draft.rows, lambda memory: self._passes(scope, memory, at_ms)
+        )
+        if scope.current:
+            draft.suppressed += state.expired(draft.known, at_ms)
+
+    async def _settled(
+        self, draft: _Draft, rows: Sequence[Scored], passes: Callable[[Memory], bool]
+    ) -> list[Scored]:
+        """Replace what is superseded by heads that pass; follows chains for at most five reads."""
         if not draft.request.scope.current:
-            return
+            return list(rows)
+        unread = [row.id for row in rows if row.id not in draft.known]
+        draft.known |= await self._graph.candidates.read(draft.tenant, unread)
         for _ in range(state.MOST_HOPS):
             heads = state.wanted_heads(draft.known, draft.at_ms)
-            found = await self._graph.candidates.read(draft.tenant, heads) if heads else {}
+            found = await self._graph.candidates.read(draft.tenant, heads)
             if not found:
                 break
             draft.known |= found
-        scope, at_ms = draft.request.scope, draft.at_ms
-        allowed = [k for k, each in draft.known.items() if self._passes(scope, each.memory, at_ms)]
-        draft.suppressed += state.expired(draft.known, at_ms)
-        draft.rows, hidden = state.settle(draft.rows, draft.known, allowed, at_ms=at_ms)
-        draft.suppressed += hidden
-
-    # -- context ----------------------------------------------------------------------
+        allowed = [key for key, each in draft.known.items() if passes(each.memory)]
+        kept, hidden = state.settle(rows, draft.known, allowed, at_ms=draft.at_ms)
+        told = {each.id for each in draft.suppressed}
+        draft.suppressed += [each for each in hidden if each.id not in told]
+        return kept
 
     async def _inject(self, draft: _Draft) -> None:
         """Where nothing found fits the caller's context, what does fit joins the list."""
@@ -237,19 +266,29 @@ class Recall:
         draft.injected = bool(rows)
         draft.rows += rows
 
-    # -- finishing --------------------------------------------------------------------
-
-    def _floored(self, request: RecallRequest, rows: list[Scored]) -> tuple[list[Scored], int]:
+    def _floored(self, draft: _Draft, rows: list[Scored]) -> list[Scored]:
+        """The floor is that of the rows that would be answered."""
+        request = draft.request
         adaptive = request.adaptive_floor and request.sort == "score" and bool(request.texts)
-        return finish.floored(rows, adaptive=adaptive, min_score=request.min_score)
+        most = request.limit if request.sort == "score" else None
+        kept = finish.floored(rows, adaptive=adaptive, min_score=request.min_score, most=most)
+        draft.filtered |= _ids(rows[:most]) - _ids(kept)
+        return kept
 
-    @staticmethod
-    def _upper(request: RecallRequest, rows: list[Scored]) -> list[Scored]:
-        """Best first; by score only as many as may still be answered."""
-        ranked = ordered(rows, "score")
-        if request.sort != "score" or request.hints.ids:
-            return ranked
-        return ranked[: _FINISHED_PER_RESULT * request.limit + _FINISHED_MORE]
+    async def _added(
+        self,
+        draft: _Draft,
+        rows: Sequence[Scored],
+        present: Sequence[Scored],
+        passes: Callable[[Memory], bool],
+    ) -> list[Scored]:
+        """What joins the results: only what stands, is not there yet and scores enough."""
+        before = _ids(present)
+        settled = await self._settled(draft, rows, passes)
+        fresh = [row for row in settled if row.id not in before]
+        kept = finish.floored(fresh, adaptive=False, min_score=draft.request.min_score)
+        draft.filtered |= _ids(fresh) - _ids(kept)
+        return kept
 
     @staticmethod
     def _cut(request: RecallRequest, rows: list[Scored]) -> list[Scored]:
@@ -259,8 +298,6 @@ class Recall:
         rest = ordered((row for row in rows if row.id not in place), request.sort)
         return [*first, *rest][: max(request.limit, len(first))]
 
-    # -- expansion --------------------------------------------------------------------
-
     async def _related(self, draft: _Draft, seeds: list[Scored]) -> list[Scored]:
         wanted = draft.request.expansion
         if not wanted.relations or not seeds:
@@ -268,17 +305,20 @@ class Recall:
         links = await self._graph.candidates.around(
             draft.tenant, [row.id for row in seeds], per_seed=wanted.relation_limit, types=AUTHORED
         )
-        links = [link for link in links if self._reachable(draft, link)]
-        standing = await self._standing(draft, [link.memory.id for link in links])
-        return expand.by_relations(
+        rows = expand.by_relations(
             seeds,
-            [link for link in links if link.memory.id in standing],
+            [link for link in links if self._reachable(draft, link)],
             draft.gathered.candidates,
             draft.gathered.question,
             self._settings,
             at_ms=draft.at_ms,
-            limit=wanted.limit,
+            limit=_REACHED_PER_ANSWERED * wanted.limit,
         )
+
+        def passes(memory: Memory) -> bool:
+            return expand.important_enough(memory, wanted) and self._in_reach(draft, memory)
+
+        return (await self._added(draft, rows, seeds, passes))[: wanted.limit]
 
     def _reachable(self, draft: _Draft, link: Link) -> bool:
         wanted = draft.request.expansion
@@ -291,20 +331,6 @@ class Recall:
             scope = replace(scope, tags=())
         return self._passes(scope, memory, draft.at_ms)
 
-    async def _standing(self, draft: _Draft, ids: list[str]) -> set[str]:
-        """Those that nothing supersedes: an expansion must not bring back what made way."""
-        if not draft.request.scope.current or not ids:
-            return set(ids)
-        unread = [key for key in dict.fromkeys(ids) if key not in draft.known]
-        if unread:
-            draft.known |= await self._graph.candidates.read(draft.tenant, unread)
-        known = ((key, draft.known.get(key)) for key in ids)
-        return {
-            key
-            for key, each in known
-            if each is not None and state.superseding(each, draft.at_ms) is None
-        }
-
     async def _by_entities(
         self, draft: _Draft, rows: list[Scored]
     ) -> tuple[list[Scored], list[str]]:
@@ -313,38 +339,41 @@ class Recall:
             return [], []
         found = await self._graph.candidates.tagged(draft.tenant, keys, expand.PER_ENTITY)
         found = [(key, memory) for key, memory in found if self._in_reach(draft, memory)]
-        standing = await self._standing(draft, [memory.id for _, memory in found])
         added = expand.by_entities(
-            [(key, memory) for key, memory in found if memory.id in standing],
-            {row.id for row in rows},
+            found,
+            _ids(rows),
             draft.gathered.candidates,
             draft.gathered.question,
             self._settings,
             at_ms=draft.at_ms,
         )
+        added = await self._added(draft, added, rows, lambda memory: self._in_reach(draft, memory))
         return added, [key.rpartition(":")[2] for key in keys]
 
-    async def _outside(self, draft: _Draft, seeds: list[Scored]) -> list[Scored]:
+    async def _outside(
+        self, draft: _Draft, present: Sequence[Scored], missing: int
+    ) -> list[Scored]:
         """Fill up from outside the tags, where asked for and the scope gave too little."""
         request = draft.request
-        missing = request.limit - len(seeds)
         if not (request.scope_fallback and request.scope.tags and request.texts and missing > 0):
             return []
         most = min(2 * request.limit, _FALLBACK_MOST)
         found = await self._gatherer.outside(draft.tenant, request, most, at_ms=draft.at_ms)
         known = await self._graph.candidates.read(draft.tenant, list(found))
-        scope = replace(request.scope, tags=())
+        draft.known |= known
+        free = replace(request.scope, tags=())
+
+        def passes(memory: Memory) -> bool:
+            return self._passes(free, memory, draft.at_ms) and not tagged(memory, request.scope)
+
+        question = draft.gathered.question
         rows = [
-            score(
-                each.memory, found[key], draft.gathered.question, self._settings, at_ms=draft.at_ms
-            )
+            score(each.memory, found[key], question, self._settings, at_ms=draft.at_ms)
             for key, each in known.items()
-            if self._passes(scope, each.memory, draft.at_ms)
-            and not tagged(each.memory, request.scope)
-            and not excluded(each.memory, request.scope)
-            and state.superseding(each, draft.at_ms) is None
+            if passes(each.memory)
         ]
-        return [row.noted(outside_tag_scope=True) for row in ordered(rows, "score")[:missing]]
+        added = await self._added(draft, rows, present, passes)
+        return [row.noted(outside_tag_scope=True) for row in ordered(added, "score")[:missing]]
 
     async def _hydrated(self, tenant: str, rows: list[Scored]) -> Mapping[str, Hydrated]:
         """The answered memories whole, with their relations, in one query."""
@@ -353,18 +382,12 @@ class Recall:
         )
 
 
-def listing_of(scope: Scope, order: str, at_ms: int, excluded_types: frozenset[str]) -> Listing:
-    """The scope as the graph lists by it; exclude_tags are applied to what it lists."""
-    return Listing(
-        tags=wanted_keys(scope),
-        by_prefix=scope.tag_match == "prefix",
-        all_tags=scope.tag_mode == "all",
-        start_ms=scope.start_ms,
-        end_ms=scope.end_ms,
-        project=scope.project,
-        session_id=scope.session_id,
-        layer=scope.layer,
-        exclude_types=tuple(sorted(excluded_types)),
-        at_ms=at_ms if scope.current else None,
-        order=order,
-    )
+def _most(request: RecallRequest) -> int | None:
+    """By score only as many different ones are looked at as may still be answered."""
+    if request.sort != "score" or request.hints.ids:
+        return None
+    return _FINISHED_PER_RESULT * request.limit + _FINISHED_MORE
+
+
+def _ids(rows: Sequence[Scored]) -> set[str]:
+    return {row.id for row in rows}

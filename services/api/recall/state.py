@@ -50,10 +50,13 @@ def head_of(memory_id: str, known: Mapping[str, Known], at_ms: int) -> str | Non
     """Where the chain from `memory_id` ends; None for a cycle or a chain that is too long."""
     seen = {memory_id}
     at = memory_id
-    for _ in range(MOST_HOPS):
-        step = superseding(known[at], at_ms) if at in known else None
+    # Once more than there are hops: at the end of the last one it is looked whether it stands.
+    for _ in range(MOST_HOPS + 1):
+        if at not in known:
+            return None
+        step = superseding(known[at], at_ms)
         if step is None:
-            return at if at in known else None
+            return at
         if step.id in seen:
             return None
         seen.add(step.id)

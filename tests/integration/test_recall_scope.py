@@ -1,0 +1,179 @@
+"""Every road of a recall keeps to the scope before it cuts, so that narrow scopes fill."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from shared.config import GraphSettings
+from shared.graph.candidates import Listing
+from shared.graph.store import GraphStore
+from shared.memory import Memory
+from tests.graphs import TENANT, a_memory, cypher, graph_settings, opened
+from tests.integration.conftest import CANARY
+from tests.stack import Client, Stack, StoreView, running
+
+
+async def stored(api: Client, rows: Sequence[dict[str, Any]]) -> list[str]:
+    answer = await api.ask("POST", "/memory/batch", json={"memories": list(rows)})
+    assert answer.status == 201, answer
+    return list(answer.body["memory_ids"])
+
+
+# -- all of it ------------------------------------------------------------------------------
+
+
+async def test_a_metadata_term_that_others_hold_too_is_found_within_its_project(
+    api: Client, stores: StoreView
+) -> None:
+    repo = {"repo": "quuxbilling"}
+    elsewhere = [
+        {"content": f"{CANARY} the tulip {n} blooms", "project": "mA", "metadata": repo}
+        for n in range(120)
+    ]
+    decoys = [
+        {"content": f"{CANARY} which repo is the repo of number {n}", "project": "mB"}
+        for n in range(150)
+    ]
+    wanted = [
+        {"content": f"{CANARY} the oven {n} is hot", "project": "mB", "metadata": repo}
+        for n in range(5)
+    ]
+    ids = await stored(api, [*elsewhere, *decoys, *wanted])
+    await stores.all_done(275)
+    found = await api.recalled(
+        "which repo is quuxbilling", project="mB", limit=20, adaptive_floor="false"
+    )
+    assert set(ids[-5:]) <= set(found)
+
+
+async def test_what_awaits_its_vector_is_found_within_narrow_tags(
+    api: Client, stack: Stack
+) -> None:
+    async with stack.frozen("embedder"):
+        rows = [{"content": f"{CANARY} deploy deploy {n}"} for n in range(60)]
+        late = {"content": f"{CANARY} at night we deploy with care", "tags": ["narrow:z"]}
+        *_, wanted = await stored(api, [*rows, late])
+        assert await api.recalled("deploy", tags="narrow:z") == [wanted]
+
+
+async def test_tags_that_begin_with_an_excluded_one_take_no_places(
+    api: Client, stores: StoreView
+) -> None:
+    unwanted = [
+        {"content": f"{CANARY} deploy failed {n}", "tags": [f"temp-{n}"]} for n in range(130)
+    ]
+    others = [
+        {"content": f"{CANARY} after lunch the deploy of {what} failed again", "tags": ["kept"]}
+        for what in ("billing", "search", "mail")
+    ]
+    ids = await stored(api, [*unwanted, *others])
+    await stores.all_done(133)
+    found = await api.recalled(
+        "deploy failed", exclude_tags="temp", limit=3, adaptive_floor="false"
+    )
+    assert set(found) == set(ids[-3:])
+
+
+async def test_without_the_vectors_narrow_tags_fill(tmp_path: Path) -> None:
+    async with (
+        running(tmp_path / "stack") as stack,
+        stack.client() as api,
+    ):
+        rows = [{"content": f"{CANARY} deploy deploy {n}"} for n in range(60)]
+        late = {"content": f"{CANARY} at night we deploy with care", "tags": ["narrow:z"]}
+        *_, wanted = await stored(api, [*rows, late])
+        await stack.stores().all_done(61)
+        async with stack.frozen("qdrant"):
+            answer = await api.recall("deploy", tags="narrow:z")
+        assert answer.body["degraded"] == ["vector"]
+        assert [row["id"] for row in answer.body["results"]] == [wanted]
+
+
+# -- each condition in the graph ------------------------------------------------------------
+
+
+@pytest.fixture
+def settings(falkordb_url: str) -> GraphSettings:
+    return graph_settings(falkordb_url)
+
+
+@pytest.fixture
+async def graph(settings: GraphSettings) -> AsyncIterator[GraphStore]:
+    async with opened(settings) as store:
+        yield store
+
+
+SCOPES: tuple[tuple[Listing, dict[str, Any], dict[str, Any]], ...] = (
+    (Listing(tags=("proj:a",)), {"tags": ("Proj/A/x",)}, {"tags": ("proj",)}),
+    (Listing(tags=("proj",), by_prefix=False), {"tags": ("Proj",)}, {"tags": ("proj:a",)}),
+    (Listing(tags=("a", "b"), all_tags=True), {"tags": ("a", "b")}, {"tags": ("a",)}),
+    (Listing(tags=("a", "b")), {"tags": ("b",)}, {"tags": ("c",)}),
+    (Listing(exclude_tags=("temp", "old")), {"tags": ("kept",)}, {"tags": ("Temp-1",)}),
+    (Listing(exclude_tags=("temp",)), {}, {"tags": ("b", "temp")}),
+    (Listing(start_ms=10), {"timestamp": 10}, {"timestamp": 9}),
+    (Listing(end_ms=10), {"timestamp": 10}, {"timestamp": 11}),
+    (Listing(start_ms=5, end_ms=10), {"timestamp": 7}, {"timestamp": 11}),
+    (Listing(project="p"), {"project": "p"}, {"project": "q"}),
+    (Listing(session_id="s"), {"session_id": "s"}, {}),
+    (Listing(layer="semantic"), {"layer": "semantic"}, {}),
+    (Listing(exclude_types=("Habit",)), {}, {"type": "Habit"}),
+    (Listing(at_ms=100), {"t_valid": 100}, {"t_valid": 101}),
+    (Listing(at_ms=100), {"t_valid": None}, {"t_valid": None, "archived": True}),
+    (Listing(at_ms=100), {"t_valid": 1, "t_invalid": 101}, {"t_valid": 1, "t_invalid": 100}),
+    (
+        Listing(tags=("a",), project="p", exclude_tags=("x",)),
+        {"tags": ("a",), "project": "p"},
+        {"tags": ("a", "xy"), "project": "p"},
+    ),
+)
+
+
+@pytest.mark.parametrize(("scope", "inside", "outside"), SCOPES)
+async def test_every_road_cuts_after_the_scope(
+    graph: GraphStore,
+    settings: GraphSettings,
+    scope: Listing,
+    inside: dict[str, Any],
+    outside: dict[str, Any],
+) -> None:
+    """Those outside are more than any road gives, and come before the one inside."""
+    late: dict[str, Any] = {"meta_terms": ("term",), "content": "a word", "importance": 0.9}
+    decoys = [_memory({**late, **outside}) for _ in range(60)]
+    wanted = _memory({**late, "importance": 0.1, **inside}, version=1, payload_version=1)
+    await graph.memories.create_many(TENANT, [*decoys, wanted])
+    await cypher(
+        settings,
+        "MATCH (m:Memory) MERGE (e:Entity {id: 'e'}) MERGE (e)-[:REFERENCED_IN]->(m)",
+    )
+    assert await graph.candidates.roads(TENANT, ["term"], ["e"], scope) == (
+        [wanted.id],
+        [wanted.id],
+    )
+    fresh = await graph.words.unembedded(TENANT, ["word"], 1, scan=1, wanted=scope)
+    newest = await graph.words.newest(TENANT, ["word"], 1, scan=1, wanted=scope)
+    listed = await graph.candidates.listing(TENANT, scope, 1)
+    assert [each.id for each in (*fresh, *newest)] == [wanted.id, wanted.id]
+    assert [each.id for each in listed] == [wanted.id]
+
+
+def _memory(fields: dict[str, Any], **more: Any) -> Memory:
+    return a_memory(**{**fields, **more})
+
+
+async def test_the_newest_of_a_term_come_first_and_ties_by_id(graph: GraphStore) -> None:
+    memories = [a_memory(meta_terms=("term",), timestamp=n // 2) for n in range(120)]
+    await graph.memories.create_many(TENANT, memories)
+    found, _ = await graph.candidates.roads(TENANT, ["term"], [])
+    newest = sorted(memories, key=lambda each: (-each.timestamp, each.id))
+    assert set(found) == {each.id for each in newest[:50]}
+
+
+async def test_the_tags_that_begin_so_are_named_once(graph: GraphStore) -> None:
+    tags = (("Temp-1", "x"), ("temp-1", "temp"), ("attempt",), ())
+    await graph.memories.create_many(TENANT, [a_memory(tags=each) for each in tags])
+    assert sorted(await graph.candidates.tag_keys(TENANT, ["temp", "y"])) == ["temp", "temp-1"]
+    assert await graph.candidates.tag_keys(TENANT, []) == []
