@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from shared import log, metrics
@@ -44,7 +44,8 @@ class Consumer:
 
     Holds at most `batches` batches of `batch_size`, and reads only what a free batch can take,
     so that a slow handler never sits on work that another replica could do. `linger_s`: a
-    batch that is not full leaves when its oldest job was published that long ago.
+    batch that is not full leaves when its oldest job was published that long ago. Both may be
+    callables, asked whenever they matter.
     `pause_s`: first and longest pause while a dependency is down.
     """
 
@@ -55,8 +56,8 @@ class Consumer:
         *,
         name: str,
         batch_size: int,
-        batches: int = 1,
-        linger_s: float = 0.0,
+        batches: int | Callable[[], int] = 1,
+        linger_s: float | Callable[[], float] = 0.0,
         pause_s: tuple[float, float] = (1.0, 30.0),
         on_failures: FailureListener | None = None,
     ) -> None:
@@ -65,8 +66,8 @@ class Consumer:
         self._handler = handler
         self._name = name
         self._batch_size = batch_size
-        self._batches = batches
-        self._linger_s = linger_s
+        self._batches = batches if callable(batches) else lambda: batches
+        self._linger_s = linger_s if callable(linger_s) else lambda: linger_s
         self._on_failures = on_failures
         gauge = metrics.CONSUMER_PAUSED.labels(stream=stream.stage)
         self._pause = Pause(gauge, first_s=pause_s[0], longest_s=pause_s[1])
@@ -96,8 +97,7 @@ class Consumer:
         Nothing is pending on this name afterwards, unless Redis is down; a bug in a loop (no
         failure of a handler) raises, after the same farewell.
         """
-        slots = self._batches * self._batch_size
-        metrics.CONSUMER_SLOTS.labels(stream=self._stream.stage).set(slots)
+        self._show_busy()
         try:
             async with asyncio.TaskGroup() as self._group:
                 reading = [
@@ -161,7 +161,7 @@ class Consumer:
         """How many batches may start now; a suspect runs with nobody else to take down."""
         if any(batch.alone for batch in self._running):
             return 0
-        allowed = 1 if self._suspected or self._pause.probing else self._batches
+        allowed = 1 if self._suspected or self._pause.probing else self._batches()
         return allowed - len(self._running)
 
     async def _fill(self) -> None:
@@ -204,13 +204,13 @@ class Consumer:
     def _take(self, deliveries: Sequence[Delivery], claimed_at: float) -> None:
         """Let deliveries wait for their batch; one that is held already was reclaimed from me."""
         held = set(self._held_ids())
-        now, wall_ms = time.monotonic(), time.time() * 1000
+        now, wall_ms, linger_s = time.monotonic(), time.time() * 1000, self._linger_s()
         for delivery in deliveries:
             if delivery.entry_id in held:
                 continue
             # Clamped: the server's clock may be off, the linger must not grow with it.
-            age_s = min(max(0.0, (wall_ms - delivery.published_ms) / 1000), self._linger_s)
-            self._waiting.append(_Waiting(delivery, claimed_at, now + self._linger_s - age_s))
+            age_s = min(max(0.0, (wall_ms - delivery.published_ms) / 1000), linger_s)
+            self._waiting.append(_Waiting(delivery, claimed_at, now + linger_s - age_s))
         self._show_busy()
 
     def _start_batches(self) -> None:
@@ -314,6 +314,8 @@ class Consumer:
         return [each.delivery.entry_id for each in self._waiting] + running
 
     def _show_busy(self) -> None:
+        slots = self._batches() * self._batch_size
+        metrics.CONSUMER_SLOTS.labels(stream=self._stream.stage).set(slots)
         busy = len(self._waiting) + sum(len(batch.entry_ids) for batch in self._running)
         metrics.CONSUMER_SLOTS_BUSY.labels(stream=self._stream.stage).set(busy)
 

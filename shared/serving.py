@@ -77,8 +77,9 @@ class Serving:
     async def open(self) -> None:
         """Serve the live generation, with its own model if the configured one is another's.
 
-        Raises: ConfigError if no generation at all is of the configured model; Unavailable
-        while Qdrant does not answer, or the live one's model cannot be opened.
+        Raises: ConfigError if no generation at all is of the configured model, and the live
+        one's own cannot be opened with these settings; Unavailable while Qdrant or that model
+        does not answer.
         """
         name, dimension = _key(self._configured)
         live = await self._vectors.generations.live()
@@ -87,7 +88,7 @@ class Serving:
         else:
             others = await self._vectors.generations.all()
             if not any(each.fits(name, dimension) for each in others):
-                raise ConfigError(misfit(live, name, dimension))
+                await self._demand(live)
             log.warning("serving.not_configured", live=live.collection, configured=name)
             await self._vectors.open(live.model, live.dimension, provider=live.provider)
         await self.look()
@@ -146,6 +147,25 @@ class Serving:
     async def close(self) -> None:
         for opened in self._opened.values():
             await opened.model.close()
+
+    async def _demand(self, live: Generation) -> None:
+        """Open the model of a generation beside which none of the configured one is left.
+
+        A switch whose old generation was dropped ends like this, and a restart must not end
+        the process; what was never recorded is not guessed.
+        """
+        refusal = misfit(live, *_key(self._configured))
+        if not live.provider:
+            raise ConfigError(refusal)
+        if self._served(live) is not None:
+            return
+        try:
+            model = await open_generation(self._settings, live)
+        except ConfigError as error:
+            raise ConfigError(f"{refusal} ({error})") from error
+        except TransientError as error:
+            raise Unavailable("embedding", str(error)) from error
+        self._opened[_key(model)] = _Opened(self._wrap(model), monotonic())
 
     async def _look(self) -> tuple[Generation, Generation | None]:
         generations = self._vectors.generations

@@ -72,11 +72,15 @@ State: TypeAlias = Literal["queued", "in_flight", "delayed", "dead"]
 
 @dataclass(frozen=True, slots=True)
 class Whereabouts:
-    """Where a job is. `due_ms` of a delayed one; `dead_id`, `reason` and `buried_ms` of a dead."""
+    """Where a job is. `due_ms` of a delayed one; `dead_id`, `reason` and `buried_ms` of a dead.
+
+    `error` of both: the last one, in one short line of a delayed job.
+    """
 
     state: State
     job: Job | None
     due_ms: int | None = None
+    error: str = ""
     dead_id: str = ""
     reason: str = ""
     buried_ms: int | None = None
@@ -345,12 +349,17 @@ def _says(error: EunoeError, *starts: str) -> bool:
 
 
 def _whereabouts(
-    state: State, job: str, due: str = "", dead_id: str = "", reason: str = "", buried: str = ""
+    state: State,
+    job: str,
+    due: str = "",
+    error: str = "",
+    dead_id: str = "",
+    reason: str = "",
+    buried: str = "",
 ) -> Whereabouts:
     try:
         parsed = Job.decode(job)
     except Malformed:
         parsed = None
-    return Whereabouts(
-        state, parsed, int(float(due)) if due else None, dead_id, reason, int(buried or 0) or None
-    )
+    due_ms, buried_ms = int(float(due)) if due else None, int(buried or 0) or None
+    return Whereabouts(state, parsed, due_ms, error, dead_id, reason, buried_ms)

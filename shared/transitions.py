@@ -18,6 +18,8 @@ from shared.job import Delivery, Job, Malformed, Stage
 # One script call handles at most so many jobs: it holds Redis for some milliseconds.
 CHUNK = 500
 _ERROR_CHARS = 2048
+# There may be as many delayed jobs as high water allows, and Redis keeps this twice.
+_DELAYED_ERROR_CHARS = 256
 MALFORMED = "malformed"
 
 _T = TypeVar("_T")
@@ -202,7 +204,8 @@ def settle_row(settlement: Settlement) -> list[str]:
         case Verb.ACK:
             return [*row, "ack"]
         case Verb.RETRY | Verb.PARK:
-            return [*row, "delay", job.encode(), str(round(settlement.delay_s * 1000))]
+            told = " ".join(settlement.error.split())[:_DELAYED_ERROR_CHARS]
+            return [*row, "delay", job.encode(), str(round(settlement.delay_s * 1000)), told]
         case Verb.BURY:
             error = settlement.error[:_ERROR_CHARS]
             return [*row, "bury", job.encode(), settlement.reason, error, str(job.attempt)]

@@ -21,7 +21,7 @@ from services.api import (
     receipt,
 )
 from services.api.body import BODY_BYTES
-from services.api.guard import guarded, needs_api_token
+from services.api.guard import audit_refused, guarded, needs_api_token
 from services.api.middleware import make_middleware
 from services.api.outage import Outage
 from shared.admin import Probes, Seen
@@ -119,7 +119,9 @@ async def operated(
     scopes = frozenset({"read", "write"})
     known._listed = [Access("other", (OTHER,), scopes, digest_of("others-token"))]
     app = web.Application(
-        middlewares=[make_middleware(known, Outage(seen), needs_token=needs_api_token)]
+        middlewares=[
+            make_middleware(known, Outage(seen), needs_token=needs_api_token, refused=audit_refused)
+        ]
     )
     for route in ROUTES:
         app.router.add_route(route.method, route.path, guarded(route, known))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from services.api.guard import needs_api_token
+from services.api.guard import audit_refused, needs_api_token
 from services.api.middleware import make_middleware, mark_response
 from services.api.routes import add_routes
 from services.api.use_cases import UseCases
@@ -14,7 +14,12 @@ from shared.config import Settings
 def make_app(settings: Settings, use_cases: UseCases) -> web.Application:
     app = web.Application(
         middlewares=[
-            make_middleware(use_cases.tokens, use_cases.outage, needs_token=needs_api_token)
+            make_middleware(
+                use_cases.tokens,
+                use_cases.outage,
+                needs_token=needs_api_token,
+                refused=audit_refused,
+            )
         ],
         client_max_size=settings.api.body_bytes,
     )

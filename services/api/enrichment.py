@@ -81,7 +81,10 @@ class Enrichment:
         }
 
     async def reprocess(self, tenant: str, ids: Sequence[str], *, trace: str = "") -> Requeued:
-        """Enrich the memories again, whatever was done or given up before."""
+        """Enrich and relate the memories again, whatever was done or given up before.
+
+        One without a vector is related when it has one.
+        """
         wanted, run = sorted(set(ids)), str(uuid.uuid4())
         known: set[str] = set()
         for start in range(0, len(wanted), CHUNK):
@@ -89,10 +92,22 @@ class Enrichment:
                 tenant, Stage.ENRICH, wanted[start : start + CHUNK]
             )
             await self._forget_dead(tenant, due)
-            forced = [Job(tenant, each.id, each.version, run=run, trace=trace) for each in due]
-            await self._outbox.announce({Stage.ENRICH: forced}, exempt=True)
+            related = await self._relate_again(tenant, due)
+            forced = {
+                stage: [
+                    Job(tenant, each.id, each.job_version(stage), run=run, trace=trace)
+                    for each in again
+                ]
+                for stage, again in ((Stage.ENRICH, due), (Stage.RELATE, related))
+            }
+            await self._outbox.announce(forced, exempt=True)
             known.update(each.id for each in due)
         return Requeued(sorted(known), [each for each in wanted if each not in known])
+
+    async def _relate_again(self, tenant: str, due: Sequence[Due]) -> list[Due]:
+        held = await self._graph.memories.get(tenant, [each.id for each in due])
+        standing = [memory.id for memory in held.values() if memory.text_hash]
+        return await self._graph.work.requeue(tenant, Stage.RELATE, standing) if standing else []
 
     async def _forget_dead(self, tenant: str, due: Sequence[Due]) -> None:
         """Else the relay, should the forced job get lost, would find the dead one and give up."""

@@ -8,7 +8,7 @@ first digits of its digest), and how it ended.
 
 from __future__ import annotations
 
-from weakref import WeakSet
+from weakref import WeakKeyDictionary, WeakSet
 
 from aiohttp import web
 
@@ -22,12 +22,14 @@ _DIGEST_CHARS = 8
 _log = log.get_logger(__name__)
 # Handlers of routes that need no API token; what is not in here needs one.
 _tokenless: WeakSet[Handler] = WeakSet()
+_admin_routes: WeakKeyDictionary[Handler, Route] = WeakKeyDictionary()
 
 
 def guarded(route: Route, tokens: Tokens) -> Handler:
     """The route's handler behind its scope."""
     if route.scope in ("admin", "admin_only"):
         guarding = _admin(route, tokens)
+        _admin_routes[guarding] = route
     elif route.scope == "open":
         guarding = _open(route)
     else:
@@ -43,6 +45,12 @@ def needs_api_token(request: web.Request) -> bool:
     Unknown paths need one too: 401 comes before 404.
     """
     return request.match_info.handler not in _tokenless
+
+
+def audit_refused(request: web.Request) -> None:
+    """The line of an admin call whose API token did not pass: its handler is never reached."""
+    if route := _admin_routes.get(request.match_info.handler):
+        _audit(route, request, "refused")
 
 
 def _open(route: Route) -> Handler:

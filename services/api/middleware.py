@@ -46,16 +46,23 @@ _log = log.get_logger(__name__)
 
 
 def make_middleware(
-    tokens: Tokens, outage: Outage, *, needs_token: Callable[[web.Request], bool]
+    tokens: Tokens,
+    outage: Outage,
+    *,
+    needs_token: Callable[[web.Request], bool],
+    refused: Callable[[web.Request], None] = lambda _request: None,
 ) -> Middleware:
-    """The one middleware; `tokens` decides who a request is and for which tenant."""
+    """The one middleware; `tokens` decides who a request is and for which tenant.
+
+    `refused` is told of a request whose API token does not pass, before it is answered.
+    """
 
     @web.middleware
     async def around(request: web.Request, handler: Handler) -> web.StreamResponse:
         began = time.perf_counter()
         request_id = _request_id(request)
         request[REQUEST_ID] = request_id
-        response = await _translate(request, handler, tokens, outage, needs_token)
+        response = await _translate(request, handler, tokens, outage, needs_token, refused)
         _observe(request, response.status, time.perf_counter() - began)
         return response
 
@@ -77,13 +84,14 @@ async def _translate(
     tokens: Tokens,
     outage: Outage,
     needs_token: Callable[[web.Request], bool],
+    refused: Callable[[web.Request], None],
 ) -> web.StreamResponse:
     request_id = request[REQUEST_ID]
     try:
         if request.method == "OPTIONS":
             return web.Response(status=204)
         if needs_token(request):
-            identify(request, tokens)
+            _identified(request, tokens, refused)
         with outage.endured(request.path):
             return await handler(request)
     except web.HTTPException as error:
@@ -140,6 +148,16 @@ def identify(request: web.Request, tokens: Tokens) -> None:
     access = tokens.authenticate(token_of(request))
     request[ACCESS] = access
     request[TENANT] = access.tenant(request.headers.get("X-Tenant-Id"))
+
+
+def _identified(
+    request: web.Request, tokens: Tokens, refused: Callable[[web.Request], None]
+) -> None:
+    try:
+        identify(request, tokens)
+    except EunoeError:
+        refused(request)
+        raise
 
 
 def token_of(request: web.Request) -> str | None:

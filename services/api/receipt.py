@@ -122,7 +122,7 @@ def step_json(step: Step) -> dict[str, Any]:
         "version": step.standing.version,
         "attempts": at.job.attempt if at and at.job else None,
         "next_at": iso(due_ms) if step.state in ("delayed", "waiting") else None,
-        "last_error": at.reason if at and at.reason else None,
+        "last_error": (at.error or at.reason or None) if at else None,
         "failed_at": iso(at.buried_ms) if at else None,
         "dead_id": at.dead_id if at and at.dead_id else None,
     }

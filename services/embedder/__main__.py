@@ -21,15 +21,19 @@ async def body(process: Process) -> None:
     cached = partial(CachedEmbedding, documents=settings.cache)
     async with open_stores(process, embeds=True, wrap=cached) as stores:
         process.probe(stores.probes, "graph", "redis", "vectors")
-        paid = stores.serving.live.model.paid
+
+        def paid() -> bool:
+            return stores.serving.live.model.paid
+
         consumer = Consumer(
             stores.streams[Stage.EMBED],
             Embedder(stores.graph, stores.vectors, stores.serving, stores.outbox),
             name=consumer_name(process.role),
             batch_size=settings.batch_size,
-            batches=settings.concurrency if paid else _LOCAL_BATCHES,
+            # Asked each time: a switch of the model may change the kind of it.
+            batches=lambda: settings.concurrency if paid() else _LOCAL_BATCHES,
             # Waiting for a full batch saves money, never time: a local model takes what is there.
-            linger_s=settings.batch_timeout_s if paid else 0.0,
+            linger_s=lambda: settings.batch_timeout_s if paid() else 0.0,
         )
         await consume(process, {Stage.EMBED: consumer})
 

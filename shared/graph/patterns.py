@@ -35,7 +35,8 @@ _EXEMPLIFY = (
     " WHERE size(fresh) > 0"
     " FOREACH (m IN fresh | MERGE (m)-[x:EXEMPLIFIES]->(p)"
     " SET x.confidence = m.confidence, x.updated_at = $now)"
-    " WITH r, p, p.observations + size(fresh) AS seen"
+    # Counted from the matrix, so that what was deleted or retyped counts no more.
+    " WITH DISTINCT r, p WITH r, p, indegree(p, ['EXEMPLIFIES']) AS seen"
     " SET p.observations = seen, p.confidence ="
     " CASE WHEN seen < 13 THEN 0.3 + 0.05 * seen ELSE 0.95 END,"
     " p.content = r[2], p.key_terms = r[3], p.updated_at = $now RETURN p.id"

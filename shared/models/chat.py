@@ -109,7 +109,12 @@ class OpenAIChat:
 
 
 async def open_chat(settings: ChatSettings, provider: EmbeddingSettings) -> ChatModel | None:
-    """The chat model at OPENAI_API_KEY / OPENAI_BASE_URL, or None where neither is set."""
+    """The chat model at OPENAI_API_KEY / OPENAI_BASE_URL.
+
+    None where neither is set, or CLASSIFICATION_MODEL is `none`.
+    """
+    if settings.model.strip().lower() in ("", "none"):
+        return None
     if not provider.openai_api_key and not provider.openai_base_url:
         return None
     key = provider.openai_api_key

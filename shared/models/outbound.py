@@ -62,12 +62,18 @@ async def asking(kind: Kind, model: str, timeout_s: float) -> AsyncIterator[None
 def error_of_status(
     kind: Kind, status: int, body: object, headers: Mapping[str, str]
 ) -> EunoeError:
-    """400 and its like are about the input; all else, 429 included, concerns every call alike."""
+    """400 and its like are about the input; all else, 429 included, concerns every call alike.
+
+    A server that has no chat (404) will have none later: a question to it is answered without.
+    An embedding model is proven at the start, so its 404 is an outage.
+    """
     code = _error_code(body)
     said = f"HTTP {status}{f' ({code})' if code else ''}"
     wait_s = retry_after_s(headers)
     if status in _REFUSED:
         return PermanentError(f"{kind}: input refused, {said}")
+    if kind == "chat" and status == 404:
+        return PermanentError(f"chat: {_FOR_ALL_CALLS[404]}, {said}")
     reason = _FOR_ALL_CALLS.get(status, "the provider fails")
     return Unavailable(kind, f"{reason}, {said}", retry_after_s=wait_s)
 

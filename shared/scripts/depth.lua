@@ -9,7 +9,7 @@ if head then
   oldest = tonumber(head[2][5] == 'first' and head[2][6] or string.match(head[1], '^%d+'))
 end
 if waiting then
-  local first = tonumber(string.match(waiting, '\n(%d+)\n[^\n]*$'))
+  local first = tonumber(string.match(waiting, '\n(%d+)\n[^\n]*\n[^\n]*$'))
   if first then oldest = math.min(oldest or first, first) end
 end
 return {math.max(redis.call('XLEN', JOBS) - pending_now, 0), pending_now,

@@ -1,7 +1,7 @@
 -- Opens every script of a stage. The ledger says where each live job of the stage is.
 -- KEYS 1 jobs (stream) 2 delayed (zset) 3 dead (stream) 4 at (the ledger, hash) 5 load (hash)
--- at:      job key -> 'entry:<id>' | 'delayed:<first_ms>\n<job>' | 'dead:<id>'
--- delayed: '<key>\n<first_ms>\n<job>' by due ms, so ZSCORE answers for what the ledger names
+-- at:      job key -> 'entry:<id>' | 'delayed:<first_ms>\n<job>\n<error>' | 'dead:<id>'
+-- delayed: '<key>\n<first_ms>\n<job>\n<error>' by due ms, so ZSCORE answers for what the ledger names
 -- load:    tenant -> its live jobs; dropped whenever none is live, so that it cannot drift
 local JOBS, DELAYED, DEAD, AT, LOAD = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local GROUP, RELEASED = 'workers', 'released'

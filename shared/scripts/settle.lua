@@ -1,6 +1,6 @@
 -- Move each entry to exactly one next state; an entry's own settlement never half happens.
 -- ARGV 1 consumer, then per entry: id, key, verb and
---      ack: nothing · delay: job, delay_ms · bury: job, reason, error, attempts
+--      ack: nothing · delay: job, delay_ms, error (one line) · bury: job, reason, error, attempts
 -- Reply per entry: OK | GONE (nobody holds it) | LOST (another consumer does; acks pass)
 -- A copy that the ledger does not name, while it names a live one, is dropped, never doubled.
 local me, replies, i = ARGV[1], {}, 2
@@ -21,10 +21,10 @@ local function first_of(id)
   return found[1][2][6]
 end
 
-local function delay(id, key, job, delay_ms)
+local function delay(id, key, job, delay_ms, error_text)
   local first = first_of(id)
   if not remove(id, key) then return end
-  local waiting = first .. '\n' .. job
+  local waiting = first .. '\n' .. job .. '\n' .. error_text
   redis.call('ZADD', DELAYED, string.format('%.0f', now_ms() + delay_ms), key .. '\n' .. waiting)
   redis.call('HSET', AT, key, 'delayed:' .. waiting)
   weigh(key, 1)
@@ -58,12 +58,12 @@ while i <= #ARGV do
   elseif row[2] ~= me then
     reply = 'LOST'
   elseif verb == 'delay' then
-    delay(id, key, ARGV[i + 3], ARGV[i + 4])
+    delay(id, key, ARGV[i + 3], ARGV[i + 4], ARGV[i + 5])
   else
     bury(row, key, ARGV[i + 3], ARGV[i + 4], ARGV[i + 5], ARGV[i + 6])
   end
   replies[#replies + 1] = reply
-  i = i + (verb == 'ack' and 3 or verb == 'delay' and 5 or 7)
+  i = i + (verb == 'ack' and 3 or verb == 'delay' and 6 or 7)
 end
 save_load()
 return replies

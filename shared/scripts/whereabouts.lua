@@ -1,13 +1,13 @@
 -- Where jobs are. ARGV job keys.
 -- Reply per key, all texts: {} (nowhere) | {'queued' | 'in_flight', job}
---   | {'delayed', job, due in ms} | {'dead', job, '', entry id, reason, buried in ms}
+--   | {'delayed', job, due in ms, error} | {'dead', job, '', error, entry id, reason, buried in ms}
 local replies = {}
 
 local function buried(id)
   local fields = {}
   local flat = redis.call('XRANGE', DEAD, id, id)[1][2]
   for i = 1, #flat, 2 do fields[flat[i]] = flat[i + 1] end
-  return {'dead', fields.job or '', '', id, fields.reason or '', fields.buried or '0'}
+  return {'dead', fields.job or '', '', fields.error or '', id, fields.reason or '', fields.buried or '0'}
 end
 
 for n, key in ipairs(ARGV) do
@@ -17,7 +17,8 @@ for n, key in ipairs(ARGV) do
     replies[n] = buried(what)
   elseif where == 'delayed' then
     local due = redis.call('ZSCORE', DELAYED, key .. '\n' .. what)
-    replies[n] = {'delayed', string.match(what, '\n([^\n]*)$'), due}
+    local job, told = string.match(what, '\n([^\n]*)\n([^\n]*)$')
+    replies[n] = {'delayed', job, due, told}
   elseif where then
     local row = pending(what)
     local held = row and row[2] ~= RELEASED

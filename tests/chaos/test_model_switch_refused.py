@@ -20,6 +20,7 @@ pytestmark = pytest.mark.chaos
 COUNT = 60
 REFUSED = "The unspeakable word is in this one."
 SCRIPTED = {"provider": "openai", "model": "scripted"}
+NO_CHAT = {"CLASSIFICATION_MODEL": "none"}
 
 
 class Moody:
@@ -80,3 +81,22 @@ async def test_a_provider_that_is_down_delays_the_switch_and_nothing_else(
             await stack.stores().all_done(COUNT + 1)
             await holds_all(stores, await live(stores))
             assert await client.memory(fresh)
+
+
+async def test_a_restart_after_the_switch_and_the_drop_serves_on(start: StartStack) -> None:
+    """The settings still name the model of which nothing is left."""
+    async with providers.running(Provider(embeddings(8))) as provider:
+        given = {"EMBEDDING_PROVIDER": "openai", "EMBEDDING_MODEL": "scripted"}
+        stack = await start({**given, "OPENAI_BASE_URL": provider.url, **NO_CHAT})
+        async with stack.client() as client, back(stack) as stores:
+            await filled(stack, client, COUNT)
+            old = await live(stores)
+            ended = await stores.ended(await stores.start({"provider": "local"}))
+            assert ended.state is RunState.COMPLETE, ended
+            await stores.vectors.generations.drop(old)
+            await stack.killed_and_back("embedder", "api")
+            fresh = await client.stored("A note that is written after the restart.")
+            await stack.stores().all_done(COUNT + 1)
+            assert (await live(stores)).dimension == 384
+            await holds_all(stores, await live(stores))
+            assert fresh in await client.recalled("note written after the restart")

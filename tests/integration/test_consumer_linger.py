@@ -10,7 +10,7 @@ from shared.errors import Unavailable
 from shared.job import Job
 from shared.stream import Stream
 from tests.waiting import wait_until
-from tests.working import Recorder, consuming, delivered, job, jobs
+from tests.working import Gate, Recorder, consuming, delivered, job, jobs
 
 
 def left(recorder: Recorder, *wanted: Job) -> bool:
@@ -50,6 +50,35 @@ async def test_a_job_that_was_taken_over_waits_for_no_younger_one(enrich: Stream
         await wait_until(lambda: left(recorder, job(1)), "the old one left")
         assert loop.time() - begun < 1.5 + 0.4
         assert recorder.batches == [[job(2), job(1)]]
+        await wait_until(lambda: empty(enrich), "all is settled")
+
+
+async def test_a_linger_that_ends_holds_for_the_next_job(enrich: Stream) -> None:
+    """As where a switch replaces a paid model by the local one, or the other way round."""
+    recorder, linger_s = Recorder(), 0.0
+    async with consuming(enrich, recorder, batch_size=4, linger_s=lambda: linger_s) as running:
+        await wait_until(running.consumer.ready.is_set, "the consumer read")
+        await enrich.publish([job(1)])
+        await wait_until(lambda: left(recorder, job(1)), "it left alone")
+        linger_s = 30.0
+        for each in range(2, 6):
+            await enrich.publish([job(each)])
+        await wait_until(lambda: left(recorder, job(5)), "the full batch left")
+        assert recorder.batches == [[job(1)], [job(each) for each in range(2, 6)]]
+        linger_s = 0.0
+        await enrich.publish([job(6)])
+        await wait_until(lambda: left(recorder, job(6)), "it left alone again")
+        await wait_until(lambda: empty(enrich), "all is settled")
+
+
+async def test_more_batches_run_once_they_are_allowed(enrich: Stream) -> None:
+    gate, allowed = Gate(), 1
+    async with consuming(enrich, gate, batch_size=1, batches=lambda: allowed):
+        await enrich.publish(jobs(3))
+        await wait_until(lambda: len(gate.started) == 1, "one runs")
+        allowed = 3
+        await wait_until(lambda: len(gate.started) == 3, "three run")
+        gate.opened.set()
         await wait_until(lambda: empty(enrich), "all is settled")
 
 

@@ -105,6 +105,19 @@ async def test_another_type_takes_the_edge_away(work: Enriching, settings: Graph
     assert edges == sorted([authored, *others])
 
 
+async def test_what_went_counts_no_more(work: Enriching, settings: GraphSettings) -> None:
+    memories = decisions(8)
+    await work.store(*memories)
+    await work.enrich(*memories[:7])
+    await work.patch(memories[0], type="Habit")
+    await work.enrich(memories[0])
+    await work.graph.memories.delete(TENANT, [memories[1].id])
+    await work.enrich(memories[7])
+    [[_, _, observations, confidence, *_]] = await cypher(settings, PATTERNS)
+    assert int(observations) == 6
+    assert float(confidence) == pytest.approx(0.6)
+
+
 async def test_batches_that_meet_make_one_pattern(work: Enriching, settings: GraphSettings) -> None:
     memories = decisions(40)
     await work.store(*memories)

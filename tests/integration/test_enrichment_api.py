@@ -7,11 +7,12 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+from structlog.testing import capture_logs
 
 from shared.config import GraphSettings
 from shared.connection import RedisClients
 from shared.enrichment_stats import Tally
-from shared.graph.work import Enriched
+from shared.graph.work import Embedded, Enriched, Related
 from shared.job import Job, Stage
 from shared.memory import NEVER_MS, Memory
 from tests.conftest import MakeStream
@@ -117,6 +118,22 @@ async def test_what_was_done_is_done_again(api: Operations, settings: GraphSetti
     assert all(reached == 0 and 0 < due < NEVER_MS for reached, due in rows)
 
 
+async def test_what_has_a_vector_is_related_again(api: Operations, settings: GraphSettings) -> None:
+    plain, standing = await _enriched(api), await _enriched(api)
+    row = Embedded(standing.id, standing.payload_version, "hash", relate=True)
+    assert (await api.graph.work.embedded(TENANT, [row])).applied
+    done = Related(standing.id, "hash", standing.payload_version, ())
+    assert await api.graph.work.related(TENANT, [done])
+    body = await api.asks("POST", REPROCESS, 202, json={"ids": [plain.id, standing.id]})
+    assert body["count"] == 2
+    [job] = await drained(api.streams[Stage.RELATE])
+    assert (job.memory_id, job.version) == (standing.id, standing.payload_version)
+    assert job.run
+    [[due]] = await cypher(settings, "MATCH (m:Memory) WHERE m.relate_due > 0 RETURN m.id")
+    assert due == standing.id, "a hint that is lost is the relay's"
+    await drained(api.streams[Stage.ENRICH])
+
+
 async def test_a_lost_hint_is_the_relay_s(api: Operations) -> None:
     """Also where an ordinary job of the memory lies in the dead stream."""
     memory = await _enriched(api)
@@ -170,6 +187,21 @@ async def test_another_tenant_s_memory_is_none(api: Operations) -> None:
     body = await api.asks("POST", REPROCESS, 202, json={"ids": [memory.id]}, headers=OTHERS_TOKEN)
     assert (body["count"], body["missing"]) == (0, [memory.id])
     assert await drained(api.streams[Stage.ENRICH]) == []
+
+
+@pytest.mark.parametrize("headers", [{}, {"X-Api-Key": "guess"}])
+async def test_an_admin_call_without_an_api_token_leaves_its_line(
+    api: Operations, headers: dict[str, str]
+) -> None:
+    for path, lines in ((REPROCESS, 1), ("/enrichment/status", 0)):
+        with capture_logs() as said:
+            async with api.client.request("POST" if lines else "GET", path, headers=headers) as got:
+                assert got.status == 401
+        told = [line for line in said if line["event"] == "admin.called"]
+        assert [(line["action"], line["outcome"]) for line in told] == [
+            (f"POST {REPROCESS}", "refused")
+        ] * lines
+        assert "guess" not in str(told)
 
 
 async def test_reprocessing_needs_the_admin_token(api: Operations) -> None:

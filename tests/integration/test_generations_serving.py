@@ -108,8 +108,42 @@ async def test_a_start_is_refused_if_no_generation_is_of_the_configured_model(
 ) -> None:
     async with serving(given, 8) as first, serving(given, 32) as later:
         await first.open()
+        assert first.live.generation is not None
+        nobody_knows = await first._vectors.generations.create("placeholder-16", 16, serial=2)
+        await first._vectors.generations.activate(nobody_knows)
+        await first._vectors.generations.drop(first.live.generation)
         with pytest.raises(ConfigError, match="EMBEDDING_PROVIDER"):
             await later.open()
+
+
+async def test_a_start_is_refused_if_the_only_generation_left_is_of_a_provider_without_a_key(
+    given: VectorSettings,
+) -> None:
+    async with serving(given, 8) as first, serving(given, 8) as later:
+        await first.open()
+        assert first.live.generation is not None
+        second = await other(first._vectors, provider="voyage")
+        await first._vectors.generations.activate(second)
+        await first._vectors.generations.drop(first.live.generation)
+        with pytest.raises(ConfigError, match=r"EMBEDDING_PROVIDER.*VOYAGE_API_KEY"):
+            await later.open()
+
+
+async def test_a_restart_serves_what_was_switched_to_though_the_old_one_was_dropped(
+    given: VectorSettings,
+) -> None:
+    async with serving(given, 8) as first, serving(given, 8) as later:
+        await first.open()
+        assert first.live.generation is not None
+        second = await other(first._vectors)
+        await first._vectors.generations.activate(second)
+        await first._vectors.generations.drop(first.live.generation)
+        await later.open()
+        live, _ = await later.current()
+        assert (live.generation, live.model.dimension) == (second, 16)
+        assert [each.collection for each in await later._vectors.generations.all()] == [
+            second.collection
+        ]
 
 
 async def test_a_next_model_that_cannot_be_opened_is_told_and_the_live_one_serves(

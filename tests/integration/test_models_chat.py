@@ -59,6 +59,8 @@ async def test_an_answer_is_validated(chat: OpenAIChat, provider: Provider) -> N
         (providers.status(500), Unavailable),
         (providers.status(401), Unavailable),
         (providers.status(400), PermanentError),
+        # It has no chat: a question asked again would find none either.
+        (providers.status(404), PermanentError),
         (providers.silent, Unavailable),
         (providers.cut, Unavailable),
     ],
@@ -76,6 +78,12 @@ async def test_anything_else_is_an_error(
 
 async def test_without_key_and_address_there_is_no_chat() -> None:
     assert await open_chat(ChatSettings(_env_file=None), _settings()) is None
+
+
+@pytest.mark.parametrize("model", ["none", "NONE", " "])
+async def test_a_model_named_none_switches_chat_off(model: str) -> None:
+    settings = ChatSettings(_env_file=None, CLASSIFICATION_MODEL=model)
+    assert await open_chat(settings, _settings("http://localhost:1/v1")) is None
 
 
 async def test_an_address_is_enough() -> None:

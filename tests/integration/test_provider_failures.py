@@ -178,8 +178,8 @@ async def attempts(stack: Stack) -> set[int]:
     async with stack.stores().redis() as redis:
         entries: Any = await redis.xrange("eunoe:{embed}:jobs")
         delayed: Any = await redis.zrange("eunoe:{embed}:delayed", 0, -1)
-    rows = [*delayed, *(fields["job"] for _, fields in entries)]
-    return {json.loads(row.rpartition("\n")[2])[4] for row in rows}
+    rows = [*(row.split("\n")[2] for row in delayed), *(fields["job"] for _, fields in entries)]
+    return {json.loads(row)[4] for row in rows}
 
 
 def held(gate: asyncio.Event, word: str) -> Answer:
