@@ -101,7 +101,7 @@ POINTS_WRITTEN = Counter(
 RELAY_REPUBLISHED = Counter("eunoe_relay_republished", "Jobs the relay published again", ["stream"])
 DRIFT = Gauge(
     "eunoe_drift_memories",
-    "What the last audit found: missing, orphaned, stale, payload; set by the leader",
+    "What the last audit found, or a run left: missing, orphaned, stale, payload",
     ["kind"],
 )
 DRIFT_REPAIRED = Counter(

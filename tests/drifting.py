@@ -18,6 +18,7 @@ from qdrant_client import AsyncQdrantClient, models
 from services.syncer.drift import TASK, Drift, DriftTask, none_goes
 from services.syncer.findings import Audit
 from services.syncer.runs import RunHandler, Task
+from services.syncer.shown import Shown
 from shared.config import GraphSettings, RedisSettings
 from shared.connection import RedisClients
 from shared.consumer import Done, Outcome
@@ -69,7 +70,13 @@ class Place:
     async def embed(self, memories: Sequence[Memory]) -> None:
         await self.vectors.upsert(TENANT, [point_of(each, self.model) for each in memories])
         rows = [
-            Embedded(m.id, m.payload_version, whole(m.content, self.model), relate=False)
+            Embedded(
+                m.id,
+                m.payload_version,
+                whole(m.content, self.model),
+                relate=False,
+                anew=m.embed_anew,
+            )
             for m in memories
         ]
         result = await self.graph.work.embedded(TENANT, rows)
@@ -106,7 +113,7 @@ class Place:
     def handler(
         self, tasks: Mapping[str, Task] | None = None, stopping: asyncio.Event | None = None
     ) -> RunHandler:
-        known = {TASK: DriftTask(self.drift), **(tasks or {})}
+        known = {TASK: DriftTask(self.drift, Shown()), **(tasks or {})}
         return RunHandler(self.graph.runs, known, stopping or asyncio.Event(), max_attempts=3)
 
     async def run(self, **request: Any) -> Run:

@@ -11,6 +11,7 @@ from services.syncer.janitor import Janitor, report_depths
 from services.syncer.reembed import Reembed
 from services.syncer.relay import Relay
 from services.syncer.runs import AT_ONCE, RunHandler, Task
+from services.syncer.shown import Shown
 from services.syncer.sightings import Sightings
 from shared.consumer import Consumer
 from shared.job import Stage
@@ -25,17 +26,18 @@ _DEPTHS_EVERY_S = 5.0
 async def body(process: Process) -> None:
     async with open_stores(process, embeds=False) as stores:
         process.probe(stores.probes, "graph", "redis")
+        shown = Shown()
         async with asyncio.TaskGroup() as group:
             # First, so that readiness knows of it before anything says that it has started.
-            group.create_task(consume(process, {Stage.SYNC: _consumer(process, stores)}))
-            group.create_task(lead(process, stores.redis, *_duties(process, stores)))
+            group.create_task(consume(process, {Stage.SYNC: _consumer(process, stores, shown)}))
+            group.create_task(lead(process, stores.redis, *_duties(process, stores, shown)))
 
 
-def _consumer(process: Process, stores: Stores) -> Consumer:
+def _consumer(process: Process, stores: Stores, shown: Shown) -> Consumer:
     stream = stores.streams[Stage.SYNC]
     handler = RunHandler(
         stores.graph.runs,
-        _tasks(process, stores),
+        _tasks(process, stores, shown),
         process.stopping,
         max_attempts=stream.policy.max_attempts,
     )
@@ -44,11 +46,11 @@ def _consumer(process: Process, stores: Stores) -> Consumer:
     )
 
 
-def _tasks(process: Process, stores: Stores) -> dict[str, Task]:
+def _tasks(process: Process, stores: Stores, shown: Shown) -> dict[str, Task]:
     """What a Run's `task` may be."""
     embedding = process.settings.embedding
     return {
-        drift.TASK: DriftTask(_drift(process, stores)),
+        drift.TASK: DriftTask(_drift(process, stores), shown),
         reembed.TASK: Reembed(stores.graph, stores.vectors, stores.outbox, embedding),
     }
 
@@ -64,7 +66,7 @@ def _drift(process: Process, stores: Stores) -> Drift:
     )
 
 
-def _duties(process: Process, stores: Stores) -> list[Duty]:
+def _duties(process: Process, stores: Stores, shown: Shown) -> list[Duty]:
     settings = process.settings
 
     async def depths(_lease: Lease) -> None:
@@ -82,7 +84,7 @@ def _duties(process: Process, stores: Stores) -> list[Duty]:
         grace_s=settings.sync.orphan_grace_s,
         interval_s=settings.sync.check_interval_s,
     )
-    watching = DriftWatch(stores.graph, _drift(process, stores), sightings, settings.sync)
+    watching = DriftWatch(stores.graph, _drift(process, stores), sightings, settings.sync, shown)
     return [
         Duty(relay.SCHEDULE, settings.sync.relay_every_s, relaying),
         Duty(janitor.SCHEDULE, settings.sync.janitor_every_s, cleaning),

@@ -13,13 +13,16 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from services.syncer.findings import DRIFT, Audit, Finding, finding_of, sample, unwritable
 from services.syncer.runs import Progress
+from services.syncer.shown import Shown
+from services.syncer.strays import make_way
 from shared import metrics
 from shared.errors import Conflict, TransientError
+from shared.graph.client import DEFAULT_TENANT
 from shared.graph.runs import Run
 from shared.graph.store import GraphStore
 from shared.graph.sweeps import Audited
@@ -74,9 +77,17 @@ class Drift:
         self._page = page
 
     async def __call__(
-        self, tenant: str, audit: Audit, beat: Beat, *, repair: bool, may_go: MayGo
+        self,
+        tenant: str,
+        audit: Audit,
+        beat: Beat,
+        *,
+        repair: bool,
+        may_go: MayGo,
+        page: int | None = None,
     ) -> None:
-        """Go over the tenant from where `audit` is; fills it.
+        """Go over the tenant from where `audit` is; fills it. At most `page` memories at once
+        are repaired.
 
         Raises: TransientError when no embedder works: call again with the same audit;
         Conflict when the live generation was switched: begin a new one. What `beat` raises.
@@ -88,7 +99,8 @@ class Drift:
             await self._points(tenant, live, audit, beat, may_go)
         if audit.repairing:
             await self._repair(tenant, live, audit, beat)
-        await self._memories(tenant, live, audit, beat, repair=repair)
+        size = min(page or self._page, self._page)
+        await self._memories(tenant, live, audit, beat, repair=repair, size=size)
 
     async def _points(
         self, tenant: str, live: Generation, audit: Audit, beat: Beat, may_go: MayGo
@@ -101,10 +113,23 @@ class Drift:
         memories = await self._graph.sweeps.count(tenant)
         points = await self._vectors.count(tenant, generation=live)
         audit.total = audit.processed + memories + points
-        async for page in self._vectors.scroll(tenant, page=self._page, generation=live):
+        async for page in self._pages(tenant, live):
             await self._points_of(tenant, page, audit, beat, may_go)
         audit.points_through = True
         await beat(audit, at_once=True)
+
+    async def _pages(self, tenant: str, live: Generation) -> AsyncIterator[list[StoredPoint]]:
+        """The tenant's points; with the default tenant's those of nobody, whom nobody else has."""
+        async for page in self._vectors.scroll(tenant, page=self._page, generation=live):
+            yield page
+        if tenant != DEFAULT_TENANT:
+            return
+        known = await self._graph.tenants()
+        strays = self._vectors.strays.scroll(known, page=self._page, generation=live)
+        async for page in strays:
+            # A tenant's graph is there before its points: asked now, it tells.
+            now = await self._graph.tenants()
+            yield [point for point in page if point.payload.get("tenant") not in now]
 
     async def _points_of(
         self, tenant: str, page: Sequence[StoredPoint], audit: Audit, beat: Beat, may_go: MayGo
@@ -126,20 +151,26 @@ class Drift:
         await beat(audit)
 
     async def _seen(self, tenant: str, ids: Sequence[str]) -> list[StoredPoint]:
-        return list((await self._vectors.stored(tenant, ids)).values())
+        seen = list((await self._vectors.stored(tenant, ids)).values())
+        if tenant == DEFAULT_TENANT:
+            seen += await self._vectors.strays.among(tenant, ids)
+        return seen
 
     async def _drop(self, tenant: str, points: Sequence[StoredPoint]) -> int:
         """Delete points as they were seen, if the graph says again that there is no memory;
         how many those are."""
         present = await self._graph.sweeps.present(tenant, [point.id for point in points])
         gone = [point for point in points if point.id not in present]
-        await self._vectors.delete_seen(tenant, gone)
+        strays = [point.id for point in gone if point.payload.get("tenant") != tenant]
+        await self._vectors.delete_seen(tenant, [each for each in gone if each.id not in strays])
+        if strays:
+            await self._vectors.strays.delete(await self._graph.tenants(), strays)
         return len(gone)
 
     async def _memories(
-        self, tenant: str, live: Generation, audit: Audit, beat: Beat, *, repair: bool
+        self, tenant: str, live: Generation, audit: Audit, beat: Beat, *, repair: bool, size: int
     ) -> None:
-        while page := await self._graph.sweeps.memories_page(tenant, audit.after, self._page):
+        while page := await self._graph.sweeps.memories_page(tenant, audit.after, size):
             rows = [row for row in page if row.memory.type not in self._excluded]
             found = await self._findings(tenant, live, rows)
             audit.count_memories(found)
@@ -194,9 +225,8 @@ class Drift:
         wrong = _drifted(found)
         kept = [stored[key] for key in wrong if unwritable(rows[key], stored.get(key))]
         await self._vectors.delete_seen(tenant, kept)
-        await self._vectors.delete_ownerless(
-            [key for key in wrong if found[key] is Finding.MISSING]
-        )
+        missing = [key for key in wrong if found[key] is Finding.MISSING]
+        await make_way(self._graph, self._vectors, tenant, missing, live)
         due = await self._graph.work.requeue(tenant, Stage.EMBED, wrong)
         jobs = [Job(tenant, each.id, each.payload_version) for each in due]
         answers = (await self._outbox.announce({Stage.EMBED: jobs}, exempt=True)).get(Stage.EMBED)
@@ -240,10 +270,12 @@ def _drifted(found: Mapping[str, Finding]) -> list[str]:
 
 
 class DriftTask:
-    """The task `drift` of a Run: `dry_run`, `repair` (true) and `delete_orphans` (false)."""
+    """The task `drift` of a Run: `dry_run`, `repair` (true), `delete_orphans` (false) and
+    `batch_size`, the most that is repaired at once."""
 
-    def __init__(self, drift: Drift) -> None:
+    def __init__(self, drift: Drift, shown: Shown) -> None:
         self._drift = drift
+        self._shown = shown
 
     async def __call__(self, tenant: str, run: Run, progress: Progress) -> Mapping[str, Any]:
         dry = run.dry_run or bool(run.request.get("dry_run"))
@@ -255,8 +287,10 @@ class DriftTask:
             await (progress.note if at_once else progress.alive)(**audit.noted())
 
         may_go = all_go if delete else none_goes
-        await self._drift(tenant, audit, beat, repair=repair, may_go=may_go)
+        page = run.request.get("batch_size")
+        await self._drift(tenant, audit, beat, repair=repair, may_go=may_go, page=page)
         progress.noted |= audit.noted()
+        self._shown.left(tenant, audit, repaired=repair)
         if not (repair or delete):
             return audit.result("dry_run")
         done = audit.drifted or audit.orphans_deleted

@@ -7,8 +7,9 @@ from functools import partial
 
 from services.syncer.drift import TASK, Drift, none_goes
 from services.syncer.findings import Audit
+from services.syncer.shown import Shown, counts
 from services.syncer.sightings import Sightings
-from shared import log, metrics
+from shared import log
 from shared.config import SyncSettings
 from shared.errors import Fenced, PermanentError, TransientError, Unavailable
 from shared.graph.store import GraphStore
@@ -28,21 +29,27 @@ class DriftWatch:
     """
 
     def __init__(
-        self, graph: GraphStore, drift: Drift, sightings: Sightings, settings: SyncSettings
+        self,
+        graph: GraphStore,
+        drift: Drift,
+        sightings: Sightings,
+        settings: SyncSettings,
+        shown: Shown,
     ) -> None:
         self._graph = graph
         self._drift = drift
         self._sightings = sightings
         self._settings = settings
+        self._shown = shown
 
     async def __call__(self, lease: Lease) -> None:
         """Raises: TransientError when a tenant could not be finished; all were tried."""
         fence = Fencing(SCHEDULE, lease.token)
         repair = self._settings.auto_repair
-        found, failures = Audit(), []
+        found, failures = dict[str, Audit](), []
         for tenant in await self._graph.tenants():
             try:
-                _add(found, await self._watch(tenant, fence, repair=repair))
+                found[tenant] = await self._watch(tenant, fence, repair=repair)
             except (Fenced, Unavailable):
                 raise
             except (TransientError, PermanentError) as error:
@@ -50,7 +57,7 @@ class DriftWatch:
                 failures.append(tenant)
                 repair = False  # nobody embeds: the others are only looked at
             await asyncio.sleep(0)
-        _show(found)
+        self._shown.found(found)
         if failures:
             raise TransientError(f"{len(failures)} tenants were not finished")
 
@@ -67,29 +74,10 @@ class DriftWatch:
         status = "complete" if audit.drifted or audit.orphans_deleted else "already_synced"
         await self._graph.sweeps.record_run(tenant, fence, TASK, audit.result(status), began)
         if audit.drifted or audit.orphaned_count:
-            _log.warning("drift.found", tenant=tenant, **_counts(audit))
+            _log.warning("drift.found", tenant=tenant, **counts(audit))
         return audit
 
 
 async def _silent(audit: Audit, *, at_once: bool = False) -> None:
     """Nobody watches: a term that ends cancels the body."""
     del audit, at_once
-
-
-def _counts(audit: Audit) -> dict[str, int]:
-    return {
-        "missing": audit.missing_count,
-        "orphaned": audit.orphaned_count,
-        "stale": audit.stale_count,
-        "payload": audit.payload_count,
-    }
-
-
-def _add(total: Audit, audit: Audit) -> None:
-    for name in ("missing_count", "orphaned_count", "stale_count", "payload_count"):
-        setattr(total, name, getattr(total, name) + getattr(audit, name))
-
-
-def _show(total: Audit) -> None:
-    for kind, count in _counts(total).items():
-        metrics.DRIFT.labels(kind=kind).set(count)

@@ -6,6 +6,7 @@ are. With another one (or a generation that served before) it is a switch, of al
 
 from __future__ import annotations
 
+import math
 from collections.abc import AsyncIterator, Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -15,9 +16,11 @@ from services.syncer.runs import Progress, RunLost
 from services.syncer.switch import Switch
 from shared.config import EmbeddingSettings
 from shared.errors import ConfigError, PermanentError
+from shared.graph.candidates import Listing
 from shared.graph.runs import Run
 from shared.graph.store import GraphStore
 from shared.job import Stage
+from shared.memory import Memory, now_ms
 from shared.models.embedding import chosen_provider, named, open_embedding
 from shared.outbox import Outbox
 from shared.serving import open_generation
@@ -142,16 +145,15 @@ class Reembed:
         if "total" not in noted:
             total = (await self._graph.memories.counts(tenant)).memories
             limit = run.request.get("limit") or total
-            await progress.note(
-                phase=REFRESHING, total=min(total, limit), processed=0, cursor="", failed=0
-            )
+            begun = {"phase": REFRESHING, "total": min(total, limit), "processed": 0}
+            await progress.note(**begun, cursor="", failed=0)
         forced = Forced(self._outbox, progress, run.id)
-        async for ids in self._pages(tenant, run, progress):
+        async for ids, cursor in self._pages(tenant, run, progress):
             failed = await self._page(tenant, ids, forced)
             noted["processed"] += len(ids)
             shown = [*noted.get("failed_ids", ()), *sorted(failed)][:_SHOWN_IDS]
             await progress.note(
-                cursor=ids[-1], failed=noted["failed"] + len(failed), failed_ids=shown
+                cursor=cursor, failed=noted["failed"] + len(failed), failed_ids=shown
             )
 
     async def _page(self, tenant: str, ids: Sequence[str], forced: Forced) -> set[str]:
@@ -170,18 +172,50 @@ class Reembed:
             if memory.embed_anew or memory.embedded_version < asked[key]
         }
 
-    async def _pages(self, tenant: str, run: Run, progress: Progress) -> AsyncIterator[list[str]]:
-        """The ids, `batch_size` at a time, from where the run was; the newest `limit` of all."""
-        size = int(run.request.get("batch_size") or _BATCH_SIZE)
-        limit, noted = run.request.get("limit"), progress.noted
+    async def _pages(
+        self, tenant: str, run: Run, progress: Progress
+    ) -> AsyncIterator[tuple[list[str], str]]:
+        """The ids from where the run was, with the cursor behind them.
+
+        The newest `limit` of all, downwards from when it began, or all by their ids.
+        """
+        size, limit, noted = self._page_size(run), run.request.get("limit"), progress.noted
         if limit:
-            newest = await self._graph.words.newest(tenant, [], limit, scan=limit)
-            ids = [each.id for each in newest][noted["processed"] :]
-            for start in range(0, len(ids), size):
-                yield ids[start : start + size]
+            if ":" not in noted["cursor"]:  # what is stored from here on is none of it
+                await progress.note(cursor=await self._newest(tenant), processed=0)
+            while (left := limit - noted["processed"]) > 0:
+                older = await self._older(tenant, noted["cursor"], min(size, left))
+                if not older:
+                    return
+                yield [each.id for each in older], _at(older[-1].timestamp, older[-1].id)
             return
         while rows := await self._graph.sweeps.memories_page(tenant, noted["cursor"], size):
-            yield [row.id for row in rows]
+            yield [row.id for row in rows], rows[-1].id
+
+    async def _newest(self, tenant: str) -> str:
+        """The cursor before the newest memory; it may be of tomorrow."""
+        found = await self._graph.words.newest(tenant, [], 1)
+        rows = await self._graph.sweeps.audited(tenant, [each.id for each in found])
+        return _at(max((row.memory.timestamp for row in rows.values()), default=now_ms()), "")
+
+    async def _older(self, tenant: str, cursor: str, count: int) -> list[Memory]:
+        """At most `count` memories behind the cursor, newest first; none is the end."""
+        at, _, after = cursor.partition(":")
+        most = count + 1  # the one at the cursor, if it is still there
+        while True:
+            wanted = Listing(end_ms=int(at))
+            found = await self._graph.words.newest(tenant, [], most, wanted=wanted)
+            rows = await self._graph.sweeps.audited(tenant, [each.id for each in found])
+            behind = [row.memory for row in rows.values() if _order(row.memory) > (-int(at), after)]
+            if behind or len(found) < most:
+                return sorted(behind, key=_order)[:count]
+            most *= 2  # all of them are of one time, as after an import
+
+    def _page_size(self, run: Run) -> int:
+        """`batch_size` in whole batches of the embedders: a paid one waits for a full batch."""
+        asked = int(run.request.get("batch_size") or _BATCH_SIZE)
+        batch = self._settings.batch_size
+        return math.ceil(asked / batch) * batch
 
     # -- the result -------------------------------------------------------------------------
 
@@ -203,3 +237,11 @@ class Reembed:
             summary["failed_ids"] = noted["failed_ids"]
             summary["failed_ids_truncated"] = failed > _SHOWN_IDS
         return summary
+
+
+def _at(timestamp: int, memory_id: str) -> str:
+    return f"{timestamp}:{memory_id}"
+
+
+def _order(memory: Memory) -> tuple[int, str]:
+    return -memory.timestamp, memory.id

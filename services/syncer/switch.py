@@ -15,6 +15,7 @@ from typing import TypeAlias
 
 from services.syncer.forced import Forced
 from services.syncer.runs import Progress
+from services.syncer.strays import make_way
 from shared.errors import Conflict, PermanentError
 from shared.graph.runs import Run
 from shared.graph.store import GraphStore
@@ -148,6 +149,7 @@ class Switch:
         lacking = await self._lacking(tenant, memories, lacks)
         if not lacking:
             return 0
+        await make_way(self._graph, self._vectors, tenant, list(lacking), self._target)
         versions = {key: each.payload_version for key, each in lacking.items()}
         dead = await forced(tenant, versions, partial(self._left, tenant, lacks))
         self._failed.setdefault(tenant, set()).update(dead)

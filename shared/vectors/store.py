@@ -25,6 +25,7 @@ from shared.vectors.calls import STORE, asked
 from shared.vectors.filters import Hit, VectorQuery
 from shared.vectors.generation import Generation, Generations, misfit
 from shared.vectors.points import DENSE, PAYLOAD_INDEXES, Point, StoredPoint, stored_of, struct_of
+from shared.vectors.strays import Strays
 
 _T = TypeVar("_T")
 
@@ -62,6 +63,7 @@ class VectorStore:
             timeout_s=settings.timeout_s,
             ensure_indexes=settings.ensure_indexes,
         )
+        self.strays = Strays(self._client, self._ask)
         self._live: Generation | None = None
         self._again: Callable[[], Awaitable[Generation]] | None = None
         self._opening = asyncio.Lock()
@@ -228,13 +230,6 @@ class VectorStore:
         await self._ask("delete", lambda collection: self._client.delete(collection, selector))
         POINTS_WRITTEN.labels(kind="deleted").inc(len(seen))
 
-    async def delete_ownerless(self, ids: Sequence[str]) -> None:
-        """Delete those of `ids` that name no tenant: no call sees them, no upsert replaces them."""
-        if not ids:
-            return
-        selector = models.FilterSelector(filter=filters.ownerless(ids))
-        await self._ask("delete", lambda collection: self._client.delete(collection, selector))
-
     async def stored(
         self,
         tenant: str,
@@ -250,7 +245,7 @@ class VectorStore:
             "stored",
             lambda collection: self._client.retrieve(
                 collection,
-                list(ids),
+                [filters.point_id(each) for each in ids],
                 with_payload=True,
                 with_vectors=[DENSE] if with_dense else False,
             ),

@@ -83,6 +83,9 @@ async def test_a_run_that_may_not_repair_writes_nothing(
         {"payload_version": "no number"},
         {"payload_version": None},
         {"tenant": None},
+        {"tenant": "of-nobody"},
+        {"tenant": "beta"},
+        {"tenant": 5},
     ],
 )
 async def test_a_point_that_no_upsert_may_replace_is_mended(
@@ -90,6 +93,7 @@ async def test_a_point_that_no_upsert_may_replace_is_mended(
 ) -> None:
     """The guard of upserts keeps what is newer, or is not the tenant's."""
     memories = await here.seed(3)
+    await here.graph.ensure("beta")
     [(key, value)] = change.items()
     if value is None:
         await here.drop_keys([memories[1].id], key)
@@ -100,6 +104,19 @@ async def test_a_point_that_no_upsert_may_replace_is_mended(
     assert run.result is not None
     assert (run.result["synced"], run.result["failed"]) == (1, 0)
     assert await here.agree()
+
+
+async def test_a_point_of_another_tenants_memory_is_left_to_it(here: Place) -> None:
+    """The id is both tenants', as after a restore into a second one: the first has the point."""
+    memories = await here.seed(3)
+    theirs = memories[1].id
+    await here.graph.memories.create("beta", a_memory("restored", id=theirs))
+    await here.set_payload([theirs], tenant="beta")
+    async with here.embedding():
+        run = await here.run(delete_orphans=True)
+    assert run.result is not None
+    assert (run.result["missing_count"], run.result["failed"]) == (1, 1)
+    assert set(await here.vectors.stored("beta", [theirs])) == {theirs}
 
 
 async def test_what_cannot_be_embedded_is_told_as_failed(here: Place) -> None:

@@ -11,6 +11,7 @@ import pytest
 from prometheus_client import REGISTRY
 
 from services.syncer.drift_watch import DriftWatch
+from services.syncer.shown import Shown
 from services.syncer.sightings import Sightings
 from shared.config import LeaseSettings, SyncSettings
 from shared.errors import Fenced, TransientError
@@ -30,7 +31,7 @@ def lease(token: int = 5) -> Lease:
 
 def watch(here: Place, *, grace_s: float = 3600.0, **settings: Any) -> DriftWatch:
     sightings = Sightings(here.clients, grace_s=grace_s, interval_s=60.0)
-    return DriftWatch(here.graph, here.drift, sightings, SyncSettings(**settings))
+    return DriftWatch(here.graph, here.drift, sightings, SyncSettings(**settings), Shown())
 
 
 def gauge(kind: str) -> float | None:

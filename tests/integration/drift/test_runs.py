@@ -142,8 +142,8 @@ async def test_who_is_taken_over_writes_nothing_more(here: Place) -> None:
 
     await wait_until(begun, "the first has it")
     quick.gate.clear()
-    second = asyncio.create_task(here.handler({"steps": quick})([job]))
     before = (await told(here, job)).token
+    second = asyncio.create_task(here.handler({"steps": quick})([job]))
 
     async def taken_over() -> bool:
         return (await told(here, job)).token > before
