@@ -23,8 +23,8 @@ MAX_BATCH = 100
 class SyncIn(AbsentBody):
     """POST /admin/sync. Orphans are deleted only where `delete_orphans` says so."""
 
-    batch_size: Annotated[int, clamped("batch_size", 1, MAX_BATCH)] = Field(
-        32, description=f"Clamped into 1..{MAX_BATCH}"
+    batch_size: Annotated[int, clamped("batch_size", 1, MAX_BATCH)] | None = Field(
+        None, description=f"Most that is repaired at once, clamped into 1..{MAX_BATCH}"
     )
     dry_run: Annotated[bool, switch("dry_run")] = False
     delete_orphans: Annotated[bool, switch("delete_orphans")] = False
@@ -33,7 +33,7 @@ class SyncIn(AbsentBody):
 async def sync(request: web.Request) -> web.Response:
     body = validate(SyncIn, parse_optional(await read_body(request)))
     wait = flag(request.query, "wait", default=True)
-    asked = {**body.model_dump(), "repair": not body.dry_run}
+    asked = {**body.model_dump(exclude_none=True), "repair": not body.dry_run}
     run = await request.app[RUNS].start(request[TENANT], "drift", asked, dry_run=body.dry_run)
     return await run_answer(request, run, sync_json, wait=wait)
 
