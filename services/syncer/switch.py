@@ -183,6 +183,8 @@ class Switch:
     async def _verify_count(self, tenant: str) -> None:
         """Both stores are written meanwhile, so the counts may need a few looks to agree."""
         refused = len(self._failed.get(tenant, ()))
+        # Not only where there are too many: one that is on its way would hide one too many.
+        await self._delete_orphans(tenant)
         for _ in range(_COUNT_TRIES):
             counts = await self._graph.memories.counts(tenant)
             points = await self._vectors.count(tenant, generation=self._target)

@@ -93,7 +93,6 @@ async def test_a_dry_run_asks_for_no_repair(api: Operations) -> None:
     assert body == result | {"run_id": run.id}
     assert (run.task, run.dry_run) == ("drift", True)
     assert run.request == {
-        "batch_size": 32,
         "dry_run": True,
         "delete_orphans": False,
         "repair": False,
