@@ -108,7 +108,7 @@ class Batch:
             pause.end(self._started_at)
             return 0.0
         error, wish_s = str(handled.down), handled.down.retry_after_s or 0.0
-        pause_s = pause.begin(self._started_at, at_least_s=wish_s)
+        pause_s = pause.begin(self._started_at, wish_s=wish_s)
         _log.warning("consumer.paused", stream=self._stream.stage, pause_s=pause_s, error=error)
         return pause_s
 

@@ -3,7 +3,8 @@
     EunoeError
     ├── ConfigError            refuse to start: the message names the variable
     ├── TransientError         try the same thing again later (after `retry_after_s`)
-    │   └── Unavailable        a store or provider is down: burns no attempt; HTTP 503
+    │   ├── Unavailable        a store or provider is down: burns no attempt; HTTP 503
+    │   └── Suspect            one of the inputs makes the provider fail: halve, then charge
     ├── PermanentError         the same thing will fail again: bury the job; HTTP 400
     │   ├── InvalidInput       the caller's input is wrong: HTTP 400
     │   ├── NotFound           what was named does not exist: HTTP 404
@@ -42,6 +43,10 @@ class Unavailable(TransientError):
     ) -> None:
         super().__init__(f"{dependency}: {message}", retry_after_s=retry_after_s)
         self.dependency = dependency
+
+
+class Suspect(TransientError):
+    """The provider fails at these inputs and at no other: which one, a caller finds by halving."""
 
 
 class PermanentError(EunoeError):

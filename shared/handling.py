@@ -1,9 +1,9 @@
 """What a batch comes to: one Outcome per job whatever its handler raises, and no bad job
 failing its neighbours.
 
-A PermanentError, or one nobody foresaw, of several jobs is traced to its job by halving. A
-TransientError is everybody's; but a job's last attempt is made alone, so that none is buried
-for its neighbour's failure.
+A PermanentError, a Suspect, or an error nobody foresaw, of several jobs is traced to its job by
+halving. Another TransientError is everybody's; but a job's last attempt is made alone, so that
+none is buried for its neighbour's failure.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TypeAlias, assert_never
 
 from shared import log
-from shared.errors import Overloaded, PermanentError, TransientError, Unavailable
+from shared.errors import Overloaded, PermanentError, Suspect, TransientError, Unavailable
 from shared.job import Delivery, Job
 from shared.transitions import Settlement, StreamPolicy
 
@@ -120,6 +120,8 @@ async def _run(handler: Handler, jobs: Sequence[Job]) -> Handled:
     except Unavailable as error:
         parked = Park(str(error), error.retry_after_s or 0.0)
         return Handled([parked] * len(jobs), error)
+    except Suspect as error:
+        return await _halved(handler, jobs, Retry(str(error)))
     except (TransientError, Overloaded) as error:
         return Handled([Retry(str(error), error.retry_after_s)] * len(jobs))
     except PermanentError as error:

@@ -1,7 +1,8 @@
 """Pause: how long a consumer reads nothing after a dependency went down.
 
-1 s, doubling to 30 s while probes fail. After a pause one batch probes; everything resumes
-when it gets through. Batches that were under way when the pause began say nothing about it.
+1 s, doubling to 30 s while probes fail, or as long as the dependency itself says. After a pause
+one batch probes; everything resumes when it gets through. Batches that were under way when the
+pause began say nothing about it.
 """
 
 from __future__ import annotations
@@ -29,11 +30,11 @@ class Pause:
         """Seconds until the next probe; 0 when reading is allowed."""
         return max(0.0, self._began + self._length_s - time.monotonic()) if self.probing else 0.0
 
-    def begin(self, started_at: float, *, at_least_s: float = 0.0) -> float:
+    def begin(self, started_at: float, *, wish_s: float = 0.0) -> float:
         """A batch that started at `started_at` found it down; the pause's length in s."""
         if not self.probing or started_at >= self._began:
             doubled = min(self._longest_s, max(self._first_s, self._length_s * 2))
-            self._length_s = max(doubled, at_least_s)
+            self._length_s = wish_s or doubled
             self._began = time.monotonic()
             self._gauge.set(1)
         return self._length_s

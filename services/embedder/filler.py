@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import TypeAlias
 
 import numpy as np
 
 from services.embedder.batch import Known, Plan, Vector, plan, whole_hash, words_in_context
-from shared.errors import PermanentError
+from shared.errors import PermanentError, Suspect
 from shared.graph.dialogue import Before
 from shared.graph.nodes import Embedding
 from shared.memory import Memory
@@ -21,6 +22,7 @@ from shared.vectors import Point, VectorStore, point_for
 
 # By (tenant, id): a backup may have been restored into a second tenant.
 Key = tuple[str, str]
+Refusal: TypeAlias = PermanentError | Suspect
 _Fresh = Mapping[tuple[str, str, str], Vector]
 
 
@@ -66,14 +68,14 @@ class Filler:
         for part in parts:
             await self._write(served, part, fresh)
 
-    async def fill_what_it_takes(self, served: Served, reads: Sequence[Read]) -> dict[Key, str]:
-        """Fill all that the model does not refuse; the refused ones with their reasons."""
+    async def fill_what_it_takes(self, served: Served, reads: Sequence[Read]) -> dict[Key, Refusal]:
+        """Fill all that the model does not refuse or fail at; those with the reason."""
         try:
             await self.fill(served, reads)
-        except PermanentError as error:
+        except (PermanentError, Suspect) as error:
             halves = _halves(reads)
             if halves is None:
-                return dict.fromkeys(keys(reads), str(error))
+                return dict.fromkeys(keys(reads), error)
             refused = [await self.fill_what_it_takes(served, half) for half in halves]
             return refused[0] | refused[1]
         return {}

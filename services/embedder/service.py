@@ -15,9 +15,9 @@ from collections import defaultdict
 from collections.abc import Sequence
 
 from services.embedder.batch import whole_hash
-from services.embedder.filler import Filler, Key, Read, keys
-from shared.consumer import Bury, Done, Outcome, Park
-from shared.errors import TransientError
+from services.embedder.filler import Filler, Key, Read, Refusal, keys
+from shared.consumer import Bury, Done, Outcome, Park, Retry
+from shared.errors import PermanentError, TransientError
 from shared.graph.store import GraphStore
 from shared.graph.work import Embedded
 from shared.job import Job, Stage
@@ -83,9 +83,9 @@ class Embedder:
             log.warning("generation.not_filled", model=filling.model.name, error=str(error))
             parked = Park(str(error), max(_NEXT_REST_S, error.retry_after_s or 0.0))
             return dict.fromkeys(keys(reads), parked)
-        for (_, memory_id), reason in refused.items():
-            log.warning("generation.refused", memory_id=memory_id, error=reason)
-        return {key: Bury("permanent", reason) for key, reason in refused.items()}
+        for (_, memory_id), refusal in refused.items():
+            log.warning("generation.refused", memory_id=memory_id, error=str(refusal))
+        return {key: _refused(refusal) for key, refusal in refused.items()}
 
     async def _write(self, live: Served, filling: Served | None, read: Read) -> None:
         """The graph's word that the points stand; then what follows from them."""
@@ -107,6 +107,12 @@ class Embedder:
         ]
         late = [Job(tenant, due.id, due.payload_version) for due in successors]
         await self._outbox.announce({Stage.RELATE: relate, Stage.EMBED: late})
+
+
+def _refused(refusal: Refusal) -> Outcome:
+    if isinstance(refusal, PermanentError):
+        return Bury("permanent", str(refusal))
+    return Retry(str(refusal))
 
 
 def _row(live: Served, read: Read, memory: Memory) -> Embedded:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar
 
 from pydantic import BaseModel, ValidationError
@@ -10,6 +11,7 @@ from shared.config import ChatSettings, EmbeddingSettings
 from shared.errors import PermanentError, TransientError
 from shared.models.circuit import Circuit
 from shared.models.openai_client import asking_openai, connect, is_official
+from shared.models.outbound import HARMLESS, told_apart
 from shared.models.prices import Given, Meter
 
 if TYPE_CHECKING:
@@ -83,23 +85,25 @@ class OpenAIChat:
     async def ask(
         self, system: str, user: str, answer: type[Answer], *, max_tokens: int = 300
     ) -> Answer:
-        messages: Any = [{"role": "system", "content": system}, {"role": "user", "content": user}]
         options: Any = {self._limit: max_tokens, "response_format": _format(answer)}
-        async with self.circuit.call(), asking_openai("chat", self.name, self._timeout_s):
-            completion = await self._completion(messages, options)
-            self._count(getattr(completion, "usage", None))
-            return _validated(completion, answer)
+        said = partial(self._completion, system, options)
+        async with self.circuit.call():
+            return _validated(await told_apart(said, user, HARMLESS), answer)
 
     async def close(self) -> None:
         await self._client.close()
 
-    async def _completion(self, messages: Any, options: Any) -> Any:
-        try:
-            return await self._client.chat.completions.create(
-                model=self.name, messages=messages, **options
-            )
-        except ValueError as error:
-            raise TransientError("chat: the answer is no JSON") from error
+    async def _completion(self, system: str, options: Any, user: str) -> Any:
+        messages: Any = [{"role": "system", "content": system}, {"role": "user", "content": user}]
+        async with asking_openai("chat", self.name, self._timeout_s):
+            try:
+                completion = await self._client.chat.completions.create(
+                    model=self.name, messages=messages, **options
+                )
+            except ValueError as error:
+                raise TransientError("chat: the answer is no JSON") from error
+        self._count(getattr(completion, "usage", None))
+        return completion
 
     def _count(self, usage: Any) -> None:
         self._meter.spent(

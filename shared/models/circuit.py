@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Final
 
-from shared.errors import PermanentError, TransientError, Unavailable
+from shared.errors import PermanentError, Suspect, TransientError, Unavailable
 from shared.metrics import MODEL_CIRCUIT_OPEN
 from shared.pause import Pause
 
@@ -75,7 +75,7 @@ class Circuit:
                 self._gauge.set(0.5)
             try:
                 yield
-            except PermanentError:
+            except (PermanentError, Suspect):
                 self._answered(started_at)
                 raise
             except TransientError as error:
@@ -110,4 +110,4 @@ class Circuit:
         self._error = str(error)
         wish_s = error.retry_after_s or 0.0
         if wish_s or self._pause.probing or self._failures >= _FAILURES:
-            self._pause.begin(started_at, at_least_s=wish_s)
+            self._pause.begin(started_at, wish_s=wish_s)

@@ -26,8 +26,6 @@ Vectors = NDArray[np.float32]
 OLLAMA_URL = "http://localhost:11434"
 OLLAMA_MODEL = "nomic-embed-text"
 _MODEL_SETTING = {"openai": "model", "voyage": "voyage_model", "ollama": "ollama_model"}
-# Any provider's answer to this costs a fraction of a cent and tells the real dimension.
-_PROBE = "dimension"
 
 
 class EmbeddingModel(Protocol):
@@ -182,10 +180,11 @@ async def _voyage(wish: _Wish) -> EmbeddingModel:
 
 async def _proven(model: EmbeddingModel, variables: str) -> EmbeddingModel:
     """Ask once: a wrong key, address or model name is told at start, not by a dead stream."""
+    from shared.models.outbound import HARMLESS
     from shared.models.retry import with_retries
 
     try:
-        await with_retries(lambda: model.embed([_PROBE]), total_s=10.0)
+        await with_retries(lambda: model.embed([HARMLESS]), total_s=10.0)
     except (PermanentError, TransientError) as error:
         await model.close()
         reached = "does not serve" if isinstance(error, Unavailable) else "refuses"

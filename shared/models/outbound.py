@@ -12,23 +12,28 @@ import binascii
 import json
 import math
 import re
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from time import perf_counter
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import numpy as np
 
-from shared.errors import EunoeError, PermanentError, TransientError, Unavailable
+from shared.errors import EunoeError, PermanentError, Suspect, TransientError, Unavailable
 from shared.metrics import MODEL_DURATION, MODEL_ERRORS
 
 if TYPE_CHECKING:
     from shared.models.embedding import Vectors
 
 Kind = Literal["embedding", "chat"]
+Asked = TypeVar("Asked")
+Answered = TypeVar("Answered")
 
+# Any provider's answer to this costs a fraction of a cent and tells whether, and in which
+# dimension, it serves at all.
+HARMLESS = "dimension"
 _REFUSED = frozenset({400, 413, 422})
 _FOR_ALL_CALLS = {
     401: "the key is refused",
@@ -59,6 +64,26 @@ async def asking(kind: Kind, model: str, timeout_s: float) -> AsyncIterator[None
         MODEL_DURATION.labels(model=model, kind=kind).observe(perf_counter() - started)
 
 
+class ServerFailure(Unavailable):
+    """HTTP 5xx: down as a rule, but some servers fail at a text that they cannot embed."""
+
+
+async def told_apart(
+    ask: Callable[[Asked], Awaitable[Answered]], asked: Asked, harmless: Asked
+) -> Answered:
+    """`ask(asked)`; where the provider fails at that, a harmless one tells whether it is down.
+
+    Raises: Suspect if the harmless one is answered, else what `ask` raises.
+    """
+    try:
+        return await ask(asked)
+    except ServerFailure as error:
+        if asked == harmless:
+            raise
+        await ask(harmless)
+        raise Suspect(str(error)) from error
+
+
 def error_of_status(
     kind: Kind, status: int, body: object, headers: Mapping[str, str]
 ) -> EunoeError:
@@ -74,6 +99,8 @@ def error_of_status(
         return PermanentError(f"{kind}: input refused, {said}")
     if kind == "chat" and status == 404:
         return PermanentError(f"chat: {_FOR_ALL_CALLS[404]}, {said}")
+    if status >= 500 and wait_s is None:
+        return ServerFailure(kind, f"the provider fails, {said}")
     reason = _FOR_ALL_CALLS.get(status, "the provider fails")
     return Unavailable(kind, f"{reason}, {said}", retry_after_s=wait_s)
 

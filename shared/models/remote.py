@@ -10,7 +10,7 @@ import numpy as np
 
 from shared.models.circuit import Circuit
 from shared.models.openai_client import asking_openai, connect, is_official
-from shared.models.outbound import vectors_of
+from shared.models.outbound import HARMLESS, told_apart, vectors_of
 from shared.models.prices import Given, Meter
 
 if TYPE_CHECKING:
@@ -80,9 +80,13 @@ class OpenAIEmbedding:
     async def embed(self, texts: Sequence[str]) -> Vectors:
         if not texts:
             return np.empty((0, self.dimension), np.float32)
-        async with self.circuit.call(), self._asking():
+        async with self.circuit.call():
+            return await told_apart(self._ask, list(texts), [HARMLESS])
+
+    async def _ask(self, texts: list[str]) -> Vectors:
+        async with self._asking():
             raw = await self._client.embeddings.with_raw_response.create(
-                model=self._model, input=list(texts), **self._options()
+                model=self._model, input=texts, **self._options()
             )
             vectors, spent = vectors_of(
                 raw.http_response.content, len(texts), self.dimension or None

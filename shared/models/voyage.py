@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 import aiohttp
@@ -10,7 +11,7 @@ import numpy as np
 
 from shared.errors import TransientError, Unavailable
 from shared.models.circuit import Circuit
-from shared.models.outbound import asking, error_of_status, vectors_of
+from shared.models.outbound import HARMLESS, asking, error_of_status, told_apart, vectors_of
 from shared.models.prices import Given, Meter
 
 if TYPE_CHECKING:
@@ -50,27 +51,33 @@ class VoyageEmbedding:
 
     async def embed(self, texts: Sequence[str]) -> Vectors:
         parts = [
-            await self._ask(texts[start : start + _INPUTS_PER_CALL], "document")
+            await self._told_apart(texts[start : start + _INPUTS_PER_CALL], "document")
             for start in range(0, len(texts), _INPUTS_PER_CALL)
         ]
         return np.concatenate([np.empty((0, self.dimension), np.float32), *parts])
 
     async def embed_query(self, text: str) -> Vectors:
-        vector: Vectors = (await self._ask([text], "query"))[0]
+        vector: Vectors = (await self._told_apart([text], "query"))[0]
         return vector
 
     async def close(self) -> None:
         if self._session is not None:
             await self._session.close()
 
-    async def _ask(self, texts: Sequence[str], kind: Literal["document", "query"]) -> Vectors:
+    async def _told_apart(
+        self, texts: Sequence[str], kind: Literal["document", "query"]
+    ) -> Vectors:
+        async with self.circuit.call():
+            return await told_apart(partial(self._ask, kind=kind), list(texts), [HARMLESS])
+
+    async def _ask(self, texts: list[str], kind: Literal["document", "query"]) -> Vectors:
         request = {
-            "input": list(texts),
+            "input": texts,
             "model": self._model,
             "input_type": kind,
             "output_dimension": self.dimension,
         }
-        async with self.circuit.call(), asking("embedding", self._model, self._timeout_s):
+        async with asking("embedding", self._model, self._timeout_s):
             content = await self._post(request)
             vectors, spent = vectors_of(content, len(texts), self.dimension)
         self._meter.spent(input=spent)

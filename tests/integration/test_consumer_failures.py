@@ -240,8 +240,10 @@ async def test_a_store_that_is_down_burns_no_attempt_and_pauses_reading(enrich: 
     async with consuming(enrich, handler, batch_size=8, batches=4):
         await wait_until(lambda: len(calls) >= 7, "three probes failed")
         waits = [later - earlier for earlier, later in pairwise(at[3:7])]
-        assert all(wait > 0.08 for wait in waits), "one batch probes, after a pause"
-        assert waits[1] > 1.5 * waits[0], "pauses double"
+        # A busy machine makes them longer, never shorter.
+        assert waits[0] > 0.1, "one batch probes, after a pause"
+        assert waits[1] > 0.2, "pauses double"
+        assert waits[2] > 0.4, "pauses double"
         down = False
         await wait_until(lambda: empty(enrich), "all is settled")
     assert {each.attempt for batch in calls for each in batch} == {0}

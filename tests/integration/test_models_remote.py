@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 from prometheus_client import REGISTRY
 
-from shared.errors import PermanentError, TransientError, Unavailable
+from shared.errors import PermanentError, Suspect, TransientError, Unavailable
+from shared.models.outbound import HARMLESS
 from shared.models.remote import OpenAIEmbedding, sized_model
 from shared.models.voyage import VoyageEmbedding
 from tests import providers
@@ -134,11 +135,22 @@ async def test_a_refused_input_is_permanent(
 async def test_what_fails_for_all_burns_no_attempt(
     model: OpenAIEmbedding, provider: Provider, code: int
 ) -> None:
-    provider.script = [providers.status(code)]
+    provider.otherwise = providers.status(code)
     with pytest.raises(Unavailable, match=str(code)) as caught:
         await model.embed(["x"])
     assert caught.value.dependency == "embedding"
     assert "sk-secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("code", [500, 502, 503])
+async def test_a_server_that_fails_at_these_texts_alone_is_not_down(
+    model: OpenAIEmbedding, provider: Provider, code: int
+) -> None:
+    provider.script = [providers.status(code)]
+    with pytest.raises(Suspect, match=str(code)):
+        await model.embed(["x", "y"])
+    assert [each["input"] for each in provider.requests] == [["x", "y"], [HARMLESS]]
+    assert model.circuit.state == "closed"
 
 
 @pytest.mark.parametrize(
@@ -249,7 +261,8 @@ async def test_voyage_splits_what_is_beyond_its_limit(
     ("answer", "error"),
     [
         (providers.status(429, headers={"Retry-After": "0"}), Unavailable),
-        (providers.status(500), Unavailable),
+        (providers.status(500), Suspect),
+        (providers.status(500, headers={"Retry-After": "0"}), Unavailable),
         (providers.status(401), Unavailable),
         (providers.status(400), PermanentError),
         (providers.cut, TransientError),

@@ -56,5 +56,7 @@ def test_a_batch_from_before_proves_nothing(gauge: Gauge) -> None:
     assert pause.probing
 
 
-def test_a_longer_wish_is_respected(gauge: Gauge) -> None:
-    assert Pause(gauge).begin(time.monotonic(), at_least_s=7.0) == 7.0
+def test_what_the_dependency_says_stands_instead(gauge: Gauge) -> None:
+    pause = Pause(gauge)
+    assert pause.begin(time.monotonic(), wish_s=7.0) == 7.0
+    assert pause.begin(time.monotonic(), wish_s=0.5) == 0.5
