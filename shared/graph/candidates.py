@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from shared.graph.client import GraphClient
-from shared.graph.nodes import COLUMNS, PROPERTIES, Successor, memory_of, successor_of
+from shared.graph.nodes import COLUMNS, PROPERTIES, Successor, holds, memory_of, successor_of
 from shared.memory import Memory
 
 # What a ranking reads of a memory; the rest is read of the few that are answered.
@@ -62,10 +62,7 @@ _TAGGED = (
     " RETURN m ORDER BY m.importance DESC, m.timestamp DESC, m.id LIMIT $most }"
     f" RETURN {COLUMNS}, key"
 )
-_CURRENT = (
-    "((m.archived IS NULL OR m.archived = false) AND (m.t_valid IS NULL OR m.t_valid <= $at)"
-    " AND (m.t_invalid IS NULL OR m.t_invalid > $at))"
-)
+_CURRENT = holds("m")
 _WANTED = (
     "NOT any(tag IN coalesce(m.tag_keys, [])"
     " WHERE any(each IN $unwanted WHERE tag STARTS WITH each))"

@@ -201,6 +201,15 @@ def summary_cells(other: str) -> str:
     )
 
 
+def holds(node: str) -> str:
+    """Condition that a memory is neither archived nor outside its time of validity at `$at`."""
+    return (
+        f"(({node}.archived IS NULL OR {node}.archived = false)"
+        f" AND ({node}.t_valid IS NULL OR {node}.t_valid <= $at)"
+        f" AND ({node}.t_invalid IS NULL OR {node}.t_invalid > $at))"
+    )
+
+
 def relation_cells(edge: str, other: str) -> str:
     """Expressions of an edge and its far node, in the order `relation_of` reads them."""
     values = ", ".join(

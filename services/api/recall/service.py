@@ -132,7 +132,7 @@ class Recall:
         self._touches.add(tenant, [row.id for row in seeds], draft.at_ms)
         return Recalled(
             rows=final,
-            hydrated=await self._hydrated(tenant, final),
+            hydrated=await self._hydrated(draft, final),
             degraded=draft.gathered.degraded,
             question=draft.gathered.question,
             texts=draft.gathered.texts,
@@ -375,10 +375,13 @@ class Recall:
         added = await self._added(draft, rows, present, passes)
         return [row.noted(outside_tag_scope=True) for row in ordered(added, "score")[:missing]]
 
-    async def _hydrated(self, tenant: str, rows: list[Scored]) -> Mapping[str, Hydrated]:
+    async def _hydrated(self, draft: _Draft, rows: list[Scored]) -> Mapping[str, Hydrated]:
         """The answered memories whole, with their relations, in one query."""
         return await self._graph.memories.hydrate(
-            tenant, [row.id for row in rows], relation_limit=self._settings.relation_limit
+            draft.tenant,
+            [row.id for row in rows],
+            relation_limit=self._settings.relation_limit,
+            at_ms=draft.at_ms if draft.request.scope.current else None,
         )
 
 

@@ -50,6 +50,27 @@ async def test_a_memory_is_hydrated_with_its_newest_outgoing_relations(
     assert bare[seed.id].relations == ()
 
 
+async def test_a_moments_relations_lead_to_what_holds_then(store: GraphStore) -> None:
+    now = now_ms()
+    seed, standing, *others = await _created(
+        store,
+        a_memory("seed"),
+        a_memory("standing", t_valid=now - 1, t_invalid=now + 1),
+        a_memory("expired", t_invalid=now),
+        a_memory("future", t_valid=now + 1),
+        a_memory("archived", archived=True),
+        a_memory("superseded"),
+    )
+    for other in [standing, *others]:
+        await associate(store, TENANT, seed.id, other.id, "RELATES_TO")
+    await associate(store, TENANT, others[-1].id, standing.id, "EVOLVED_INTO")
+
+    then = await store.memories.hydrate(TENANT, [seed.id], relation_limit=9, at_ms=now)
+    assert [each.other.content for each in then[seed.id].relations] == ["standing"]
+    ever = await store.memories.hydrate(TENANT, [seed.id], relation_limit=9)
+    assert len(ever[seed.id].relations) == 5
+
+
 async def test_a_relation_tells_enough_of_the_other_memory(store: GraphStore) -> None:
     seed, other = await _created(
         store,
