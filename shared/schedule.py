@@ -31,6 +31,7 @@ class Schedule:
     Each wait is up to `jitter` (a ratio) longer, so that schedules spread. A body that fails
     is tried again after `retry_s`, doubling up to the interval; Fenced ends the term at once.
     `wait_first`: where nobody knows of a run before, the first comes after an interval.
+    `resign` is called at the end of a term, such as to withdraw what only a leader shows.
     """
 
     def __init__(
@@ -45,6 +46,7 @@ class Schedule:
         run_on_start: bool = False,
         wait_first: bool = False,
         retry_s: float = 5.0,
+        resign: Callable[[], None] = lambda: None,
     ) -> None:
         self.name = name
         self.interval_s = interval_s
@@ -54,6 +56,7 @@ class Schedule:
         self._run_on_start = run_on_start
         self._wait_first = wait_first
         self._retry_s = retry_s
+        self._resign = resign
         self._failures = 0
         self._times = Script(clients.command, "schedule")
         self._keys = [clients.key("schedule", name)]
@@ -87,6 +90,7 @@ class Schedule:
                 wait_s = await self._run_once(lease)
         finally:
             gauge.set(0)
+            self._resign()
 
     async def _run_once(self, lease: Lease) -> float:
         """Run the body and note it; the seconds until it is due again."""

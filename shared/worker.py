@@ -46,12 +46,16 @@ def _turning(consumer: Consumer) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Duty:
-    """What a leader-elected role does: `body` every `interval_s`, on one replica."""
+    """What a leader-elected role does: `body` every `interval_s`, on one replica.
+
+    `resign` withdraws what only the leader shows.
+    """
 
     name: str
     interval_s: float
     body: Callable[[Lease], Awaitable[None]]
     wait_first: bool = False
+    resign: Callable[[], None] = lambda: None
 
 
 async def lead(process: Process, clients: RedisClients, *duties: Duty) -> None:
@@ -67,6 +71,7 @@ async def lead(process: Process, clients: RedisClients, *duties: Duty) -> None:
                 election=election,
                 clients=clients,
                 wait_first=duty.wait_first,
+                resign=duty.resign,
             )
             process.health.alive[duty.name] = partial(_not_wedged, schedule)
             group.create_task(schedule.run(process.stopping), name=f"schedule-{duty.name}")

@@ -7,7 +7,7 @@ import asyncio
 from services.syncer import drift, drift_watch, janitor, reembed, relay
 from services.syncer.drift import Drift, DriftTask
 from services.syncer.drift_watch import DriftWatch
-from services.syncer.janitor import Janitor, report_depths
+from services.syncer.janitor import Janitor, report_depths, withdraw_depths
 from services.syncer.reembed import Reembed
 from services.syncer.relay import Relay
 from services.syncer.runs import AT_ONCE, RunHandler, Task
@@ -88,8 +88,14 @@ def _duties(process: Process, stores: Stores, shown: Shown) -> list[Duty]:
     return [
         Duty(relay.SCHEDULE, settings.sync.relay_every_s, relaying),
         Duty(janitor.SCHEDULE, settings.sync.janitor_every_s, cleaning),
-        Duty(drift_watch.SCHEDULE, settings.sync.check_interval_s, watching, wait_first=True),
-        Duty("depths", _DEPTHS_EVERY_S, depths),
+        Duty(
+            drift_watch.SCHEDULE,
+            settings.sync.check_interval_s,
+            watching,
+            wait_first=True,
+            resign=shown.withdraw,
+        ),
+        Duty("depths", _DEPTHS_EVERY_S, depths, resign=withdraw_depths),
     ]
 
 

@@ -64,3 +64,9 @@ async def report_depths(streams: Mapping[Stage, Stream]) -> None:
             metrics.STREAM_ENTRIES.labels(stream=stage, state=state).set(getattr(depth, state))
         age_s = await stream.oldest_age_s()
         metrics.STREAM_OLDEST_AGE.labels(stream=stage).set(age_s or 0.0)
+
+
+def withdraw_depths() -> None:
+    """Show no depths: another process leads now."""
+    metrics.STREAM_ENTRIES.clear()
+    metrics.STREAM_OLDEST_AGE.clear()

@@ -30,6 +30,11 @@ class Shown:
         self._of[tenant] = counted
         self._show()
 
+    def withdraw(self) -> None:
+        """Show nothing: another process leads now."""
+        self._of = {}
+        metrics.DRIFT.clear()
+
     def _show(self) -> None:
         for kind in KINDS:
             total = sum(each[kind] for each in self._of.values())

@@ -154,8 +154,14 @@ async def test_fenced_ends_the_term_and_the_next_has_a_higher_token(clients: Red
         if len(tokens) == 1:
             raise Fenced("another leads")
 
+    resigned: list[int] = []
     terms_before = metric("eunoe_leader_terms_total")
-    async with running(schedule(clients, fenced_once, 3600.0, retry_s=0.05)):
+    led = schedule(
+        clients, fenced_once, 3600.0, retry_s=0.05, resign=lambda: resigned.append(tokens[-1])
+    )
+    async with running(led):
         await wait_until(lambda: len(tokens) == 2, "it led again")
+        assert resigned == tokens[:1], "at the end of the first term, before the second"
+    assert resigned == tokens, "and at the end of the second"
     assert tokens[1] > tokens[0]
     assert metric("eunoe_leader_terms_total") == terms_before + 2

@@ -1,0 +1,32 @@
+"""What only a leader shows is gone when its term ends: sums over processes mean something."""
+
+from prometheus_client import REGISTRY
+
+from services.syncer.findings import Audit
+from services.syncer.janitor import withdraw_depths
+from services.syncer.shown import KINDS, Shown
+from shared import metrics
+
+
+def drift(kind: str) -> float | None:
+    return REGISTRY.get_sample_value("eunoe_drift_memories", {"kind": kind})
+
+
+def test_drift_is_withdrawn_whole() -> None:
+    shown = Shown()
+    shown.found({"one": Audit(), "two": Audit()})
+    assert [drift(kind) for kind in KINDS] == [0.0] * len(KINDS)
+    shown.withdraw()
+    assert [drift(kind) for kind in KINDS] == [None] * len(KINDS)
+    shown.left("two", Audit(), repaired=True)
+    assert drift("missing") == 0.0, "a later run's finding is shown again"
+    shown.withdraw()
+
+
+def test_depths_are_withdrawn() -> None:
+    metrics.STREAM_ENTRIES.labels(stream="enrich", state="dead").set(3)
+    metrics.STREAM_OLDEST_AGE.labels(stream="enrich").set(3)
+    withdraw_depths()
+    labels = {"stream": "enrich"}
+    assert REGISTRY.get_sample_value("eunoe_stream_entries", {**labels, "state": "dead"}) is None
+    assert REGISTRY.get_sample_value("eunoe_stream_oldest_age_seconds", labels) is None
