@@ -29,6 +29,8 @@ from tests.proxy import LossyProxy
 from tests.redis_server import RedisServer
 
 MakeStream = Callable[..., Stream]
+# One for each test of a session that asks a stack, with some to spare.
+TENANTS = tuple(f"t{number}" for number in range(500))
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -135,6 +137,17 @@ def spawn(
     for process in started:
         process.send_signal(signal.SIGKILL)
         process.wait(timeout=20)
+
+
+@pytest.fixture(scope="session")
+def tenants() -> Iterator[str]:
+    return iter(TENANTS)
+
+
+@pytest.fixture
+def tenant(tenants: Iterator[str]) -> str:
+    """A tenant of a stack that no test has used before."""
+    return next(tenants)
 
 
 @pytest.fixture(autouse=True)

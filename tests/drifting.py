@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 from uuid import uuid4
 
@@ -147,6 +147,13 @@ class Place:
         made = [a_memory(f"orphan {number}") for number in range(count)]
         await self.vectors.upsert(TENANT, [point_of(each, self.model) for each in made])
         return [each.id for each in made]
+
+    async def add_point_of_beta(self) -> None:
+        """A point without a memory, of another tenant that has a graph."""
+        await self.graph.ensure("beta")
+        foreign = point_of(a_memory("of beta"), self.model)
+        theirs = replace(foreign, payload={**foreign.payload, "tenant": "beta"})
+        await self.vectors.upsert("beta", [theirs])
 
     async def agree(self) -> bool:
         """Whether each memory has exactly the point that it should have; told by the stores."""

@@ -147,7 +147,7 @@ async def operated(
     app[admin_queues.QUEUES] = admin_queues.Queues(streams)
     app[receipt.RECEIPTS] = receipt.ReceiptBook(graph, streams)
     app[enrichment.ENRICHMENT] = enrichment.Enrichment(
-        graph, outbox, streams[Stage.ENRICH], stats, EnrichmentSettings(_env_file=None)
+        graph, outbox, streams, stats, EnrichmentSettings(_env_file=None)
     )
     async with served(app, **{"X-Nobody": "1"}) as client:
         yield Operations(client, graph, streams, outbox, seen, stats)

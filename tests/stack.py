@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
+from tests.leaks import leaks
 from tests.stack_client import Answer, Client, refused
 from tests.stack_stores import StoreView
 from tests.waiting import wait_until
@@ -289,3 +290,18 @@ async def running(
         yield await stack.start()
     finally:
         await stack.destroy()
+
+
+async def quiet(stack: Stack, *, timeout_s: float = 20.0) -> None:
+    """I9: nothing pending or queued, the ledgers empty but for the dead, no stray key."""
+    last: list[str] = []
+
+    async def clean() -> bool:
+        async with stack.stores().redis() as redis:
+            last[:] = await leaks(redis, "eunoe")
+        return not last
+
+    try:
+        await wait_until(clean, "the streams are empty", timeout_s)
+    except AssertionError as error:
+        raise AssertionError(f"{error}: {last}\n{stack.told()}") from None

@@ -35,7 +35,9 @@ class ReembedIn(AbsentBody):
         32, description=f"Clamped into 1..{MAX_BATCH}"
     )
     limit: Annotated[int, clamped("limit", 0)] = Field(0, description="0: all memories")
-    force: Annotated[bool, switch("force")] = False
+    force: Annotated[bool, switch("force")] = Field(
+        False, description="Without effect: all are embedded again either way"
+    )
     provider: Provider | None = None
     model: Annotated[str | None, label("model", 200)] = None
     dimension: Annotated[int, Field(ge=1, le=_MOST_DIMENSIONS)] | None = None

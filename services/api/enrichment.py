@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any
 
 from aiohttp import web
@@ -47,19 +47,19 @@ class Enrichment:
         self,
         graph: GraphStore,
         outbox: Outbox,
-        stream: Stream,
+        streams: Mapping[Stage, Stream],
         stats: EnrichmentStats,
         settings: EnrichmentSettings,
     ) -> None:
         self._graph = graph
         self._outbox = outbox
-        self._stream = stream
+        self._streams = streams
         self._stats = stats
         self._settings = settings
 
     async def status(self, tenant: str) -> dict[str, Any]:
         """All numbers are the tenant's own; `status` is of the instance's enrichers."""
-        stream = self._stream
+        stream = self._streams[Stage.ENRICH]
         consumers, live, in_flight, counts, waiting, told = await asyncio.gather(
             stream.consumers(),
             stream.load_of(tenant),
@@ -91,14 +91,14 @@ class Enrichment:
             due = await self._graph.work.requeue(
                 tenant, Stage.ENRICH, wanted[start : start + CHUNK]
             )
-            await self._forget_dead(tenant, due)
-            related = await self._relate_again(tenant, due)
+            again = {Stage.ENRICH: due, Stage.RELATE: await self._relate_again(tenant, due)}
+            jobs = {
+                stage: [Job(tenant, each.id, each.job_version(stage), trace=trace) for each in rows]
+                for stage, rows in again.items()
+            }
+            await self._forget_dead(jobs)
             forced = {
-                stage: [
-                    Job(tenant, each.id, each.job_version(stage), run=run, trace=trace)
-                    for each in again
-                ]
-                for stage, again in ((Stage.ENRICH, due), (Stage.RELATE, related))
+                stage: [replace(job, run=run) for job in mine] for stage, mine in jobs.items()
             }
             await self._outbox.announce(forced, exempt=True)
             known.update(each.id for each in due)
@@ -109,12 +109,13 @@ class Enrichment:
         standing = [memory.id for memory in held.values() if memory.text_hash]
         return await self._graph.work.requeue(tenant, Stage.RELATE, standing) if standing else []
 
-    async def _forget_dead(self, tenant: str, due: Sequence[Due]) -> None:
-        """Else the relay, should the forced job get lost, would find the dead one and give up."""
-        jobs = [Job(tenant, each.id, each.version) for each in due]
+    async def _forget_dead(self, jobs: Mapping[Stage, Sequence[Job]]) -> None:
+        """Else the relay, should a forced job get lost, would find the dead one and give up."""
         try:
-            found = await self._stream.whereabouts(jobs)
-            await self._stream.discard([each.dead_id for each in found if each and each.dead_id])
+            for stage, mine in jobs.items():
+                found = await self._streams[stage].whereabouts(mine)
+                dead = [each.dead_id for each in found if each and each.dead_id]
+                await self._streams[stage].discard(dead)
         except TransientError:
             return  # Redis is down; the memories are due, and the relay sees to them
 

@@ -140,9 +140,7 @@ class UseCases:
         app[DEAD] = DeadLetters(graph, outbox, streams)
         app[QUEUES] = Queues(streams)
         app[RECEIPTS] = ReceiptBook(graph, streams)
-        app[ENRICHMENT] = Enrichment(
-            graph, outbox, streams[Stage.ENRICH], stats, settings.enrichment
-        )
+        app[ENRICHMENT] = Enrichment(graph, outbox, streams, stats, settings.enrichment)
 
     async def run(self, stopping: asyncio.Event) -> None:
         """What goes on beside the requests, until `stopping`; then nothing is left unwritten."""

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
 
+from tests.conftest import TENANTS
 from tests.stack import Client, Stack, running, write_tokens
 
 TOKEN = "token-of-every-tenant-0b7e"
-_TENANTS = 50
 StartStack = Callable[..., Awaitable[Stack]]
 
 
@@ -32,21 +31,10 @@ async def start(tmp_path: Path) -> AsyncIterator[StartStack]:
 async def stack(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stack]:
     """For tests after which everything runs again; each works in a tenant of its own."""
     folder = tmp_path_factory.mktemp("stack")
-    names = [f"t{number}" for number in range(_TENANTS)]
-    tokens = write_tokens(folder / "tokens.json", {TOKEN: names})
+    tokens = write_tokens(folder / "tokens.json", {TOKEN: TENANTS})
     async with running(folder / "stack", {"EUNOE_TOKENS_FILE": str(tokens)}) as started:
         yield started
         assert await started.stop() == 0
-
-
-@pytest.fixture(scope="module")
-def tenants() -> Iterator[str]:
-    return (f"t{number}" for number in itertools.count())
-
-
-@pytest.fixture
-def tenant(tenants: Iterator[str]) -> str:
-    return next(tenants)
 
 
 @pytest.fixture

@@ -7,9 +7,7 @@ from collections.abc import Collection
 import numpy as np
 from qdrant_client import models
 
-from tests.leaks import leaks
-from tests.stack import Stack, StoreView
-from tests.waiting import wait_until
+from tests.stack import Stack, StoreView, quiet
 
 # Scores are kept as 32-bit floats, and an int8 model differs a little from batch to batch.
 _TOLERANCE = 0.01
@@ -58,18 +56,3 @@ def _dense(point: models.Record) -> list[float]:
     vector = point.vector["dense"]
     assert isinstance(vector, list)
     return vector  # type: ignore[return-value]
-
-
-async def quiet(stack: Stack, *, timeout_s: float = 20.0) -> None:
-    """I9: nothing pending or queued, the ledgers empty but for the dead, no stray key."""
-    last: list[str] = []
-
-    async def clean() -> bool:
-        async with stack.stores().redis() as redis:
-            last[:] = await leaks(redis, "eunoe")
-        return not last
-
-    try:
-        await wait_until(clean, "the streams are empty", timeout_s)
-    except AssertionError as error:
-        raise AssertionError(f"{error}: {last}\n{stack.told()}") from None

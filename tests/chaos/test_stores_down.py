@@ -9,8 +9,8 @@ import pytest
 
 from tests.bench.notes import notes
 from tests.chaos.conftest import StartStack
-from tests.chaos.finished import finished, quiet
-from tests.stack import Answer, Client, Stack, refused
+from tests.chaos.finished import finished
+from tests.stack import Answer, Client, Stack, quiet, refused
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.chaos

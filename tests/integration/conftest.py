@@ -1,21 +1,35 @@
-"""One stack for all tests of a worker, and a tenant of its own for each of them."""
+"""One stack for all tests of a worker, and a tenant of its own for each of them.
+
+For tests of a part of the product, in this process: the real stores behind it.
+"""
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
+from pathlib import Path
 
 import pytest
 
-from tests.leaks import leaks
-from tests.stack import Client, Stack, StoreView, running, write_tokens
-from tests.waiting import wait_until
+from shared.config import GraphSettings, VectorSettings
+from shared.connection import RedisClients
+from shared.graph.store import GraphStore
+from shared.job import Stage
+from shared.stream import Stream
+from shared.vectors import VectorStore
+from tests.conftest import TENANTS, MakeStream
+from tests.enriching import Enriching, enriching
+from tests.graphs import graph_settings, opened
+from tests.operating import Operations, operated
+from tests.redis_server import RedisServer
+from tests.stack import Client, Stack, StoreView, quiet, running, write_tokens
+from tests.stores import running_qdrant
+from tests.vector_stores import new_store
+from tests.vector_stores import settings as vector_settings
 
 # In every text that a test stores through `api`: no log line may ever show it (I8).
 CANARY = "kanarienvogel"
 TOKEN = "token-of-every-tenant-4ce1"
 ALPHA, BETA = "token-of-alpha-91d0", "token-of-beta-7a3f"
-_TENANTS = 400
 
 
 @pytest.fixture(scope="session")
@@ -25,44 +39,18 @@ async def stack(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stack
     tokens = write_tokens(
         folder / "tokens.json",
         {
-            TOKEN: ["default", *(f"t{number}" for number in range(_TENANTS))],
+            TOKEN: ["default", *TENANTS],
             ALPHA: ["alpha"],
             BETA: ["beta", "gamma"],
         },
     )
     async with running(folder / "stack", {"EUNOE_TOKENS_FILE": str(tokens)}) as started:
         yield started
-        await _nothing_left(started)
+        await quiet(started)
         for name, text in started.logs().items():
             assert CANARY not in text, f"{name} quotes a memory"
             assert not [token for token in (TOKEN, ALPHA, BETA) if token in text], name
         assert await started.stop() == 0
-
-
-async def _nothing_left(stack: Stack) -> None:
-    """I9: nothing pending, ledgers empty but for the dead, no key without time-to-live."""
-    last: list[str] = []
-
-    async def clean() -> bool:
-        async with stack.stores().redis() as redis:
-            last[:] = await leaks(redis, "eunoe")
-        return not last
-
-    try:
-        await wait_until(clean, "the streams are empty", 15.0)
-    except AssertionError as error:
-        raise AssertionError(f"{error}: {last}\n{stack.told()}") from None
-
-
-@pytest.fixture(scope="session")
-def tenants() -> Iterator[str]:
-    return (f"t{number}" for number in itertools.count())
-
-
-@pytest.fixture
-def tenant(tenants: Iterator[str]) -> str:
-    """A tenant that nobody has used before."""
-    return next(tenants)
 
 
 @pytest.fixture
@@ -74,3 +62,72 @@ async def api(stack: Stack, tenant: str) -> AsyncIterator[Client]:
 @pytest.fixture
 def stores(stack: Stack, tenant: str) -> StoreView:
     return stack.stores(tenant)
+
+
+# -- the stores of one part ---------------------------------------------------------------
+
+
+@pytest.fixture
+def settings(falkordb_url: str) -> GraphSettings:
+    """A base graph of this test alone."""
+    return graph_settings(falkordb_url)
+
+
+@pytest.fixture
+async def store(settings: GraphSettings) -> AsyncIterator[GraphStore]:
+    async with opened(settings) as graph:
+        yield graph
+
+
+@pytest.fixture(scope="session")
+def qdrant_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with running_qdrant(tmp_path_factory.mktemp("qdrant")) as url:
+        yield url
+
+
+@pytest.fixture(scope="module")
+async def vectors(qdrant_url: str) -> AsyncIterator[VectorStore]:
+    """One collection for the tests of a module; who counts in it empties it."""
+    async with new_store(vector_settings(qdrant_url)) as found:
+        yield found
+
+
+@pytest.fixture
+def no_vectors() -> VectorStore:
+    """Its server is not there; never opened, so there is nothing to close."""
+    return VectorStore(VectorSettings(_env_file=None, QDRANT_URL="http://127.0.0.1:9"))
+
+
+@pytest.fixture
+def streams(make_stream: MakeStream) -> Mapping[Stage, Stream]:
+    return {stage: make_stream(stage) for stage in Stage}
+
+
+@pytest.fixture
+def own_server(tmp_path: Path) -> Iterator[RedisServer]:
+    """A Redis, without a graph, that this test may kill."""
+    server = RedisServer(tmp_path, graph=False)
+    server.start()
+    yield server
+    server.stop()
+
+
+# -- parts over them ----------------------------------------------------------------------
+
+
+@pytest.fixture
+async def admin(
+    clients: RedisClients, store: GraphStore, streams: Mapping[Stage, Stream]
+) -> AsyncIterator[Operations]:
+    """The operators' routes, asked by an admin."""
+    async with operated(clients, store, streams) as started:
+        yield started
+
+
+@pytest.fixture
+async def work(
+    clients: RedisClients, make_stream: MakeStream, settings: GraphSettings
+) -> AsyncIterator[Enriching]:
+    """The enricher's handlers, driven batch by batch."""
+    async with enriching(clients, make_stream, settings) as started:
+        yield started

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-
 import pytest
 
 from services.api import admin_dead
@@ -12,41 +10,26 @@ from shared.connection import RedisClients
 from shared.job import Job, Stage
 from shared.memory import NEVER_MS
 from shared.stream import Published
-from tests.conftest import MakeStream
-from tests.graphs import TENANT, a_memory, cypher, graph_settings, opened
-from tests.operating import OTHER, OTHERS_TOKEN, Operations, operated
+from tests.graphs import TENANT, a_memory, cypher
+from tests.operating import OTHER, OTHERS_TOKEN, Operations
 from tests.working import delivered, drained
 
 
-@pytest.fixture
-def settings(falkordb_url: str) -> GraphSettings:
-    return graph_settings(falkordb_url)
-
-
-@pytest.fixture
-async def api(
-    clients: RedisClients, make_stream: MakeStream, settings: GraphSettings
-) -> AsyncIterator[Operations]:
-    streams = {stage: make_stream(stage) for stage in Stage}
-    async with opened(settings) as graph, operated(clients, graph, streams) as started:
-        yield started
-
-
-async def _given_up(api: Operations, stage: Stage = Stage.ENRICH) -> tuple[Job, str]:
+async def _given_up(admin: Operations, stage: Stage = Stage.ENRICH) -> tuple[Job, str]:
     """A memory whose job is dead and that the relay has marked; the job and its entry."""
     memory = a_memory()
-    await api.graph.memories.create(TENANT, memory)
+    await admin.graph.memories.create(TENANT, memory)
     job = Job(TENANT, memory.id, memory.version)
-    [entry_id] = await api.buried(stage, [job])
-    assert await api.graph.work.give_up(TENANT, stage, [(memory.id, memory.version)])
+    [entry_id] = await admin.buried(stage, [job])
+    assert await admin.graph.work.give_up(TENANT, stage, [(memory.id, memory.version)])
     return job, entry_id
 
 
-async def test_a_dead_job_is_shown_with_its_reason(api: Operations) -> None:
-    [entry_id] = await api.buried(
+async def test_a_dead_job_is_shown_with_its_reason(admin: Operations) -> None:
+    [entry_id] = await admin.buried(
         Stage.EMBED, [Job(TENANT, "m", 3, run="r", attempt=4)], "exhausted", "refused"
     )
-    body = await api.asks("GET", "/admin/dead?stream=embed")
+    body = await admin.asks("GET", "/admin/dead?stream=embed")
     [row] = body["dead"]
     assert (row["id"], row["stream"]) == (entry_id, "embed")
     assert (row["memory_id"], row["version"], row["run"]) == ("m", 3, "r")
@@ -55,13 +38,13 @@ async def test_a_dead_job_is_shown_with_its_reason(api: Operations) -> None:
     assert (body["count"], body["next"]) == (1, None)
 
 
-async def test_all_stages_come_together_in_pages(api: Operations) -> None:
+async def test_all_stages_come_together_in_pages(admin: Operations) -> None:
     for number in range(3):
-        await api.buried(Stage.ENRICH, [Job(TENANT, f"e{number}", 1)])
-        await api.buried(Stage.EMBED, [Job(TENANT, f"m{number}", 1)])
+        await admin.buried(Stage.ENRICH, [Job(TENANT, f"e{number}", 1)])
+        await admin.buried(Stage.EMBED, [Job(TENANT, f"m{number}", 1)])
     seen, before = [], ""
     for _ in range(10):
-        body = await api.asks("GET", f"/admin/dead?limit=2{before}")
+        body = await admin.asks("GET", f"/admin/dead?limit=2{before}")
         seen += [row["memory_id"] for row in body["dead"]]
         if body["next"] is None:
             break
@@ -71,28 +54,28 @@ async def test_all_stages_come_together_in_pages(api: Operations) -> None:
 
 
 async def test_a_tenant_finds_its_own_among_many_of_others(
-    api: Operations, monkeypatch: pytest.MonkeyPatch
+    admin: Operations, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """No more entries are looked at than one request may: the next page goes on there."""
     monkeypatch.setattr(admin_dead, "CHUNK", 10)
     monkeypatch.setattr(admin_dead, "_PAGES", 2)
-    await api.buried(Stage.ENRICH, [Job(TENANT, "mine", 1)])
-    await api.buried(Stage.ENRICH, [Job(OTHER, f"m{number}", 1) for number in range(45)])
-    first = await api.asks("GET", "/admin/dead?stream=enrich")
+    await admin.buried(Stage.ENRICH, [Job(TENANT, "mine", 1)])
+    await admin.buried(Stage.ENRICH, [Job(OTHER, f"m{number}", 1) for number in range(45)])
+    first = await admin.asks("GET", "/admin/dead?stream=enrich")
     assert first["dead"] == []
     before, found = first["next"], []
     while before:
-        body = await api.asks("GET", f"/admin/dead?stream=enrich&before={before}")
+        body = await admin.asks("GET", f"/admin/dead?stream=enrich&before={before}")
         found += [row["memory_id"] for row in body["dead"]]
         before = body["next"]
     assert found == ["mine"]
 
 
 async def test_a_replay_makes_the_memory_due_again(
-    api: Operations, settings: GraphSettings
+    admin: Operations, settings: GraphSettings
 ) -> None:
-    job, entry_id = await _given_up(api)
-    body = await api.asks(
+    job, entry_id = await _given_up(admin)
+    body = await admin.asks(
         "POST", "/admin/dead/replay", json={"stream": "enrich", "ids": [entry_id, "1-1"]}
     )
     assert (body["replayed"], body["missing"]) == (1, ["1-1"])
@@ -101,45 +84,45 @@ async def test_a_replay_makes_the_memory_due_again(
     )
     assert due < NEVER_MS
     assert failed is None
-    assert await drained(api.streams[Stage.ENRICH]) == [job]
+    assert await drained(admin.streams[Stage.ENRICH]) == [job]
 
 
-async def test_a_replay_of_all_takes_only_the_tenant_s(api: Operations) -> None:
-    await api.buried(Stage.ENRICH, [Job(TENANT, "mine", 1), Job(OTHER, "theirs", 1)])
-    body = await api.asks("POST", "/admin/dead/replay", json={"stream": "enrich", "all": True})
+async def test_a_replay_of_all_takes_only_the_tenant_s(admin: Operations) -> None:
+    await admin.buried(Stage.ENRICH, [Job(TENANT, "mine", 1), Job(OTHER, "theirs", 1)])
+    body = await admin.asks("POST", "/admin/dead/replay", json={"stream": "enrich", "all": True})
     assert (body["replayed"], body["next"]) == (1, None)
-    assert [job.memory_id for job in await drained(api.streams[Stage.ENRICH])] == ["mine"]
+    assert [job.memory_id for job in await drained(admin.streams[Stage.ENRICH])] == ["mine"]
 
 
-async def test_a_discarded_job_stays_given_up(api: Operations, settings: GraphSettings) -> None:
+async def test_a_discarded_job_stays_given_up(admin: Operations, settings: GraphSettings) -> None:
     """Also where the relay had not seen it dead: it would have published it once more."""
     memory = a_memory()
-    await api.graph.memories.create(TENANT, memory)
-    [entry_id] = await api.buried(Stage.ENRICH, [Job(TENANT, memory.id, memory.version)])
-    body = await api.asks(
+    await admin.graph.memories.create(TENANT, memory)
+    [entry_id] = await admin.buried(Stage.ENRICH, [Job(TENANT, memory.id, memory.version)])
+    body = await admin.asks(
         "POST", "/admin/dead/discard", json={"stream": "enrich", "ids": [entry_id]}
     )
     assert (body["discarded"], body["missing"]) == (1, [])
     [[due]] = await cypher(settings, "MATCH (m:Memory) RETURN m.enrich_due")
     assert due == NEVER_MS
-    assert (await api.asks("GET", "/admin/dead"))["dead"] == []
+    assert (await admin.asks("GET", "/admin/dead"))["dead"] == []
 
 
-async def test_a_discarded_run_is_over(api: Operations) -> None:
-    run = await api.graph.runs.create(TENANT, "drift", {})
-    [entry_id] = await api.buried(Stage.SYNC, [Job(TENANT, run.id, 0)])
-    await api.asks("POST", "/admin/dead/discard", json={"stream": "sync", "ids": [entry_id]})
-    after = await api.graph.runs.get(TENANT, run.id)
+async def test_a_discarded_run_is_over(admin: Operations) -> None:
+    run = await admin.graph.runs.create(TENANT, "drift", {})
+    [entry_id] = await admin.buried(Stage.SYNC, [Job(TENANT, run.id, 0)])
+    await admin.asks("POST", "/admin/dead/discard", json={"stream": "sync", "ids": [entry_id]})
+    after = await admin.graph.runs.get(TENANT, run.id)
     assert after is not None
     assert after.over
 
 
 @pytest.mark.parametrize("verb", ["replay", "discard"])
-async def test_nobody_moves_another_tenant_s(api: Operations, verb: str) -> None:
-    [entry_id] = await api.buried(Stage.ENRICH, [Job(TENANT, "mine", 1)])
-    assert (await api.asks("GET", "/admin/dead", headers=OTHERS_TOKEN))["dead"] == []
+async def test_nobody_moves_another_tenant_s(admin: Operations, verb: str) -> None:
+    [entry_id] = await admin.buried(Stage.ENRICH, [Job(TENANT, "mine", 1)])
+    assert (await admin.asks("GET", "/admin/dead", headers=OTHERS_TOKEN))["dead"] == []
     for choice in ({"ids": [entry_id]}, {"all": True}):
-        body = await api.asks(
+        body = await admin.asks(
             "POST",
             f"/admin/dead/{verb}",
             json={"stream": "enrich", **choice},
@@ -147,25 +130,25 @@ async def test_nobody_moves_another_tenant_s(api: Operations, verb: str) -> None
         )
         assert body[f"{verb}ed"] == 0
         assert body["missing"] == choice.get("ids", [])
-    assert await api.streams[Stage.ENRICH].publish([Job(TENANT, "mine", 1)]) == [Published.DEAD]
+    assert await admin.streams[Stage.ENRICH].publish([Job(TENANT, "mine", 1)]) == [Published.DEAD]
 
 
 async def test_what_is_no_job_is_the_default_tenant_s_to_discard(
-    api: Operations, clients: RedisClients
+    admin: Operations, clients: RedisClients
 ) -> None:
     """Its fields may hold anybody's words: they are not shown."""
     await clients.command.xadd(clients.key("enrich", "jobs"), {"job": "geheimnis"})
-    stream = api.streams[Stage.ENRICH]
+    stream = admin.streams[Stage.ENRICH]
     await delivered(stream, "a")
     await stream.hand_back("a")
-    assert (await api.asks("GET", "/admin/dead", headers=OTHERS_TOKEN))["dead"] == []
-    body = await api.asks("GET", "/admin/dead")
+    assert (await admin.asks("GET", "/admin/dead", headers=OTHERS_TOKEN))["dead"] == []
+    body = await admin.asks("GET", "/admin/dead")
     [row] = body["dead"]
     assert (row["memory_id"], row["reason"]) == (None, "malformed")
     assert "geheimnis" not in str(body)
     chosen = {"stream": "enrich", "ids": [row["id"]]}
-    assert (await api.asks("POST", "/admin/dead/replay", json=chosen))["replayed"] == 0
-    assert (await api.asks("POST", "/admin/dead/discard", json=chosen))["discarded"] == 1
+    assert (await admin.asks("POST", "/admin/dead/replay", json=chosen))["replayed"] == 0
+    assert (await admin.asks("POST", "/admin/dead/discard", json=chosen))["discarded"] == 1
 
 
 @pytest.mark.parametrize(
@@ -182,12 +165,12 @@ async def test_what_is_no_job_is_the_default_tenant_s_to_discard(
     ],
 )
 async def test_what_cannot_be_meant_is_refused(
-    api: Operations, body: dict[str, object], reason: str
+    admin: Operations, body: dict[str, object], reason: str
 ) -> None:
-    answer = await api.asks("POST", "/admin/dead/replay", 400, json=body)
+    answer = await admin.asks("POST", "/admin/dead/replay", 400, json=body)
     assert answer["error"].startswith(reason)
 
 
 @pytest.mark.parametrize("query", ["stream=x", "before=x", "before=0-0", "limit=x"])
-async def test_a_wrong_query_is_refused(api: Operations, query: str) -> None:
-    await api.asks("GET", f"/admin/dead?{query}", 400)
+async def test_a_wrong_query_is_refused(admin: Operations, query: str) -> None:
+    await admin.asks("GET", f"/admin/dead?{query}", 400)

@@ -2,39 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from typing import Any
 
-import pytest
-
-from shared.connection import RedisClients
 from shared.job import Job, Stage
 from shared.stream import Settlement
-from tests.conftest import MakeStream
-from tests.graphs import TENANT, graph_settings, opened
-from tests.operating import Operations, operated
+from tests.graphs import TENANT
+from tests.operating import Operations
 from tests.working import Recorder, consuming, delivered, drained, jobs
 
 
-@pytest.fixture
-async def api(
-    clients: RedisClients, make_stream: MakeStream, falkordb_url: str
-) -> AsyncIterator[Operations]:
-    streams = {stage: make_stream(stage) for stage in Stage}
-    async with (
-        opened(graph_settings(falkordb_url)) as graph,
-        operated(clients, graph, streams) as started,
-    ):
-        yield started
-
-
-async def _of(api: Operations, stage: Stage) -> Any:
-    body = await api.asks("GET", "/admin/queues")
+async def _of(admin: Operations, stage: Stage) -> Any:
+    body = await admin.asks("GET", "/admin/queues")
     return next(each for each in body["streams"] if each["stream"] == stage)
 
 
-async def test_every_stage_is_there_and_empty(api: Operations) -> None:
-    body = await api.asks("GET", "/admin/queues")
+async def test_every_stage_is_there_and_empty(admin: Operations) -> None:
+    body = await admin.asks("GET", "/admin/queues")
     assert [each["stream"] for each in body["streams"]] == [stage.value for stage in Stage]
     for each in body["streams"]:
         counts = ("depth", "ready", "in_flight", "delayed", "dead")
@@ -42,13 +25,13 @@ async def test_every_stage_is_there_and_empty(api: Operations) -> None:
         assert (each["oldest_age_seconds"], each["consumers"]) == (None, [])
 
 
-async def test_jobs_are_counted_where_they_are(api: Operations) -> None:
-    stream = api.streams[Stage.EMBED]
-    await api.buried(Stage.EMBED, [Job(TENANT, "dead", 1)])
+async def test_jobs_are_counted_where_they_are(admin: Operations) -> None:
+    stream = admin.streams[Stage.EMBED]
+    await admin.buried(Stage.EMBED, [Job(TENANT, "dead", 1)])
     await stream.publish(jobs(4))
     first, *_ = await delivered(stream, "worker", 2)
     await stream.settle("worker", [Settlement.park(first, 3600)])
-    found = await _of(api, Stage.EMBED)
+    found = await _of(admin, Stage.EMBED)
     counts = ("depth", "ready", "in_flight", "delayed", "dead")
     assert [found[name] for name in counts] == [4, 2, 1, 1, 1]
     assert found["oldest_age_seconds"] >= 0
@@ -57,11 +40,11 @@ async def test_jobs_are_counted_where_they_are(api: Operations) -> None:
     await drained(stream)
 
 
-async def test_a_consumer_s_last_heartbeat_is_told(api: Operations) -> None:
-    async with consuming(api.streams[Stage.ENRICH], Recorder(), name="alive") as running:
+async def test_a_consumer_s_last_heartbeat_is_told(admin: Operations) -> None:
+    async with consuming(admin.streams[Stage.ENRICH], Recorder(), name="alive") as running:
         await running.consumer.ready.wait()
-        [found] = (await _of(api, Stage.ENRICH))["consumers"]
+        [found] = (await _of(admin, Stage.ENRICH))["consumers"]
         assert (found["name"], found["alive"]) == ("alive", True)
         assert found["idle_seconds"] < 5
         assert found["last_heartbeat"].endswith("+00:00")
-    assert (await _of(api, Stage.ENRICH))["consumers"] == []
+    assert (await _of(admin, Stage.ENRICH))["consumers"] == []

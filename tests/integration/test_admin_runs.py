@@ -6,7 +6,7 @@ The test plays the syncer: it takes the job of a run and brings the run to its e
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 from uuid import uuid4
 
@@ -16,32 +16,20 @@ from structlog.testing import capture_logs
 from services.api.admin_runs import RUNS
 from shared.connection import RedisClients
 from shared.graph.runs import Run, RunState
+from shared.graph.store import GraphStore
 from shared.job import Job, Stage
 from shared.memory import iso
-from shared.stream import Settlement
-from tests.conftest import MakeStream
-from tests.graphs import TENANT, graph_settings, opened
+from shared.stream import Settlement, Stream
+from tests.graphs import TENANT
 from tests.operating import OTHERS_TOKEN, Operations, operated, probes
 from tests.serving import ADMIN_TOKEN, API
 from tests.waiting import wait_until
 from tests.working import drained
 
 
-@pytest.fixture
-async def api(
-    clients: RedisClients, make_stream: MakeStream, falkordb_url: str
-) -> AsyncIterator[Operations]:
-    streams = {stage: make_stream(stage) for stage in Stage}
-    async with (
-        opened(graph_settings(falkordb_url)) as graph,
-        operated(clients, graph, streams) as started,
-    ):
-        yield started
-
-
-async def _taken(api: Operations) -> Run:
+async def _taken(admin: Operations) -> Run:
     """The run whose job waits, begun; the job is settled."""
-    stream, jobs = api.streams[Stage.SYNC], list[Job]()
+    stream, jobs = admin.streams[Stage.SYNC], list[Job]()
 
     async def came() -> bool:
         held = await stream.read("syncer", 1)
@@ -50,29 +38,29 @@ async def _taken(api: Operations) -> Run:
         return bool(jobs)
 
     await wait_until(came, "a run is announced")
-    run = await api.graph.runs.begin(jobs[0].tenant, jobs[0].memory_id)
+    run = await admin.graph.runs.begin(jobs[0].tenant, jobs[0].memory_id)
     assert run is not None
     return run
 
 
 async def _finished(
-    api: Operations,
+    admin: Operations,
     result: Mapping[str, Any] | None,
     *,
     error: str | None = None,
 ) -> Run:
-    run = await _taken(api)
+    run = await _taken(admin)
     state = RunState.COMPLETE if error is None else RunState.FAILED
-    await api.graph.runs.finish(TENANT, run, state, progress={}, result=result, error=error)
+    await admin.graph.runs.finish(TENANT, run, state, progress={}, result=result, error=error)
     return run
 
 
 async def _answered(
-    api: Operations, path: str, body: Any, result: Mapping[str, Any]
+    admin: Operations, path: str, body: Any, result: Mapping[str, Any]
 ) -> tuple[Any, Run]:
     """What a request that waits is told, and the run that was made for it."""
-    asking = asyncio.create_task(api.asks("POST", path, json=body))
-    run = await _finished(api, result)
+    asking = asyncio.create_task(admin.asks("POST", path, json=body))
+    run = await _finished(admin, result)
     return await asking, run
 
 
@@ -87,9 +75,9 @@ DRIFT = {
 }
 
 
-async def test_a_dry_run_asks_for_no_repair(api: Operations) -> None:
+async def test_a_dry_run_asks_for_no_repair(admin: Operations) -> None:
     result = {**DRIFT, "status": "dry_run", "missing_sample": ["a"]}
-    body, run = await _answered(api, "/admin/sync", {"dry_run": True}, result)
+    body, run = await _answered(admin, "/admin/sync", {"dry_run": True}, result)
     assert body == result | {"run_id": run.id}
     assert (run.task, run.dry_run) == ("drift", True)
     assert run.request == {
@@ -99,20 +87,20 @@ async def test_a_dry_run_asks_for_no_repair(api: Operations) -> None:
     }
 
 
-async def test_a_repair_deletes_orphans_only_where_asked(api: Operations) -> None:
-    _, run = await _answered(api, "/admin/sync", {}, DRIFT)
+async def test_a_repair_deletes_orphans_only_where_asked(admin: Operations) -> None:
+    _, run = await _answered(admin, "/admin/sync", {}, DRIFT)
     assert (run.request["repair"], run.request["delete_orphans"]) == (True, False)
-    _, run = await _answered(api, "/admin/sync", {"delete_orphans": "true"}, DRIFT)
+    _, run = await _answered(admin, "/admin/sync", {"delete_orphans": "true"}, DRIFT)
     assert (run.request["repair"], run.request["delete_orphans"]) == (True, True)
 
 
-async def test_a_body_may_be_left_out(api: Operations) -> None:
-    asking = asyncio.create_task(api.asks("POST", "/admin/sync"))
-    await _finished(api, DRIFT)
+async def test_a_body_may_be_left_out(admin: Operations) -> None:
+    asking = asyncio.create_task(admin.asks("POST", "/admin/sync"))
+    await _finished(admin, DRIFT)
     assert (await asking)["status"] == "already_synced"
 
 
-async def test_a_reembedding_is_summed_up_as_in_the_seed(api: Operations) -> None:
+async def test_a_reembedding_is_summed_up_as_in_the_seed(admin: Operations) -> None:
     result = {
         "status": "complete",
         "processed": 4,
@@ -123,16 +111,16 @@ async def test_a_reembedding_is_summed_up_as_in_the_seed(api: Operations) -> Non
         "generation": "memories__m__1",
     }
     body, run = await _answered(
-        api, "/admin/reembed", {"batch_size": 10, "limit": 5, "force": True}, result
+        admin, "/admin/reembed", {"batch_size": 10, "limit": 5, "force": True}, result
     )
     assert body == result | {"run_id": run.id}
     assert run.task == "reembed"
     assert run.request == {"batch_size": 10, "limit": 5, "force": True}
 
 
-async def test_nothing_to_reembed_says_so(api: Operations) -> None:
+async def test_nothing_to_reembed_says_so(admin: Operations) -> None:
     body, _ = await _answered(
-        api, "/admin/reembed", {}, {"status": "complete", "processed": 0, "total": 0}
+        admin, "/admin/reembed", {}, {"status": "complete", "processed": 0, "total": 0}
     )
     assert (body["status"], body["processed"], body["total"]) == ("complete", 0, 0)
     assert body["message"]
@@ -148,13 +136,13 @@ async def test_nothing_to_reembed_says_so(api: Operations) -> None:
     ],
 )
 async def test_numbers_are_clamped(
-    api: Operations, given: dict[str, Any], batch_size: int, limit: int
+    admin: Operations, given: dict[str, Any], batch_size: int, limit: int
 ) -> None:
-    body = await api.asks("POST", "/admin/reembed?wait=false", 202, json=given)
-    run = await api.graph.runs.get(TENANT, body["run_id"])
+    body = await admin.asks("POST", "/admin/reembed?wait=false", 202, json=given)
+    run = await admin.graph.runs.get(TENANT, body["run_id"])
     assert run is not None
     assert (run.request["batch_size"], run.request["limit"]) == (batch_size, limit)
-    await drained(api.streams[Stage.SYNC])
+    await drained(admin.streams[Stage.SYNC])
 
 
 @pytest.mark.parametrize(
@@ -172,35 +160,35 @@ async def test_numbers_are_clamped(
     ],
 )
 async def test_what_cannot_be_done_is_refused_with_the_reason(
-    api: Operations, path: str, body: Any, reason: str
+    admin: Operations, path: str, body: Any, reason: str
 ) -> None:
-    assert (await api.asks("POST", path, 400, json=body))["error"].startswith(reason)
-    assert await api.graph.runs.latest(TENANT) == []
+    assert (await admin.asks("POST", path, 400, json=body))["error"].startswith(reason)
+    assert await admin.graph.runs.latest(TENANT) == []
 
 
-async def test_a_switch_names_the_model_that_was_proven_to_open(api: Operations) -> None:
-    body = await api.asks("POST", "/admin/reembed?wait=false", 202, json={"dimension": 64})
-    run = await api.graph.runs.get(TENANT, body["run_id"])
+async def test_a_switch_names_the_model_that_was_proven_to_open(admin: Operations) -> None:
+    body = await admin.asks("POST", "/admin/reembed?wait=false", 202, json={"dimension": 64})
+    run = await admin.graph.runs.get(TENANT, body["run_id"])
     assert run is not None
     assert run.request["dimension"] == 64
-    await drained(api.streams[Stage.SYNC])
+    await drained(admin.streams[Stage.SYNC])
 
 
-async def test_nobody_has_to_wait(api: Operations) -> None:
-    body = await api.asks("POST", "/admin/sync?wait=false", 202)
+async def test_nobody_has_to_wait(admin: Operations) -> None:
+    body = await admin.asks("POST", "/admin/sync?wait=false", 202)
     assert body["status"] == "accepted"
-    assert api.told[-1].headers["Location"] == body["location"] == f"/admin/runs/{body['run_id']}"
-    found = (await api.asks("GET", body["location"]))["run"]
+    assert admin.told[-1].headers["Location"] == body["location"] == f"/admin/runs/{body['run_id']}"
+    found = (await admin.asks("GET", body["location"]))["run"]
     assert (found["state"], found["progress"], found["started_at"]) == (
         "queued",
         {"ratio": 0.0},
         None,
     )
-    run = await _taken(api)
-    await api.graph.runs.advance(
+    run = await _taken(admin)
+    await admin.graph.runs.advance(
         TENANT, run, {"processed": 3, "total": 12, "ids": ["x"], "failed_ids": ["y"]}
     )
-    found = (await api.asks("GET", body["location"]))["run"]
+    found = (await admin.asks("GET", body["location"]))["run"]
     assert found["progress"] == {
         "processed": 3,
         "total": 12,
@@ -208,53 +196,49 @@ async def test_nobody_has_to_wait(api: Operations) -> None:
         "ratio": 0.25,
     }
     assert (found["state"], found["started_at"]) == ("running", iso(run.started_at))
-    await api.graph.runs.finish(TENANT, run, RunState.COMPLETE, progress={}, result=DRIFT)
-    found = (await api.asks("GET", body["location"]))["run"]
+    await admin.graph.runs.finish(TENANT, run, RunState.COMPLETE, progress={}, result=DRIFT)
+    found = (await admin.asks("GET", body["location"]))["run"]
     assert (found["state"], found["progress"]["ratio"], found["result"]) == ("complete", 1.0, DRIFT)
     assert found["completed_at"].endswith("+00:00")
 
 
-async def test_a_run_that_fails_tells_why(api: Operations) -> None:
-    asking = asyncio.create_task(api.asks("POST", "/admin/sync", 500))
-    run = await _finished(api, None, error="the model refuses")
+async def test_a_run_that_fails_tells_why(admin: Operations) -> None:
+    asking = asyncio.create_task(admin.asks("POST", "/admin/sync", 500))
+    run = await _finished(admin, None, error="the model refuses")
     assert (await asking)["error"] == f"Run {run.id} failed: the model refuses"
-    found = (await api.asks("GET", f"/admin/runs/{run.id}"))["run"]
+    found = (await admin.asks("GET", f"/admin/runs/{run.id}"))["run"]
     assert (found["state"], found["error"]) == ("failed", "the model refuses")
 
 
 async def test_who_waits_long_enough_is_told_where_to_look(
-    clients: RedisClients, make_stream: MakeStream, falkordb_url: str
+    clients: RedisClients, store: GraphStore, streams: Mapping[Stage, Stream]
 ) -> None:
-    streams = {stage: make_stream(stage) for stage in Stage}
-    async with (
-        opened(graph_settings(falkordb_url)) as graph,
-        operated(clients, graph, streams, longest_wait_s=0.1) as api,
-    ):
-        assert (await api.asks("POST", "/admin/sync", 202))["status"] == "accepted"
+    async with operated(clients, store, streams, longest_wait_s=0.1) as admin:
+        assert (await admin.asks("POST", "/admin/sync", 202))["status"] == "accepted"
         await drained(streams[Stage.SYNC])
 
 
-async def test_who_waits_is_let_go_when_the_process_ends(api: Operations) -> None:
-    asking = asyncio.create_task(api.asks("POST", "/admin/sync", 202))
-    await _taken(api)
-    assert api.client.app is not None
-    await api.client.app[RUNS].close()
+async def test_who_waits_is_let_go_when_the_process_ends(admin: Operations) -> None:
+    asking = asyncio.create_task(admin.asks("POST", "/admin/sync", 202))
+    await _taken(admin)
+    assert admin.client.app is not None
+    await admin.client.app[RUNS].close()
     assert (await asking)["status"] == "accepted"
 
 
 async def test_nothing_asks_on_for_a_client_that_hung_up(
-    api: Operations, monkeypatch: pytest.MonkeyPatch
+    admin: Operations, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     looks = 0
-    get = api.graph.runs.get
+    get = admin.graph.runs.get
 
     async def counting(tenant: str, run_id: str) -> Run | None:
         nonlocal looks
         looks += 1
         return await get(tenant, run_id)
 
-    monkeypatch.setattr(api.graph.runs, "get", counting)
-    asking = asyncio.create_task(api.asks("POST", "/admin/sync"))
+    monkeypatch.setattr(admin.graph.runs, "get", counting)
+    asking = asyncio.create_task(admin.asks("POST", "/admin/sync"))
     await wait_until(lambda: looks > 0, "somebody waits")
     with capture_logs() as lines:
         asking.cancel()
@@ -262,7 +246,7 @@ async def test_nothing_asks_on_for_a_client_that_hung_up(
         await wait_until(
             lambda: any(each["event"] == "admin.called" for each in lines), "the wait ended"
         )
-    assert (await _taken(api)).state is RunState.RUNNING  # the run itself goes on
+    assert (await _taken(admin)).state is RunState.RUNNING  # the run itself goes on
 
 
 @pytest.mark.parametrize(
@@ -276,60 +260,56 @@ async def test_nothing_asks_on_for_a_client_that_hung_up(
 @pytest.mark.parametrize("path", ["/admin/sync", "/admin/reembed"])
 async def test_nothing_begins_while_a_store_is_down(
     clients: RedisClients,
-    make_stream: MakeStream,
-    falkordb_url: str,
+    store: GraphStore,
+    streams: Mapping[Stage, Stream],
     path: str,
     down: str,
     reason: str,
 ) -> None:
-    streams = {stage: make_stream(stage) for stage in Stage}
-    async with (
-        opened(graph_settings(falkordb_url)) as graph,
-        operated(clients, graph, streams, seen=probes(**{down: False})) as api,
-    ):
-        assert (await api.asks("POST", path, 503))["error"] == reason
-        assert int(api.told[-1].headers["Retry-After"]) >= 1
-        assert await graph.runs.latest(TENANT) == []
+    async with operated(clients, store, streams, seen=probes(**{down: False})) as admin:
+        assert (await admin.asks("POST", path, 503))["error"] == reason
+        assert int(admin.told[-1].headers["Retry-After"]) >= 1
+        assert await store.runs.latest(TENANT) == []
 
 
-async def test_a_cancelled_run_stops_and_answers_who_waits(api: Operations) -> None:
-    asking = asyncio.create_task(api.asks("POST", "/admin/sync", 409))
-    run = await _taken(api)
+async def test_a_cancelled_run_stops_and_answers_who_waits(admin: Operations) -> None:
+    asking = asyncio.create_task(admin.asks("POST", "/admin/sync", 409))
+    run = await _taken(admin)
     path = f"/admin/runs/{run.id}"
-    assert (await api.asks("DELETE", path))["run"]["state"] == "cancelled"
+    assert (await admin.asks("DELETE", path))["run"]["state"] == "cancelled"
     assert (await asking)["error"] == f"Run {run.id} was cancelled"
-    assert not await api.graph.runs.advance(TENANT, run, {})
-    assert (await api.asks("DELETE", path, 409))["error"] == "The run is over already: cancelled"
+    assert not await admin.graph.runs.advance(TENANT, run, {})
+    assert (await admin.asks("DELETE", path, 409))["error"] == "The run is over already: cancelled"
 
 
-async def test_runs_are_listed_newest_first(api: Operations) -> None:
+async def test_runs_are_listed_newest_first(admin: Operations) -> None:
     for number, task in enumerate(("drift", "reembed", "drift")):
-        await api.graph.runs.create(TENANT, task, {"number": number})
+        await admin.graph.runs.create(TENANT, task, {"number": number})
         await asyncio.sleep(0.002)  # their order is their creation's millisecond
-    rows = (await api.asks("GET", "/admin/runs"))["runs"]
+    rows = (await admin.asks("GET", "/admin/runs"))["runs"]
     assert [row["request"]["number"] for row in rows] == [2, 1, 0]
-    rows = (await api.asks("GET", "/admin/runs?task=drift&limit=1"))["runs"]
+    rows = (await admin.asks("GET", "/admin/runs?task=drift&limit=1"))["runs"]
     assert [row["request"]["number"] for row in rows] == [2]
-    await api.asks("GET", "/admin/runs?limit=x", 400)
+    await admin.asks("GET", "/admin/runs?limit=x", 400)
 
 
-async def test_a_run_is_its_tenant_s_alone(api: Operations) -> None:
-    run = await api.graph.runs.create(TENANT, "drift", {})
+async def test_a_run_is_its_tenant_s_alone(admin: Operations) -> None:
+    run = await admin.graph.runs.create(TENANT, "drift", {})
     path = f"/admin/runs/{run.id}"
-    await api.asks("GET", path, 404, headers=OTHERS_TOKEN)
-    await api.asks("DELETE", path, 404, headers=OTHERS_TOKEN)
-    assert (await api.asks("GET", "/admin/runs", headers=OTHERS_TOKEN))["runs"] == []
-    await api.asks("GET", f"/admin/runs/{uuid4()}", 404)
+    await admin.asks("GET", path, 404, headers=OTHERS_TOKEN)
+    await admin.asks("DELETE", path, 404, headers=OTHERS_TOKEN)
+    assert (await admin.asks("GET", "/admin/runs", headers=OTHERS_TOKEN))["runs"] == []
+    await admin.asks("GET", f"/admin/runs/{uuid4()}", 404)
 
 
 @pytest.mark.parametrize("token", [None, "wrong-guess", ADMIN_TOKEN])
 async def test_every_call_leaves_a_line_that_shows_no_token(
-    api: Operations, token: str | None
+    admin: Operations, token: str | None
 ) -> None:
     status = 200 if token == ADMIN_TOKEN else 401
     headers = dict(API) if token is None else {**API, "X-Admin-Token": token}
     with capture_logs() as lines:
-        async with api.client.get("/admin/runs", headers=headers) as answer:
+        async with admin.client.get("/admin/runs", headers=headers) as answer:
             body = await answer.json()
     assert answer.status == status
     assert status == 200 or body["error"] == "Admin authorization required"

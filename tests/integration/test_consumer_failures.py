@@ -7,9 +7,9 @@ import random
 import signal
 import subprocess
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from itertools import pairwise
-from pathlib import Path
 
 import pytest
 
@@ -251,15 +251,6 @@ async def test_a_store_that_is_down_burns_no_attempt_and_pauses_reading(enrich: 
 
 
 @pytest.fixture
-def own_server(tmp_path: Path) -> Iterator[RedisServer]:
-    """A server that this test may kill."""
-    server = RedisServer(tmp_path, graph=False)
-    server.start()
-    yield server
-    server.stop()
-
-
-@pytest.fixture
 async def own_stream(
     own_server: RedisServer, stream_settings: StreamSettings
 ) -> AsyncIterator[Stream]:
@@ -285,19 +276,26 @@ async def test_a_consumer_survives_redis_coming_back_empty(
     assert await own_stream.depth() == Depth(ready=0, pending=0, delayed=0, dead=0)
 
 
+@asynccontextmanager
+async def hung_in_mid_handler(server: RedisServer, stream: Stream) -> AsyncIterator[Gate]:
+    """Redis hangs for the block's length; then the job's end is waited for."""
+    gate = Gate()
+    await stream.publish([job(1)])
+    async with consuming(stream, gate):
+        await wait_until(lambda: gate.started, "the handler runs")
+        server.freeze()
+        yield gate
+        server.thaw()
+        await wait_until(lambda: empty(stream), "the job is settled")
+
+
 async def test_what_was_finished_while_redis_hung_is_settled_afterwards(
     own_server: RedisServer, own_stream: Stream
 ) -> None:
-    gate = Gate()
-    await own_stream.publish([job(1)])
-    async with consuming(own_stream, gate):
-        await wait_until(lambda: gate.started, "the handler runs")
-        own_server.freeze()
+    async with hung_in_mid_handler(own_server, own_stream) as gate:
         gate.opened.set()
         await wait_until(lambda: gate.finished, "the handler finished")
         await asyncio.sleep(0.2)
-        own_server.thaw()
-        await wait_until(lambda: empty(own_stream), "its outcome was settled")
     assert gate.started == [job(1)]
 
 
@@ -305,18 +303,12 @@ async def test_handlers_end_when_nothing_was_renewed_for_a_visibility(
     own_server: RedisServer, own_stream: Stream
 ) -> None:
     """By then another consumer may have the entries."""
-    gate = Gate()
-    await own_stream.publish([job(1)])
-    async with consuming(own_stream, gate):
-        await wait_until(lambda: gate.started, "the handler runs")
-        own_server.freeze()
+    async with hung_in_mid_handler(own_server, own_stream) as gate:
         begun = asyncio.get_running_loop().time()
         await wait_until(lambda: gate.cancelled, "the handler was cancelled")
         visibility_s = own_stream.policy.visibility_s
         assert asyncio.get_running_loop().time() - begun < 1.5 * visibility_s
-        own_server.thaw()
         gate.opened.set()
-        await wait_until(lambda: empty(own_stream), "it was done again")
 
 
 async def test_a_consumer_may_start_before_redis(

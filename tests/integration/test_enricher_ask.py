@@ -20,7 +20,7 @@ from shared.memory import Memory, now_ms
 from shared.models.chat import OpenAIChat
 from tests import providers
 from tests.enriching import Enriching, enriching, told_by_rule
-from tests.graphs import TENANT, a_memory, cypher, graph_settings
+from tests.graphs import TENANT, a_memory, cypher
 from tests.providers import Answer, Provider
 from tests.waiting import wait_until
 from tests.working import consuming, drained
@@ -33,11 +33,6 @@ SHORT = "The team talked about the storage layer."
 
 def summary(text: str) -> Answer:
     return providers.completion(json.dumps({"summary": text}))
-
-
-@pytest.fixture
-def settings(falkordb_url: str) -> GraphSettings:
-    return graph_settings(falkordb_url)
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from datetime import datetime
 from typing import Any
 
@@ -15,20 +14,9 @@ from shared.graph.work import Embedded, Related
 from shared.job import Job
 from shared.memory import Memory
 from tests.enriching import Enriching, Held, enriching, told_by_rule
-from tests.graphs import TENANT, graph_settings
+from tests.graphs import TENANT
 
 TEXT = "Robert Miller decided to use Kafka"
-
-
-@pytest.fixture
-def settings(falkordb_url: str) -> GraphSettings:
-    return graph_settings(falkordb_url)
-
-
-@pytest.fixture
-async def work(clients: Any, make_stream: Any, settings: GraphSettings) -> AsyncIterator[Enriching]:
-    async with enriching(clients, make_stream, settings) as work:
-        yield work
 
 
 async def _related(work: Enriching, memory: Memory, *near: tuple[str, float]) -> None:

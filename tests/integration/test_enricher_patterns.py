@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
-from typing import Any
 
 import pytest
 
@@ -15,8 +13,8 @@ from shared.graph.patterns import pattern_id
 from shared.job import Job
 from shared.memory import Memory
 from shared.metrics import STORE_DURATION
-from tests.enriching import Enriching, enriching, told_by_rule
-from tests.graphs import TENANT, associate, cypher, graph_settings
+from tests.enriching import Enriching, told_by_rule
+from tests.graphs import TENANT, associate, cypher
 
 DECISION = pattern_id("Decision")
 PATTERNS = (
@@ -24,17 +22,6 @@ PATTERNS = (
     " p.created_at, p.updated_at ORDER BY p.id"
 )
 EDGES = "MATCH (m)-[x:EXEMPLIFIES]->(p) RETURN m.id, p.id, x.confidence, x.updated_at ORDER BY m.id"
-
-
-@pytest.fixture
-def settings(falkordb_url: str) -> GraphSettings:
-    return graph_settings(falkordb_url)
-
-
-@pytest.fixture
-async def work(clients: Any, make_stream: Any, settings: GraphSettings) -> AsyncIterator[Enriching]:
-    async with enriching(clients, make_stream, settings) as work:
-        yield work
 
 
 def decisions(count: int) -> list[Memory]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 
 import numpy as np
 import pytest
@@ -18,8 +18,7 @@ from shared.job import Job
 from shared.memory import Memory
 from shared.metrics import STORE_DURATION
 from shared.vectors import VectorStore
-from tests.graphs import TENANT, a_memory, cypher, graph_settings, opened
-from tests.stores import running_qdrant
+from tests.graphs import TENANT, a_memory, cypher
 from tests.vector_stores import new_store, point
 from tests.vector_stores import settings as vector_settings
 
@@ -34,28 +33,11 @@ _SIZES = (1, 2, 3, 5, 6, 8, 13, 40, 90, 160)
 Vectors = NDArray[np.float32]
 
 
-@pytest.fixture(scope="module")
-def qdrant_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with running_qdrant(tmp_path_factory.mktemp("qdrant")) as url:
-        yield url
-
-
 @pytest.fixture
 async def vectors(qdrant_url: str) -> AsyncIterator[VectorStore]:
     async with new_store(vector_settings(qdrant_url), opened=False) as store:
         await store.open("model", _DIMENSION)
         yield store
-
-
-@pytest.fixture
-def settings(falkordb_url: str) -> GraphSettings:
-    return graph_settings(falkordb_url)
-
-
-@pytest.fixture
-async def graph(settings: GraphSettings) -> AsyncIterator[GraphStore]:
-    async with opened(settings) as graph:
-        yield graph
 
 
 def _texts_of_many_topics(count: int) -> Vectors:
@@ -94,14 +76,14 @@ class Stored:
 
 
 async def test_every_close_pair_is_linked_after_a_thousand_single_stores(
-    graph: GraphStore, vectors: VectorStore, settings: GraphSettings
+    store: GraphStore, vectors: VectorStore, settings: GraphSettings
 ) -> None:
     dense = _texts_of_many_topics(COUNT)
     memories = [a_memory(f"text {n}") for n in range(COUNT)]
-    await graph.memories.create_many(TENANT, memories)
+    await store.memories.create_many(TENANT, memories)
     order = list(range(COUNT))
     random.Random(3).shuffle(order)
-    stored = Stored(graph, vectors)
+    stored = Stored(store, vectors)
 
     async def lane(mine: list[int]) -> None:
         """One embedder's and one enricher's turn after the other, in batches of a few."""
@@ -123,15 +105,15 @@ async def test_every_close_pair_is_linked_after_a_thousand_single_stores(
 
 
 async def test_a_crowd_is_related_with_a_fixed_number_of_calls(
-    graph: GraphStore, vectors: VectorStore
+    store: GraphStore, vectors: VectorStore
 ) -> None:
     """200 memories that are all alike, in one batch."""
     seeded = np.random.default_rng(1)
     noise = seeded.normal(size=(200, _DIMENSION)) * 0.05
     dense = (seeded.normal(size=_DIMENSION) + noise).astype(np.float32)
     memories = [a_memory(f"text {n}") for n in range(200)]
-    await graph.memories.create_many(TENANT, memories)
-    stored = Stored(graph, vectors)
+    await store.memories.create_many(TENANT, memories)
+    stored = Stored(store, vectors)
     await stored.embed(memories, list(dense))
     before = _calls()
     await stored.relate(memories)

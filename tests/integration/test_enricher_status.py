@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 
-from shared.config import GraphSettings, RedisSettings, StreamSettings
+from shared.config import RedisSettings, StreamSettings
 from shared.connection import RedisClients
 from shared.consumer import Done, Outcome
 from shared.enrichment_stats import EnrichmentStats, Tally
 from shared.errors import PermanentError, TransientError, Unavailable
 from shared.handling import Failure
 from shared.job import Job, Stage
-from tests.enriching import Enriching, enriching, told_by_rule
-from tests.graphs import TENANT, graph_settings
+from tests.enriching import Enriching, told_by_rule
+from tests.graphs import TENANT
 from tests.waiting import wait_until
 from tests.working import consuming
 
@@ -40,17 +40,6 @@ EMPTY = {
     },
     "spacy_model": None,
 }
-
-
-@pytest.fixture
-def settings(falkordb_url: str) -> GraphSettings:
-    return graph_settings(falkordb_url)
-
-
-@pytest.fixture
-async def work(clients: Any, make_stream: Any, settings: GraphSettings) -> AsyncIterator[Enriching]:
-    async with enriching(clients, make_stream, settings) as work:
-        yield work
 
 
 async def test_nothing_was_done_yet(clients: RedisClients) -> None:

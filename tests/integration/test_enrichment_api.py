@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from typing import Any
 from uuid import uuid4
 
@@ -10,48 +9,32 @@ import pytest
 from structlog.testing import capture_logs
 
 from shared.config import GraphSettings
-from shared.connection import RedisClients
 from shared.enrichment_stats import Tally
 from shared.graph.work import Embedded, Enriched, Related
 from shared.job import Job, Stage
 from shared.memory import NEVER_MS, Memory
-from tests.conftest import MakeStream
-from tests.graphs import TENANT, a_memory, cypher, graph_settings, opened
-from tests.operating import OTHER, OTHERS_TOKEN, Operations, operated
+from tests.graphs import TENANT, a_memory, cypher
+from tests.operating import OTHER, OTHERS_TOKEN, Operations
 from tests.serving import API
 from tests.working import Recorder, consuming, delivered, drained
 
 REPROCESS = "/enrichment/reprocess"
 
 
-@pytest.fixture
-def settings(falkordb_url: str) -> GraphSettings:
-    return graph_settings(falkordb_url)
-
-
-@pytest.fixture
-async def api(
-    clients: RedisClients, make_stream: MakeStream, settings: GraphSettings
-) -> AsyncIterator[Operations]:
-    streams = {stage: make_stream(stage) for stage in Stage}
-    async with opened(settings) as graph, operated(clients, graph, streams) as started:
-        yield started
-
-
-async def _enriched(api: Operations, tenant: str = TENANT) -> Memory:
+async def _enriched(admin: Operations, tenant: str = TENANT) -> Memory:
     memory = a_memory()
-    await api.graph.memories.create(tenant, memory)
+    await admin.graph.memories.create(tenant, memory)
     row = Enriched(memory.id, memory.version, (), (), {}, {"last_run": "now"})
-    assert await api.graph.work.enriched(tenant, [row])
+    assert await admin.graph.work.enriched(tenant, [row])
     return memory
 
 
-async def _status(api: Operations, **headers: str) -> Any:
-    return await api.asks("GET", "/enrichment/status", headers=headers)
+async def _status(admin: Operations, **headers: str) -> Any:
+    return await admin.asks("GET", "/enrichment/status", headers=headers)
 
 
-async def test_without_an_enricher_it_is_stopped(api: Operations) -> None:
-    body = await _status(api)
+async def test_without_an_enricher_it_is_stopped(admin: Operations) -> None:
+    body = await _status(admin)
     assert body["status"] == "stopped"
     assert (body["queue_size"], body["pending"], body["inflight"]) == (0, 0, 0)
     assert body["max_attempts"] == 3
@@ -66,24 +49,24 @@ async def test_without_an_enricher_it_is_stopped(api: Operations) -> None:
     assert body["spacy_model"] == "en_core_web_sm"
 
 
-async def test_it_runs_while_a_consumer_reads(api: Operations) -> None:
-    async with consuming(api.streams[Stage.ENRICH], Recorder()) as running:
+async def test_it_runs_while_a_consumer_reads(admin: Operations) -> None:
+    async with consuming(admin.streams[Stage.ENRICH], Recorder()) as running:
         await running.consumer.ready.wait()
-        assert (await _status(api))["status"] == "running"
-    assert (await _status(api))["status"] == "stopped"
+        assert (await _status(admin))["status"] == "running"
+    assert (await _status(admin))["status"] == "stopped"
 
 
-async def test_the_numbers_are_the_tenant_s_own(api: Operations) -> None:
-    stream = api.streams[Stage.ENRICH]
+async def test_the_numbers_are_the_tenant_s_own(admin: Operations) -> None:
+    stream = admin.streams[Stage.ENRICH]
     for tenant, count in ((TENANT, 1), (OTHER, 3)):
         for _ in range(count):
             memory = a_memory()
-            await api.graph.memories.create(tenant, memory)
+            await admin.graph.memories.create(tenant, memory)
             await stream.publish([Job(tenant, memory.id, memory.version)])
-    await api.stats.add({OTHER: Tally(successes=2)}, spacy_model="blank")
+    await admin.stats.add({OTHER: Tally(successes=2)}, spacy_model="blank")
     await delivered(stream, "worker", 3)
-    mine = await _status(api)
-    theirs = await _status(api, **OTHERS_TOKEN)
+    mine = await _status(admin)
+    theirs = await _status(admin, **OTHERS_TOKEN)
     assert (mine["queue_size"], mine["pending"], mine["inflight"]) == (1, 1, 1)
     assert (theirs["queue_size"], theirs["pending"], theirs["inflight"]) == (3, 3, 2)
     assert len(mine["pending_ids"]) == 1
@@ -93,23 +76,23 @@ async def test_the_numbers_are_the_tenant_s_own(api: Operations) -> None:
     await drained(stream)
 
 
-async def test_the_status_needs_no_admin(api: Operations) -> None:
-    async with api.client.get("/enrichment/status", headers=API) as answer:
+async def test_the_status_needs_no_admin(admin: Operations) -> None:
+    async with admin.client.get("/enrichment/status", headers=API) as answer:
         assert answer.status == 200
-    async with api.client.get("/enrichment/status") as answer:
+    async with admin.client.get("/enrichment/status") as answer:
         assert answer.status == 401
 
 
-async def test_what_was_done_is_done_again(api: Operations, settings: GraphSettings) -> None:
-    first, second = await _enriched(api), await _enriched(api)
-    body = await api.asks("POST", REPROCESS, 202, json={"ids": [second.id, first.id, first.id]})
+async def test_what_was_done_is_done_again(admin: Operations, settings: GraphSettings) -> None:
+    first, second = await _enriched(admin), await _enriched(admin)
+    body = await admin.asks("POST", REPROCESS, 202, json={"ids": [second.id, first.id, first.id]})
     assert body == {
         "status": "queued",
         "count": 2,
         "ids": sorted([first.id, second.id]),
         "missing": [],
     }
-    found = await drained(api.streams[Stage.ENRICH])
+    found = await drained(admin.streams[Stage.ENRICH])
     assert {(job.memory_id, job.version) for job in found} == {
         (each.id, each.version) for each in (first, second)
     }
@@ -118,52 +101,58 @@ async def test_what_was_done_is_done_again(api: Operations, settings: GraphSetti
     assert all(reached == 0 and 0 < due < NEVER_MS for reached, due in rows)
 
 
-async def test_what_has_a_vector_is_related_again(api: Operations, settings: GraphSettings) -> None:
-    plain, standing = await _enriched(api), await _enriched(api)
+async def test_what_has_a_vector_is_related_again(
+    admin: Operations, settings: GraphSettings
+) -> None:
+    plain, standing = await _enriched(admin), await _enriched(admin)
     row = Embedded(standing.id, standing.payload_version, "hash", relate=True)
-    assert (await api.graph.work.embedded(TENANT, [row])).applied
+    assert (await admin.graph.work.embedded(TENANT, [row])).applied
     done = Related(standing.id, "hash", standing.payload_version, ())
-    assert await api.graph.work.related(TENANT, [done])
-    body = await api.asks("POST", REPROCESS, 202, json={"ids": [plain.id, standing.id]})
+    assert await admin.graph.work.related(TENANT, [done])
+    ordinary = Job(TENANT, standing.id, standing.payload_version)
+    await admin.buried(Stage.RELATE, [ordinary])
+    body = await admin.asks("POST", REPROCESS, 202, json={"ids": [plain.id, standing.id]})
     assert body["count"] == 2
-    [job] = await drained(api.streams[Stage.RELATE])
+    [job] = await drained(admin.streams[Stage.RELATE])
     assert (job.memory_id, job.version) == (standing.id, standing.payload_version)
     assert job.run
     [[due]] = await cypher(settings, "MATCH (m:Memory) WHERE m.relate_due > 0 RETURN m.id")
     assert due == standing.id, "a hint that is lost is the relay's"
-    await drained(api.streams[Stage.ENRICH])
+    assert await admin.streams[Stage.RELATE].publish([ordinary], exempt=True) == ["new"]
+    await drained(admin.streams[Stage.RELATE])
+    await drained(admin.streams[Stage.ENRICH])
 
 
-async def test_a_lost_hint_is_the_relay_s(api: Operations) -> None:
+async def test_a_lost_hint_is_the_relay_s(admin: Operations) -> None:
     """Also where an ordinary job of the memory lies in the dead stream."""
-    memory = await _enriched(api)
+    memory = await _enriched(admin)
     job = Job(TENANT, memory.id, memory.version)
-    await api.buried(Stage.ENRICH, [job])
-    await api.graph.work.requeue(TENANT, Stage.ENRICH, [memory.id])
-    await api.graph.work.give_up(TENANT, Stage.ENRICH, [(memory.id, memory.version)])
-    await api.asks("POST", REPROCESS, 202, json={"ids": memory.id})
-    stream = api.streams[Stage.ENRICH]
+    await admin.buried(Stage.ENRICH, [job])
+    await admin.graph.work.requeue(TENANT, Stage.ENRICH, [memory.id])
+    await admin.graph.work.give_up(TENANT, Stage.ENRICH, [(memory.id, memory.version)])
+    await admin.asks("POST", REPROCESS, 202, json={"ids": memory.id})
+    stream = admin.streams[Stage.ENRICH]
     await drained(stream)  # the forced one, lost
-    [due] = await api.graph.work.claim_due(TENANT, Stage.ENRICH, NEVER_MS - 1, 10)
+    [due] = await admin.graph.work.claim_due(TENANT, Stage.ENRICH, NEVER_MS - 1, 10)
     assert due.id == memory.id
     assert await stream.publish([job], exempt=True) == ["new"]
     assert [each.tenant for each in await drained(stream)] == [TENANT]
-    assert [tenant for tenant, _ in await api.outbox.due(NEVER_MS, limit=9)] == [TENANT]
+    assert [tenant for tenant, _ in await admin.outbox.due(NEVER_MS, limit=9)] == [TENANT]
 
 
 @pytest.mark.parametrize("form", ["list", "text", "query"])
-async def test_ids_come_in_three_forms(api: Operations, form: str) -> None:
-    known, unknown = (await _enriched(api)).id, str(uuid4())
+async def test_ids_come_in_three_forms(admin: Operations, form: str) -> None:
+    known, unknown = (await _enriched(admin)).id, str(uuid4())
     text = f" {known.upper()} , {unknown},"
     match form:
         case "list":
-            body = await api.asks("POST", REPROCESS, 202, json={"ids": [known, unknown]})
+            body = await admin.asks("POST", REPROCESS, 202, json={"ids": [known, unknown]})
         case "text":
-            body = await api.asks("POST", REPROCESS, 202, json={"ids": text})
+            body = await admin.asks("POST", REPROCESS, 202, json={"ids": text})
         case _:
-            body = await api.asks("POST", REPROCESS, 202, params={"ids": text})
+            body = await admin.asks("POST", REPROCESS, 202, params={"ids": text})
     assert (body["count"], body["ids"], body["missing"]) == (1, [known], [unknown])
-    await drained(api.streams[Stage.ENRICH])
+    await drained(admin.streams[Stage.ENRICH])
 
 
 @pytest.mark.parametrize(
@@ -178,24 +167,28 @@ async def test_ids_come_in_three_forms(api: Operations, form: str) -> None:
         ({"ids": ["x"] * 5001}, "'ids' must not hold more than 5000 ids"),
     ],
 )
-async def test_what_names_no_memories_is_refused(api: Operations, given: Any, reason: str) -> None:
-    assert (await api.asks("POST", REPROCESS, 400, json=given))["error"] == reason
+async def test_what_names_no_memories_is_refused(
+    admin: Operations, given: Any, reason: str
+) -> None:
+    assert (await admin.asks("POST", REPROCESS, 400, json=given))["error"] == reason
 
 
-async def test_another_tenant_s_memory_is_none(api: Operations) -> None:
-    memory = await _enriched(api)
-    body = await api.asks("POST", REPROCESS, 202, json={"ids": [memory.id]}, headers=OTHERS_TOKEN)
+async def test_another_tenant_s_memory_is_none(admin: Operations) -> None:
+    memory = await _enriched(admin)
+    body = await admin.asks("POST", REPROCESS, 202, json={"ids": [memory.id]}, headers=OTHERS_TOKEN)
     assert (body["count"], body["missing"]) == (0, [memory.id])
-    assert await drained(api.streams[Stage.ENRICH]) == []
+    assert await drained(admin.streams[Stage.ENRICH]) == []
 
 
 @pytest.mark.parametrize("headers", [{}, {"X-Api-Key": "guess"}])
 async def test_an_admin_call_without_an_api_token_leaves_its_line(
-    api: Operations, headers: dict[str, str]
+    admin: Operations, headers: dict[str, str]
 ) -> None:
     for path, lines in ((REPROCESS, 1), ("/enrichment/status", 0)):
         with capture_logs() as said:
-            async with api.client.request("POST" if lines else "GET", path, headers=headers) as got:
+            async with admin.client.request(
+                "POST" if lines else "GET", path, headers=headers
+            ) as got:
                 assert got.status == 401
         told = [line for line in said if line["event"] == "admin.called"]
         assert [(line["action"], line["outcome"]) for line in told] == [
@@ -204,7 +197,7 @@ async def test_an_admin_call_without_an_api_token_leaves_its_line(
         assert "guess" not in str(told)
 
 
-async def test_reprocessing_needs_the_admin_token(api: Operations) -> None:
-    async with api.client.post(REPROCESS, headers=API, json={}) as answer:
+async def test_reprocessing_needs_the_admin_token(admin: Operations) -> None:
+    async with admin.client.post(REPROCESS, headers=API, json={}) as answer:
         assert answer.status == 401
         assert (await answer.json())["error"] == "Admin authorization required"

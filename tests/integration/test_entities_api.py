@@ -16,19 +16,8 @@ from shared.graph import entities as store_module
 from shared.graph.entities import Entities
 from shared.graph.store import GraphStore
 from shared.graph.work import Enriched
-from tests.graphs import TENANT, a_memory, cypher, graph_settings, opened
+from tests.graphs import TENANT, a_memory, cypher
 from tests.serving import ADMIN, API, Client, make_app, served, tokens
-
-
-@pytest.fixture
-def settings(falkordb_url: str) -> GraphSettings:
-    return graph_settings(falkordb_url)
-
-
-@pytest.fixture
-async def store(settings: GraphSettings) -> AsyncIterator[GraphStore]:
-    async with opened(settings) as graph:
-        yield graph
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -14,15 +14,8 @@ from shared.errors import ConfigError, Conflict, NotFound, Unavailable
 from shared.models.placeholder import PlaceholderEmbedding
 from shared.serving import Serving
 from shared.vectors import Generation, GenerationState, VectorStore
-from tests.stores import running_qdrant
 from tests.vector_stores import memory, new_store, point, settings, unit
 from tests.waiting import wait_until
-
-
-@pytest.fixture(scope="module")
-def qdrant_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with running_qdrant(tmp_path_factory.mktemp("qdrant")) as url:
-        yield url
 
 
 @pytest.fixture
@@ -62,6 +55,14 @@ async def other(
     return await store.generations.create(
         f"placeholder-{dimension}", dimension, serial=serial, provider=provider
     )
+
+
+async def replace_live(served: Serving, second: Generation) -> None:
+    """Serve `second` from now on; what served before is dropped."""
+    generations, before = served._vectors.generations, served.live.generation
+    assert before is not None
+    await generations.activate(second)
+    await generations.drop(before)
 
 
 async def test_the_first_one_makes_the_generation_of_its_model(given: VectorSettings) -> None:
@@ -108,10 +109,8 @@ async def test_a_start_is_refused_if_no_generation_is_of_the_configured_model(
 ) -> None:
     async with serving(given, 8) as first, serving(given, 32) as later:
         await first.open()
-        assert first.live.generation is not None
         nobody_knows = await first._vectors.generations.create("placeholder-16", 16, serial=2)
-        await first._vectors.generations.activate(nobody_knows)
-        await first._vectors.generations.drop(first.live.generation)
+        await replace_live(first, nobody_knows)
         with pytest.raises(ConfigError, match="EMBEDDING_PROVIDER"):
             await later.open()
 
@@ -121,10 +120,7 @@ async def test_a_start_is_refused_if_the_only_generation_left_is_of_a_provider_w
 ) -> None:
     async with serving(given, 8) as first, serving(given, 8) as later:
         await first.open()
-        assert first.live.generation is not None
-        second = await other(first._vectors, provider="voyage")
-        await first._vectors.generations.activate(second)
-        await first._vectors.generations.drop(first.live.generation)
+        await replace_live(first, await other(first._vectors, provider="voyage"))
         with pytest.raises(ConfigError, match=r"EMBEDDING_PROVIDER.*VOYAGE_API_KEY"):
             await later.open()
 
@@ -134,10 +130,8 @@ async def test_a_restart_serves_what_was_switched_to_though_the_old_one_was_drop
 ) -> None:
     async with serving(given, 8) as first, serving(given, 8) as later:
         await first.open()
-        assert first.live.generation is not None
         second = await other(first._vectors)
-        await first._vectors.generations.activate(second)
-        await first._vectors.generations.drop(first.live.generation)
+        await replace_live(first, second)
         await later.open()
         live, _ = await later.current()
         assert (live.generation, live.model.dimension) == (second, 16)

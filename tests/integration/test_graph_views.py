@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from itertools import pairwise
 from typing import Any
 
@@ -11,42 +11,23 @@ from aiohttp import web
 
 from services.api import graph_views
 from services.api.graph_views import GRAPH_VIEWS, SHOWN, GraphViews, Shown
-from shared.config import GraphSettings, VectorSettings
+from shared.config import GraphSettings
 from shared.graph import views as views_module
 from shared.graph.store import GraphStore
 from shared.graph.views import Views, Wanted
 from shared.memory import Memory, iso, now_ms
 from shared.vectors import VectorStore
-from tests.graphs import TENANT, a_memory, associate, cypher, graph_settings, opened
+from tests.graphs import TENANT, a_memory, associate, cypher
 from tests.serving import Client, make_app, served, tokens
-from tests.stores import running_qdrant
-from tests.vector_stores import new_store, point, unit
-from tests.vector_stores import settings as vector_settings
+from tests.vector_stores import point, unit
 
 HIDDEN = ("MetaPattern",)
 DAY_MS = 86_400_000
 
 
 @pytest.fixture
-def settings(falkordb_url: str) -> GraphSettings:
-    return graph_settings(falkordb_url)
-
-
-@pytest.fixture
-async def store(settings: GraphSettings) -> AsyncIterator[GraphStore]:
-    async with opened(settings) as graph:
-        yield graph
-
-
-@pytest.fixture
 def views(store: GraphStore) -> Views:
     return Views(store._client, store._schema)
-
-
-@pytest.fixture
-def no_vectors() -> VectorStore:
-    """Its server is not there; never opened, so there is nothing to close."""
-    return VectorStore(VectorSettings(_env_file=None, QDRANT_URL="http://127.0.0.1:9"))
 
 
 def _app(store: GraphStore, vectors: VectorStore) -> web.Application:
@@ -271,18 +252,6 @@ async def test_without_vectors_the_neighbourhood_says_so(client: Client, store: 
     assert body["meta"]["degraded"] == ["vector"]
     body = await _get(client, f"/graph/neighbors/{ids[0]}?include_semantic=false")
     assert "degraded" not in body["meta"]
-
-
-@pytest.fixture(scope="session")
-def qdrant_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with running_qdrant(tmp_path_factory.mktemp("qdrant-views")) as url:
-        yield url
-
-
-@pytest.fixture(scope="session")
-async def vectors(qdrant_url: str) -> AsyncIterator[VectorStore]:
-    async with new_store(vector_settings(qdrant_url)) as found:
-        yield found
 
 
 async def test_semantic_neighbours_are_near_and_not_shown_twice(

@@ -6,9 +6,8 @@ import asyncio
 import os
 import signal
 import subprocess
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -158,14 +157,6 @@ async def test_stopping_ends_a_campaign(clients: RedisClients) -> None:
         async with campaigning(waiting), asyncio.timeout(1.0):
             await asyncio.sleep(0.1)
     assert waiting.terms == []
-
-
-@pytest.fixture
-def own_server(tmp_path: Path) -> Iterator[RedisServer]:
-    server = RedisServer(tmp_path, graph=False)
-    server.start()
-    yield server
-    server.stop()
 
 
 async def test_a_leader_that_cannot_renew_ends_before_its_lease(

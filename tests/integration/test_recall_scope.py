@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from shared.config import GraphSettings
 from shared.graph.candidates import Listing
 from shared.graph.store import GraphStore
 from shared.memory import Memory
-from tests.graphs import TENANT, a_memory, cypher, graph_settings, opened
+from tests.graphs import TENANT, a_memory, cypher
 from tests.integration.conftest import CANARY
 from tests.stack import Client, Stack, StoreView, running
 
@@ -96,17 +96,6 @@ async def test_without_the_vectors_narrow_tags_fill(tmp_path: Path) -> None:
 # -- each condition in the graph ------------------------------------------------------------
 
 
-@pytest.fixture
-def settings(falkordb_url: str) -> GraphSettings:
-    return graph_settings(falkordb_url)
-
-
-@pytest.fixture
-async def graph(settings: GraphSettings) -> AsyncIterator[GraphStore]:
-    async with opened(settings) as store:
-        yield store
-
-
 SCOPES: tuple[tuple[Listing, dict[str, Any], dict[str, Any]], ...] = (
     (Listing(tags=("proj:a",)), {"tags": ("Proj/A/x",)}, {"tags": ("proj",)}),
     (Listing(tags=("proj",), by_prefix=False), {"tags": ("Proj",)}, {"tags": ("proj:a",)}),
@@ -134,7 +123,7 @@ SCOPES: tuple[tuple[Listing, dict[str, Any], dict[str, Any]], ...] = (
 
 @pytest.mark.parametrize(("scope", "inside", "outside"), SCOPES)
 async def test_every_road_cuts_after_the_scope(
-    graph: GraphStore,
+    store: GraphStore,
     settings: GraphSettings,
     scope: Listing,
     inside: dict[str, Any],
@@ -144,18 +133,18 @@ async def test_every_road_cuts_after_the_scope(
     late: dict[str, Any] = {"meta_terms": ("term",), "content": "a word", "importance": 0.9}
     decoys = [_memory({**late, **outside}) for _ in range(60)]
     wanted = _memory({**late, "importance": 0.1, **inside}, version=1, payload_version=1)
-    await graph.memories.create_many(TENANT, [*decoys, wanted])
+    await store.memories.create_many(TENANT, [*decoys, wanted])
     await cypher(
         settings,
         "MATCH (m:Memory) MERGE (e:Entity {id: 'e'}) MERGE (e)-[:REFERENCED_IN]->(m)",
     )
-    assert await graph.candidates.roads(TENANT, ["term"], ["e"], scope) == (
+    assert await store.candidates.roads(TENANT, ["term"], ["e"], scope) == (
         [wanted.id],
         [wanted.id],
     )
-    fresh = await graph.words.unembedded(TENANT, ["word"], 1, scan=1, wanted=scope)
-    newest = await graph.words.newest(TENANT, ["word"], 1, scan=1, wanted=scope)
-    listed = await graph.candidates.listing(TENANT, scope, 1)
+    fresh = await store.words.unembedded(TENANT, ["word"], 1, scan=1, wanted=scope)
+    newest = await store.words.newest(TENANT, ["word"], 1, scan=1, wanted=scope)
+    listed = await store.candidates.listing(TENANT, scope, 1)
     assert [each.id for each in (*fresh, *newest)] == [wanted.id, wanted.id]
     assert [each.id for each in listed] == [wanted.id]
 
@@ -164,16 +153,16 @@ def _memory(fields: dict[str, Any], **more: Any) -> Memory:
     return a_memory(**{**fields, **more})
 
 
-async def test_the_newest_of_a_term_come_first_and_ties_by_id(graph: GraphStore) -> None:
+async def test_the_newest_of_a_term_come_first_and_ties_by_id(store: GraphStore) -> None:
     memories = [a_memory(meta_terms=("term",), timestamp=n // 2) for n in range(120)]
-    await graph.memories.create_many(TENANT, memories)
-    found, _ = await graph.candidates.roads(TENANT, ["term"], [])
+    await store.memories.create_many(TENANT, memories)
+    found, _ = await store.candidates.roads(TENANT, ["term"], [])
     newest = sorted(memories, key=lambda each: (-each.timestamp, each.id))
     assert set(found) == {each.id for each in newest[:50]}
 
 
-async def test_the_tags_that_begin_so_are_named_once(graph: GraphStore) -> None:
+async def test_the_tags_that_begin_so_are_named_once(store: GraphStore) -> None:
     tags = (("Temp-1", "x"), ("temp-1", "temp"), ("attempt",), ())
-    await graph.memories.create_many(TENANT, [a_memory(tags=each) for each in tags])
-    assert sorted(await graph.candidates.tag_keys(TENANT, ["temp", "y"])) == ["temp", "temp-1"]
-    assert await graph.candidates.tag_keys(TENANT, []) == []
+    await store.memories.create_many(TENANT, [a_memory(tags=each) for each in tags])
+    assert sorted(await store.candidates.tag_keys(TENANT, ["temp", "y"])) == ["temp", "temp-1"]
+    assert await store.candidates.tag_keys(TENANT, []) == []

@@ -1,7 +1,7 @@
 """Generations: made once however many start, refused to another model, switched at once."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 
 import pytest
@@ -11,15 +11,9 @@ from shared.config import VectorSettings
 from shared.errors import ConfigError, PermanentError, Unavailable
 from shared.vectors import VectorQuery, VectorStore
 from shared.vectors.points import PAYLOAD_INDEXES
-from tests.stores import QdrantProcess, running_qdrant
+from tests.stores import QdrantProcess
 from tests.vector_stores import DIMENSION, MODEL, memory, new_store, point, settings, unit
 from tests.waiting import wait_until
-
-
-@pytest.fixture(scope="module")
-def qdrant_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with running_qdrant(tmp_path_factory.mktemp("qdrant")) as url:
-        yield url
 
 
 @pytest.fixture

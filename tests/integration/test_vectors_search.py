@@ -1,6 +1,6 @@
 """Search on a real server: filters, named vectors, neighbours, tenants."""
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from uuid import uuid4
 
 import pytest
@@ -9,28 +9,15 @@ from prometheus_client import REGISTRY
 from shared.lexical import sparse_query
 from shared.memory import Memory
 from shared.vectors import RecallFilter, VectorQuery, VectorStore
-from tests.stores import running_qdrant
-from tests.vector_stores import emptied, memory, new_store, point, settings, unit
+from tests.vector_stores import emptied, memory, point, unit
 
 QUERY = unit(1)
 
 
-@pytest.fixture(scope="module")
-def qdrant_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with running_qdrant(tmp_path_factory.mktemp("qdrant")) as url:
-        yield url
-
-
-@pytest.fixture(scope="module")
-async def shared_store(qdrant_url: str) -> AsyncIterator[VectorStore]:
-    async with new_store(settings(qdrant_url)) as opened:
-        yield opened
-
-
 @pytest.fixture
-async def store(shared_store: VectorStore) -> AsyncIterator[VectorStore]:
-    yield shared_store
-    await emptied(shared_store, ("a", "b"))
+async def store(vectors: VectorStore) -> AsyncIterator[VectorStore]:
+    yield vectors
+    await emptied(vectors, ("a", "b"))
 
 
 async def found(store: VectorStore, wanted: RecallFilter, tenant: str = "a") -> set[str]:

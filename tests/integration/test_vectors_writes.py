@@ -2,7 +2,7 @@
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from dataclasses import replace
 from typing import Any
 from uuid import uuid4
@@ -13,26 +13,13 @@ import pytest
 from shared.errors import PermanentError
 from shared.memory import Memory
 from shared.vectors import StoredPoint, VectorStore, point_for
-from tests.stores import running_qdrant
 from tests.vector_stores import emptied, memory, new_store, point, settings, unit
 
 
-@pytest.fixture(scope="module")
-def qdrant_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with running_qdrant(tmp_path_factory.mktemp("qdrant")) as url:
-        yield url
-
-
-@pytest.fixture(scope="module")
-async def shared_store(qdrant_url: str) -> AsyncIterator[VectorStore]:
-    async with new_store(settings(qdrant_url)) as opened:
-        yield opened
-
-
 @pytest.fixture
-async def store(shared_store: VectorStore) -> AsyncIterator[VectorStore]:
-    yield shared_store
-    await emptied(shared_store, ("a", "b"))
+async def store(vectors: VectorStore) -> AsyncIterator[VectorStore]:
+    yield vectors
+    await emptied(vectors, ("a", "b"))
 
 
 async def test_an_older_version_never_wins(store: VectorStore) -> None:

@@ -42,6 +42,22 @@ async def ids_of(api: ApiProcess, contents: list[str]) -> list[str]:
     return [each for content in contents for each in await api.ids(content)]
 
 
+async def in_the_graph(api: ApiProcess, contents: list[str]) -> None:
+    async def all_are() -> bool:
+        return len(await ids_of(api, contents)) == len(contents)
+
+    await wait_until(all_are, "the write reached the graph")
+
+
+async def same_ids_again(
+    api: ApiProcess, path: str, body: dict[str, Any], contents: list[str]
+) -> None:
+    """The repeat succeeds, and names the memories that are there."""
+    again = await api.ask("POST", path, json=body)
+    assert again.status == 201
+    assert ids_in(again.body) == await ids_of(api, contents)
+
+
 @pytest.fixture
 async def proxy(falkordb_url: str) -> AsyncIterator[HoldingProxy]:
     opened = HoldingProxy(falkordb_url)
@@ -79,20 +95,12 @@ async def test_a_write_whose_client_hung_up_is_not_stored_again(
     contents, body = a_write(path)
     proxy.hold()
     reader, writer = await send(held, path, body)
-
-    async def in_the_graph() -> bool:
-        return len(await ids_of(held, contents)) == len(contents)
-
-    await wait_until(in_the_graph, "the write reached the graph")
+    await in_the_graph(held, contents)
     writer.write_eof()
     assert await reader.read() == b""  # the API has noticed, and has nothing to say yet
     writer.close()
     proxy.release()
-
-    again = await held.ask("POST", path, json=body)
-
-    assert again.status == 201
-    assert ids_in(again.body) == await ids_of(held, contents)
+    await same_ids_again(held, path, body, contents)
 
 
 @pytest.mark.parametrize("path", WRITES)
@@ -103,21 +111,13 @@ async def test_a_write_whose_api_was_killed_before_answering_is_not_stored_again
     contents, body = a_write(path)
     proxy.hold()
     asking = asyncio.create_task(held.ask("POST", path, json=body))
-
-    async def in_the_graph() -> bool:
-        return len(await ids_of(held, contents)) == len(contents)
-
-    await wait_until(in_the_graph, "the write reached the graph")
+    await in_the_graph(held, contents)
     held.kill()
     with pytest.raises(aiohttp.ClientError):
         await asking
     proxy.release()
     await held.start()
-
-    again = await held.ask("POST", path, json=body)
-
-    assert again.status == 201
-    assert ids_in(again.body) == await ids_of(held, contents)
+    await same_ids_again(held, path, body, contents)
 
 
 @pytest.mark.parametrize("path", WRITES)
@@ -129,15 +129,8 @@ async def test_a_write_whose_outcome_was_unknown_is_not_stored_again(
     proxy.cut(b"CREATE (m:Memory")
     failed = await held.ask("POST", path, json=body)
     assert failed.status == 503
-
-    async def in_the_graph() -> bool:
-        return len(await ids_of(held, contents)) == len(contents)
-
-    await wait_until(in_the_graph, "the write reached the graph")
-    again = await held.ask("POST", path, json=body)
-
-    assert again.status == 201
-    assert ids_in(again.body) == await ids_of(held, contents)
+    await in_the_graph(held, contents)
+    await same_ids_again(held, path, body, contents)
 
 
 async def test_what_was_answered_may_be_stored_again(api: ApiProcess) -> None:

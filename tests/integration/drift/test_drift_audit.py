@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -159,9 +158,6 @@ async def test_types_that_no_recall_shows_are_not_counted(here: Place) -> None:
 
 async def test_another_tenants_points_are_nobodys_drift(here: Place) -> None:
     await here.seed(3)
-    await here.graph.ensure("beta")
-    foreign = point_of(a_memory("of beta"))
-    theirs = replace(foreign, payload={**foreign.payload, "tenant": "beta"})
-    await here.vectors.upsert("beta", [theirs])
+    await here.add_point_of_beta()
     audit = await here.audit()
     assert (audit.qdrant_count, audit.orphaned_count, audit.drifted) == (3, 0, 0)

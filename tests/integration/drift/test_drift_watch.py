@@ -133,10 +133,7 @@ async def test_a_memory_that_comes_between_the_look_and_the_deletion_keeps_its_p
 
 async def test_every_tenant_is_watched_and_summed_up(here: Place) -> None:
     await here.seed(3)
-    await here.graph.ensure("beta")
-    foreign = point_of(a_memory("of beta"))
-    theirs = replace(foreign, payload={**foreign.payload, "tenant": "beta"})
-    await here.vectors.upsert("beta", [theirs])
+    await here.add_point_of_beta()
     await here.add_orphans(2)
     await watch(here)(lease())
     assert gauge("orphaned") == 3

@@ -5,21 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from shared.config import GraphSettings
-from shared.graph.store import GraphStore
-from tests.graphs import graph_settings, opened
 from tests.redis_server import EmbeddedServer
-
-
-@pytest.fixture
-def settings(falkordb_url: str) -> GraphSettings:
-    return graph_settings(falkordb_url)
-
-
-@pytest.fixture
-async def store(settings: GraphSettings) -> AsyncIterator[GraphStore]:
-    async with opened(settings) as store:
-        yield store
 
 
 @pytest.fixture
