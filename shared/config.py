@@ -11,11 +11,13 @@ from __future__ import annotations
 import sys
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, Self, TypeVar, cast
+from typing import Annotated, Any, Literal, Self, TypeVar, cast
 
 from pydantic import (
+    AfterValidator,
     AliasChoices,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     Json,
@@ -216,6 +218,15 @@ class SyncSettings(Section):
     janitor_every_s: PositiveFloat = _env(60.0, "EUNOE_JANITOR_SECONDS")
 
 
+# As AutoMem, which starts with any of these.
+_Gate = Annotated[float, AfterValidator(lambda value: min(1.0, max(0.0, value)))]
+_Days = Annotated[float, AfterValidator(lambda value: value if value > 0 else 180.0)]
+_Curve = Annotated[
+    Literal["linear", "exponential"],
+    BeforeValidator(lambda value: "exponential" if value == "exp" else value),
+]
+
+
 class RecallSettings(Section):
     max_limit: PositiveInt = _env(100, "RECALL_MAX_LIMIT")
     relation_limit: PositiveInt = _env(5, "RECALL_RELATION_LIMIT", le=200)
@@ -226,7 +237,7 @@ class RecallSettings(Section):
     overfetch: PositiveInt = _env(4, "RECALL_VECTOR_OVERFETCH")
     fetch_cap: PositiveInt = _env(200, "RECALL_VECTOR_FETCH_CAP")
     excluded_types: str = _env("MetaPattern", "RECALL_EXCLUDED_TYPES")
-    relevance_gate: float = _env(0.0, "RECALL_RELEVANCE_GATE", ge=0, le=1)
+    relevance_gate: _Gate = _env(0.0, "RECALL_RELEVANCE_GATE")
     recency_bias: Literal["auto", "on", "off"] = _env("off", "RECALL_RECENCY_BIAS")
     weight_vector: float = _env(0.35, "SEARCH_WEIGHT_VECTOR", ge=0)
     weight_keyword: float = _env(0.35, "SEARCH_WEIGHT_KEYWORD", ge=0)
@@ -238,8 +249,9 @@ class RecallSettings(Section):
     weight_recency: float = _env(0.1, "SEARCH_WEIGHT_RECENCY", ge=0)
     weight_confidence: float = _env(0.05, "SEARCH_WEIGHT_CONFIDENCE", ge=0)
     weight_relevance: float = _env(0.0, "SEARCH_WEIGHT_RELEVANCE", ge=0)
-    recency_window_days: PositiveFloat = _env(180.0, "SEARCH_RECENCY_WINDOW_DAYS")
-    recency_curve: Literal["linear", "exponential"] = _env("linear", "SEARCH_RECENCY_CURVE")
+    weight_temporal: float = _env(0.1, "SEARCH_WEIGHT_TEMPORAL", ge=0)
+    recency_window_days: _Days = _env(180.0, "SEARCH_RECENCY_WINDOW_DAYS")
+    recency_curve: _Curve = _env("linear", "SEARCH_RECENCY_CURVE")
     tag_score_token_cap: int = _env(0, "SEARCH_TAG_SCORE_TOKEN_CAP", ge=0)
 
     @property

@@ -40,10 +40,19 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 
 class Derived(StrEnum):
-    """Keys of `metadata` that workers own; a client's values under them are not stored."""
+    """Keys of `metadata` under which the workers' blocks are laid over the client's own."""
 
     ENTITIES = "entities"
     ENRICHMENT = "enrichment"
+
+
+# The keys of those blocks.
+DERIVED_KEYS = {
+    Derived.ENTITIES: ("tools", "projects", "people", "concepts", "organizations"),
+    Derived.ENRICHMENT: (
+        *("last_run", "forced", "temporal_links", "patterns_detected", "semantic_neighbors"),
+    ),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,13 +111,30 @@ class Memory:
         return self.enriched_version >= self.version
 
     def shown_metadata(self) -> dict[str, Any]:
-        """The client's metadata with the workers' blocks on top, as AutoMem shows it."""
+        """The client's metadata with the workers' keys on top, as AutoMem shows it."""
         shown = dict(self.metadata)
-        if self.entities:
-            shown[Derived.ENTITIES] = dict(self.entities)
-        if self.enrichment:
-            shown[Derived.ENRICHMENT] = dict(self.enrichment)
+        blocks = {Derived.ENTITIES: self.entities, Derived.ENRICHMENT: self.enrichment}
+        for key, block in blocks.items():
+            own = shown.get(key)
+            if block:
+                shown[key] = {**own, **block} if isinstance(own, Mapping) else dict(block)
         return shown
+
+
+def summary_marks(original: str) -> dict[str, Any]:
+    """What stands in the metadata of a memory that was shortened from `original`."""
+    return {
+        "original_content": original,
+        "was_summarized": True,
+        "original_length": len(original),
+    }
+
+
+def marks_of(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """The marks that `metadata` has; none where they are not those of a shortened memory."""
+    original = metadata.get("original_content")
+    marks = summary_marks(original) if isinstance(original, str) else {}
+    return marks if marks.items() <= metadata.items() else {}
 
 
 def next_version(version: int, now_ms: int) -> int:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 from uuid import uuid4
 
@@ -56,19 +56,20 @@ class Place:
     gate: asyncio.Event = field(default_factory=asyncio.Event)
     model: str = MODEL
 
-    async def seed(self, count: int, **fields: Any) -> list[Memory]:
+    async def seed(self, count: int, tenant: str = TENANT, **fields: Any) -> list[Memory]:
         """Memories with their points, as an embedder would have left them."""
         made: list[Memory] = []
         while len(made) < count:
             page = [a_memory(f"note {uuid4()}", **fields) for _ in range(min(_SEED_PAGE, count))]
             page = page[: count - len(made)]
-            await self.graph.memories.create_many(TENANT, page)
-            await self.embed(page)
+            await self.graph.memories.create_many(tenant, page)
+            await self.embed(page, tenant)
             made += page
         return made
 
-    async def embed(self, memories: Sequence[Memory]) -> None:
-        await self.vectors.upsert(TENANT, [point_of(each, self.model) for each in memories])
+    async def embed(self, memories: Sequence[Memory], tenant: str = TENANT) -> None:
+        points = [point_of(each, self.model, tenant) for each in memories]
+        await self.vectors.upsert(tenant, points)
         rows = [
             Embedded(
                 m.id,
@@ -79,18 +80,19 @@ class Place:
             )
             for m in memories
         ]
-        result = await self.graph.work.embedded(TENANT, rows)
-        await self.vectors.delete(TENANT, sorted(result.absent))
+        result = await self.graph.work.embedded(tenant, rows)
+        await self.vectors.delete(tenant, sorted(result.absent))
 
     async def __call__(self, jobs: Sequence[Job]) -> list[Outcome]:
         """The handler of the embed stage."""
         await self.gate.wait()
-        ids = [job.memory_id for job in jobs]
-        found = await self.graph.memories.get(TENANT, ids)
-        willing = [found[key] for key in ids if key in found and key not in self.refused]
-        await self.embed(willing)
-        await self.vectors.delete(TENANT, [key for key in ids if key not in found])
-        self.embedded += [each.id for each in willing]
+        for tenant in {job.tenant for job in jobs}:
+            ids = [job.memory_id for job in jobs if job.tenant == tenant]
+            found = await self.graph.memories.get(tenant, ids)
+            willing = [found[key] for key in ids if key in found and key not in self.refused]
+            await self.embed(willing, tenant)
+            await self.vectors.delete(tenant, [key for key in ids if key not in found])
+            self.embedded += [each.id for each in willing]
         return [Done()] * len(jobs)
 
     @asynccontextmanager
@@ -116,14 +118,14 @@ class Place:
         known = {TASK: DriftTask(self.drift, Shown()), **(tasks or {})}
         return RunHandler(self.graph.runs, known, stopping or asyncio.Event(), max_attempts=3)
 
-    async def run(self, **request: Any) -> Run:
+    async def run(self, tenant: str = TENANT, /, **request: Any) -> Run:
         """Ask for a run as the API does, and take it as the syncer does."""
-        run = await self.graph.runs.create(TENANT, TASK, request)
-        await self.handler()([Job(TENANT, run.id, 0)])
-        return await self.told(run)
+        run = await self.graph.runs.create(tenant, TASK, request)
+        await self.handler()([Job(tenant, run.id, 0)])
+        return await self.told(run, tenant)
 
-    async def told(self, run: Run) -> Run:
-        found = await self.graph.runs.get(TENANT, run.id)
+    async def told(self, run: Run, tenant: str = TENANT) -> Run:
+        found = await self.graph.runs.get(tenant, run.id)
         assert found is not None
         return found
 
@@ -151,21 +153,20 @@ class Place:
     async def add_point_of_beta(self) -> None:
         """A point without a memory, of another tenant that has a graph."""
         await self.graph.ensure("beta")
-        foreign = point_of(a_memory("of beta"), self.model)
-        theirs = replace(foreign, payload={**foreign.payload, "tenant": "beta"})
-        await self.vectors.upsert("beta", [theirs])
+        await self.vectors.upsert("beta", [point_of(a_memory("of beta"), self.model, "beta")])
 
-    async def agree(self) -> bool:
+    async def agree(self, tenant: str = TENANT) -> bool:
         """Whether each memory has exactly the point that it should have; told by the stores."""
         wanted: dict[str, Mapping[str, Any]] = {}
         after = ""
-        while page := await self.graph.sweeps.memories_page(TENANT, after, 1000):
-            wanted |= {row.id: point_of(row.memory, self.model).payload for row in page}
+        while page := await self.graph.sweeps.memories_page(tenant, after, 1000):
+            wanted |= {row.id: point_of(row.memory, self.model, tenant).payload for row in page}
             after = page[-1].id
         stored: dict[str, Mapping[str, Any]] = {}
-        async for points in self.vectors.scroll(TENANT):
+        async for points in self.vectors.scroll(tenant):
             stored |= {point.id: point.payload for point in points}
-        return wanted == stored
+        count = await self.vectors.count(tenant)
+        return wanted == stored and count == len(stored)
 
 
 def whole(content: str, model: str = MODEL) -> str:
@@ -173,7 +174,7 @@ def whole(content: str, model: str = MODEL) -> str:
     return text_hash(model, content)[:16] + text_hash(model, "")[:16]
 
 
-def point_of(memory: Memory, model: str = MODEL) -> Point:
+def point_of(memory: Memory, model: str = MODEL, tenant: str = TENANT) -> Point:
     seed = int.from_bytes(memory.content.encode()[-8:], "little")
     dense = np.random.default_rng(seed).standard_normal(DIMENSION, np.float32)
     vectors: dict[str, Vector | SparseVector] = {
@@ -181,7 +182,7 @@ def point_of(memory: Memory, model: str = MODEL) -> Point:
         "context": dense,
         "bm25": sparse_document(memory.content),
     }
-    return point_for(TENANT, memory, text_hash=whole(memory.content, model), vectors=vectors)
+    return point_for(tenant, memory, text_hash=whole(memory.content, model), vectors=vectors)
 
 
 @asynccontextmanager

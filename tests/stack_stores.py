@@ -104,7 +104,7 @@ class StoreView:
             raise AssertionError(f"{error}; {last[0]}\n{self.stack.told()}") from None
 
     async def points(self, *, vectors: bool = False) -> dict[str, models.Record]:
-        """Every point of the tenant, by id."""
+        """Every point of the tenant, by its memory's id."""
         client = AsyncQdrantClient(url=self.stack.qdrant_url, check_compatibility=False, timeout=30)
         wanted = models.Filter(
             must=[models.FieldCondition(key="tenant", match=models.MatchValue(value=self.tenant))]
@@ -121,7 +121,7 @@ class StoreView:
                     with_payload=True,
                     with_vectors=["dense"] if vectors else False,
                 )
-                found |= {str(each.id): each for each in page}
+                found |= {(each.payload or {})["memory_id"]: each for each in page}
                 if offset is None:
                     return found
         finally:

@@ -29,6 +29,7 @@ _DEFAULT_STRENGTH = 0.5
 _MAX_VALUE_CHARS = 2000
 # Beyond it a number is no longer exact in JSON, nor in the graph's clients.
 _MAX_NUMBER = 2**53
+_ENDS = ("memory1_id", "memory2_id")
 _MISSING = "One or both memories do not exist"
 
 
@@ -123,6 +124,18 @@ def parse_association(item: object) -> Association:
     return Association(given.memory1_id, given.memory2_id, given.type, properties)
 
 
+def _check_ends(item: Mapping[str, object]) -> None:
+    """Of many relations AutoMem names the end that is no UUID; of a single one it does not."""
+    for name in _ENDS:
+        end = item.get(name)
+        if not isinstance(end, str) or not end.strip():
+            continue  # missing, which is told of both at once
+        try:
+            check_id(end.strip())
+        except InvalidInput as error:
+            raise InvalidInput(f"'{name}' must be a valid UUID") from error
+
+
 def _value(name: str, value: object) -> Value:
     if isinstance(value, str) and len(value) <= _MAX_VALUE_CHARS:
         return check_text(value, f"'{name}'")
@@ -152,6 +165,7 @@ def parse_associations(items: object) -> tuple[dict[int, Association], list[Fail
             continue
         validate(_Strength, item)
         try:
+            _check_ends(item)
             rows[index] = parse_association(item)
         except InvalidInput as error:
             failed.append(Failure(index, str(error)))
@@ -168,8 +182,9 @@ async def associate(request: web.Request) -> web.StreamResponse:
     raw = await read_body(request)
     body = parse_object(raw)
     use, tenant = request.app[ASSOCIATIONS], request[TENANT]
-    if "associations" in body:
-        rows, refused = parse_associations(body["associations"])
+    many = body.get("associations")
+    if isinstance(many, list) or ("associations" in body and body.keys().isdisjoint(_ENDS)):
+        rows, refused = parse_associations(many)
         return await effecting(request, raw, lambda: _many(use, tenant, rows, refused))
     row = parse_association(body)
     return await effecting(request, raw, lambda: _one(use, tenant, row))

@@ -20,7 +20,6 @@ from aiohttp import web
 
 from services.api.archive import Member, packed
 from services.api.middleware import TENANT
-from services.api.query import texts
 from services.api.route import Param, Route
 from shared.errors import InvalidInput, Overloaded
 from shared.graph.export import Export, Link, Node
@@ -28,6 +27,8 @@ from shared.vectors import VectorStore
 
 PARTS = ("falkordb", "qdrant")
 _POINTS_PAGE = 200
+# The one before holds on a moment longer than its client reads.
+_PATIENCE_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,24 +44,33 @@ class Spooled:
 
 
 class Backup:
-    """Makes one backup at a time; `folder` holds the spool (None: the system's for such)."""
+    """Makes one backup at a time; `folder` holds the spool (None: the system's for such).
 
-    def __init__(self, export: Export, vectors: VectorStore, *, folder: Path | None = None) -> None:
+    `patience_s`: how long a backup waits for the one before.
+    """
+
+    def __init__(
+        self,
+        export: Export,
+        vectors: VectorStore,
+        *,
+        folder: Path | None = None,
+        patience_s: float = _PATIENCE_S,
+    ) -> None:
         self._export = export
         self._vectors = vectors
         self._folder = folder
+        self._patience_s = patience_s
         self._busy = asyncio.Lock()
 
     @asynccontextmanager
     async def spooled(self, tenant: str, include: Sequence[str]) -> AsyncIterator[Spooled]:
         """The tenant's backup on disk, for as long as the block.
 
-        Raises: Unavailable for a store that is needed and down, Overloaded while another
-        backup is being made.
+        Raises: Unavailable for a store that is needed and down, Overloaded where another
+        backup is still being made after the wait.
         """
-        if self._busy.locked():
-            raise Overloaded("Another backup is being made", retry_after_s=30)
-        async with self._busy:
+        async with self._alone():
             now = datetime.now(UTC)
             stamp = now.strftime("%Y%m%d_%H%M%S")
             members: list[Member] = []
@@ -74,6 +84,18 @@ class Backup:
             finally:
                 # A request that is cut off here too must not leave its spool open.
                 await asyncio.shield(asyncio.to_thread(_close, members))
+
+    @asynccontextmanager
+    async def _alone(self) -> AsyncIterator[None]:
+        try:
+            async with asyncio.timeout(self._patience_s):
+                await self._busy.acquire()
+        except TimeoutError as error:
+            raise Overloaded("Another backup is being made", retry_after_s=30) from error
+        try:
+            yield
+        finally:
+            self._busy.release()
 
     async def _fill(self, part: str, tenant: str, member: Member, timestamp: str) -> None:
         await asyncio.to_thread(member.put, "timestamp", timestamp)
@@ -145,7 +167,8 @@ BACKUP: web.AppKey[Backup] = web.AppKey("backup", Backup)
 
 
 async def backup(request: web.Request) -> web.StreamResponse:
-    include = texts(request.query, "include") or PARTS
+    given = request.query.get("include")
+    include = PARTS if given is None else [part.strip() for part in given.split(",")]
     if not set(include) <= set(PARTS):
         raise InvalidInput(f"include must be a comma-separated subset of: {','.join(PARTS)}")
     async with request.app[BACKUP].spooled(request[TENANT], include) as spooled:
@@ -158,7 +181,8 @@ async def backup(request: web.Request) -> web.StreamResponse:
             }
         )
         await response.prepare(request)
-        await _send(response, spooled.pieces())
+        if request.method != "HEAD":
+            await _send(response, spooled.pieces())
         return response
 
 

@@ -95,14 +95,7 @@ async def find_by_tag(request: web.Request) -> web.Response:
 async def delete_by_tag(request: web.Request) -> web.Response:
     tags = _tags(request)
     deleted = await request.app[BY_TAG].delete(request[TENANT], tags)
-    return json_answer(
-        {
-            "status": "success",
-            "message": f"{deleted} memories deleted",
-            "tags": list(tags),
-            "deleted_count": deleted,
-        }
-    )
+    return json_answer({"status": "success", "tags": list(tags), "deleted_count": deleted})
 
 
 def _tags(request: web.Request) -> tuple[str, ...]:

@@ -34,7 +34,7 @@ _SAMPLE = 10
 
 @dataclass(frozen=True, slots=True)
 class Requeued:
-    """Both sorted; `missing` are no memories of the tenant."""
+    """All that were asked for, and those of them that are no memories of the tenant; sorted."""
 
     ids: Sequence[str]
     missing: Sequence[str]
@@ -102,7 +102,7 @@ class Enrichment:
             }
             await self._outbox.announce(forced, exempt=True)
             known.update(each.id for each in due)
-        return Requeued(sorted(known), [each for each in wanted if each not in known])
+        return Requeued(wanted, [each for each in wanted if each not in known])
 
     async def _relate_again(self, tenant: str, due: Sequence[Due]) -> list[Due]:
         held = await self._graph.memories.get(tenant, [each.id for each in due])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import uuid
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,16 +18,21 @@ from services.api.query import flag, integer, text
 from services.api.route import Param, Route
 from services.api.schemas import parse_object, required, validate
 from shared.errors import InvalidInput, NotFound
-from shared.graph import entities as graph
 from shared.graph.entities import Entity
+from shared.graph.store import GraphStore
 from shared.identity import Candidate, Named, flaw, similar_pairs, verdict
-from shared.memory import check_text, iso
+from shared.job import Job, Stage
+from shared.memory import check_text, iso, tag_keys
+from shared.outbox import Outbox
+from shared.transitions import CHUNK
 
 MAX_LISTED = 500
 # Beyond these the least referenced entities, and the least similar pairs, are not looked at.
 COMPARED_ENTITIES = 5_000
 COMPARED_PAIRS = 1_000
 _MERGES_FOLLOWED = 3
+# Of one merge; for more it is asked again.
+_MOST_RETAGGED = 100_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +63,10 @@ class Audit:
 class Entities:
     """Use cases on one tenant's entities; a fixed number of store calls each."""
 
-    def __init__(self, store: graph.Entities) -> None:
-        self._store = store
+    def __init__(self, graph: GraphStore, outbox: Outbox) -> None:
+        self._graph = graph
+        self._store = graph.entities
+        self._outbox = outbox
 
     async def top(self, tenant: str, category: str | None, limit: int) -> list[Entity]:
         return await self._store.top(tenant, category=category, limit=limit)
@@ -96,6 +104,8 @@ class Entities:
     async def merge(self, tenant: str, name: str, into: str) -> Merged:
         """Make `name` an alias of `into` (ids, slugs or aliases); again: finishes it.
 
+        The memories with the alias's tag are enriched again, and get the other's.
+
         Raises: NotFound, InvalidInput where both are one, Conflict for a race.
         """
         named = await self._store.named(tenant, name)
@@ -107,11 +117,21 @@ class Entities:
         if alias is None:
             raise InvalidInput("Source and target entity must be different")
         moved = await self._store.merge(tenant, alias=alias.id, canonical=target.id)
+        await self._retag(tenant, alias.id)
         return Merged(target.id, alias.id, alias.slug, moved)
+
+    async def _retag(self, tenant: str, alias: str) -> None:
+        """A run of its own: a job that is under way may have read the entities before."""
+        run = str(uuid.uuid4())
+        tagged = await self._graph.tags.ids(tenant, tag_keys([alias]), _MOST_RETAGGED)
+        for at in range(0, len(tagged), CHUNK):
+            due = await self._graph.work.requeue(tenant, Stage.ENRICH, tagged[at : at + CHUNK])
+            jobs = [Job(tenant, each.id, each.version, run) for each in due]
+            await self._outbox.announce({Stage.ENRICH: jobs}, exempt=True)
 
     async def audit(self, tenant: str, *, compare: bool) -> Audit:
         """Judge the COMPARED_ENTITIES most referenced entities; changes nothing."""
-        entities = await self._store.top(tenant, limit=COMPARED_ENTITIES)
+        entities = await self._store.top(tenant, limit=COMPARED_ENTITIES, ghosts=True)
         judged = [(each, flaw(each.category, each.slug, each.references)) for each in entities]
         return Audit(
             sorted((each for each, reason in judged if reason is None), key=lambda e: e.id),

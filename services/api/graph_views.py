@@ -106,7 +106,7 @@ class GraphViews:
             ids = await self._views.strongest(tenant, wanted)
             shown, nodes = await self._nodes(tenant, ids)
             edges = await self._views.edges(tenant, shown, most=MAX_EDGES)
-            by_type = await self._views.edges_by_type(tenant)
+            by_type = await self._views.edges_by_type(tenant, hidden=self._hidden)
             return Picture(
                 nodes=nodes,
                 edges=await _encoded([edge_json(edge) for edge in edges]),
@@ -173,7 +173,7 @@ class GraphViews:
             counted = await self._views.distribution(
                 tenant, hidden=self._hidden, fallback=FALLBACK_TYPE
             )
-            by_relation = await self._views.edges_by_type(tenant)
+            by_relation = await self._views.edges_by_type(tenant, hidden=self._hidden)
             return {
                 "totals": {
                     "nodes": sum(counted.by_type.values()),

@@ -24,8 +24,10 @@ from shared.job import Job, Stage
 from shared.memory import (
     DEFAULT_LAYER,
     DEFAULT_PROJECT,
+    DERIVED_KEYS,
     Derived,
     Memory,
+    marks_of,
     next_version,
     now_ms,
     speaker_of,
@@ -247,13 +249,39 @@ def _session_of(metadata: dict[str, Any]) -> str | None:
         return None
 
 
-def authored(metadata: dict[str, Any]) -> dict[str, Any]:
-    """What the client wrote: the workers' blocks, read back by a client, are not its own."""
+def authored(metadata: dict[str, Any], stored: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """What the client wrote: the workers' keys, read back by a client, are not its own.
+
+    What they hid of its `stored` metadata it could not read, and so keeps.
+    """
     enrichment = metadata.get(Derived.ENRICHMENT)
     if not (isinstance(enrichment, dict) and "last_run" in enrichment):
         return metadata
-    ours = (Derived.ENRICHMENT, Derived.ENTITIES)
-    return {key: value for key, value in metadata.items() if key not in ours}
+    own = dict(metadata)
+    for key, workers in DERIVED_KEYS.items():
+        left = _uncovered(own.pop(key, None), workers, (stored or {}).get(key))
+        own |= {} if left is None else {key: left}
+    return own
+
+
+def _uncovered(read: object, workers: Sequence[str], hidden: object) -> object:
+    """A block as it was `read`, without the workers' keys; with what they hid of the client's."""
+    if not isinstance(read, dict):
+        return read
+    mine = {name: value for name, value in read.items() if name not in workers}
+    if not isinstance(hidden, Mapping):
+        return mine or hidden
+    back = {name: hidden[name] for name in workers if name in read and name in hidden}
+    return mine | back or None
+
+
+def _remarked(metadata: Mapping[str, Any], old: Memory, content: str) -> dict[str, Any]:
+    """With the marks of a shortened memory while it has that text, and without them after."""
+    marks = marks_of(old.metadata)
+    if content == old.content:
+        return {**metadata, **{key: marks[key] for key in marks if key not in metadata}}
+    stale = marks if marks_of(metadata) == marks else {}
+    return {key: value for key, value in metadata.items() if key not in stale}
 
 
 def changed(old: Memory, body: MemoryPatch) -> Memory:
@@ -268,10 +296,12 @@ def changed(old: Memory, body: MemoryPatch) -> Memory:
     if "tags" in fields:
         fields["tags"] = tuple(tag for tag in fields["tags"] if tag not in old.entity_tags)
     if "metadata" in fields:
-        fields["metadata"] = authored(fields["metadata"])
+        fields["metadata"] = authored(fields["metadata"], old.metadata)
         named = _session_of(fields["metadata"])
         if named is not None:  # as in POST: what is given beside the metadata outranks it
             fields.setdefault("session_id", named)
+    given_metadata = fields.get("metadata", old.metadata)
+    fields["metadata"] = _remarked(given_metadata, old, fields.get("content", old.content))
     fields.setdefault("updated_at", now)
     version = next_version(max(old.version, old.payload_version), now)
     new = replace(old, **fields, version=version, payload_version=version)

@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from shared.errors import InvalidInput
 from shared.memory import check_text, parse_time
 
-_YES = frozenset({"1", "true", "yes", "on"})
-_NO = frozenset({"0", "false", "no", "off"})
+_YES = frozenset({"1", "true", "yes", "y", "on"})
+_NO = frozenset({"0", "false", "no", "n", "off"})
 
 
 def integer(

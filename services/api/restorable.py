@@ -26,6 +26,7 @@ from shared.memory import (
     parse_time,
     speaker_of,
 )
+from shared.metadata import terms
 
 # Edge labels of older AutoMem graphs: the same edge by today's name (spec 2.2).
 _LEGACY = {
@@ -113,6 +114,7 @@ def _dated(memory: Memory, now: int) -> Memory:
         metadata=metadata,
         session_id=session[:200] if isinstance(session, str) and session.strip() else None,
         speaker=memory.speaker or speaker_of(memory.content, metadata),
+        meta_terms=terms(metadata),
     )
 
 

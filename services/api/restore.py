@@ -1,7 +1,9 @@
 """`python -m services.api restore FILE [--tenant T]`: read a backup back, ours or AutoMem's.
 
 May be repeated, and run while the product is up: what the graph holds at the same or a newer
-version stays. Vectors are made again from the texts (supplied ones come with their memory).
+version stays, with the edges that workers derived from it. Vectors are made again from the texts
+(supplied ones come with their memory). The stores are those that the settings name, else those
+of the stack that runs on the data folder.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ from typing import Any
 
 from services.api.archive import rows_of
 from services.api.restorable import node_of, plain, relation_of, restored
+from shared.config import Settings, load
 from shared.errors import EunoeError, InvalidInput
 from shared.graph.client import check_tenant
 from shared.graph.restore import LABELS, Restore, Restored
@@ -59,6 +62,9 @@ class Restorer:
         """Nodes first, then edges. Raises: InvalidInput, Unavailable; then run it again."""
         await self._each(rows_of(file, _MEMBER, "nodes"), self._nodes)
         await self._each(rows_of(file, _MEMBER, "relationships"), self._links)
+        memories = [key for label, key in self._known.values() if label == "Memory"]
+        for at in range(0, len(memories), BATCH):
+            await self._store.done(self._tenant, memories[at : at + BATCH])
         return self.report
 
     async def _each(self, rows: Iterator[tuple[str, Mapping[str, Any]]], take: Any) -> None:
@@ -117,17 +123,29 @@ def _batch(rows: Iterator[tuple[str, Mapping[str, Any]]]) -> list[Mapping[str, A
     return [row for _, row in islice(rows, BATCH)]
 
 
+def _local(settings: Settings) -> dict[str, str]:
+    """Where the embedded stores of a running stack are, unless settings name other stores."""
+    named = settings.redis.model_fields_set | settings.graph.model_fields_set
+    stack = settings.process.data_dir / "stack.json"
+    if named & {"url_given", "host", "port"} or not stack.exists():
+        return {}
+    processes = json.loads(stack.read_text())["processes"]
+    ports = [each["ports"]["redis"] for each in processes if each["role"] == "redis"]
+    return {"url_given": f"redis://127.0.0.1:{ports[0]}/0"} if ports else {}
+
+
 async def run(file: Path, tenant: str) -> Report:
     """Restore into the configured stores, and have the relay look at the tenant at once."""
-    from shared.config import load
     from shared.connection import RedisClients
     from shared.graph.store import GraphStore
     from shared.outbox import Outbox
 
     settings = load()
+    local = _local(settings)
     delay_s = settings.streams.outbox_delay_s
-    graph = await GraphStore(settings.graph, outbox_delay_s=delay_s).open()
-    redis = RedisClients.open(settings.redis, settings.streams)
+    graph_settings = settings.graph.model_copy(update=local)
+    graph = await GraphStore(graph_settings, outbox_delay_s=delay_s).open()
+    redis = RedisClients.open(settings.redis.model_copy(update=local), settings.streams)
     try:
         report = await Restorer(graph.restore, tenant).restore(file)
         outbox = Outbox(redis, {}, prefix=settings.redis.prefix, delay_s=delay_s)

@@ -119,5 +119,9 @@ ROUTES: tuple[Route, ...] = (
 def add_routes(app: web.Application, tokens: Tokens) -> None:
     """Serve every route behind its scope, and the document of them."""
     for route in ROUTES:
-        app.router.add_route(route.method, route.path, guarded(route, tokens))
+        handler = guarded(route, tokens)
+        app.router.add_route(route.method, route.path, handler)
+        # As Flask does; but an event stream would send its HEAD nothing, for ever.
+        if route.method == "GET" and route.media_type != "text/event-stream":
+            app.router.add_route("HEAD", route.path, handler)
     app[docs_page.DOCUMENT] = openapi.rendered(ROUTES)

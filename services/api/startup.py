@@ -1,6 +1,6 @@
 """GET /startup-recall: the lessons and rules that an agent reads before it begins.
 
-What is archived, not valid yet, no longer valid or invalidated by what holds is no lesson.
+What is archived, not valid yet, no longer valid or superseded by what holds is no lesson.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class Startup:
         return {
             memory_id
             for memory_id, each in held.items()
-            if any(by.type == "INVALIDATED_BY" and active(by, now) for by in each.successors)
+            if any(active(by, now) for by in each.successors)
         }
 
 

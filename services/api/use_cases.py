@@ -117,7 +117,7 @@ class UseCases:
             graph, stores.vectors, hidden=hidden, views=graph.views
         )
         app[graph_views.SHOWN] = graph_views.Shown(settings.consolidation.archive_threshold, hidden)
-        app[entities.ENTITIES] = entities.Entities(graph.entities)
+        app[entities.ENTITIES] = entities.Entities(graph, stores.outbox)
         app[backup.BACKUP] = backup.Backup(graph.export, stores.vectors)
         self._install_operations(app)
         app[stream_events.WATCHING] = stream_events.Watching(self.feed, settings.events.keepalive_s)

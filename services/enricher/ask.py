@@ -155,7 +155,9 @@ class Asker:
             if seen is None or seen.content != asked.content or not self._is_long(seen):
                 return None
             new = condense.condensed(seen, answer, self._settings)
-            if new is None or await self._graph.memories.replace(tenant, new, seen=seen):
+            if new is None or await self._graph.memories.replace(
+                tenant, new, seen=seen, keep_embedding=True
+            ):
                 return new
             seen = (await self._graph.memories.get(tenant, [asked.id])).get(asked.id)
         return None

@@ -15,7 +15,14 @@ from pydantic import BaseModel, ConfigDict
 from services.enricher.summarize import cut
 from shared.config import ApiSettings
 from shared.errors import InvalidInput
-from shared.memory import Memory, check_json, check_text, next_version, now_ms
+from shared.memory import (
+    Memory,
+    check_json,
+    check_text,
+    next_version,
+    now_ms,
+    summary_marks,
+)
 
 _MAX_PROMPT_CHARS = 16_000
 _METADATA_BYTES = 64 * 1024
@@ -68,12 +75,7 @@ def condensed(memory: Memory, answer: Condensed, settings: ApiSettings) -> Memor
     if len(said) >= len(memory.content) or not any(map(str.isalnum, said)):
         return None
     text = cut(said, settings.content_soft_chars)
-    metadata = {
-        **memory.metadata,
-        "original_content": memory.content,
-        "was_summarized": True,
-        "original_length": len(memory.content),
-    }
+    metadata = {**memory.metadata, **summary_marks(memory.content)}
     try:
         check_text(text, "summary")
         check_json(metadata, "metadata", max_bytes=_METADATA_BYTES, max_depth=_METADATA_DEPTH)

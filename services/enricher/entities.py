@@ -7,7 +7,7 @@ iteration: equal texts always give equal entities.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import pairwise
 
 from services.enricher.entity_filter import CATEGORIES, refusal, slug
@@ -42,7 +42,7 @@ from services.enricher.entity_words import (
 )
 from services.enricher.nlp import Annotated, Span
 
-__all__ = ["MAX_ENTITIES", "Found", "entity_tag", "entity_tags", "extract", "slug"]
+__all__ = ["MAX_ENTITIES", "Found", "entity_tag", "entity_tags", "extract", "renamed", "slug"]
 
 MAX_ENTITIES = 40
 # category → names, sorted; categories without a name are absent
@@ -85,6 +85,18 @@ def entity_tags(found: Found) -> tuple[str, ...]:
     return tuple(
         sorted({entity_tag(kind, name) for kind, names in found.items() for name in names})
     )
+
+
+def renamed(found: Found, merged: Mapping[str, tuple[str, str, str]]) -> Found:
+    """`found` with each entity whose tag is in `merged` as that (category, slug, name)."""
+    names: dict[str, set[str]] = {}
+    for category, each in found.items():
+        for own in each:
+            into = merged.get(entity_tag(category, own), (category, slug(own), own))
+            # The name is what tag and node are made of.
+            name = into[2] if slug(into[2]) == into[1] else into[1]
+            names.setdefault(into[0], set()).add(name)
+    return {category: sorted(each) for category, each in names.items()}
 
 
 def _entities(annotated: Annotated) -> Found:

@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
-from services.enricher.entities import Found, entity_tags, extract, slug
+from services.enricher.entities import Found, entity_tags, extract, renamed, slug
 from services.enricher.nlp import Pipeline
 from services.enricher.patterns import Detected, detect
 from services.enricher.summarize import summarize
@@ -127,9 +127,10 @@ class Enricher:
         if not memories:
             return []
         typed = {memory.id: _typed(memory) for memory in memories}
-        previous = await self._graph.work.previous(
-            tenant, [(memory.id, memory.timestamp, memory.session_id) for memory in memories]
-        )
+        placed = [(memory.id, memory.timestamp, memory.session_id) for memory in memories]
+        previous = await self._graph.work.previous(tenant, placed)
+        await self._graph.work.relink(tenant, placed)
+        found = await self._canonical(tenant, found)
         detected = await detect(self._graph, tenant, list(typed.values()))
         rows = [
             self._row(
@@ -147,6 +148,12 @@ class Enricher:
         await self._announce(tenant, done, results, jobs)
         _count([row for row in rows if row.id in results])
         return done
+
+    async def _canonical(self, tenant: str, found: Mapping[str, Found]) -> Mapping[str, Found]:
+        """Who was merged into another is found as that one."""
+        tags = {tag for each in found.values() for tag in entity_tags(each)}
+        merged = await self._graph.work.merged(tenant, tags)
+        return {key: renamed(each, merged) for key, each in found.items()} if merged else found
 
     async def _announce(
         self,

@@ -19,7 +19,6 @@ from typing import Any, Protocol
 from services.syncer.findings import DRIFT, Audit, Finding, finding_of, sample, unwritable
 from services.syncer.runs import Progress
 from services.syncer.shown import Shown
-from services.syncer.strays import make_way
 from shared import metrics
 from shared.errors import Conflict, TransientError
 from shared.graph.client import DEFAULT_TENANT
@@ -35,7 +34,7 @@ TASK = "drift"
 _PAGE = 500
 _FIRST_POLL_S, _LONGEST_POLL_S = 0.05, 0.5
 
-# Which of these orphans may be deleted now.
+# Which of these orphans, by their points' ids, may be deleted now.
 MayGo = Callable[[Sequence[str]], Awaitable[set[str]]]
 
 
@@ -45,11 +44,11 @@ class Beat(Protocol):
     async def __call__(self, audit: Audit, *, at_once: bool = False) -> None: ...
 
 
-async def all_go(ids: Sequence[str]) -> set[str]:
-    return set(ids)
+async def all_go(point_ids: Sequence[str]) -> set[str]:
+    return set(point_ids)
 
 
-async def none_goes(_ids: Sequence[str]) -> set[str]:
+async def none_goes(_point_ids: Sequence[str]) -> set[str]:
     return set()
 
 
@@ -107,7 +106,7 @@ class Drift:
     ) -> None:
         """Find the points without a memory. Begins anew: what is gone stays counted."""
         audit.orphans_deleted += len(audit.deleting)
-        await self._drop(tenant, await self._seen(tenant, audit.deleting))
+        await self._drop(tenant, await self._vectors.strays.under(audit.deleting))
         audit.deleting = []
         audit.qdrant_count = audit.orphaned_count = audit.processed = audit.orphans_deleted
         memories = await self._graph.sweeps.count(tenant)
@@ -134,35 +133,33 @@ class Drift:
     async def _points_of(
         self, tenant: str, page: Sequence[StoredPoint], audit: Audit, beat: Beat, may_go: MayGo
     ) -> None:
-        present = await self._graph.sweeps.present(tenant, [point.id for point in page])
-        orphans = [point for point in page if point.id not in present]
+        orphans = await self._orphans(tenant, page)
         audit.processed += len(page)
         audit.qdrant_count += sum(point.payload.get("type") not in self._excluded for point in page)
         audit.orphaned_count += len(orphans)
         sample(audit.orphaned_sample, (point.id for point in orphans))
-        going = await may_go([point.id for point in orphans])
+        going = await may_go([point.point_id for point in orphans])
         if going:
             audit.deleting = sorted(going)
             await beat(audit, at_once=True)
-            gone = await self._drop(tenant, [point for point in orphans if point.id in going])
+            gone = await self._drop(tenant, [each for each in orphans if each.point_id in going])
             audit.orphans_deleted += gone
             metrics.DRIFT_REPAIRED.labels(outcome="deleted").inc(gone)
             audit.deleting = []
         await beat(audit)
 
-    async def _seen(self, tenant: str, ids: Sequence[str]) -> list[StoredPoint]:
-        seen = list((await self._vectors.stored(tenant, ids)).values())
-        if tenant == DEFAULT_TENANT:
-            seen += await self._vectors.strays.among(tenant, ids)
-        return seen
+    async def _orphans(self, tenant: str, points: Sequence[StoredPoint]) -> list[StoredPoint]:
+        """Those without a memory, or whose memory has its point elsewhere."""
+        present = await self._graph.sweeps.present(tenant, [point.id for point in points])
+        return [each for each in points if each.id not in present or not each.stands_for(tenant)]
 
     async def _drop(self, tenant: str, points: Sequence[StoredPoint]) -> int:
         """Delete points as they were seen, if the graph says again that there is no memory;
         how many those are."""
-        present = await self._graph.sweeps.present(tenant, [point.id for point in points])
-        gone = [point for point in points if point.id not in present]
-        strays = [point.id for point in gone if point.payload.get("tenant") != tenant]
-        await self._vectors.delete_seen(tenant, [each for each in gone if each.id not in strays])
+        gone = await self._orphans(tenant, points)
+        strays = [each.point_id for each in gone if each.payload.get("tenant") != tenant]
+        mine = [each for each in gone if each.point_id not in strays]
+        await self._vectors.delete_seen(tenant, mine)
         if strays:
             await self._vectors.strays.delete(await self._graph.tenants(), strays)
         return len(gone)
@@ -226,7 +223,7 @@ class Drift:
         kept = [stored[key] for key in wrong if unwritable(rows[key], stored.get(key))]
         await self._vectors.delete_seen(tenant, kept)
         missing = [key for key in wrong if found[key] is Finding.MISSING]
-        await make_way(self._graph, self._vectors, tenant, missing, live)
+        await self._vectors.strays.make_way(tenant, missing, generation=live)
         due = await self._graph.work.requeue(tenant, Stage.EMBED, wrong)
         jobs = [Job(tenant, each.id, each.payload_version) for each in due]
         answers = (await self._outbox.announce({Stage.EMBED: jobs}, exempt=True)).get(Stage.EMBED)

@@ -70,7 +70,8 @@ class Audit:
     """What was found and done so far; also the progress from which another goes on.
 
     Counts and samples are of before any repair. `after` is the id up to which memories are
-    through, `repairing` and `deleting` are what was begun and may not have ended.
+    through, `repairing` (memories) and `deleting` (points) are what was begun and may not have
+    ended.
     """
 
     generation: str = ""

@@ -29,16 +29,17 @@ class Sightings:
         with translated():
             await self._clients.command.unlink(self._keys(tenant)[1])
 
-    async def ripe(self, tenant: str, ids: Sequence[str]) -> set[str]:
+    async def ripe(self, tenant: str, point_ids: Sequence[str]) -> set[str]:
         """Note that these are seen now; those that were first seen a grace period ago."""
-        if not ids:
+        if not point_ids:
             return set()
         before, current = self._keys(tenant)
         now = now_ms()
         with translated():
-            scores = await self._clients.command.zmscore(before, list(ids))
+            scores = await self._clients.command.zmscore(before, list(point_ids))
             first = {
-                key: int(now if at is None else at) for key, at in zip(ids, scores, strict=True)
+                key: int(now if at is None else at)
+                for key, at in zip(point_ids, scores, strict=True)
             }
             if await self._clients.command.zcard(current) < _MOST:
                 async with self._clients.command.pipeline(transaction=True) as both:
@@ -47,7 +48,7 @@ class Sightings:
                     await both.execute()
         return {
             key
-            for key, at in zip(ids, scores, strict=True)
+            for key, at in zip(point_ids, scores, strict=True)
             if at is not None and at <= now - self._grace_ms
         }
 

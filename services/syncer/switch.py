@@ -15,7 +15,6 @@ from typing import TypeAlias
 
 from services.syncer.forced import Forced
 from services.syncer.runs import Progress
-from services.syncer.strays import make_way
 from shared.errors import Conflict, PermanentError
 from shared.graph.runs import Run
 from shared.graph.store import GraphStore
@@ -149,7 +148,7 @@ class Switch:
         lacking = await self._lacking(tenant, memories, lacks)
         if not lacking:
             return 0
-        await make_way(self._graph, self._vectors, tenant, list(lacking), self._target)
+        await self._vectors.strays.make_way(tenant, list(lacking), generation=self._target)
         versions = {key: each.payload_version for key, each in lacking.items()}
         dead = await forced(tenant, versions, partial(self._left, tenant, lacks))
         self._failed.setdefault(tenant, set()).update(dead)
@@ -201,12 +200,12 @@ class Switch:
         )
 
     async def _delete_orphans(self, tenant: str) -> None:
-        """Delete points whose memory went while this generation did not serve."""
+        """Delete points whose memory went, or moved, while this generation did not serve."""
         async for page in self._vectors.scroll(tenant, generation=self._target):
             # The point was seen first: a memory that is absent now has been deleted.
             present = await self._graph.sweeps.present(tenant, [point.id for point in page])
-            gone = [point.id for point in page if point.id not in present]
-            await self._vectors.delete(tenant, gone, generation=self._target)
+            gone = [p for p in page if p.id not in present or not p.stands_for(tenant)]
+            await self._vectors.delete_seen(tenant, gone, generation=self._target)
             await self._progress.alive()
 
     async def _verify_sample(self, tenant: str) -> None:

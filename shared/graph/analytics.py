@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from shared.graph.client import GraphClient
+from shared.graph.patterns import CONFIDENCE, SEEN
 from shared.graph.schema import Schema
 
 _GROUPS = (
@@ -16,9 +17,10 @@ _GROUPS = (
     " sum(CASE WHEN confidence >= 0.7 THEN 1 ELSE 0 END)"
 )
 _PATTERNS = (
-    "MATCH (p:Pattern) WHERE p.confidence > 0.6"
-    " RETURN p.type, p.content, p.confidence, coalesce(p.observations, 0)"
-    " ORDER BY p.confidence DESC, p.type LIMIT $most"
+    # What a Pattern says of itself is as of its last memory, and knows of no deletion.
+    f"MATCH (p:Pattern) WITH p, {SEEN} AS seen WITH p, seen, {CONFIDENCE} AS confidence"
+    " WHERE confidence > 0.6 RETURN p.type, p.content, confidence, seen"
+    " ORDER BY confidence DESC, p.type LIMIT $most"
 )
 _PREFERENCES = (
     "MATCH (a:Memory)-[x:PREFERS_OVER]->(b:Memory)"
@@ -79,7 +81,7 @@ class Analytics:
         ]
 
     async def patterns(self, tenant: str, limit: int) -> list[Pattern]:
-        """Patterns of a confidence above 0.6, the surest first."""
+        """Patterns of a confidence above 0.6, the surest first; of memories that exist."""
         rows = await self._client.read(tenant, "analyze", _PATTERNS, most=limit)
         return [Pattern(row[0], row[1] or "", float(row[2]), int(row[3])) for row in rows]
 

@@ -10,7 +10,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from shared.graph.client import GraphClient
-from shared.graph.nodes import COLUMNS, PROPERTIES, Successor, holds, memory_of, successor_of
+from shared.graph.nodes import (
+    COLUMNS,
+    PROPERTIES,
+    SUCCESSOR_CELLS,
+    Successor,
+    holds,
+    memory_of,
+    successor_of,
+)
 from shared.memory import Memory
 
 # What a ranking reads of a memory; the rest is read of the few that are answered.
@@ -35,8 +43,10 @@ _KNOWN = (
     "UNWIND $names AS name CALL { WITH name MATCH (m:Memory {speaker: name})"
     " RETURN m.speaker AS speaker LIMIT 1 } RETURN speaker, "
     + ", ".join(f"null AS {name}" for name in _ENTITY)
-    + " UNION ALL UNWIND $slugs AS slug MATCH (e:Entity {slug: slug}) WHERE e.merged_into IS NULL"
-    " RETURN null AS speaker, " + ", ".join(f"e.{name} AS {name}" for name in _ENTITY)
+    + " UNION ALL UNWIND $slugs AS slug MATCH (a:Entity {slug: slug})"
+    " OPTIONAL MATCH (c:Entity {id: coalesce(a.merged_into, '')})"
+    " WITH DISTINCT coalesce(c, a) AS e RETURN null AS speaker, "
+    + ", ".join(f"e.{name} AS {name}" for name in _ENTITY)
 )
 _BY_ENTITY = (
     "UNWIND $entities AS entity CALL { WITH entity"
@@ -45,24 +55,13 @@ _BY_ENTITY = (
 _READ = (
     "UNWIND $ids AS id MATCH (m:Memory {id: id})"
     " OPTIONAL MATCH (m)-[x:INVALIDATED_BY|EVOLVED_INTO]->(o:Memory)"
-    " WITH m, collect(CASE WHEN o IS NULL THEN null ELSE"
-    " [o.id, type(x), o.archived, o.t_valid, o.t_invalid] END) AS successors"
+    f" WITH m, collect(CASE WHEN o IS NULL THEN null ELSE {SUCCESSOR_CELLS} END) AS successors"
     f" RETURN {', '.join(f'm.{name}' for name in RANKED)}, successors"
 )
 _STRENGTH = "coalesce(x.strength, x.score, x.confidence, x.similarity, x.count, 0.0)"
-_AROUND = (
-    "UNWIND $ids AS id CALL { WITH id MATCH (s:Memory {id: id})-[x]-(m:Memory)"
-    " WHERE type(x) IN $types"
-    f" RETURN m, type(x) AS type, {_STRENGTH} AS strength, x.kind AS kind"
-    " ORDER BY coalesce(x.updated_at, m.timestamp) DESC, m.id LIMIT $most }"
-    f" RETURN {COLUMNS}, id, type, strength, kind"
-)
-_TAGGED = (
-    "UNWIND $keys AS key CALL { WITH key MATCH (m:Memory) WHERE key IN m.tag_keys"
-    " RETURN m ORDER BY m.importance DESC, m.timestamp DESC, m.id LIMIT $most }"
-    f" RETURN {COLUMNS}, key"
-)
 _CURRENT = holds("m")
+# What holds comes first; what does not may still lead to what took its place.
+_HIDDEN = f"CASE WHEN $moment IS NULL OR {_CURRENT.replace('$at', '$moment')} THEN 0 ELSE 1 END"
 _WANTED = (
     "NOT any(tag IN coalesce(m.tag_keys, [])"
     " WHERE any(each IN $unwanted WHERE tag STARTS WITH each))"
@@ -172,15 +171,18 @@ def fields(wanted: Listing) -> str:
     return " AND ".join(("NOT m.type IN $types", *(text for text, on in asked.items() if on)))
 
 
-def kept(wanted: Listing, *, any_tag: bool = True) -> str:
-    """Then its tags; projected first: `WHERE any(…)` right before RETURN finds nothing (4.16.3)."""
+def kept(wanted: Listing, *, any_tag: bool = True, beside: str = "") -> str:
+    """Then its tags; projected first: `WHERE any(…)` right before RETURN finds nothing (4.16.3).
+
+    `beside`: what else than `m` is carried on.
+    """
     tests = []
     if wanted.tags and (any_tag or wanted.all_tags):
         quantifier = "all" if wanted.all_tags else "any"
         tests.append(f"{quantifier}(key IN $keys WHERE key IN {wanted.held})")
     if wanted.exclude_tags:
         tests.append(_WANTED)
-    return f" WITH m, {' AND '.join(tests)} AS fits WHERE fits" if tests else ""
+    return f" WITH m{beside}, {' AND '.join(tests)} AS fits WHERE fits" if tests else ""
 
 
 def matched(wanted: Listing, condition: str) -> str:
@@ -259,22 +261,67 @@ class Candidates:
         }
 
     async def around(
-        self, tenant: str, ids: Sequence[str], *, per_seed: int, types: Sequence[str]
+        self,
+        tenant: str,
+        ids: Sequence[str],
+        *,
+        per_seed: int,
+        relations: Sequence[str],
+        wanted: Listing = EVERYTHING,
+        at_ms: int | None = None,
+        least_strength: float = 0.0,
+        least_importance: float = 0.0,
     ) -> list[Link]:
         """Memories one relation away from `ids` in either direction, newest relations first.
 
-        At most `per_seed` of each seed, in the seeds' order; one query.
+        At most `per_seed` of each seed, in the seeds' order, those that hold at `at_ms`
+        before the others; one query.
         """
         rows = await self._client.read(
-            tenant, "around", _AROUND, ids=list(ids), most=per_seed, types=list(types)
+            tenant,
+            "around",
+            _around(wanted),
+            ids=list(ids),
+            most=per_seed,
+            relations=list(relations),
+            moment=at_ms,
+            strength=least_strength,
+            importance=least_importance,
+            **wanted.params(),
         )
         links = [_link(row) for row in rows]
         place = {seed: at for at, seed in enumerate(ids)}
         return sorted(links, key=lambda link: place[link.seed])
 
-    async def tagged(self, tenant: str, keys: Sequence[str], each: int) -> list[tuple[str, Memory]]:
-        """The `each` most important memories of every tag key, with the key; one query."""
-        rows = await self._client.read(tenant, "tagged", _TAGGED, keys=list(keys), most=each)
+    async def tagged(
+        self,
+        tenant: str,
+        keys: Sequence[str],
+        each: int,
+        *,
+        wanted: Listing = EVERYTHING,
+        at_ms: int | None = None,
+    ) -> list[tuple[str, Memory]]:
+        """The `each` most important wanted memories of every tag key, with the key; one query.
+
+        Those that hold at `at_ms` come before the others.
+        """
+        query = (
+            "UNWIND $names AS name CALL { WITH name MATCH (m:Memory)"
+            f" WHERE name IN m.tag_keys AND {fields(wanted)}{kept(wanted)}"
+            f" WITH m, {_HIDDEN} AS hidden"
+            " ORDER BY hidden, m.importance DESC, m.timestamp DESC, m.id LIMIT $most RETURN m }"
+            f" RETURN {COLUMNS}, name"
+        )
+        rows = await self._client.read(
+            tenant,
+            "tagged",
+            query,
+            names=list(keys),
+            most=each,
+            moment=at_ms,
+            **wanted.params(),
+        )
         return [(row[-1], memory_of(row)) for row in rows]
 
     async def listing(self, tenant: str, wanted: Listing, limit: int) -> list[Memory]:
@@ -313,6 +360,20 @@ def _roads(wanted: Listing) -> str:
         f" UNION ALL {_BY_ENTITY} {fields(wanted)}{kept(wanted)}"
         f"{newest} {_PER_ENTITY} RETURN m.id AS id }}"
         " RETURN DISTINCT 'entity' AS road, id"
+    )
+
+
+def _around(wanted: Listing) -> str:
+    return (
+        "UNWIND $ids AS id CALL { WITH id MATCH (s:Memory {id: id})-[x]-(m:Memory)"
+        f" WHERE type(x) IN $relations AND {_STRENGTH} >= $strength"
+        # Projected, or it would go from the index of what `m` must be to the seeds: 140 ms.
+        f" WITH m, x, m.importance >= $importance AND {fields(wanted)} AS fits WHERE fits"
+        f"{kept(wanted, beside=', x')}"
+        f" WITH m, x, {_HIDDEN} AS hidden"
+        " ORDER BY hidden, coalesce(x.updated_at, m.timestamp) DESC, m.id LIMIT $most"
+        f" RETURN m, type(x) AS type, {_STRENGTH} AS strength, x.kind AS kind }}"
+        f" RETURN {COLUMNS}, id, type, strength, kind"
     )
 
 

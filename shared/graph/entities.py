@@ -22,7 +22,9 @@ _CELLS = (
 )
 _TOP = (
     "MATCH (e:Entity) WHERE e.merged_into IS NULL{where}"
-    f" WITH e, {_REFERENCES} AS references ORDER BY references DESC, e.id LIMIT $most"
+    f" WITH e, {_REFERENCES} AS references WHERE $ghosts OR references > 0"
+    " OR size(e.aliases) > 0 OR e.identity IS NOT NULL"
+    " WITH e, references ORDER BY references DESC, e.id LIMIT $most"
     f" RETURN {_CELLS}"
 )
 _NAMED = (
@@ -81,19 +83,34 @@ class Entity:
     merged_into: str | None
     references: int
 
+    @property
+    def ghost(self) -> bool:
+        return not (self.references or self.aliases or self.identity or self.merged_into)
+
 
 class Entities:
-    """`store.entities`; every method is one tenant's."""
+    """`store.entities`; every method is one tenant's.
+
+    An entity whose memories are all gone stays as a node, a ghost that is not shown: the next
+    memory that names it finds it again. One with an alias or an identity is none.
+    """
 
     def __init__(self, client: GraphClient, schema: Schema) -> None:
         self._client = client
         self._schema = schema
 
-    async def top(self, tenant: str, *, category: str | None = None, limit: int) -> list[Entity]:
+    async def top(
+        self, tenant: str, *, category: str | None = None, limit: int, ghosts: bool = False
+    ) -> list[Entity]:
         """The most referenced entities that are not merged; equals by id."""
         where = "" if category is None else " AND e.category = $category"
         rows = await self._client.read(
-            tenant, "entities", _TOP.format(where=where), category=category, most=limit
+            tenant,
+            "entities",
+            _TOP.format(where=where),
+            category=category,
+            most=limit,
+            ghosts=ghosts,
         )
         return [_entity(row) for row in rows]
 
@@ -103,9 +120,10 @@ class Entities:
         The most referenced first, then by id.
         """
         rows = await self._client.read(tenant, "entity", _NAMED, name=name)
-        if not rows:
+        found = [entity for entity in map(_entity, rows) if not entity.ghost]
+        if not found:
             rows = await self._client.read(tenant, "entity", _ALIASED, name=name, most=_SAME_NAME)
-        found = [_entity(row) for row in rows]
+            found = [_entity(row) for row in rows]
         return sorted(found, key=lambda e: (e.merged_into is not None, -e.references, e.id))
 
     async def shared(self, tenant: str, pairs: Sequence[tuple[str, str]]) -> list[int]:

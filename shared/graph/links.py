@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from shared.errors import InvalidInput
 from shared.graph.client import GraphClient
-from shared.graph.nodes import Summary, summary_cells, summary_of
+from shared.graph.nodes import Summary, holds, summary_cells, summary_of
 from shared.graph.schema import AUTHORED, RELATIONS, Schema
 from shared.memory import now_ms
 
@@ -105,16 +105,19 @@ class Links:
     ) -> list[Summary]:
         """Memories within `depth` steps (1 to 3) over edges of `types`, either direction.
 
+        Only those that hold now: what is archived, expired or not yet valid is walked through.
         By importance, then timestamp, both falling, then id; an unknown id has none.
         """
         path = f"[:{_types(types)}*1..{max(1, min(MAX_DEPTH, depth))}]"
         rows = await self._client.read(
             tenant,
             "related_memories",
-            f"MATCH (m:Memory {{id: $id}})-{path}-(o:Memory) WHERE o.id <> $id"
+            f"MATCH (m:Memory {{id: $id}})-{path}-(o:Memory)"
+            f" WHERE o.id <> $id AND {holds('o')}"
             " WITH DISTINCT o ORDER BY o.importance DESC, o.timestamp DESC, o.id LIMIT $most"
             f" RETURN {summary_cells('o')}",
             id=memory_id,
+            at=now_ms(),
             most=limit,
         )
         return [summary_of(row) for row in rows]

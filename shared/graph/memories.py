@@ -19,6 +19,7 @@ from shared.graph.nodes import (
     AUTHORED,
     COLUMNS,
     PROPERTIES,
+    SUCCESSOR_CELLS,
     Embedding,
     Hydrated,
     Idem,
@@ -68,8 +69,8 @@ _HYDRATE = (
     " WITH m, x, o ORDER BY coalesce(x.updated_at, o.timestamp) DESC, o.id"
     f" WITH m, collect(CASE WHEN o IS NOT NULL AND ($at IS NULL OR {_OF_TODAY})"
     " THEN [x, o] ELSE null END)[0..$most] AS pairs,"
-    " collect(CASE WHEN type(x) IN $superseding"
-    " THEN [o.id, type(x), o.archived, o.t_valid, o.t_invalid] ELSE null END) AS successors"
+    f" collect(CASE WHEN type(x) IN $superseding THEN {SUCCESSOR_CELLS} ELSE null END)"
+    " AS successors"
     f" RETURN {COLUMNS}, [p IN pairs | [{relation_cells('p[0]', 'p[1]')}]], successors"
 )
 _CHANGED = (*AUTHORED, "tag_keys", "tag_prefixes")
@@ -77,7 +78,7 @@ _REPLACE = (
     "MATCH (m:Memory {id: $id})"
     " WHERE m.version = $seen AND m.payload_version = $seen_payload"
     # A supplied vector stays for as long as the content that it was supplied for.
-    " WITH m, CASE WHEN $vector IS NULL AND m.content = $row[2] THEN"
+    " WITH m, CASE WHEN $vector IS NULL AND ($keep OR m.content = $row[2]) THEN"
     " [m.embedding, m.embedding_model] ELSE [$vector, $vector_model] END AS kept"
     " SET "
     + ", ".join(f"m.{name} = $row[{at}]" for at, name in enumerate(_CHANGED))
@@ -199,12 +200,19 @@ class Memories:
         return {row[0]: _hydrated(row) for row in rows}
 
     async def replace(
-        self, tenant: str, memory: Memory, *, seen: Memory, embedding: Embedding | None = None
+        self,
+        tenant: str,
+        memory: Memory,
+        *,
+        seen: Memory,
+        embedding: Embedding | None = None,
+        keep_embedding: bool = False,
     ) -> bool:
         """Store the authored fields of `memory`, due again; False if `seen` is out of date.
 
         `memory` carries its new versions. Read again and repeat on False: another change or
-        the enricher's tags came between. Worker-owned fields are left as they are.
+        the enricher's tags came between. Worker-owned fields are left as they are. With
+        `keep_embedding` a supplied vector outlives its content: the new one says the same.
         """
         vector, model = embedding_columns(embedding)
         answer = await self._client.write(
@@ -217,6 +225,7 @@ class Memories:
             row=[*columns(memory, AUTHORED), *tag_columns(memory)],
             vector=vector,
             vector_model=model,
+            keep=keep_embedding,
             due=self._due(),
         )
         return bool(answer.rows)

@@ -81,6 +81,7 @@ class Successor:
 
     id: str
     type: str
+    strength: float
     archived: bool
     t_valid: int | None
     t_invalid: int | None
@@ -201,6 +202,10 @@ def summary_cells(other: str) -> str:
     )
 
 
+# The cells of a superseding edge `x` to `o`, in the order in which `successor_of` reads them.
+SUCCESSOR_CELLS = "[o.id, type(x), x.strength, o.archived, o.t_valid, o.t_invalid]"
+
+
 def holds(node: str) -> str:
     """Condition that a memory is neither archived nor outside its time of validity at `$at`."""
     return (
@@ -237,5 +242,5 @@ def relation_of(cells: Sequence[Any]) -> Relation:
 
 
 def successor_of(cells: Sequence[Any]) -> Successor:
-    other, kind, archived, t_valid, t_invalid = cells
-    return Successor(other, kind, bool(archived), t_valid, t_invalid)
+    other, kind, strength, archived, t_valid, t_invalid = cells
+    return Successor(other, kind, float(strength or 0.0), bool(archived), t_valid, t_invalid)

@@ -24,7 +24,11 @@ _SAMPLES = (
     " MATCH (m:Memory {type: type}) WHERE m.confidence > $confident RETURN m LIMIT $most }"
     " RETURN type, m.id, left(m.content, $chars)"
 )
-# AutoMem's 0.35 for the first memory, 0.05 for each further one, 0.95 at most.
+# How many memories show the pattern `p`, counted from the matrix: what was deleted or retyped
+# counts no more.
+SEEN = "indegree(p, ['EXEMPLIFIES'])"
+# Of `seen`: AutoMem's 0.35 for the first memory, 0.05 for each further one, 0.95 at most.
+CONFIDENCE = "CASE WHEN seen < 13 THEN 0.3 + 0.05 * seen ELSE 0.95 END"
 _EXEMPLIFY = (
     "UNWIND $rows AS r UNWIND r[4] AS one MATCH (m:Memory {id: one[0]}) WHERE m.version = one[1]"
     " WITH r, collect(m) AS members"
@@ -35,10 +39,8 @@ _EXEMPLIFY = (
     " WHERE size(fresh) > 0"
     " FOREACH (m IN fresh | MERGE (m)-[x:EXEMPLIFIES]->(p)"
     " SET x.confidence = m.confidence, x.updated_at = $now)"
-    # Counted from the matrix, so that what was deleted or retyped counts no more.
-    " WITH DISTINCT r, p WITH r, p, indegree(p, ['EXEMPLIFIES']) AS seen"
-    " SET p.observations = seen, p.confidence ="
-    " CASE WHEN seen < 13 THEN 0.3 + 0.05 * seen ELSE 0.95 END,"
+    f" WITH DISTINCT r, p WITH r, p, {SEEN} AS seen"
+    f" SET p.observations = seen, p.confidence = {CONFIDENCE},"
     " p.content = r[2], p.key_terms = r[3], p.updated_at = $now RETURN p.id"
 )
 _TYPED = (

@@ -3,6 +3,10 @@
 Every method may be repeated. A memory is written unless the graph holds it at the same or a
 newer version; it gets a version of now, so that it outranks whatever point is still stored,
 and is due to be embedded at once.
+
+What workers derive from a memory goes with its version: such edges come back only onto memories
+that this restore wrote, and nobody changed since. Until their edges are back too, `progress` is
+the version that was written, so that a restore that was interrupted can be repeated.
 """
 
 from __future__ import annotations
@@ -15,7 +19,7 @@ from typing import Any
 from shared.errors import InvalidInput, PermanentError
 from shared.graph.client import GraphClient
 from shared.graph.nodes import PROPERTIES, columns, slot, tag_columns
-from shared.graph.schema import GUARD, PROPERTY_KEYS, RELATIONS, UNIQUE, Schema
+from shared.graph.schema import GUARD, PROPERTY_KEYS, RELATIONS, UNIQUE, WORKERS, Schema
 from shared.job import Stage
 from shared.memory import Memory, now_ms
 
@@ -35,7 +39,7 @@ _MEMORIES = (
     f" WITH r, m WHERE m IS NULL OR m.version < r[{_SEEN_AT}]"
     " WITH r, m IS NULL AS fresh MERGE (n:Memory {id: r[0]}) SET "
     + ", ".join(f"n.{name} = r[{at}]" for at, name in enumerate(_WRITTEN) if name != "id")
-    + ", n.relate_due = null"
+    + f", n.progress = r[{_WRITTEN.index('version')}], n.relate_due = null"
     + "".join(f", n.{stage}_waits = null, n.{stage}_failed_version = null" for stage in _STAGES)
     + " RETURN r[0], fresh"
 )
@@ -105,7 +109,8 @@ class Restore:
     ) -> int:
         """Make edges of `kind` between nodes of the labels `ends`; how many were stored.
 
-        One that exists keeps its properties; one without both its ends is left out.
+        One that exists keeps its properties; one without both its ends is left out, and one
+        that workers derive from a memory which was kept.
         """
         if kind not in RELATIONS or not all(label in UNIQUE for label in ends):
             raise InvalidInput(f"edges {kind} between {' and '.join(ends)} are not restored")
@@ -114,6 +119,7 @@ class Restore:
             tenant,
             "restore_edges",
             f"UNWIND $rows AS r MATCH (a:{ends[0]} {{id: r[0]}}) MATCH (b:{ends[1]} {{id: r[1]}})"
+            f"{_written_owner(kind, ends)}"
             f" MERGE (a)-[x:{kind}]->(b) ON CREATE SET {sets} RETURN count(x)",
             rows=[
                 [source, target, *(properties.get(name) for name in EDGE_PROPERTIES)]
@@ -121,6 +127,16 @@ class Restore:
             ],
         )
         return int(answer.rows[0][0]) if answer.rows else 0
+
+    async def done(self, tenant: str, ids: Sequence[str]) -> None:
+        """Note that the edges of these memories are back."""
+        await self._client.write(
+            tenant,
+            "restore_done",
+            "UNWIND $ids AS id MATCH (m:Memory {id: id}) WHERE m.progress IS NOT NULL"
+            " SET m.progress = null",
+            ids=list(ids),
+        )
 
     async def _written(
         self, tenant: str, operation: str, cypher: str, rows: list[list[Any]]
@@ -139,6 +155,14 @@ class Restore:
             tenant, "exists", "MATCH (s:Schema {name: 'schema'}) RETURN s.version"
         )
         return bool(rows)
+
+
+def _written_owner(kind: str, ends: tuple[str, str]) -> str:
+    """Condition that the memory which an edge is derived from was written by a restore."""
+    if kind not in WORKERS and "Pattern" not in ends:
+        return ""
+    owner, label = ("b", ends[1]) if kind == "REFERENCED_IN" else ("a", ends[0])
+    return f" WHERE {owner}.progress = {owner}.version" if label == "Memory" else ""
 
 
 def _cells(row: Restored, now: int) -> list[Any]:

@@ -3,36 +3,61 @@
 An index range returns everything in it, so a week in which thousands were written must not
 be read for each memory. The window widens step by step, and only the searches that are
 still short of five go on.
+
+A memory that arrives late, or moves in time, changes what came before others: `relink` sees
+to those that were enriched without it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
 
 from shared.graph.client import GraphClient
+from shared.memory import now_ms
 
 MOST = 5
-_DAY_MS = 86_400_000
-WINDOWS_MS = (1_000, 60_000, 3_600_000, _DAY_MS // 2, 7 * _DAY_MS)
+WEEK_MS = 7 * 86_400_000
+WINDOWS_MS = (30, 1_500, 90_000, 5_400_000, WEEK_MS)
 
+# An id, its timestamp and its session.
+Row = tuple[str, int, str | None]
 # (session or None for any, timestamp)
 _Search = tuple[str | None, int]
 
 _RANGE = (
-    " WHERE o.timestamp < r[0] AND o.timestamp >= r[1]"
-    f" RETURN o.id AS id ORDER BY o.timestamp DESC, o.id LIMIT {MOST} }}"
+    " WHERE o.timestamp >= r[1] AND o.timestamp <= r[2]"
+    f" RETURN o.id AS id ORDER BY abs(o.timestamp - r[0]), o.id LIMIT {MOST} }}"
 )
 _FIND = (
     f"UNWIND $any AS r CALL {{ WITH r MATCH (o:Memory){_RANGE}"
     " RETURN null AS session, r[0] AS at, collect(id) AS ids"
-    f" UNION ALL UNWIND $own AS r CALL {{ WITH r MATCH (o:Memory {{session_id: r[2]}}){_RANGE}"
-    " RETURN r[2] AS session, r[0] AS at, collect(id) AS ids"
+    f" UNION ALL UNWIND $own AS r CALL {{ WITH r MATCH (o:Memory {{session_id: r[3]}}){_RANGE}"
+    " RETURN r[3] AS session, r[0] AS at, collect(id) AS ids"
+)
+# Of those after a memory only who lacks its edge, and who has its edge without being one of
+# them. Who is not enriched yet finds what came before it then.
+_LINKS_MOST = 16
+_UNSETTLED = (
+    "UNWIND $rows AS r MATCH (m:Memory {id: r[0]})"
+    " OPTIONAL MATCH (m)<-[:PRECEDED_BY]-(s:Memory)"
+    f" WITH r, collect(s.id)[0..{_LINKS_MOST}] AS held"
+    " UNWIND [id IN held WHERE NOT id IN r[1]] + [id IN r[1] WHERE NOT id IN held] AS id"
+    " WITH DISTINCT id WHERE NOT id IN $ids"
+    " MATCH (s:Memory {id: id}) WHERE s.enriched_version >= s.version"
+    " OPTIONAL MATCH (s)-[:PRECEDED_BY]->(o:Memory)"
+    " RETURN s.id, s.timestamp, s.session_id, s.version,"
+    " collect(CASE WHEN o IS NULL THEN null ELSE [o.id, o.timestamp, o.session_id] END)"
+)
+_AGREED = "UNWIND $rows AS r MATCH (m:Memory {id: r[0]}) WHERE m.version = r[1]"
+_UNLINK = f"{_AGREED} MATCH (m)-[x:PRECEDED_BY]->(o) WHERE NOT o.id IN r[2] DELETE x"
+_LINK = (
+    f"{_AGREED} UNWIND r[2] AS previous MATCH (o:Memory {{id: previous}})"
+    " MERGE (m)-[x:PRECEDED_BY]->(o) ON CREATE SET x.count = 1, x.updated_at = $now"
 )
 
 
-async def previous(
-    client: GraphClient, tenant: str, rows: Sequence[tuple[str, int, str | None]]
-) -> dict[str, list[str]]:
+async def previous(client: GraphClient, tenant: str, rows: Sequence[Row]) -> dict[str, list[str]]:
     """Per (id, timestamp, session_id) at most five ids, its own session's first.
 
     Strictly earlier by timestamp and at most seven days; newest first in each group, equal
@@ -43,29 +68,96 @@ async def previous(
         short = {search for row in rows for search in _unfinished(row, found)}
         if not short:
             break
-        answer = await client.read(
-            tenant,
-            "previous",
-            _FIND,
-            any=[[at, at - window] for session, at in short if session is None],
-            own=[[at, at - window, session] for session, at in short if session is not None],
-        )
-        found.update({(session, at): ids for session, at, ids in answer})
+        found.update(await _found(client, tenant, short, -window, -1))
     return {row[0]: _merged(row, found) for row in rows}
 
 
-def _searches(row: tuple[str, int, str | None]) -> list[_Search]:
+async def relink(client: GraphClient, tenant: str, rows: Sequence[Row]) -> None:
+    """Let what is enriched already and comes after one of `rows` have its PRECEDED_BY right.
+
+    Of each row that is the next five of its session and the next five of all, in the seven
+    days after it, and who has an edge to it from elsewhere. Nothing is written where the edges
+    stand, and nothing follows from it. At most thirteen queries; six where none comes after.
+    """
+    after = await _following(client, tenant, rows)
+    unsettled = await client.read(
+        tenant,
+        "unsettled",
+        _UNSETTLED,
+        rows=[[key, after[key]] for key, _, _ in rows],
+        ids=list(after),
+    )
+    came: dict[str, list[Row]] = defaultdict(list)
+    for row in rows:
+        for key in after[row[0]]:
+            came[key].append(row)
+    wanted: dict[str, list[str]] = {}
+    left: list[Row] = []  # by a memory that moved; who comes in its place is not known
+    for key, at, session, _, held in unsettled:
+        if any(each[0] in after and key not in after[each[0]] for each in held):
+            left.append((key, at, session))
+        else:
+            others = {each[0]: each for each in (*map(tuple, held), *came[key])}
+            wanted[key] = _nearest((key, at, session), others.values())
+    wanted |= await previous(client, tenant, left)
+    changed = [
+        [key, version, wanted[key]]
+        for key, _, _, version, held in unsettled
+        if {each[0] for each in held} != set(wanted[key])
+    ]
+    if changed:
+        await client.write(tenant, "unlink", _UNLINK, rows=changed)
+        await client.write(tenant, "link", _LINK, rows=changed, now=now_ms())
+
+
+def _nearest(row: Row, others: Iterable[Row]) -> list[str]:
+    """The rule of `previous` where no others count."""
+    _, at, session = row
+    before = [each for each in others if at - WEEK_MS <= each[1] < at]
+    before.sort(key=lambda each: (not session or each[2] != session, -each[1], each[0]))
+    return [each[0] for each in before[:MOST]]
+
+
+async def _following(client: GraphClient, tenant: str, rows: Sequence[Row]) -> dict[str, list[str]]:
+    found: dict[_Search, list[str]] = {}
+    wanted = {search for row in rows for search in _searches(row)}
+    for window in WINDOWS_MS:
+        short = {search for search in wanted if len(found.get(search, ())) < MOST}
+        if not short:
+            break
+        found.update(await _found(client, tenant, short, 1, window))
+    return {
+        row[0]: [key for search in _searches(row) for key in found.get(search, ())] for row in rows
+    }
+
+
+async def _found(
+    client: GraphClient, tenant: str, searches: Iterable[_Search], least: int, most: int
+) -> dict[_Search, list[str]]:
+    """Per search the five nearest from `least` to `most` milliseconds after its time."""
+    cells = [[at, at + least, at + most, session] for session, at in searches]
+    answer = await client.read(
+        tenant,
+        "previous",
+        _FIND,
+        any=[row for row in cells if row[3] is None],
+        own=[row for row in cells if row[3] is not None],
+    )
+    return {(session, at): ids for session, at, ids in answer}
+
+
+def _searches(row: Row) -> list[_Search]:
     _, at, session = row
     return [(session, at), (None, at)] if session else [(None, at)]
 
 
-def _unfinished(row: tuple[str, int, str | None], found: dict[_Search, list[str]]) -> list[_Search]:
+def _unfinished(row: Row, found: dict[_Search, list[str]]) -> list[_Search]:
     searches = _searches(row)
     if len(found.get(searches[0], ())) >= MOST:
         return []
     return [search for search in searches if len(found.get(search, ())) < MOST]
 
 
-def _merged(row: tuple[str, int, str | None], found: dict[_Search, list[str]]) -> list[str]:
+def _merged(row: Row, found: dict[_Search, list[str]]) -> list[str]:
     ids = (each for search in _searches(row) for each in found.get(search, ()))
     return list(dict.fromkeys(ids))[:MOST]

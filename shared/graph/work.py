@@ -16,7 +16,7 @@ from shared.graph import enriched
 from shared.graph.client import GraphClient
 from shared.graph.enriched import Enriched
 from shared.graph.schema import Schema
-from shared.graph.temporal import previous
+from shared.graph.temporal import previous, relink
 from shared.job import Stage
 from shared.memory import NEVER_MS, now_ms
 
@@ -205,11 +205,24 @@ class Work:
             rows=[list(row) for row in rows],
         )
 
+    async def merged(
+        self, tenant: str, entity_ids: Iterable[str]
+    ) -> dict[str, tuple[str, str, str]]:
+        """(category, slug, name) of what those entities are that were merged into another."""
+        ids = sorted(set(entity_ids))
+        rows = await self._client.read(tenant, "merged", enriched.MERGED, ids=ids) if ids else []
+        return {row[0]: (row[1], row[2], row[3]) for row in rows}
+
     async def previous(
         self, tenant: str, rows: Sequence[tuple[str, int, str | None]]
     ) -> dict[str, list[str]]:
         """Per (id, timestamp, session_id) what came before it: see `temporal.previous`."""
         return await previous(self._client, tenant, rows)
+
+    async def relink(self, tenant: str, rows: Sequence[tuple[str, int, str | None]]) -> None:
+        """Put right what comes after each (id, timestamp, session_id): see `temporal.relink`."""
+        if await self._writable(tenant, rows):
+            await relink(self._client, tenant, rows)
 
     async def embedded(self, tenant: str, rows: Sequence[Embedded]) -> EmbeddedResult:
         """Record which payload version each point has reached."""

@@ -10,9 +10,17 @@ import numpy as np
 from numpy.typing import NDArray
 from qdrant_client import models
 
+from shared.graph.client import DEFAULT_TENANT
 from shared.lexical import SparseVector
 from shared.memory import tag_keys, tag_prefixes
-from shared.vectors.points import ARCHIVED, Point, StoredPoint, speaker_key
+from shared.vectors.points import (
+    ARCHIVED,
+    MEMORY_ID,
+    Point,
+    StoredPoint,
+    point_id,
+    speaker_key,
+)
 
 _Conditions = list[models.Condition]
 
@@ -83,9 +91,23 @@ def request_of(tenant: str, query: VectorQuery) -> models.QueryRequest:
         using=query.kind,
         filter=recall_filter(tenant, query.filter),
         limit=query.limit,
-        with_payload=False,
+        with_payload=naming(tenant),
         with_vector=False,
     )
+
+
+def naming(tenant: str) -> list[str] | bool:
+    """The payload that tells a hit's memory: none where the point's id does."""
+    return False if tenant == DEFAULT_TENANT else [MEMORY_ID]
+
+
+def hits_of(points: Sequence[models.ScoredPoint]) -> list[Hit]:
+    """Each memory once: for a while it has two points, after an upgrade of its tenant."""
+    found: dict[str, Hit] = {}
+    for point in points:
+        key = str((point.payload or {}).get(MEMORY_ID, point.id))
+        found.setdefault(key, Hit(key, point.score))
+    return list(found.values())
 
 
 def recall_filter(tenant: str, wanted: RecallFilter) -> models.Filter:
@@ -112,7 +134,7 @@ def same_text(tenant: str, point: Point) -> models.Filter:
 
 
 def owned(tenant: str, ids: Sequence[str]) -> models.Filter:
-    return models.Filter(must=[tenant_is(tenant), models.HasIdCondition(has_id=list(ids))])
+    return models.Filter(must=[tenant_is(tenant), _under(tenant, ids)])
 
 
 def as_seen(tenant: str, seen: Sequence[StoredPoint]) -> models.Filter:
@@ -121,7 +143,7 @@ def as_seen(tenant: str, seen: Sequence[StoredPoint]) -> models.Filter:
         must=[tenant_is(tenant)],
         should=[
             models.Filter(
-                must=[models.HasIdCondition(has_id=[point_id(point.id)])],
+                must=[models.HasIdCondition(has_id=[parsed(point.point_id)])],
                 must_not=[_range("payload_version", gt=point.payload_version)],
             )
             for point in seen
@@ -129,28 +151,36 @@ def as_seen(tenant: str, seen: Sequence[StoredPoint]) -> models.Filter:
     )
 
 
-def point_id(text: str) -> int | str:
-    """A number only where somebody else wrote the point: ours are UUIDs."""
+def parsed(text: str) -> int | str:
+    """A point's id; a number only where somebody else wrote the point: ours are UUIDs."""
     return int(text) if text.isdecimal() else text
 
 
-def strays(tenants: Sequence[str], ids: Sequence[str] | None = None) -> models.Filter:
+def strays(tenants: Sequence[str], point_ids: Sequence[str] | None = None) -> models.Filter:
     """The points (of these ids) that are of none of `tenants`; most name no tenant at all."""
     chosen = None
-    if ids is not None:
-        chosen = [models.HasIdCondition(has_id=[point_id(each) for each in ids])]
+    if point_ids is not None:
+        chosen = [models.HasIdCondition(has_id=[parsed(each) for each in point_ids])]
     return models.Filter(must=chosen, must_not=[_any("tenant", tenants)])
 
 
+def in_the_way(tenant: str, ids: Sequence[str]) -> models.Filter:
+    """What stands where these memories' points belong, and is not of `tenant`."""
+    return models.Filter(must=[_under(tenant, ids)], must_not=[tenant_is(tenant)])
+
+
 def others(tenant: str, memory_id: str) -> models.Filter:
-    return models.Filter(
-        must=[tenant_is(tenant)], must_not=[models.HasIdCondition(has_id=[memory_id])]
-    )
+    itself = [point_id(tenant, memory_id), memory_id]  # the latter by an older Eunoe
+    return models.Filter(must=[tenant_is(tenant)], must_not=[models.HasIdCondition(has_id=itself)])
+
+
+def _under(tenant: str, ids: Sequence[str]) -> models.HasIdCondition:
+    return models.HasIdCondition(has_id=[parsed(point_id(tenant, each)) for each in ids])
 
 
 def _not_newer(point: Point) -> _Conditions:
     return [
-        models.HasIdCondition(has_id=[point.id]),
+        models.HasIdCondition(has_id=[point.point_id]),
         _range("payload_version", lte=point.payload_version),
     ]
 

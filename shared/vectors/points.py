@@ -9,11 +9,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
+from uuid import UUID, uuid5
 
 import numpy as np
 from numpy.typing import NDArray
 from qdrant_client import models
 
+from shared.graph.client import DEFAULT_TENANT
 from shared.lexical import SparseVector
 from shared.memory import Memory, tag_keys, tag_prefixes
 
@@ -37,8 +39,22 @@ PAYLOAD_INDEXES: Final[Mapping[str, models.PayloadSchemaType | models.KeywordInd
     ),
 }
 
+# Names the memory in every payload; the only key of it that a search of a tenant reads.
+MEMORY_ID: Final = "memory_id"
 ARCHIVED: Final = "archived"
 Vector = NDArray[np.float32]
+# Fixed for ever: another one would leave every point of every tenant an orphan.
+_TENANTS: Final = UUID("4f5c0b0e-6d0e-5b8e-9d43-1f2a7c1e8a55")
+
+
+def point_id(tenant: str, memory_id: str) -> str:
+    """Where a memory's point stands: by its own id for the default tenant alone.
+
+    Two tenants may hold memories of one id, as after a restore into a second one.
+    """
+    if tenant == DEFAULT_TENANT:
+        return memory_id
+    return str(uuid5(_TENANTS, f"{tenant}|{memory_id}"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,19 +66,31 @@ class Point:
     vectors: Mapping[str, Vector | SparseVector]
 
     @property
+    def point_id(self) -> str:
+        return point_id(self.payload["tenant"], self.id)
+
+    @property
     def payload_version(self) -> int:
         return int(self.payload["payload_version"])
 
 
 @dataclass(frozen=True, slots=True)
 class StoredPoint:
-    """What the store holds under `id`; `dense` only where it was asked for."""
+    """What the store holds of the memory `id`, under `point_id`; `dense` where asked for."""
 
     id: str
+    point_id: str
     payload_version: int
     text_hash: str
     payload: Mapping[str, Any]
     dense: Vector | None = None
+
+    def stands_for(self, tenant: str) -> bool:
+        """Whether it is where the point of that memory of `tenant` belongs.
+
+        An older Eunoe wrote every tenant's points under their memories' own ids.
+        """
+        return self.point_id == point_id(tenant, self.id)
 
 
 def point_for(
@@ -80,6 +108,7 @@ def point_for(
     tags = memory.all_tags
     payload = {
         "tenant": tenant,
+        MEMORY_ID: memory.id,
         "project": memory.project,
         "session_id": memory.session_id,
         "layer": memory.layer,
@@ -120,15 +149,17 @@ def struct_of(point: Point) -> models.PointStruct:
         else vector.tolist()
         for name, vector in point.vectors.items()
     }
-    return models.PointStruct(id=point.id, vector=vectors, payload=dict(point.payload))
+    return models.PointStruct(id=point.point_id, vector=vectors, payload=dict(point.payload))
 
 
 def stored_of(record: models.Record) -> StoredPoint:
-    payload = record.payload or {}
+    # Without the key it was written by an older Eunoe: the point's id is the memory's.
+    payload = {MEMORY_ID: str(record.id), **(record.payload or {})}
     version = payload.get("payload_version")
     dense = record.vector.get(DENSE) if isinstance(record.vector, dict) else None
     return StoredPoint(
-        id=str(record.id),
+        id=str(payload[MEMORY_ID]),
+        point_id=str(record.id),
         payload_version=version if isinstance(version, int) else 0,
         text_hash=str(payload.get("text_hash", "")),
         payload=payload,

@@ -24,7 +24,16 @@ from shared.vectors import filters
 from shared.vectors.calls import STORE, asked
 from shared.vectors.filters import Hit, VectorQuery
 from shared.vectors.generation import Generation, Generations, misfit
-from shared.vectors.points import DENSE, PAYLOAD_INDEXES, Point, StoredPoint, stored_of, struct_of
+from shared.vectors.points import (
+    DENSE,
+    MEMORY_ID,
+    PAYLOAD_INDEXES,
+    Point,
+    StoredPoint,
+    point_id,
+    stored_of,
+    struct_of,
+)
 from shared.vectors.strays import Strays
 
 _T = TypeVar("_T")
@@ -33,7 +42,7 @@ _OLDEST_SERVER = (1, 17)  # the first with `update_mode`, and with filters on up
 _PING_TIMEOUT_S = 1.0
 _REOPEN_EVERY_S = 1.0
 FOLLOW_EVERY_S = 1.0
-_STATE_KEYS = [*PAYLOAD_INDEXES, "archived", "version", "text_hash"]
+_STATE_KEYS = [*PAYLOAD_INDEXES, MEMORY_ID, "archived", "version", "text_hash"]
 # qdrant-client turns keep-alive off for local addresses, which doubles a query's time.
 # Idle connections are dropped before Qdrant drops them (5 s): nothing here is retried.
 _LIMITS = httpx.Limits(max_connections=64, max_keepalive_connections=32, keepalive_expiry=3.0)
@@ -147,21 +156,22 @@ class VectorStore:
         generation = await self._current(trusted_s=0.0)
         # Asking by id would fail the whole batch for one id that is not there.
         stored = await self.stored(tenant, ids, with_dense=True, generation=generation)
-        known = [point for point in stored.values() if point.dense is not None]
+        known = [(key, point.dense) for key, point in stored.items() if point.dense is not None]
         if not known:
             return {}
         requests = [
             models.QueryRequest(
-                query=point.dense.tolist() if point.dense is not None else None,
+                query=dense.tolist(),
                 using=DENSE,
-                filter=filters.others(tenant, point.id),
+                filter=filters.others(tenant, key),
                 score_threshold=threshold,
                 limit=limit,
+                with_payload=filters.naming(tenant),
             )
-            for point in known
+            for key, dense in known
         ]
         answers = await self._query("neighbours", requests, generation)
-        return {point.id: hits for point, hits in zip(known, answers, strict=True)}
+        return {key: hits for (key, _), hits in zip(known, answers, strict=True)}
 
     async def upsert(
         self, tenant: str, points: Sequence[Point], *, generation: Generation | None = None
@@ -222,12 +232,16 @@ class VectorStore:
         )
         POINTS_WRITTEN.labels(kind="deleted").inc(len(ids))
 
-    async def delete_seen(self, tenant: str, seen: Sequence[StoredPoint]) -> None:
+    async def delete_seen(
+        self, tenant: str, seen: Sequence[StoredPoint], *, generation: Generation | None = None
+    ) -> None:
         """Delete the tenant's points unless a newer payload_version was stored since; one call."""
         if not seen:
             return
         selector = models.FilterSelector(filter=filters.as_seen(tenant, seen))
-        await self._ask("delete", lambda collection: self._client.delete(collection, selector))
+        await self._ask(
+            "delete", lambda collection: self._client.delete(collection, selector), generation
+        )
         POINTS_WRITTEN.labels(kind="deleted").inc(len(seen))
 
     async def stored(
@@ -241,23 +255,24 @@ class VectorStore:
         """What is stored of `ids`, by id; the payload has every key."""
         if not ids:
             return {}
+        asked_for = {point_id(tenant, each): each for each in ids}
         records = await self._ask(
             "stored",
             lambda collection: self._client.retrieve(
                 collection,
-                [filters.point_id(each) for each in ids],
+                [filters.parsed(each) for each in asked_for],
                 with_payload=True,
                 with_vectors=[DENSE] if with_dense else False,
             ),
             generation,
         )
         found = [stored_of(record) for record in records if _is_of(tenant, record)]
-        return {point.id: point for point in found}
+        return {asked_for.get(point.point_id, point.id): point for point in found}
 
     async def scroll(
         self, tenant: str, *, page: int = 1000, generation: Generation | None = None
     ) -> AsyncIterator[list[StoredPoint]]:
-        """Every point of the tenant in pages, by id: payloads without vectors."""
+        """Every point of the tenant in pages, by its own id: payloads without vectors."""
         offset: Any = None
         generation = generation or await self._current()  # one for all pages
         wanted = models.Filter(must=[filters.tenant_is(tenant)])
@@ -308,9 +323,7 @@ class VectorStore:
             ),
             generation,
         )
-        return [
-            [Hit(str(hit.id), hit.score) for hit in each.points] for each in answer.result or []
-        ]
+        return [filters.hits_of(each.points) for each in answer.result or []]
 
     async def _ask(
         self,

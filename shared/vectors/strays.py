@@ -1,4 +1,4 @@
-"""Strays: points that no tenant sees, or that hold an id which is another tenant's memory.
+"""Strays: points that no tenant sees, or that stand where another's belong.
 
 The only calls here that reach beyond one tenant: what names no tenant, or a wrong one, is
 seen by no filtered read and replaced by no guarded write, so nobody else can mend it.
@@ -37,33 +37,40 @@ class Strays:
         self._client = client
         self._ask = ask
 
-    async def among(
-        self, tenant: str, ids: Sequence[str], *, generation: Generation | None = None
-    ) -> list[StoredPoint]:
-        """The points under `ids` that are not the tenant's."""
-        if not ids:
+    async def under(self, point_ids: Sequence[str]) -> list[StoredPoint]:
+        """Whatever stands under these ids, of whichever tenant."""
+        if not point_ids:
             return []
         records = await self._ask(
             "strays",
             lambda collection: self._client.retrieve(
-                collection, [filters.point_id(each) for each in ids], with_payload=True
+                collection, [filters.parsed(each) for each in point_ids], with_payload=True
             ),
-            generation,
         )
-        found = [stored_of(record) for record in records]
-        return [point for point in found if point.payload.get("tenant") != tenant]
+        return [stored_of(record) for record in records]
 
-    async def delete(
-        self, spared: Sequence[str], ids: Sequence[str], *, generation: Generation | None = None
-    ) -> None:
-        """Delete the points under `ids` that are of none of the tenants in `spared`."""
-        if not ids:
+    async def delete(self, spared: Sequence[str], point_ids: Sequence[str]) -> None:
+        """Delete the points under these ids that are of none of the tenants in `spared`."""
+        if not point_ids:
             return
-        selector = models.FilterSelector(filter=filters.strays(spared, ids))
+        await self._delete(filters.strays(spared, point_ids))
+        POINTS_WRITTEN.labels(kind="deleted").inc(len(point_ids))
+
+    async def make_way(
+        self, tenant: str, ids: Sequence[str], *, generation: Generation | None = None
+    ) -> None:
+        """Delete what stands where these memories' points belong and is not the tenant's.
+
+        No upsert replaces it and no read shows it: do this before one is embedded again.
+        """
+        if ids:
+            await self._delete(filters.in_the_way(tenant, ids), generation)
+
+    async def _delete(self, which: models.Filter, generation: Generation | None = None) -> None:
+        selector = models.FilterSelector(filter=which)
         await self._ask(
             "delete", lambda collection: self._client.delete(collection, selector), generation
         )
-        POINTS_WRITTEN.labels(kind="deleted").inc(len(ids))
 
     async def scroll(
         self, tenants: Sequence[str], *, page: int = 1000, generation: Generation | None = None

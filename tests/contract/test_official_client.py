@@ -298,7 +298,7 @@ async def test_associate_many_with_a_partial_failure(client: OfficialClient) -> 
     assert reasons[1] == "One or both memories do not exist"
     assert reasons[2] == "Cannot associate a memory with itself"
     assert reasons[3].startswith("Relation type must be one of ['CONTRADICTS', ")
-    assert reasons[4] == "memory_id must be a valid UUID"
+    assert reasons[4] == "'memory1_id' must be a valid UUID"
     assert list(reasons) == sorted(reasons)
 
 

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
+import os
+import sys
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
 
 from tests.serving import ADMIN, ADMIN_TOKEN
-from tests.stack import Client, Stack, running
+from tests.stack import REPOSITORY, Client, Stack, running
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.timeout(90)
@@ -54,6 +60,33 @@ async def _done(api: Client, memory_id: str) -> Any:
 
     await wait_until(complete, "the memory went through every stage", 30.0)
     return receipts[-1]
+
+
+async def test_a_backup_is_read_back_by_the_documented_command(
+    api: Client, own: Stack, tmp_path: Path
+) -> None:
+    """Nobody but stack.json knows the ports of the embedded stores."""
+    [memory_id] = await _stored(api, 1)
+    file = tmp_path / "backup.tar.gz"
+    async with (
+        aiohttp.ClientSession(headers=ADMIN) as session,
+        session.get(f"{own.url}/backup") as answer,
+    ):
+        await asyncio.to_thread(file.write_bytes, await answer.read())
+    assert (await api.ask("DELETE", f"/memory/{memory_id}")).status == 200
+    unset = ("REDIS", "FALKORDB", "QDRANT", "EUNOE")
+    kept = {name: text for name, text in os.environ.items() if not name.startswith(unset)}
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "services.api", "restore", str(file)),
+        cwd=own.folder,
+        env=kept | {"PYTHONPATH": str(REPOSITORY), "EUNOE_DATA_DIR": str(own.folder)},
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    out, error = await process.communicate()
+    assert process.returncode == 0, error
+    assert json.loads(out)["memories_created"] == 1
+    await _done(api, memory_id)
 
 
 async def test_a_receipt_follows_a_memory_to_its_end(api: Client) -> None:

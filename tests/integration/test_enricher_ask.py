@@ -14,6 +14,7 @@ import pytest
 from shared.config import ApiSettings, GraphSettings
 from shared.consumer import Done, Retry
 from shared.errors import Unavailable
+from shared.graph.nodes import Embedding
 from shared.graph.patterns import pattern_id
 from shared.job import Job, Stage
 from shared.memory import Memory, now_ms
@@ -285,6 +286,40 @@ async def test_a_long_content_becomes_its_summary_once(work: Enriching, provider
     await work.ask()
     assert len(provider.requests) == 1
     assert (await work.now(memory)).enriched
+
+
+async def test_a_supplied_vector_outlives_the_shortening(
+    work: Enriching, provider: Provider
+) -> None:
+    memory = replace(a_memory(LONG), type="Context")
+    supplied = Embedding("a-model", [0.5, 0.5])
+    await work.graph.memories.create(TENANT, memory, embedding=supplied)
+    await work.enrich(memory)
+    provider.script = [summary(SHORT)]
+    await work.ask()
+    assert (await work.now(memory)).content == SHORT
+    assert await work.graph.memories.embeddings(TENANT, [memory.id]) == {memory.id: supplied}
+    await work.patch(memory, content="the client's own words")
+    assert await work.graph.memories.embeddings(TENANT, [memory.id]) == {}
+
+
+async def test_after_a_new_long_content_it_is_shortened_again(
+    work: Enriching, provider: Provider
+) -> None:
+    memory = replace(a_memory(LONG), type="Context")
+    await work.store(memory)
+    await work.enrich(memory)
+    provider.script = [summary(SHORT), summary("Shorter.")]
+    await work.ask()
+    await work.patch(memory, metadata={"mine": 1})
+    assert (await work.now(memory)).metadata["original_content"] == LONG
+    again = f"Again {LONG}".strip()
+    await work.patch(memory, content=again)
+    await work.enrich(memory)
+    await work.ask()
+    after = await work.now(memory)
+    assert (after.content, after.metadata["original_content"]) == ("Shorter.", again)
+    assert after.metadata["mine"] == 1
 
 
 async def test_what_was_shortened_before_is_left_alone(work: Enriching, provider: Provider) -> None:

@@ -105,6 +105,24 @@ async def test_what_went_counts_no_more(work: Enriching, settings: GraphSettings
     assert float(confidence) == pytest.approx(0.6)
 
 
+async def test_a_pattern_of_deleted_memories_is_told_no_more(work: Enriching) -> None:
+    """Its key terms and its count stayed in /analyze until the next memory of the type."""
+    memories = decisions(9)
+    await work.store(*memories)
+    await work.enrich(*memories)
+
+    async def told() -> list[tuple[str, int]]:
+        return [(p.type, p.observations) for p in await work.graph.analytics.patterns(TENANT, 10)]
+
+    assert await told() == [("Decision", 9)]
+    await work.graph.memories.delete(TENANT, [memory.id for memory in memories[:2]])
+    [pattern] = await work.graph.analytics.patterns(TENANT, 10)
+    assert pattern.observations == 7
+    assert pattern.confidence == pytest.approx(0.65)
+    await work.graph.memories.delete(TENANT, [memory.id for memory in memories[2:]])
+    assert await told() == []
+
+
 async def test_batches_that_meet_make_one_pattern(work: Enriching, settings: GraphSettings) -> None:
     memories = decisions(40)
     await work.store(*memories)
@@ -153,8 +171,9 @@ async def test_a_batch_is_a_fixed_number_of_queries(work: Enriching, size: int) 
     jobs = [told.id for told in memories]
     before = _graph_calls()
     await work.enrich(*memories)
-    # get (here), get, previous in five windows, samples, exemplify, stale, enriched
-    assert _graph_calls() - before <= 11
+    # get (here), get, previous and following in five windows each, unsettled, merged, samples,
+    # exemplify, stale, enriched
+    assert _graph_calls() - before <= 18
     held = await work.graph.memories.get(TENANT, jobs)
     assert all(memory.enriched for memory in held.values())
 

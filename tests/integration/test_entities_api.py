@@ -16,6 +16,8 @@ from shared.graph import entities as store_module
 from shared.graph.entities import Entities
 from shared.graph.store import GraphStore
 from shared.graph.work import Enriched
+from shared.job import Stage
+from shared.outbox import Outbox
 from tests.graphs import TENANT, a_memory, cypher
 from tests.serving import ADMIN, API, Client, make_app, served, tokens
 
@@ -26,9 +28,15 @@ def entities(store: GraphStore) -> Entities:
 
 
 @pytest.fixture
-async def client(entities: Entities) -> AsyncIterator[Client]:
+def use_cases(store: GraphStore, clients: Any, make_stream: Any) -> api.Entities:
+    streams = {Stage.ENRICH: make_stream(Stage.ENRICH)}
+    return api.Entities(store, Outbox(clients, streams, prefix=clients.prefix, delay_s=60))
+
+
+@pytest.fixture
+async def client(use_cases: api.Entities) -> AsyncIterator[Client]:
     app = make_app(api.ROUTES, tokens())
-    app[ENTITIES] = api.Entities(entities)
+    app[ENTITIES] = use_cases
     async with served(app, **API, **ADMIN) as found:
         yield found
 
@@ -104,6 +112,34 @@ async def test_a_slug_of_two_categories_means_the_better_known_one(
     await _named(store, ("people", "ada"))
     await _named(store, ("people", "ada"))
     assert (await _get(client, "/entity/ada"))["entity"]["category"] == "people"
+
+
+async def test_who_is_named_in_deleted_memories_alone_is_gone(
+    client: Client, store: GraphStore
+) -> None:
+    only = await _named(store, ("people", "ada"), ("people", "eve"))
+    await _named(store, ("people", "eve"))
+    await store.memories.delete(TENANT, [only])
+    assert [e["slug"] for e in (await _get(client, "/entities"))["entities"]] == ["eve"]
+    await _get(client, "/entity/ada", 404)
+    await _get(client, "/entity/entity:people:ada", 404)
+    await _named(store, ("people", "ada"))
+    assert (await _get(client, "/entity/ada"))["entity"]["reference_count"] == 1
+
+
+async def test_who_has_an_alias_or_an_identity_outlives_the_memories(
+    client: Client, store: GraphStore, settings: GraphSettings
+) -> None:
+    names = (("people", "ada"), ("people", "ada-lovelace"), ("people", "eve"), ("tools", "ada"))
+    only = await _named(store, *names)
+    await _merge(client, "entity:people:ada", "ada-lovelace")
+    await cypher(settings, "MATCH (e:Entity {slug: 'eve'}) SET e.identity = 'a listener'")
+    await store.memories.delete(TENANT, [only])
+    listed = (await _get(client, "/entities"))["entities"]
+    assert [e["slug"] for e in listed] == ["ada-lovelace", "eve"]
+    assert (await _get(client, "/entity/eve"))["entity"]["reference_count"] == 0
+    # The tool of that slug is gone; the alias is found behind it.
+    assert (await _get(client, "/entity/ada"))["entity"]["slug"] == "ada-lovelace"
 
 
 async def test_a_merge_moves_references_and_leaves_an_alias(
@@ -263,9 +299,9 @@ async def test_the_audit_names_what_deserves_a_look(
     assert (await client.get("/entities/audit?limit=x")).status == 400
 
 
-async def test_merge_and_audit_need_the_admin_token(entities: Entities) -> None:
+async def test_merge_and_audit_need_the_admin_token(use_cases: api.Entities) -> None:
     app = make_app(api.ROUTES, tokens())
-    app[ENTITIES] = api.Entities(entities)
+    app[ENTITIES] = use_cases
     async with served(app) as client:
         assert (await client.get("/entities/audit")).status == 401
         assert (await client.post("/entity/a/merge", json={"merge_into": "b"})).status == 401

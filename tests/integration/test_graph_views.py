@@ -304,6 +304,36 @@ async def test_stats_count_types_relations_importance_and_days(
     ]
 
 
+async def test_the_totals_are_of_what_can_be_shown(
+    client: Client, store: GraphStore, settings: GraphSettings
+) -> None:
+    """Edges of entities, patterns and hidden memories were counted, and never shown."""
+    a, b, meta, other = await _stored(
+        store,
+        *(a_memory("a"), a_memory("b")),
+        *(a_memory("meta", type="MetaPattern"), a_memory("other", type="MetaPattern")),
+    )
+    for one, two, kind in (
+        (a, b, "EXEMPLIFIES"),
+        (b, a, "RELATES_TO"),
+        (meta, a, "RELATES_TO"),
+        (a, meta, "PART_OF"),
+        (meta, other, "PART_OF"),
+    ):
+        await associate(store, TENANT, one, two, kind)
+    await cypher(
+        settings,
+        "MATCH (m:Memory) WITH collect(m) AS ms CREATE (e:Entity {id: 'e'}) CREATE (p:Pattern"
+        " {id: 'p'}) FOREACH (m IN ms | CREATE (e)-[:REFERENCED_IN]->(m), (m)-[:EXEMPLIFIES]->(p))",
+    )
+    snapshot = await _get(client, "/graph/snapshot?limit=0")
+    stats = await _get(client, "/graph/stats")
+    shown = {name: snapshot["stats"][name] for name in ("total_edges", "returned_edges")}
+    assert shown == {"total_edges": 2, "returned_edges": 2}
+    assert stats["totals"] == {"nodes": 2, "edges": 2}
+    assert stats["by_relationship"] == {"EXEMPLIFIES": 1, "RELATES_TO": 1}
+
+
 async def test_types_and_relations_have_colors(client: Client) -> None:
     types = await _get(client, "/graph/types")
     assert len(types["types"]) == 7

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,12 @@ from shared.config import GraphSettings
 from shared.graph.candidates import Listing
 from shared.graph.store import GraphStore
 from shared.memory import Memory
-from tests.graphs import TENANT, a_memory, cypher
+from tests.graphs import TENANT, a_memory, associate, cypher
 from tests.integration.conftest import CANARY
 from tests.stack import Client, Stack, StoreView, running
+
+# After every memory of a test became valid.
+NOW_MS = 4_000_000_000_000
 
 
 async def stored(api: Client, rows: Sequence[dict[str, Any]]) -> list[str]:
@@ -89,6 +93,8 @@ async def test_without_the_vectors_narrow_tags_fill(tmp_path: Path) -> None:
         await stack.stores().all_done(61)
         async with stack.frozen("qdrant"):
             answer = await api.recall("deploy", tags="narrow:z")
+            outside = await api.recalled("night care", tags="none", scope_fallback="true")
+        assert outside == [wanted]
         assert answer.body["degraded"] == ["vector"]
         assert [row["id"] for row in answer.body["results"]] == [wanted]
 
@@ -130,7 +136,12 @@ async def test_every_road_cuts_after_the_scope(
     outside: dict[str, Any],
 ) -> None:
     """Those outside are more than any road gives, and come before the one inside."""
-    late: dict[str, Any] = {"meta_terms": ("term",), "content": "a word", "importance": 0.9}
+    late: dict[str, Any] = {
+        "meta_terms": ("term",),
+        "content": "a word",
+        "importance": 0.9,
+        "entity_tags": ("entity:people:ada",),
+    }
     decoys = [_memory({**late, **outside}) for _ in range(60)]
     wanted = _memory({**late, "importance": 0.1, **inside}, version=1, payload_version=1)
     await store.memories.create_many(TENANT, [*decoys, wanted])
@@ -147,6 +158,43 @@ async def test_every_road_cuts_after_the_scope(
     listed = await store.candidates.listing(TENANT, scope, 1)
     assert [each.id for each in (*fresh, *newest)] == [wanted.id, wanted.id]
     assert [each.id for each in listed] == [wanted.id]
+    tagged = await store.candidates.tagged(TENANT, ["entity:people:ada"], 1, wanted=scope)
+    assert [each.id for _, each in tagged] == [wanted.id]
+
+
+async def test_relations_are_cut_after_the_scope_and_what_holds_comes_first(
+    store: GraphStore,
+) -> None:
+    seed, near, wanted = a_memory(), a_memory(project="p", importance=0.3), a_memory(project="p")
+    ended = [a_memory(project="p", t_invalid=5) for _ in range(3)]
+    other = [a_memory(project="q") for _ in range(3)]
+    await store.memories.create_many(TENANT, [seed, near, wanted, *ended, *other])
+    for memory in (wanted, near, *ended, *other):  # the newest relation is the last
+        await associate(store, TENANT, seed.id, memory.id, "RELATES_TO", strength=0.5)
+    around = partial(
+        store.candidates.around, TENANT, [seed.id], relations=["RELATES_TO"], per_seed=2
+    )
+    scope = Listing(project="p")
+    found = await around(wanted=scope, at_ms=NOW_MS)
+    assert {each.memory.id for each in found} == {near.id, wanted.id}
+    found = await around(wanted=scope, at_ms=NOW_MS, least_importance=0.4)
+    assert {each.memory.id for each in found} - {each.id for each in ended} == {wanted.id}
+    assert await around(wanted=scope, least_strength=0.6) == []
+
+
+async def test_an_alias_means_the_entity_that_it_was_merged_into(
+    store: GraphStore, settings: GraphSettings
+) -> None:
+    await store.memories.create(TENANT, a_memory())
+    await cypher(
+        settings,
+        "CREATE (:Entity {id: 'entity:people:robert', slug: 'robert', category: 'people',"
+        " name: 'Robert', aliases: ['Bob']}), (:Entity {id: 'entity:people:bob', slug: 'bob',"
+        " category: 'people', name: 'Bob', aliases: [], merged_into: 'entity:people:robert'})",
+    )
+    for slugs in (["bob"], ["robert"], ["bob", "robert"]):
+        known = await store.candidates.known(TENANT, [], slugs)
+        assert [each.name for each in known.entities] == ["Robert"]
 
 
 def _memory(fields: dict[str, Any], **more: Any) -> Memory:

@@ -15,14 +15,15 @@ from tests.stack import Client, Stack, StoreView
 TEXTS = [f"{CANARY}: the {number}. note about falcons and their nests" for number in range(12)]
 
 
-async def corrupt(stack: Stack, ids: list[str]) -> None:
-    """Overwrite the vectors, and nothing else, as nobody of ours would."""
+async def corrupt(stack: Stack, stores: StoreView) -> None:
+    """Overwrite the tenant's vectors, and nothing else, as nobody of ours would."""
     client = AsyncQdrantClient(url=stack.qdrant_url, check_compatibility=False)
     wrong: dict[str, Any] = {name: [1.0] + [0.0] * 383 for name in ("dense", "context")}
+    points = [
+        models.PointVectors(id=each.id, vector=wrong) for each in (await stores.points()).values()
+    ]
     try:
-        await client.update_vectors(
-            "memories", [models.PointVectors(id=each, vector=wrong) for each in ids], wait=True
-        )
+        await client.update_vectors("memories", points, wait=True)
     finally:
         await client.close()
 
@@ -46,7 +47,7 @@ async def test_a_refresh_mends_corrupted_vectors(
     ids = await api.store_all(TEXTS, connections=1)
     await stores.all_done(len(ids))
     before = await dense(stores)
-    await corrupt(stack, ids)
+    await corrupt(stack, stores)
     assert mended(ids, await dense(stores), before) == 0
     async with back(stack) as behind:
         run = await behind.start({"batch_size": 5}, tenant=tenant)
@@ -70,7 +71,7 @@ async def test_a_limit_takes_the_newest(
     ]
     await stores.all_done(len(ids))
     before = await dense(stores)
-    await corrupt(stack, ids)
+    await corrupt(stack, stores)
     async with back(stack) as behind:
         run = await behind.start({"batch_size": 2, "limit": 5}, tenant=tenant)
         ended = await behind.ended(run, tenant=tenant)

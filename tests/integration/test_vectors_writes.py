@@ -12,7 +12,7 @@ import pytest
 
 from shared.errors import PermanentError
 from shared.memory import Memory
-from shared.vectors import StoredPoint, VectorStore, point_for
+from shared.vectors import StoredPoint, VectorQuery, VectorStore, point_for
 from tests.vector_stores import emptied, memory, new_store, point, settings, unit
 
 
@@ -109,18 +109,42 @@ async def test_deleting_twice_is_deleting_once(store: VectorStore) -> None:
 
 
 async def test_no_write_reaches_another_tenants_point(store: VectorStore) -> None:
-    theirs = memory(tags=("theirs",))
-    await store.upsert("b", [point("b", theirs, unit(1))])
-    before = await only(store, theirs, "b")
-    mine = point("a", replace(theirs, payload_version=9, tags=("mine",)), unit(0, 1))
+    """Even where it stands in the way, which only a payload written past the store brings."""
+    known = memory(tags=("theirs",))
+    await store.upsert("a", [point("a", known, unit(1))])
+    [[before]] = [page async for page in store.scroll("a")]
+    assert store.live is not None
+    await store._client.set_payload(
+        store.live.collection, {"tenant": "b"}, points=[before.point_id], wait=True
+    )
+    mine = point("a", replace(known, payload_version=9, tags=("mine",)), unit(0, 1))
     await store.upsert("a", [mine])
     await store.write_payload("a", [mine])
-    await store.delete("a", [theirs.id])
-    after = await only(store, theirs, "b")
-    assert after.payload == before.payload
-    np.testing.assert_array_equal(dense_of(after), dense_of(before))
+    await store.delete("a", [known.id])
+    assert await store.stored("a", [known.id]) == {}
+    [[after]] = [page async for page in store.scroll("b")]
+    assert after.payload == {**before.payload, "tenant": "b"}
+    await store.strays.make_way("a", [known.id])
+    await store.upsert("a", [mine])
+    assert (await only(store, known)).payload["tags"] == ["mine"]
     with pytest.raises(ValueError, match="another tenant"):
-        await store.upsert("a", [point("b", theirs, unit(1))])
+        await store.upsert("a", [point("b", known, unit(1))])
+
+
+async def test_two_tenants_keep_a_memory_of_one_id_apart(store: VectorStore) -> None:
+    """As after a restore into a second one; whichever is written first."""
+    known = memory(payload_version=5, tags=("first",))
+    other = replace(known, payload_version=3, tags=("second",))
+    await store.upsert("a", [point("a", known, unit(1))])
+    await store.upsert("b", [point("b", other, unit(0, 1))])
+    await store.write_payload("b", [point_for("b", other, text_hash="h")])
+    for tenant, tag, dense in (("a", "first", unit(1)), ("b", "second", unit(0, 1))):
+        assert (await only(store, known, tenant)).payload["tags"] == [tag]
+        [hits] = await store.search(tenant, [VectorQuery("dense", dense, 5)])
+        assert [(hit.id, round(hit.score, 3)) for hit in hits] == [(known.id, 1.0)]
+    await store.delete("b", [known.id])
+    assert (await only(store, known, "a")).payload["tags"] == ["first"]
+    assert await store.count("b") == 0
 
 
 async def test_a_bad_vector_is_refused_and_writes_nothing(store: VectorStore) -> None:

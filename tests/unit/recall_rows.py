@@ -41,8 +41,8 @@ def scored(held: Memory, question: Question | None = None, **candidate: Any) -> 
 
 
 def successor(memory_id: str, **fields: Any) -> Successor:
-    given = {"type": "EVOLVED_INTO", "archived": False, "t_valid": None, "t_invalid": None}
-    return Successor(id=memory_id, **{**given, **fields})
+    given = {"type": "EVOLVED_INTO", "strength": 0.5, "archived": False}
+    return Successor(id=memory_id, **{**given, "t_valid": None, "t_invalid": None, **fields})
 
 
 def known(memory_id: str, *successors: Successor, **fields: Any) -> Known:

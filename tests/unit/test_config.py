@@ -60,6 +60,8 @@ def test_the_seeds_names_have_the_seeds_defaults(name: str, default: object) -> 
         ("EUNOE_VISIBILITY_SECONDS", "-1"),
         ("FALKORDB_GRAPH", "a:b"),
         ("SYNC_AUTO_REPAIR", "perhaps"),
+        ("SEARCH_RECENCY_CURVE", "steep"),
+        ("RECALL_RELEVANCE_GATE", "nan"),
     ],
 )
 def test_a_wrong_value_is_refused_with_its_name(
@@ -68,6 +70,28 @@ def test_a_wrong_value_is_refused_with_its_name(
     monkeypatch.setenv(name, value)
     with pytest.raises(ConfigError, match=name):
         load(env_file=None)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "taken"),
+    [
+        ("SEARCH_RECENCY_CURVE", "exp", "exponential"),
+        ("SEARCH_RECENCY_CURVE", "linear", "linear"),
+        ("RECALL_RELEVANCE_GATE", "1.5", 1.0),
+        ("RECALL_RELEVANCE_GATE", "-1", 0.0),
+        ("RECALL_RELEVANCE_GATE", "0.3", 0.3),
+        ("SEARCH_RECENCY_WINDOW_DAYS", "0", 180.0),
+        ("SEARCH_RECENCY_WINDOW_DAYS", "-7", 180.0),
+        ("SEARCH_RECENCY_WINDOW_DAYS", "0.5", 0.5),
+        ("SEARCH_WEIGHT_TEMPORAL", "0.25", 0.25),
+    ],
+)
+def test_values_of_recall_that_automem_starts_with(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str, taken: object
+) -> None:
+    monkeypatch.setenv(name, value)
+    branch, field, _ = variables()[name]
+    assert getattr(getattr(load(env_file=None), branch), field) == taken
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from shared.lexical import sparse_document
 from shared.memory import Memory
 from shared.vectors import point_for
+from shared.vectors.points import point_id
 
 ID = "2b2e0f5c-54a3-4f0b-9f0e-0c9e6f6b1a11"
 FULL = Memory(
@@ -34,6 +35,7 @@ FULL = Memory(
 def test_the_payload_is_exactly_what_filters_and_guards_need() -> None:
     assert point_for("acme", FULL, text_hash="h").payload == {
         "tenant": "acme",
+        "memory_id": ID,
         "project": "apollo",
         "session_id": "s1",
         "layer": "semantic",
@@ -59,7 +61,7 @@ def test_what_has_no_value_is_left_out() -> None:
     memory = Memory(id=ID, version=1, payload_version=1, content="x")
     payload = point_for("acme", memory, text_hash="h").payload
     assert payload.keys() == {
-        *("tenant", "project", "layer", "type", "tags", "tag_prefixes", "timestamp"),
+        *("tenant", "memory_id", "project", "layer", "type", "tags", "tag_prefixes", "timestamp"),
         *("archived", "version", "payload_version", "text_hash"),
     }
 
@@ -81,3 +83,10 @@ def test_content_and_metadata_change_no_payload(content: str, metadata: dict[str
         for text, values in (("x", {}), (content, metadata))
     )
     assert point_for("t", plain, text_hash="h") == point_for("t", other, text_hash="h")
+
+
+def test_a_memory_has_a_point_of_its_own_in_each_tenant() -> None:
+    """The ids are stored: any change of them leaves every point of every tenant an orphan."""
+    assert point_id("default", ID) == ID
+    assert point_id("acme", ID) == "48e5f0d2-3f57-57ca-962f-235a3b72f0d5"
+    assert point_id("acme2", ID) != point_id("acme", ID)

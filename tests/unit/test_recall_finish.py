@@ -68,7 +68,17 @@ def test_recency_lifts_the_newest_by_a_tenth_and_the_oldest_by_nothing() -> None
     found, on = biased([row("a", 0.5, timestamp=0), row("b", 0.45, timestamp=DAY)], "on", ())
     assert on
     assert [(each.id, round(each.final, 3)) for each in found] == [("b", 0.55), ("a", 0.5)]
-    assert found[0].components["temporal"] == pytest.approx(0.1)
+    assert [each.components["temporal"] for each in found] == [1.0, 0.0], "the plain share"
+
+
+@pytest.mark.parametrize(("weight", "best"), [(0.0, "a"), (0.04, "a"), (0.06, "b"), (2.0, "b")])
+def test_recency_counts_by_its_weight(weight: float, best: str) -> None:
+    rows = [row("a", 0.5, timestamp=0), row("b", 0.45, timestamp=DAY)]
+    found, _ = biased(rows, "on", (), weight)
+    assert found[0].id == best
+    newest = next(each for each in found if each.id == "b")
+    assert newest.final == pytest.approx(0.45 + weight)
+    assert newest.components["temporal"] == 1.0
 
 
 @pytest.mark.parametrize(
@@ -200,18 +210,10 @@ def test_seeds_are_not_added_again_and_the_limit_holds() -> None:
     assert [each.id for each in related(seeds, links, limit=2)] == ["c", "d"]
 
 
-@pytest.mark.parametrize(
-    ("wanted", "enough"),
-    [
-        (Expansion(), True),
-        (Expansion(min_strength=0.5), True),
-        (Expansion(min_strength=0.6), False),
-        (Expansion(min_importance=0.5), True),
-        (Expansion(min_importance=0.6), False),
-    ],
-)
-def test_weak_links_are_left_out(wanted: Expansion, enough: bool) -> None:
-    assert expand.strong_enough(link("a", "b", 0.5), wanted) is enough
+@pytest.mark.parametrize(("least", "enough"), [(None, True), (0.5, True), (0.6, False)])
+def test_unimportant_ones_are_left_out(least: float | None, enough: bool) -> None:
+    reached = memory("b", importance=0.5)
+    assert expand.important_enough(reached, Expansion(min_importance=least)) is enough
 
 
 def test_entities_come_in_a_fixed_order_people_first() -> None:

@@ -9,9 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.api.recall.state import (
-    MOST_HOPS,
     active,
-    expired,
     head_of,
     settle,
     superseding,
@@ -65,6 +63,7 @@ def test_the_chain_s_head_takes_the_place_and_the_score() -> None:
         ("c", 0.7, "state_replacement")
     ]
     assert found[0].notes["state_replaces"] == "a"
+    assert found[0].notes["state_road"] == [{"type": "EVOLVED_INTO", "strength": 0.5, "from": "a"}]
     assert [(each.id, each.reason, each.replacement_id) for each in hidden] == [
         ("a", "superseded", "c")
     ]
@@ -79,21 +78,24 @@ def test_a_head_outside_the_scope_leaves_no_row() -> None:
     assert settled("a", state=chain("a", "b"), allowed="a") == []
 
 
-@pytest.mark.parametrize("ids", [("a", "b", "a"), ("a", "b", "c", "a"), ("a", "b", "c", "b")])
-def test_a_cycle_has_no_head(ids: tuple[str, ...]) -> None:
+@pytest.mark.parametrize(
+    ("ids", "head"),
+    [(("a", "b", "a"), "b"), (("a", "b", "c", "a"), "c"), (("a", "b", "c", "b"), "c")],
+)
+def test_a_cycle_ends_before_it_repeats(ids: tuple[str, ...], head: str) -> None:
     state = {each: known(each, successor(then)) for each, then in pairwise(ids)}
-    assert head_of("a", state, NOW) is None
-    assert settled("a", state=state) == []
+    assert head_of("a", state, NOW) == head
+    assert settled("a", state=state) == [head]
 
 
-@pytest.mark.parametrize("hops", range(1, MOST_HOPS + 3))
-def test_a_chain_is_followed_so_far_and_no_further(hops: int) -> None:
-    """Five hops have a head, and every memory on the way to it has the same one."""
-    ids = [chr(ord("a") + at) for at in range(hops + 1)]
+@pytest.mark.parametrize("hops", [1, 5, 300])
+def test_a_chain_that_is_known_is_followed_to_its_end(hops: int) -> None:
+    ids = [f"m{at}" for at in range(hops + 1)]
     state = chain(*ids)
-    assert head_of("a", state, NOW) == (ids[-1] if hops <= MOST_HOPS else None)
-    assert head_of(ids[1], state, NOW) == (ids[-1] if hops <= MOST_HOPS + 1 else None)
-    assert settled("a", state=state) == ([ids[-1]] if hops <= MOST_HOPS else [])
+    assert {head_of(each, state, NOW) for each in ids} == {ids[-1]}
+    found, hidden = settle([row(each) for each in ids], state, ids, at_ms=NOW)
+    assert [each.id for each in found] == ids[-1:]
+    assert len(hidden) == hops
 
 
 def test_a_head_that_is_gone_leaves_no_row() -> None:
@@ -106,11 +108,21 @@ def test_what_is_known_is_not_wanted_again() -> None:
     assert wanted_heads(chain("a", "b"), NOW) == []
 
 
-def test_what_its_own_fields_hide_is_told() -> None:
-    state = {"a": known("a", archived=True), "b": known("b", t_invalid=1), "c": known("c")}
-    assert [(each.id, each.reason) for each in expired(state, NOW)] == [
-        ("a", "archived"),
-        ("b", "expired"),
+def test_what_its_own_fields_hide_makes_way_in_the_order_of_the_rows() -> None:
+    """AutoMem's client ends the old one's validity and adds the edge; the others have none."""
+    rows = [row("b", t_invalid=1), row("a", archived=True), row("c"), row("d", t_valid=NOW + 1)]
+    state = {
+        "a": known("a", archived=True),
+        "b": known("b", successor("e"), t_invalid=1),
+        **{each: known(each) for each in "cde"},
+    }
+    found, hidden = settle(rows, state, "ce", at_ms=NOW)
+    assert [each.id for each in found] == ["e", "c"]
+    assert found[0].notes["state_replaces"] == "b"
+    assert [(each.id, each.reason, each.replacement_id) for each in hidden] == [
+        ("b", "expired", "e"),
+        ("a", "archived", None),
+        ("d", "not_yet_valid", None),
     ]
 
 
@@ -128,6 +140,17 @@ def test_any_graph_settles_without_repeats_and_without_what_is_superseded(
     kept, hidden = settle(given_rows, state, list("abcdefg"), at_ms=NOW)
     ids = [each.id for each in kept]
     assert len(ids) == len(set(ids))
-    assert not {each.id for each in hidden} & set(ids)
+    ends = {each.replacement_id for each in hidden}
+    assert not {each.id for each in hidden} & set(ids) - ends
     for each in kept:
-        assert each.id not in state or superseding(state[each.id], NOW) is None
+        step = superseding(state[each.id], NOW) if each.id in state else None
+        assert step is None or _leads_to(step.id, each.id, state), "but in a cycle"
+
+
+def _leads_to(start: str, end: str, state: dict[str, Known]) -> bool:
+    at, seen = start, set[str]()
+    while at != end and at in state and at not in seen:
+        seen.add(at)
+        step = superseding(state[at], NOW)
+        at = step.id if step else at
+    return at == end

@@ -269,6 +269,37 @@ def test_another_field_that_is_named_weakens_a_match() -> None:
     assert metadata.match_score("tool eunoe core", held) < metadata.match_score("eunoe core", held)
 
 
+ORGANIZED = {"entities": {"organizations": ["Root Cause", 7], "people": ["Ada Lovelace"]}}
+
+
+@pytest.mark.parametrize(
+    ("query", "found"),
+    [
+        ("entities organizations root cause", True),
+        ("root cause", False),
+        ("organizations root cause", False),
+        ("entities people ada lovelace", False),
+        ("entities of the root", False),
+    ],
+)
+def test_entities_are_searched_where_the_query_names_them(query: str, found: bool) -> None:
+    assert (metadata.match_score(query, ORGANIZED) > 0) is found
+    assert metadata.is_exact(query, ORGANIZED) is False
+
+
+def test_a_query_reaches_the_terms_of_entities_by_their_field_alone() -> None:
+    held = set(metadata.terms(ORGANIZED))
+    assert held == {"entities:root", "entities:cause"}
+    assert held.isdisjoint(metadata.tokens("the root cause"))
+    assert held <= set(metadata.tokens("which entities are a root cause"))
+
+
+def test_naming_entities_weakens_other_fields() -> None:
+    held = {"repo": "eunoe core"}
+    named = metadata.match_score("entities eunoe core", held)
+    assert 0 < named < metadata.match_score("about eunoe core", held)
+
+
 _JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(max_size=12),
     lambda inner: (
@@ -280,7 +311,7 @@ _JSON = st.recursive(
 
 @given(
     st.text(max_size=40),
-    st.dictionaries(st.sampled_from([*metadata.FIELDS, "other"]), _JSON, max_size=5),
+    st.dictionaries(st.sampled_from([*metadata.FIELDS, "entities", "other"]), _JSON, max_size=5),
 )
 def test_any_metadata_scores_between_nothing_and_all(query: str, held: dict[str, Any]) -> None:
     assert 0 <= metadata.match_score(query, held) <= 1

@@ -82,7 +82,7 @@ def _scope(wanted: RecallRequest, found: Recalled) -> dict[str, Any]:
         block["tags"] = list(scope.tags)
         block["tag_scope"] = {
             "filtered": True,
-            "pool_size_hint": None,
+            "pool_size_hint": found.pool if found.texts else None,
             "gated_low_evidence": sum(
                 bool(row.components.get("relevance_gated")) for row in found.rows
             ),
@@ -193,7 +193,9 @@ def result_json(row: Scored, hydrated: Hydrated) -> dict[str, Any]:
         "score_components": components,
         "memory": memory_json(hydrated.memory),
         "enriched": hydrated.memory.enriched,
-        "relations": row.notes.get("related_to") or list(map(relation_json, hydrated.relations)),
+        "relations": row.notes.get("state_road")
+        or row.notes.get("related_to")
+        or list(map(relation_json, hydrated.relations)),
         "_query": candidate.query,
     }
     return shown | {name: row.notes[name] for name in _PASSED if name in row.notes}

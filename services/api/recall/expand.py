@@ -17,11 +17,6 @@ PER_ENTITY = 5
 _CATEGORIES = ("people", "organizations")
 
 
-def strong_enough(link: Link, wanted: Expansion) -> bool:
-    strength = wanted.min_strength
-    return (strength is None or link.strength >= strength) and important_enough(link.memory, wanted)
-
-
 def important_enough(memory: Memory, wanted: Expansion) -> bool:
     return wanted.min_importance is None or memory.importance >= wanted.min_importance
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 
 from services.api.recall.rank import Scored, ordered
 from services.api.recall.words import query_tokens
 from shared.memory import Memory, tag_keys
 
-_BIAS = 0.1
 _GAP_SHARE = 0.25
 _FINGERPRINT_CHARS = 320
 _MARKUP = re.compile(r"<[^>]*>|[`*_#>~\[\]()]")
@@ -54,8 +54,13 @@ def likeness(memory: Memory) -> tuple[object, ...]:
     return text, frozenset(tag_keys(memory.tags)), memory.session_id, memory.project
 
 
-def biased(rows: Sequence[Scored], mode: str, texts: Sequence[str]) -> tuple[list[Scored], bool]:
-    """Newer ones raised by at most a tenth, where `mode` or the query's words say so."""
+def biased(
+    rows: Sequence[Scored], mode: str, texts: Sequence[str], weight: float = 0.1
+) -> tuple[list[Scored], bool]:
+    """Newer ones raised by at most `weight`, where `mode` or the query's words say so.
+
+    The component `temporal` is the plain share: 1 for the newest, 0 for the oldest.
+    """
     on = mode == "on" or (mode == "auto" and bool(_RECENT_WORDS.intersection(query_tokens(texts))))
     if not on or not rows:
         return list(rows), on
@@ -63,8 +68,13 @@ def biased(rows: Sequence[Scored], mode: str, texts: Sequence[str]) -> tuple[lis
     first, span = min(times), max(times) - min(times)
     if span == 0:
         return list(rows), on
-    raised = [row.raised("temporal", _BIAS * (row.memory.timestamp - first) / span) for row in rows]
+    raised = [_newer(row, (row.memory.timestamp - first) / span, weight) for row in rows]
     return ordered(raised, "score"), on
+
+
+def _newer(row: Scored, share: float, weight: float) -> Scored:
+    components = {**row.components, "temporal": share}
+    return replace(row, final=row.final + weight * share, components=components)
 
 
 def floored(

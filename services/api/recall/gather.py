@@ -4,7 +4,7 @@ First what the graph knows of the names in the query (one call); then at once th
 (one batch for all query texts), the not yet embedded, and metadata and entities (one call
 each). All keep to the scope before they cut: with excluded tags the graph first says, while
 the model works, which tags begin so (one call). What is down is left out and said so; only
-the graph must answer.
+the graph must answer. Who needs more than came asks again, with a wider net.
 """
 
 from __future__ import annotations
@@ -43,13 +43,30 @@ _MODEL_PATIENCE_S = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Gathered:
-    """Candidates by id, what is known of the query, and what could not be asked."""
+    """Candidates by id, what is known of the query, and what could not be asked.
+
+    `full`: there may be more, since some channel gave as many as it was asked for.
+    """
 
     question: Question
     texts: tuple[str, ...]
     candidates: dict[str, Candidate]
     entities: tuple[KnownEntity, ...] = ()
     degraded: tuple[str, ...] = ()
+    full: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Heard:
+    """What the text channels said, the not yet embedded among them."""
+
+    channels: Sequence[Channels]
+    degraded: tuple[str, ...]
+    full: bool
+
+    @property
+    def candidates(self) -> dict[str, Candidate]:
+        return merged(map(fuse, self.channels))
 
 
 class Gatherer:
@@ -72,28 +89,27 @@ class Gatherer:
         self._settings = settings
         self._excluded = excluded_types
 
-    async def gather(self, tenant: str, request: RecallRequest, *, at_ms: int) -> Gathered:
-        """Raises: Unavailable("graph"), InvalidInput for an embedding of another size."""
+    async def gather(
+        self, tenant: str, request: RecallRequest, *, at_ms: int, growth: int = 1
+    ) -> Gathered:
+        """`growth` times as many of each text channel as the request needs.
+
+        Raises: Unavailable("graph"), InvalidInput for an embedding of another size.
+        """
         self._check_size(request.embedding)
         texts = texts_of(request)
         whole = " ".join(texts)
         known = await self._graph.candidates.known(tenant, names(whole), grams(whole))
         speakers = named(whole, known.speakers)
-        degraded: list[str] = []
         wanted = listing_of(request.scope, "score", at_ms, self._excluded)
-        channels, fresh, (by_metadata, by_entity) = await asyncio.gather(
-            self._channels(tenant, request, texts, speakers, at_ms, degraded),
-            self._unembedded(tenant, whole, wanted),
+        heard, (by_metadata, by_entity) = await asyncio.gather(
+            self._heard(tenant, request, texts, speakers, at_ms, growth),
             self._roads(tenant, whole, [entity.id for entity in known.entities], wanted),
         )
-        if "vector" in degraded:
-            fresh = await self._graph.words.newest(
-                tenant, list(words(whole)), _DEGRADED_ROWS, wanted=wanted
-            )
-        found = merged(fuse(with_fresh(each, fresh)) for each in channels)
+        found = heard.candidates
         for kind, ids in (("metadata", by_metadata), ("entity", by_entity)):
             for key in ids:
-                found.setdefault(key, unheard(key, kind, channels))
+                found.setdefault(key, unheard(key, kind, heard.channels))
         question = Question(
             text=whole,
             tokens=tuple(query_tokens(texts)),
@@ -103,7 +119,7 @@ class Gatherer:
             entity_ids=frozenset(entity.id for entity in known.entities),
             profile=profile_of(request.hints, whole),
         )
-        return Gathered(question, texts, found, known.entities, tuple(degraded))
+        return Gathered(question, texts, found, known.entities, heard.degraded, heard.full)
 
     async def outside(
         self, tenant: str, request: RecallRequest, limit: int, *, at_ms: int
@@ -113,13 +129,33 @@ class Gatherer:
         Two calls, and a third for excluded tags.
         """
         free = replace(request, scope=replace(request.scope, tags=()), per_query_limit=limit)
-        texts = texts_of(request)
-        wanted = listing_of(free.scope, "score", at_ms, self._excluded)
+        heard = await self._heard(tenant, free, texts_of(request), {}, at_ms)
+        return heard.candidates
+
+    async def _heard(
+        self,
+        tenant: str,
+        request: RecallRequest,
+        texts: Sequence[str],
+        speakers: Mapping[str, float],
+        at_ms: int,
+        growth: int = 1,
+    ) -> _Heard:
+        """Without vectors the newest that hold a word of the query stand in."""
+        whole, degraded = " ".join(texts), list[str]()
+        wanted = listing_of(request.scope, "score", at_ms, self._excluded)
+        fetch, kept = growth * self._fetch(request), growth * _UNEMBEDDED_KEPT
         channels, fresh = await asyncio.gather(
-            self._channels(tenant, free, texts, {}, at_ms, []),
-            self._unembedded(tenant, " ".join(texts), wanted),
+            self._channels(tenant, request, texts, speakers, at_ms, degraded, fetch),
+            self._unembedded(tenant, whole, wanted),
         )
-        return merged(fuse(with_fresh(each, fresh)) for each in channels)
+        if "vector" in degraded:
+            fresh = await self._graph.words.newest(
+                tenant, list(words(whole)), _DEGRADED_ROWS, wanted=wanted
+            )
+        full = len(fresh) > kept or any(each.longest >= fetch for each in channels)
+        with_all = [with_fresh(each, fresh, kept) for each in channels]
+        return _Heard(with_all, tuple(degraded), full)
 
     async def _channels(
         self,
@@ -129,6 +165,7 @@ class Gatherer:
         speakers: Mapping[str, float],
         at_ms: int,
         degraded: list[str],
+        fetch: int,
     ) -> list[Channels]:
         # One pair for question and answer, should another be switched to in between.
         live = self._serving.live
@@ -139,7 +176,6 @@ class Gatherer:
         scope = filter_of(request.scope, at_ms, self._excluded)
         # The vector store knows tags by whole segments only.
         scope = replace(scope, exclude_tags=(*scope.exclude_tags, *unwanted))
-        fetch = self._fetch(request)
         queries: list[VectorQuery] = []
         for text, vector in zip(texts, vectors, strict=True):
             queries.append(VectorQuery("bm25", sparse_query(text), fetch, scope))
@@ -215,7 +251,7 @@ def texts_of(request: RecallRequest) -> tuple[str, ...]:
     return texts[:_MOST_TEXTS]
 
 
-def with_fresh(channels: Channels, fresh: Sequence[Text]) -> Channels:
+def with_fresh(channels: Channels, fresh: Sequence[Text], most: int) -> Channels:
     """The not yet embedded join the words' channel by the same BM25."""
     if not fresh or not channels.text:
         return channels
@@ -225,7 +261,7 @@ def with_fresh(channels: Channels, fresh: Sequence[Text]) -> Channels:
         key=lambda hit: (-hit.score, hit.id),
     )
     known = dict(channels.words)
-    for hit in ranked[:_UNEMBEDDED_KEPT]:
+    for hit in ranked[:most]:
         known[hit.id] = max(hit.score, known.get(hit.id, 0.0))
     return replace(channels, words=[Hit(*pair) for pair in known.items()])
 

@@ -39,6 +39,10 @@ class Channels:
     dense: Sequence[Hit] | None = None
     context: Sequence[Hit] | None = None
 
+    @property
+    def longest(self) -> int:
+        return max(map(len, (self.words, self.dense or (), self.context or ())))
+
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
@@ -218,6 +222,9 @@ def score(
     evidence = max(components[name] for name in ("vector", "keyword", "metadata", "exact"))
     gated = _gate(components, evidence, weights.relevance_gate)
     shown = {**gated, "evidence": evidence, "relevance_gated": float(gated is not components)}
+    by_text = max(components["vector"], components["keyword"])
+    if components["metadata"] > by_text and candidate.match_type in _BY_TEXT:
+        candidate = replace(candidate, match_type="metadata")
     return Scored(memory, candidate, total(gated, weights), shown)
 
 

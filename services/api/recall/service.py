@@ -1,26 +1,26 @@
 """Recall: gather, read once, rank, let what is superseded make way, expand, finish.
 
-The number of store calls has a bound that the request's options set, whatever its limit: a
-listing is read again a few times, a chain is followed for a few hops. Without vectors the
-newest memories that hold a query word stand in, and the answer says so; without the graph
-there is no answer. Ranking itself is in pure functions.
+The number of store calls has a bound that the request's options set, whatever its limit: where
+what is hidden or repeated leaves too few, is looked again a few times with a wider net, and a
+chain is followed for some hops. Without vectors the newest memories that hold a query word
+stand in, and the answer says so; without the graph there is no answer. Ranking itself is in
+pure functions.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from services.api.recall import expand, finish, state
+from services.api.recall.find import Finder, ever
 from services.api.recall.gather import Gathered, Gatherer, listing_of
-from services.api.recall.profile import profile_of
 from services.api.recall.rank import (
     Candidate,
     Question,
     Scored,
     ordered,
     score,
-    shortlist,
     tagged,
     visible,
 )
@@ -28,7 +28,7 @@ from services.api.recall.request import RecallRequest, Scope
 from services.api.touch import Touches
 from shared.config import RecallSettings
 from shared.graph.candidates import Candidate as Known
-from shared.graph.candidates import KnownEntity, Link
+from shared.graph.candidates import KnownEntity
 from shared.graph.nodes import Hydrated
 from shared.graph.schema import AUTHORED
 from shared.graph.store import GraphStore
@@ -36,8 +36,6 @@ from shared.memory import Memory, now_ms
 from shared.serving import Serving
 from shared.vectors import VectorStore
 
-_MIN_READ = 120
-_READ_PER_RESULT = 4
 # How far beyond the limit repeats and floors are looked for.
 _FINISHED_PER_RESULT = 2
 _FINISHED_MORE = 20
@@ -45,10 +43,6 @@ _INJECTED = 6
 _FALLBACK_MOST = 100
 # Of what relations reach, some makes way for what is there already.
 _REACHED_PER_ANSWERED = 2
-# A listing is read again, larger, while too few of its rows stand; so often at most.
-_LISTINGS = 4
-_LISTING_GROWTH = 4
-_LISTING_MOST = 2000
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +64,7 @@ class Recalled:
     entity_names: tuple[str, ...] = ()
     biased: bool = False
     fell_back: bool = False
+    pool: int = 0
     injected: bool = False
 
 
@@ -80,12 +75,25 @@ class _Draft:
     tenant: str
     request: RecallRequest
     at_ms: int
+    excluded_types: frozenset[str]
     gathered: Gathered
     known: dict[str, Known]
     rows: list[Scored]
     suppressed: list[state.Suppressed] = field(default_factory=list)
     filtered: set[str] = field(default_factory=set)
     injected: bool = False
+
+    @property
+    def reach(self) -> Scope:
+        """Where expansions may go: they leave the tags unless told to respect them."""
+        scope = self.request.scope
+        return scope if self.request.expansion.respect_tags else replace(scope, tags=())
+
+    def visible(self, memory: Memory, scope: Scope) -> bool:
+        return visible(memory, scope, at_ms=self.at_ms, excluded_types=self.excluded_types)
+
+    def answerable(self, memory: Memory) -> bool:
+        return self.visible(memory, self.request.scope)
 
 
 class Recall:
@@ -115,20 +123,24 @@ class Recall:
             excluded_types=self._excluded,
             vectors_up=vectors_up,
         )
+        self._finder = Finder(graph.candidates, self._gatherer, self._excluded)
 
     async def recall(self, tenant: str, request: RecallRequest) -> Recalled:
         """Raises: Unavailable("graph"), InvalidInput; never an empty answer for a store down."""
         draft = await self._draft(tenant, request, at_ms=now_ms())
         await self._inject(draft)
-        await self._settle_state(draft)
-        rows, removed = finish.deduplicated(ordered(draft.rows, "score"), _most(request))
-        rows, biased = finish.biased(rows, request.recency_bias, draft.gathered.texts)
+        rows = await self._settled(draft, ordered(draft.rows, "score"), draft.answerable)
+        rows, removed = finish.deduplicated(ordered(rows, "score"), _most(request))
+        weight = self._settings.weight_temporal
+        rows, biased = finish.biased(
+            rows, request.recency_bias, draft.gathered.texts, weight=weight
+        )
         seeds = self._cut(request, self._floored(draft, rows))
         related = await self._related(draft, seeds)
         by_entity, names = await self._by_entities(draft, [*seeds, *related])
         found = [*seeds, *related, *by_entity]
         outside = await self._outside(draft, found, request.limit - len(seeds))
-        final = [*found, *outside]
+        final = [*found, *(outside or ())]
         self._touches.add(tenant, [row.id for row in seeds], draft.at_ms)
         return Recalled(
             rows=final,
@@ -145,50 +157,22 @@ class Recall:
             entity_rows=len(by_entity),
             entity_names=tuple(names),
             biased=biased,
-            fell_back=bool(outside),
+            fell_back=outside is not None,
             injected=draft.injected,
+            pool=sum(each.match_type == "vector" for each in draft.gathered.candidates.values()),
         )
 
     async def _draft(self, tenant: str, request: RecallRequest, *, at_ms: int) -> _Draft:
-        if request.texts or request.embedding:
-            gathered = await self._gatherer.gather(tenant, request, at_ms=at_ms)
-            most = max(_MIN_READ, _READ_PER_RESULT * request.limit)
-            gathered = replace(gathered, candidates=shortlist(gathered.candidates, most))
-            wanted = [*gathered.candidates, *request.hints.ids]
-            known = await self._graph.candidates.read(tenant, wanted)
-        else:
-            gathered, known = await self._listed(tenant, request, at_ms)
-        draft = _Draft(tenant, request, at_ms, gathered, known, [])
-        draft.rows = [
-            self._score(draft, each.memory)
-            for key, each in known.items()
-            if key in gathered.candidates and self._passes(request.scope, each.memory, at_ms)
-        ]
+        gathered, known = await self._finder.find(tenant, request, at_ms)
+        draft = _Draft(tenant, request, at_ms, self._excluded, gathered, known, [])
+        found = (each.memory for key, each in known.items() if key in gathered.candidates)
+        draft.rows = self._in_scope(draft, found)
         return draft
 
-    async def _listed(
-        self, tenant: str, request: RecallRequest, at_ms: int
-    ) -> tuple[Gathered, dict[str, Known]]:
-        """Without a query: by importance, or by time; a superseded one may make way."""
-        order = request.sort.replace("updated", "time")
-        wanted = listing_of(request.scope, order, at_ms, self._excluded)
-        size = 2 * request.limit + 10
-        known: dict[str, Known] = {}
-        for _ in range(_LISTINGS):
-            memories = await self._graph.candidates.listing(tenant, wanted, size)
-            unread = [memory.id for memory in memories if memory.id not in known]
-            known |= await self._graph.candidates.read(tenant, unread)
-            enough = self._standing(request.scope, known, at_ms) >= request.limit
-            if enough or len(memories) < size or size >= _LISTING_MOST:
-                break
-            size = min(_LISTING_MOST, _LISTING_GROWTH * size)
-        question = Question("", profile=profile_of(request.hints, ""))
-        kind = "tag" if request.scope.tags else "trending"
-        candidates = {
-            memory.id: Candidate(memory.id, words=memory.importance, match_type=kind)
-            for memory in memories
-        }
-        return Gathered(question, (), candidates), known
+    def _in_scope(self, draft: _Draft, memories: Iterable[Memory]) -> list[Scored]:
+        """Rows for those that the request may answer, or whose successors it may."""
+        scope = ever(draft.request.scope)
+        return [self._score(draft, each) for each in memories if draft.visible(each, scope)]
 
     def _score(self, draft: _Draft, memory: Memory) -> Scored:
         candidate = draft.gathered.candidates.get(memory.id) or Candidate(
@@ -197,35 +181,15 @@ class Recall:
         question = draft.gathered.question
         return score(memory, candidate, question, self._settings, at_ms=draft.at_ms)
 
-    def _standing(self, scope: Scope, known: Mapping[str, Known], at_ms: int) -> int:
-        """How many different ones may be answered as they are, whatever replaces the others."""
-        found = (
-            finish.likeness(each.memory)
-            for each in known.values()
-            if self._passes(scope, each.memory, at_ms)
-            and not (scope.current and state.superseding(each, at_ms))
-        )
-        return len(set(found))
-
-    def _passes(self, scope: Scope, memory: Memory, at_ms: int) -> bool:
-        return visible(memory, scope, at_ms=at_ms, excluded_types=self._excluded)
-
-    async def _settle_state(self, draft: _Draft) -> None:
-        scope, at_ms = draft.request.scope, draft.at_ms
-        draft.rows = await self._settled(
-            draft, draft.rows, lambda memory: self._passes(scope, memory, at_ms)
-        )
-        if scope.current:
-            draft.suppressed += state.expired(draft.known, at_ms)
-
     async def _settled(
         self, draft: _Draft, rows: Sequence[Scored], passes: Callable[[Memory], bool]
     ) -> list[Scored]:
-        """Replace what is superseded by heads that pass; follows chains for at most five reads."""
+        """What is hidden makes way for heads that pass; a chain is followed for a few reads."""
         if not draft.request.scope.current:
             return list(rows)
-        unread = [row.id for row in rows if row.id not in draft.known]
-        draft.known |= await self._graph.candidates.read(draft.tenant, unread)
+        draft.known |= await self._finder.unread(
+            draft.tenant, (row.id for row in rows), draft.known
+        )
         for _ in range(state.MOST_HOPS):
             heads = state.wanted_heads(draft.known, draft.at_ms)
             found = await self._graph.candidates.read(draft.tenant, heads)
@@ -249,20 +213,13 @@ class Recall:
             for key in profile.ids
             if key in draft.known and key not in present
         ]
-        if profile.tags and not any(profile.matches(row.memory) for row in draft.rows):
+        fitting = (row.memory for row in draft.rows if profile.matches(row.memory))
+        if profile.tags and not any(map(draft.answerable, fitting)):
             scope = replace(Scope(current=draft.request.scope.current), tags=profile.tags)
             wanted = listing_of(scope, "score", draft.at_ms, self._excluded)
             extra += await self._graph.candidates.listing(draft.tenant, wanted, _INJECTED)
         fresh = {memory.id: memory for memory in extra if memory.id not in present}
-        unread = [key for key in fresh if key not in draft.known]
-        if unread:  # what supersedes them; state is settled after this
-            draft.known |= await self._graph.candidates.read(draft.tenant, unread)
-        scope = draft.request.scope
-        rows = [
-            self._score(draft, memory)
-            for memory in fresh.values()
-            if self._passes(scope, memory, draft.at_ms)
-        ]
+        rows = self._in_scope(draft, fresh.values())
         draft.injected = bool(rows)
         draft.rows += rows
 
@@ -294,20 +251,29 @@ class Recall:
     def _cut(request: RecallRequest, rows: list[Scored]) -> list[Scored]:
         """The first `limit` in the wanted order; priority ids come first, in their order."""
         place = {key: at for at, key in enumerate(request.hints.ids)}
-        first = sorted((row for row in rows if row.id in place), key=lambda row: place[row.id])
-        rest = ordered((row for row in rows if row.id not in place), request.sort)
+        wanted = {row.id: place[key] for row in rows for key in _names(row) if key in place}
+        first = sorted((row for row in rows if row.id in wanted), key=lambda row: wanted[row.id])
+        rest = ordered((row for row in rows if row.id not in wanted), request.sort)
         return [*first, *rest][: max(request.limit, len(first))]
 
     async def _related(self, draft: _Draft, seeds: list[Scored]) -> list[Scored]:
         wanted = draft.request.expansion
         if not wanted.relations or not seeds:
             return []
+        reach = draft.reach
         links = await self._graph.candidates.around(
-            draft.tenant, [row.id for row in seeds], per_seed=wanted.relation_limit, types=AUTHORED
+            draft.tenant,
+            [row.id for row in seeds],
+            per_seed=wanted.relation_limit,
+            relations=AUTHORED,
+            wanted=listing_of(ever(reach), "score", draft.at_ms, self._excluded),
+            at_ms=draft.at_ms if reach.current else None,
+            least_strength=wanted.min_strength or 0.0,
+            least_importance=wanted.min_importance or 0.0,
         )
         rows = expand.by_relations(
             seeds,
-            [link for link in links if self._reachable(draft, link)],
+            links,
             draft.gathered.candidates,
             draft.gathered.question,
             self._settings,
@@ -316,20 +282,9 @@ class Recall:
         )
 
         def passes(memory: Memory) -> bool:
-            return expand.important_enough(memory, wanted) and self._in_reach(draft, memory)
+            return expand.important_enough(memory, wanted) and draft.visible(memory, reach)
 
         return (await self._added(draft, rows, seeds, passes))[: wanted.limit]
-
-    def _reachable(self, draft: _Draft, link: Link) -> bool:
-        wanted = draft.request.expansion
-        return expand.strong_enough(link, wanted) and self._in_reach(draft, link.memory)
-
-    def _in_reach(self, draft: _Draft, memory: Memory) -> bool:
-        """An expansion leaves the tags unless told to respect them, nothing else."""
-        scope = draft.request.scope
-        if not draft.request.expansion.respect_tags:
-            scope = replace(scope, tags=())
-        return self._passes(scope, memory, draft.at_ms)
 
     async def _by_entities(
         self, draft: _Draft, rows: list[Scored]
@@ -337,8 +292,14 @@ class Recall:
         keys = expand.entity_keys(rows) if draft.request.expansion.entities else []
         if not keys:
             return [], []
-        found = await self._graph.candidates.tagged(draft.tenant, keys, expand.PER_ENTITY)
-        found = [(key, memory) for key, memory in found if self._in_reach(draft, memory)]
+        reach = draft.reach
+        found = await self._graph.candidates.tagged(
+            draft.tenant,
+            keys,
+            expand.PER_ENTITY,
+            wanted=listing_of(ever(reach), "score", draft.at_ms, self._excluded),
+            at_ms=draft.at_ms if reach.current else None,
+        )
         added = expand.by_entities(
             found,
             _ids(rows),
@@ -347,16 +308,16 @@ class Recall:
             self._settings,
             at_ms=draft.at_ms,
         )
-        added = await self._added(draft, added, rows, lambda memory: self._in_reach(draft, memory))
+        added = await self._added(draft, added, rows, lambda memory: draft.visible(memory, reach))
         return added, [key.rpartition(":")[2] for key in keys]
 
     async def _outside(
         self, draft: _Draft, present: Sequence[Scored], missing: int
-    ) -> list[Scored]:
-        """Fill up from outside the tags, where asked for and the scope gave too little."""
+    ) -> list[Scored] | None:
+        """Fill up from outside the tags; None where not asked for, or the scope gave enough."""
         request = draft.request
         if not (request.scope_fallback and request.scope.tags and request.texts and missing > 0):
-            return []
+            return None
         most = min(2 * request.limit, _FALLBACK_MOST)
         found = await self._gatherer.outside(draft.tenant, request, most, at_ms=draft.at_ms)
         known = await self._graph.candidates.read(draft.tenant, list(found))
@@ -364,7 +325,7 @@ class Recall:
         free = replace(request.scope, tags=())
 
         def passes(memory: Memory) -> bool:
-            return self._passes(free, memory, draft.at_ms) and not tagged(memory, request.scope)
+            return draft.visible(memory, free) and not tagged(memory, request.scope)
 
         question = draft.gathered.question
         rows = [
@@ -390,6 +351,11 @@ def _most(request: RecallRequest) -> int | None:
     if request.sort != "score" or request.hints.ids:
         return None
     return _FINISHED_PER_RESULT * request.limit + _FINISHED_MORE
+
+
+def _names(row: Scored) -> tuple[object, ...]:
+    """Its id, and the one in whose place it stands."""
+    return row.id, row.notes.get("state_replaces")
 
 
 def _ids(rows: Sequence[Scored]) -> set[str]:

@@ -1,6 +1,7 @@
 """Current mode: what is archived, expired or superseded makes way for what replaced it; pure.
 
-A superseded memory's place, and its score, go to the head of its chain.
+What an edge says is superseded gives its place, and its score, to the head of its chain, also
+where its own fields hide it: clients end a memory's validity and add the edge.
 """
 
 from __future__ import annotations
@@ -12,7 +13,8 @@ from services.api.recall.rank import Scored, suppression
 from shared.graph.candidates import Candidate as Known
 from shared.graph.nodes import Successor
 
-MOST_HOPS = 5
+# So many memories of a chain are read one by one; those that were found anyway come free.
+MOST_HOPS = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,18 +49,16 @@ def wanted_heads(known: Mapping[str, Known], at_ms: int) -> list[str]:
 
 
 def head_of(memory_id: str, known: Mapping[str, Known], at_ms: int) -> str | None:
-    """Where the chain from `memory_id` ends; None for a cycle or a chain that is too long."""
+    """Where the chain from `memory_id` ends; None where that is not known.
+
+    A cycle has no newest one: it ends before it would repeat, so that not all of it is hidden.
+    """
     seen = {memory_id}
     at = memory_id
-    # Once more than there are hops: at the end of the last one it is looked whether it stands.
-    for _ in range(MOST_HOPS + 1):
-        if at not in known:
-            return None
+    while at in known:
         step = superseding(known[at], at_ms)
-        if step is None:
+        if step is None or step.id in seen:
             return at
-        if step.id in seen:
-            return None
         seen.add(step.id)
         at = step.id
     return None
@@ -67,29 +67,27 @@ def head_of(memory_id: str, known: Mapping[str, Known], at_ms: int) -> str | Non
 def settle(
     rows: Sequence[Scored], known: Mapping[str, Known], allowed: Iterable[str], *, at_ms: int
 ) -> tuple[list[Scored], list[Suppressed]]:
-    """`rows` with every superseded one replaced by its chain's head, best score first kept.
+    """`rows` without what is hidden, each replaced by its chain's head; its best score counts.
 
-    `allowed` are the ids that pass the request's other filters; a head outside is left out.
+    `allowed` are the ids that may be answered; a head outside is left out. What was hidden
+    comes in the order of `rows`.
     """
     passing = set(allowed)
     kept: dict[str, Scored] = {}
     hidden: list[Suppressed] = []
     for row in rows:
         step = superseding(known[row.id], at_ms) if row.id in known else None
-        if step is None:
+        reason = suppression(row.memory, at_ms) or ("superseded" if step else None)
+        if reason is None:
             _keep(kept, row)
-            continue
-        head = head_of(row.id, known, at_ms)
-        hidden.append(Suppressed(row.id, "superseded", head, step.type))
-        if head is not None and head in passing:
-            _keep(kept, _in_place_of(row, known[head], step.type))
+        elif step is None:
+            hidden.append(Suppressed(row.id, reason))
+        else:
+            head = head_of(row.id, known, at_ms)
+            hidden.append(Suppressed(row.id, reason, head, step.type))
+            if head is not None and head in passing:
+                _keep(kept, _in_place_of(row, known[head], step))
     return list(kept.values()), hidden
-
-
-def expired(known: Mapping[str, Known], at_ms: int) -> list[Suppressed]:
-    """What its own fields hide."""
-    reasons = ((key, suppression(each.memory, at_ms)) for key, each in known.items())
-    return [Suppressed(key, reason) for key, reason in reasons if reason is not None]
 
 
 def _keep(kept: dict[str, Scored], row: Scored) -> None:
@@ -97,10 +95,11 @@ def _keep(kept: dict[str, Scored], row: Scored) -> None:
         kept[row.id] = row
 
 
-def _in_place_of(row: Scored, head: Known, relation: str) -> Scored:
+def _in_place_of(row: Scored, head: Known, step: Successor) -> Scored:
     candidate = replace(
         row.candidate, id=head.memory.id, match_type="state_replacement", source="graph"
     )
+    road = {"type": step.type, "strength": step.strength, "from": row.id}
     return replace(row, memory=head.memory, candidate=candidate).noted(
-        state_replaces=row.id, state_relation=relation
+        state_replaces=row.id, state_relation=step.type, state_road=[road]
     )

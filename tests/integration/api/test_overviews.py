@@ -88,11 +88,11 @@ async def test_an_invalidated_lesson_is_left_out(empty: ApiProcess) -> None:
 
 
 async def test_an_analysis_counts_everything(empty: ApiProcess) -> None:
-    for at in range(4):
+    for at in range(8):
         await empty.stored(
             f"Decision {at}",
             type="Decision",
-            confidence=at / 4,
+            confidence=at / 8,
             importance=0.5,
             timestamp=f"2024-01-0{at + 1}T07:59:59Z",
         )
@@ -113,28 +113,28 @@ async def test_an_analysis_counts_everything(empty: ApiProcess) -> None:
         empty.graph,
         "MATCH (m:Memory) WHERE m.type = 'Decision' WITH collect(m) AS ms"
         " CREATE (e:Entity {id: 'entity:people:ada', name: 'Ada', category: 'people'})"
-        " CREATE (:Pattern {id: 'p', type: 'Decision', content: 'decides', confidence: 0.8,"
-        " observations: 4}) CREATE (:Pattern {id: 'q', type: 'Habit', confidence: 0.5})"
-        " FOREACH (m IN ms | CREATE (e)-[:REFERENCED_IN]->(m))",
+        " CREATE (p:Pattern {id: 'p', type: 'Decision', content: 'decides', confidence: 0.3,"
+        " observations: 1}) CREATE (:Pattern {id: 'q', type: 'Habit', confidence: 0.9})"
+        " FOREACH (m IN ms | CREATE (e)-[:REFERENCED_IN]->(m), (m)-[:EXEMPLIFIES]->(p))",
     )
 
     found = (await empty.ask("GET", "/analyze")).body["analytics"]
 
     assert found == {
         "memory_types": {
-            "Decision": {"count": 4, "average_confidence": 0.375},
+            "Decision": {"count": 8, "average_confidence": 0.4375},
             "Preference": {"count": 2, "average_confidence": 0.9},
         },
         "patterns": [
-            {"type": "Decision", "description": "decides", "confidence": 0.8, "observations": 4}
+            {"type": "Decision", "description": "decides", "confidence": 0.7, "observations": 8}
         ],
         "preferences": [
             {"prefers": "Tea", "over": "Coffee", "context": "mornings", "strength": 0.8}
         ],
         "temporal_insights": {
-            "hour_07": {"count": 4, "avg_importance": 0.5},
+            "hour_07": {"count": 8, "avg_importance": 0.5},
             "hour_23": {"count": 2, "avg_importance": 0.5},
         },
-        "entity_frequency": {"Ada": 4},
-        "confidence_distribution": {"low": 2, "medium": 1, "high": 3},
+        "entity_frequency": {"Ada": 8},
+        "confidence_distribution": {"low": 4, "medium": 2, "high": 4},
     }

@@ -84,6 +84,7 @@ async def test_a_missing_end_is_not_found(api: ApiProcess, ends: tuple[str, str]
     [
         ([], "'associations' must be a non-empty array"),
         ("all", "'associations' must be a non-empty array"),
+        (None, "'associations' must be a non-empty array"),
         ([{}] * 501, "Batch size limit is 500 associations per request"),
         ([{}, {"strength": 7}], "'importance' must be between 0 and 1"),
     ],
@@ -93,6 +94,34 @@ async def test_a_list_that_is_wrong_is_refused(
 ) -> None:
     answer = await associate(api, associations=items)
     assert (answer.status, answer.body["message"]) == (400, message)
+
+
+@pytest.mark.parametrize("items", [None, "all", {}])
+async def test_beside_a_single_pair_only_a_list_is_many(
+    api: ApiProcess, ends: tuple[str, str], items: object
+) -> None:
+    answer = await associate(api, memory1_id=ends[0], memory2_id=ends[1], associations=items)
+    assert (answer.status, answer.body["memory1_id"]) == (201, ends[0])
+    both = await associate(api, memory1_id=ends[0], memory2_id=ends[1], associations=[])
+    assert both.status == 400
+
+
+@pytest.mark.parametrize(
+    ("fields", "reason"),
+    [
+        ({"memory1_id": "x"}, "'memory1_id' must be a valid UUID"),
+        ({"memory2_id": "x"}, "'memory2_id' must be a valid UUID"),
+        ({"memory2_id": " "}, "'memory1_id' and 'memory2_id' are required"),
+        ({"memory1_id": 7}, "'memory1_id' and 'memory2_id' are required"),
+    ],
+)
+async def test_of_many_the_end_at_fault_is_named(
+    api: ApiProcess, ends: tuple[str, str], fields: dict[str, Any], reason: str
+) -> None:
+    row = {"memory1_id": ends[0], "memory2_id": ends[1]}
+    answer = await associate(api, associations=[row, {**row, **fields}])
+    assert answer.status == 207
+    assert answer.body["failed"] == [{"index": 1, "reason": reason}]
 
 
 async def test_related_memories_come_in_both_directions(api: ApiProcess) -> None:
@@ -127,3 +156,25 @@ async def test_related_memories_come_in_both_directions(api: ApiProcess) -> None
 async def test_an_unknown_memory_has_no_relations(api: ApiProcess, memory_id: str) -> None:
     found = await api.ask("GET", f"/memories/{memory_id}/related")
     assert (found.status, found.body["count"], found.body["related_memories"]) == (200, 0, [])
+
+
+async def test_what_does_not_hold_now_takes_no_place_among_the_related(api: ApiProcess) -> None:
+    """Archived, expired and future memories filled the limit before any that holds."""
+    centre, good = await api.stored("Centre"), await api.stored("Good", importance=0.1)
+    past = {"t_valid": "2019-01-01T00:00:00Z", "t_invalid": "2020-01-01T00:00:00Z"}
+    over = await api.stored("Over", importance=1, **past)
+    later = await api.stored("Later", importance=1, t_valid="2999-01-01T00:00:00Z")
+    archived = await api.stored("Archived", importance=1)
+    await cypher(api.graph, f"MATCH (m:Memory {{id: '{archived}'}}) SET m.archived = true")
+    for other in (over, later, archived):
+        await associate(api, memory1_id=centre, memory2_id=other, type="RELATES_TO")
+        await associate(api, memory1_id=other, memory2_id=good, type="RELATES_TO")
+
+    async def related(query: str) -> list[str]:
+        found = await api.ask("GET", f"/memories/{centre}/related?limit=1&{query}")
+        return [row["id"] for row in found.body["related_memories"]]
+
+    assert await related("") == []
+    assert await related("max_depth=2") == [good]
+    await associate(api, memory1_id=centre, memory2_id=good, type="EVOLVED_INTO")
+    assert await related("") == [good]

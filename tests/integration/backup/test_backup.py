@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 import io
 import json
@@ -10,12 +11,13 @@ from typing import Any
 
 import pytest
 
-from services.api.backup import BACKUP
+from services.api import backup as api
+from services.api.backup import BACKUP, Backup
 from shared.graph.store import GraphStore
 from shared.vectors import VectorStore
 from tests.backing_up import backup_app, filled, raw_backup
 from tests.graphs import TENANT, a_memory
-from tests.serving import ADMIN, API, served
+from tests.serving import ADMIN, API, make_app, served, tokens
 from tests.vector_stores import point, unit
 
 
@@ -70,7 +72,14 @@ async def test_one_part_alone_needs_one_store_alone(
         answer = await client.get("/backup/?include=falkordb,qdrant")
         assert answer.status == 503
         assert (await answer.json())["error"] == "Qdrant is unavailable"
-        answer = await client.get("/backup?include=falkordb,redis")
+
+
+@pytest.mark.parametrize("include", ["falkordb,redis", "", "%20", "falkordb,,qdrant", "falkordb,"])
+async def test_another_part_is_refused(
+    store: GraphStore, no_vectors: VectorStore, include: str
+) -> None:
+    async with served(backup_app(store, no_vectors), **ADMIN) as client:
+        answer = await client.get(f"/backup?include={include}")
         assert answer.status == 400
         said = (await answer.json())["error"]
         assert said == "include must be a comma-separated subset of: falkordb,qdrant"
@@ -96,11 +105,26 @@ async def test_the_admin_token_alone_opens_it_and_chooses_the_tenant(
 
 
 async def test_one_backup_at_a_time(store: GraphStore, no_vectors: VectorStore) -> None:
+    app = make_app(api.ROUTES, tokens())
+    app[BACKUP] = Backup(store.export, no_vectors, patience_s=0.05)
+    async with served(app, **ADMIN) as client:
+        async with app[BACKUP].spooled(TENANT, ["falkordb"]):
+            answer = await client.get("/backup?include=falkordb")
+            assert answer.status == 503
+            assert int(answer.headers["Retry-After"]) > 0
+        assert (await client.get("/backup?include=falkordb")).status == 200
+
+
+async def test_the_next_backup_waits_for_the_end_of_the_one_before(
+    store: GraphStore, no_vectors: VectorStore
+) -> None:
+    """Its client has read all of it, and comes again while the spool is being closed."""
     app = backup_app(store, no_vectors)
-    async with app[BACKUP].spooled(TENANT, ["falkordb"]), served(app, **ADMIN) as client:
-        answer = await client.get("/backup?include=falkordb")
-        assert answer.status == 503
-        assert int(answer.headers["Retry-After"]) > 0
+    async with app[BACKUP].spooled(TENANT, ["falkordb"]):
+        asking = asyncio.create_task(raw_backup(app, "?include=falkordb"))
+        _, waiting = await asyncio.wait([asking], timeout=0.3)
+        assert waiting
+    assert _members(await asking)
 
 
 async def test_a_large_graph_is_exported_whole(store: GraphStore) -> None:

@@ -17,10 +17,12 @@ import pytest
 
 from services.api.restore import Report, Restorer
 from shared.config import GraphSettings
+from shared.errors import Unavailable
 from shared.graph import restore as store_module
 from shared.graph.store import GraphStore
 from shared.job import Stage
 from shared.memory import Memory, now_ms
+from shared.metadata import terms
 from shared.vectors import VectorStore
 from tests.backing_up import backup_app, filled, raw_backup
 from tests.graphs import TENANT, cypher
@@ -116,6 +118,90 @@ async def test_a_restore_outranks_older_and_spares_newer_memories(
     assert found[gone].payload_version >= before
 
 
+EDGES = "MATCH (a)-[x]->(b) RETURN type(x), a.id, b.id ORDER BY type(x), a.id, b.id"
+
+
+async def _saved(store: GraphStore, vectors: VectorStore, settings: GraphSettings) -> bytes:
+    """A backup of `filled` memories, the first of which shows a pattern too."""
+    one = (await filled(store))[0]
+    await cypher(
+        settings,
+        f"MATCH (m:Memory {{id: '{one.id}'}}) CREATE (m)-[:EXEMPLIFIES]->(:Pattern {{id: 'p'}})",
+    )
+    return await raw_backup(backup_app(store, vectors), "?include=falkordb")
+
+
+@pytest.mark.parametrize("newer_by", [0, 5])
+async def test_a_kept_memory_keeps_to_the_edges_that_workers_derived_since(
+    store: GraphStore,
+    no_vectors: VectorStore,
+    settings: GraphSettings,
+    tmp_path: Path,
+    newer_by: int,
+) -> None:
+    """A name, a pattern and neighbours of a text that was changed came back onto the new one."""
+    raw = await _saved(store, no_vectors, settings)
+    await cypher(settings, "MATCH ()-[x]->() DELETE x")
+    await cypher(settings, f"MATCH (m:Memory) SET m.version = m.version + {newer_by}")
+    report = await _restored(store, raw, tmp_path, TENANT)
+    assert (report.memories_kept, report.relations, report.refused) == (3, 2, {})
+    kinds = [row[0] for row in await cypher(settings, EDGES)]
+    assert kinds == ["EVOLVED_INTO", "PREFERS_OVER"]
+
+
+async def test_what_is_restored_has_its_derived_edges_to_what_was_kept(
+    store: GraphStore, no_vectors: VectorStore, settings: GraphSettings, tmp_path: Path
+) -> None:
+    raw = await _saved(store, no_vectors, settings)
+    edges = await cypher(settings, EDGES)
+    [[one]] = await cypher(settings, "MATCH (m:Memory)-[:EXEMPLIFIES]->() RETURN m.id")
+    await store.memories.delete(TENANT, [one])
+    report = await _restored(store, raw, tmp_path, TENANT)
+    assert (report.memories_created, report.memories_kept) == (1, 2)
+    # The one of the kept memory is made both ways by the relate stage, which is due.
+    missing = [edge for edge in edges if edge not in await cypher(settings, EDGES)]
+    assert [(kind, target) for kind, _, target in missing] == [("SIMILAR_TO", one)]
+
+
+async def test_a_restore_over_the_same_changes_nothing(
+    store: GraphStore, no_vectors: VectorStore, settings: GraphSettings, tmp_path: Path
+) -> None:
+    raw = await _saved(store, no_vectors, settings)
+    nodes = "MATCH (n) RETURN labels(n), properties(n) ORDER BY id(n)"
+    before = [await cypher(settings, text) for text in (EDGES, nodes)]
+    for _ in range(2):
+        await _restored(store, raw, tmp_path, TENANT)
+    assert [await cypher(settings, text) for text in (EDGES, nodes)] == before
+
+
+async def test_an_interrupted_restore_is_finished_by_the_next(
+    store: GraphStore,
+    no_vectors: VectorStore,
+    settings: GraphSettings,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The memories were written and nothing else; their derived edges are still the file's."""
+    raw = await _saved(store, no_vectors, settings)
+    edges = await cypher(settings, EDGES)
+    with monkeypatch.context() as patched:
+        patched.setattr(store_module.Restore, "links", _lost)
+        with pytest.raises(Unavailable):
+            await _restored(store, raw, tmp_path)
+    assert await cypher(settings, EDGES, OTHER) == []
+    report = await _restored(store, raw, tmp_path)
+    assert (report.memories_kept, report.relations) == (3, len(edges))
+    assert await cypher(settings, EDGES, OTHER) == edges
+    # From now on the edges are the workers'.
+    await cypher(settings, "MATCH ()-[x:SIMILAR_TO]->() DELETE x", OTHER)
+    await _restored(store, raw, tmp_path)
+    assert "SIMILAR_TO" not in [row[0] for row in await cypher(settings, EDGES, OTHER)]
+
+
+async def _lost(*_: object) -> int:
+    raise Unavailable("graph", "gone")
+
+
 def _automem(nodes: list[dict[str, Any]], links: list[dict[str, Any]]) -> bytes:
     body = {
         "timestamp": "2026-01-01T00:00:00+00:00",
@@ -149,7 +235,9 @@ async def test_automems_own_backup_can_be_read(
         "updated_at": "2025-03-02T10:00:00+00:00",
         "last_accessed": "2025-03-03T10:00:00Z",
         "t_invalid": "2030-01-01T00:00:00+00:00",
-        "metadata": json.dumps({"session_id": "s1", "enrichment": {"last_run": "x"}, "k": 1}),
+        "metadata": json.dumps(
+            {"session_id": "s1", "enrichment": {"last_run": "x"}, "repo": "falcon"}
+        ),
         "processed": True,
         "relevance_score": 0.4,
         "some_key_of_theirs": 7,
@@ -199,8 +287,9 @@ async def test_automems_own_backup_can_be_read(
     assert memory.timestamp == 1_740_816_000_000
     assert (memory.type, memory.importance, memory.confidence) == ("Decision", 0.8, 0.9)
     assert memory.tags == ("Proj/Alpha", "entity:tools:redis")
-    assert (memory.session_id, memory.metadata) == ("s1", {"session_id": "s1", "k": 1})
+    assert (memory.session_id, memory.metadata) == ("s1", {"session_id": "s1", "repo": "falcon"})
     assert memory.t_invalid == 1_893_456_000_000
+    assert memory.meta_terms == terms(memory.metadata) != (), "AutoMem has none"
     assert not memory.enriched
     assert [(r.type, r.strength) for r in found[ids[0]].relations] == [("LEADS_TO", 0.7)]
     [legacy] = found[ids[1]].relations
@@ -306,7 +395,11 @@ async def test_the_command_restores_into_the_configured_stores(
         "FALKORDB_URL": settings.url,
         "FALKORDB_GRAPH": settings.graph,
         "EUNOE_REDIS_PREFIX": f"t{uuid4().hex[:12]}",
+        "EUNOE_DATA_DIR": str(tmp_path),
     }
+    # Of a stack that also runs: what the settings name is meant.
+    other = {"processes": [{"role": "redis", "ports": {"redis": 1}}]}
+    await asyncio.to_thread((tmp_path / "stack.json").write_text, json.dumps(other))
 
     async def run(*arguments: str) -> tuple[int, bytes, bytes]:
         process = await asyncio.create_subprocess_exec(

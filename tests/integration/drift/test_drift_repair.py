@@ -106,17 +106,19 @@ async def test_a_point_that_no_upsert_may_replace_is_mended(
     assert await here.agree()
 
 
-async def test_a_point_of_another_tenants_memory_is_left_to_it(here: Place) -> None:
-    """The id is both tenants', as after a restore into a second one: the first has the point."""
+async def test_another_tenants_memory_of_that_id_keeps_its_own_point(here: Place) -> None:
+    """Only a wrong tenant in a payload can stand in the way; the right one stands elsewhere."""
     memories = await here.seed(3)
-    theirs = memories[1].id
-    await here.graph.memories.create("beta", a_memory("restored", id=theirs))
-    await here.set_payload([theirs], tenant="beta")
+    theirs = a_memory("restored", id=memories[1].id)
+    await here.graph.memories.create("beta", theirs)
+    await here.embed([theirs], "beta")
+    await here.set_payload([theirs.id], tenant="beta")
     async with here.embedding():
         run = await here.run(delete_orphans=True)
     assert run.result is not None
-    assert (run.result["missing_count"], run.result["failed"]) == (1, 1)
-    assert set(await here.vectors.stored("beta", [theirs])) == {theirs}
+    assert (run.result["synced"], run.result["failed"]) == (1, 0)
+    assert await here.agree()
+    assert await here.agree("beta")
 
 
 async def test_what_cannot_be_embedded_is_told_as_failed(here: Place) -> None:

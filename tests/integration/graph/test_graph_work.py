@@ -128,6 +128,22 @@ async def test_what_no_longer_holds_is_taken_away(
     assert (await _now(store, memory)).entity_tags == ()
 
 
+async def test_who_is_not_later_any_more_is_not_preceded(
+    store: GraphStore, memory: Memory, settings: GraphSettings
+) -> None:
+    days = {"twin": 0, "day": 1, "week": 7, "fortnight": 14}
+    late = {
+        name: a_memory(name, timestamp=memory.timestamp + n * 86_400_000)
+        for name, n in days.items()
+    }
+    await store.memories.create_many(TENANT, list(late.values()))
+    rows = [_found(each, previous=(memory.id,)) for each in late.values()]
+    await store.work.enriched(TENANT, rows)
+    await store.work.enriched(TENANT, [_found(memory)])
+    left = {late["day"].id, late["week"].id}
+    assert {edge[1] for edge in await _edges(settings)} == left
+
+
 async def test_a_patch_between_reading_and_writing_wins(
     store: GraphStore, memory: Memory, others: list[Memory], settings: GraphSettings
 ) -> None:
