@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from shared.connection import RedisClients
 from shared.job import Delivery, Stage
 from shared.stream import ConsumerState, Depth, Settlement, Stream
@@ -120,6 +122,23 @@ async def test_handing_back_leaves_no_consumer(enrich: Stream) -> None:
     assert await enrich.hand_back("a") == 1
     assert await enrich.hand_back("a") == 0
     assert await enrich.consumers() == []
+    await drained(enrich)
+
+
+async def test_what_a_dying_read_still_takes_is_handed_back_too(enrich: Stream) -> None:
+    """Redis serves a read that was cancelled until it sees that its connection was closed."""
+    await enrich.publish(jobs(2))
+    await delivered(enrich, "a", 2)
+    dying = asyncio.create_task(enrich.read("a", 2, block_s=30.0), name="dying read")
+
+    async def blocked() -> bool:
+        return bool((await enrich._command.info("clients"))["blocked_clients"])
+
+    await wait_until(blocked, "the read waits")
+    assert await enrich.hand_back("a") == 4, "both of them, twice"
+    assert len(await dying) == 2
+    assert await enrich.consumers() == []
+    assert await enrich.depth() == Depth(ready=2, pending=0, delayed=0, dead=0)
     await drained(enrich)
 
 
