@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+from pathlib import Path
+from uuid import uuid4
+
 from aiohttp import web
 
 from services.api import backup as api
 from services.api.backup import BACKUP, Backup
+from services.api.restore import Report, Restorer
 from shared.graph.nodes import Embedding, Idem
 from shared.graph.store import GraphStore
 from shared.graph.work import Embedded, Enriched, Related
@@ -13,6 +18,9 @@ from shared.memory import Memory, now_ms
 from shared.vectors import VectorStore
 from tests.graphs import TENANT, a_memory, associate
 from tests.serving import ADMIN, make_app, served, tokens
+
+# Whom backups are read back for where a test names nobody.
+OTHER = "restored"
 
 
 def backup_app(store: GraphStore, vectors: VectorStore) -> web.Application:
@@ -61,3 +69,10 @@ async def filled(store: GraphStore) -> list[Memory]:
     related = Related(one.id, "h", result.payload_version, ((three.id, 0.9),))
     await store.work.related(TENANT, [related])
     return memories
+
+
+async def restored(store: GraphStore, raw: bytes, folder: Path, tenant: str = OTHER) -> Report:
+    """What came of reading a backup back."""
+    file = folder / f"{uuid4().hex}.tar.gz"
+    await asyncio.to_thread(file.write_bytes, raw)
+    return await Restorer(store.restore, tenant).restore(file)

@@ -8,14 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import re
-import subprocess
-import sys
 import time
 import urllib.request
 from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -29,7 +25,7 @@ from shared.job import Stage
 from shared.stream import DeadJob, Stream, policy_for
 from tests import providers
 from tests.providers import Answer, Provider, vector_of
-from tests.stack import REPOSITORY, Client, Stack, running
+from tests.stack import Client, Stack, running
 from tests.waiting import wait_until
 
 NAN = providers.rows(lambda rows: [{**row, "embedding": [float("nan")] * 8} for row in rows])
@@ -369,37 +365,3 @@ async def test_expired_memories_stay_hidden_once_embedded(
     assert answer.status == 200, answer
     await stack.stores().all_done(3)
     assert await found() == [current]
-
-
-@pytest.mark.parametrize(
-    ("variables", "told"),
-    [
-        (
-            {"EMBEDDING_PROVIDER": "openai", "OPENAI_BASE_URL": "http://127.0.0.1:1/v1"},
-            "does not serve.*cannot be reached.*OPENAI_BASE_URL",
-        ),
-        (
-            {"EMBEDDING_PROVIDER": "ollama", "OLLAMA_BASE_URL": "http://127.0.0.1:1"},
-            "does not serve.*cannot be reached.*OLLAMA_BASE_URL",
-        ),
-        ({"EMBEDDING_PROVIDER": "voyage"}, "VOYAGE_API_KEY is not set"),
-        ({"EMBEDDING_PROVIDER": "magic"}, "EMBEDDING_PROVIDER: Input should be 'auto', 'local'"),
-    ],
-)
-async def test_a_start_without_its_provider_is_refused_with_the_reason(
-    variables: dict[str, str], told: str, tmp_path: Path
-) -> None:
-    kept = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
-    environment = {"PYTHONPATH": str(REPOSITORY), "EUNOE_ADMIN_PORT": "0", **variables}
-    ended = await asyncio.to_thread(
-        subprocess.run,
-        [sys.executable, "-m", "services.embedder"],
-        cwd=tmp_path,
-        env=kept | environment,
-        capture_output=True,
-        text=True,
-        timeout=25,
-        check=False,
-    )
-    assert ended.returncode == 78, ended.stderr
-    assert re.search(told, ended.stderr + ended.stdout), ended.stderr

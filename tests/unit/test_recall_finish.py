@@ -65,7 +65,7 @@ def test_deduplication_keeps_the_first_of_each_and_counts_the_rest(found: list[S
 
 
 def test_recency_lifts_the_newest_by_a_tenth_and_the_oldest_by_nothing() -> None:
-    found, on = biased([row("a", 0.5, timestamp=0), row("b", 0.45, timestamp=DAY)], "on", ())
+    found, on = biased([row("a", 0.5, timestamp=0), row("b", 0.45, timestamp=DAY)], "on", (), 0.1)
     assert on
     assert [(each.id, round(each.final, 3)) for each in found] == [("b", 0.55), ("a", 0.5)]
     assert [each.components["temporal"] for each in found] == [1.0, 0.0], "the plain share"
@@ -91,13 +91,13 @@ def test_recency_counts_by_its_weight(weight: float, best: str) -> None:
     ],
 )
 def test_when_recency_is_on(mode: str, text: str, on: bool) -> None:
-    assert biased([row("a")], mode, [text])[1] is on
+    assert biased([row("a")], mode, [text], 0.1)[1] is on
 
 
 @given(rows())
 def test_recency_changes_no_score_by_more_than_a_tenth(found: list[Scored]) -> None:
     before = {each.id: each.final for each in found}
-    raised, _ = biased(found, "on", ())
+    raised, _ = biased(found, "on", (), 0.1)
     assert {each.id for each in raised} == set(before)
     assert all(-1e-9 <= each.final - before[each.id] <= 0.1 + 1e-9 for each in raised)
 

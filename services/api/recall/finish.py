@@ -55,7 +55,7 @@ def likeness(memory: Memory) -> tuple[object, ...]:
 
 
 def biased(
-    rows: Sequence[Scored], mode: str, texts: Sequence[str], weight: float = 0.1
+    rows: Sequence[Scored], mode: str, texts: Sequence[str], weight: float
 ) -> tuple[list[Scored], bool]:
     """Newer ones raised by at most `weight`, where `mode` or the query's words say so.
 

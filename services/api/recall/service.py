@@ -132,9 +132,7 @@ class Recall:
         rows = await self._settled(draft, ordered(draft.rows, "score"), draft.answerable)
         rows, removed = finish.deduplicated(ordered(rows, "score"), _most(request))
         weight = self._settings.weight_temporal
-        rows, biased = finish.biased(
-            rows, request.recency_bias, draft.gathered.texts, weight=weight
-        )
+        rows, biased = finish.biased(rows, request.recency_bias, draft.gathered.texts, weight)
         seeds = self._cut(request, self._floored(draft, rows))
         related = await self._related(draft, seeds)
         by_entity, names = await self._by_entities(draft, [*seeds, *related])

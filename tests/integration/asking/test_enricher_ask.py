@@ -4,58 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from shared.config import ApiSettings, GraphSettings
+from shared.config import GraphSettings
 from shared.consumer import Done, Retry
 from shared.errors import Unavailable
-from shared.graph.nodes import Embedding
 from shared.graph.patterns import pattern_id
 from shared.job import Job, Stage
-from shared.memory import Memory, now_ms
-from shared.models.chat import OpenAIChat
+from shared.memory import now_ms
 from tests import providers
 from tests.enriching import Enriching, enriching, told_by_rule
 from tests.graphs import TENANT, a_memory, cypher
-from tests.providers import Answer, Provider
+from tests.integration.asking.conftest import HABIT, untold
+from tests.providers import Provider
 from tests.waiting import wait_until
 from tests.working import consuming, drained
 
-Opened = Callable[..., AbstractAsyncContextManager[Enriching]]
-HABIT = providers.completion('{"type": "routine", "confidence": 0.8}')
 LONG = "The team talked about the new storage layer. " * 20
-SHORT = "The team talked about the storage layer."
-
-
-def summary(text: str) -> Answer:
-    return providers.completion(json.dumps({"summary": text}))
-
-
-@pytest.fixture
-async def provider() -> AsyncIterator[Provider]:
-    async with providers.running(Provider(HABIT)) as running:
-        yield running
-
-
-@pytest.fixture
-async def work(
-    clients: Any, make_stream: Any, settings: GraphSettings, provider: Provider
-) -> AsyncIterator[Enriching]:
-    chat = await OpenAIChat.connect("c", api_key="k", base_url=provider.url, timeout_s=2.0)
-    async with enriching(clients, make_stream, settings, chat=chat) as work:
-        yield work
-    await chat.close()
-
-
-def untold(content: str = "plain text") -> Memory:
-    memory = told_by_rule(content)
-    assert (memory.type, memory.confidence) == ("Memory", 0.3)
-    return memory
 
 
 async def _classified(work: Enriching) -> dict[str, Any]:
@@ -261,139 +229,6 @@ async def test_without_a_model_nothing_is_asked(
         assert not (await work.streams[Stage.ASK].depth()).live
         assert (await work.now(long)).content == LONG
         assert (await _classified(work))["fallbacks"] == 2
-
-
-async def test_a_long_content_becomes_its_summary_once(work: Enriching, provider: Provider) -> None:
-    memory = replace(a_memory(LONG, tags=("Team",)), metadata={"source": "x"}, type="Context")
-    await work.store(memory)
-    await work.enrich(memory)
-    provider.script = [summary(f"  {SHORT}\n")]
-    assert await work.ask() == [Done()]
-    after = await work.now(memory)
-    assert after.content == SHORT
-    assert after.metadata == {
-        "source": "x",
-        "original_content": LONG,
-        "was_summarized": True,
-        "original_length": len(LONG),
-    }
-    assert after.version > memory.version
-    assert (after.tags, after.type, after.timestamp) == (("Team",), "Context", memory.timestamp)
-    for stage in (Stage.ENRICH, Stage.EMBED):
-        jobs = await drained(work.streams[stage])
-        assert after.version in {job.version for job in jobs}
-    await work.enrich(memory)
-    await work.ask()
-    assert len(provider.requests) == 1
-    assert (await work.now(memory)).enriched
-
-
-async def test_a_supplied_vector_outlives_the_shortening(
-    work: Enriching, provider: Provider
-) -> None:
-    memory = replace(a_memory(LONG), type="Context")
-    supplied = Embedding("a-model", [0.5, 0.5])
-    await work.graph.memories.create(TENANT, memory, embedding=supplied)
-    await work.enrich(memory)
-    provider.script = [summary(SHORT)]
-    await work.ask()
-    assert (await work.now(memory)).content == SHORT
-    assert await work.graph.memories.embeddings(TENANT, [memory.id]) == {memory.id: supplied}
-    await work.patch(memory, content="the client's own words")
-    assert await work.graph.memories.embeddings(TENANT, [memory.id]) == {}
-
-
-async def test_after_a_new_long_content_it_is_shortened_again(
-    work: Enriching, provider: Provider
-) -> None:
-    memory = replace(a_memory(LONG), type="Context")
-    await work.store(memory)
-    await work.enrich(memory)
-    provider.script = [summary(SHORT), summary("Shorter.")]
-    await work.ask()
-    await work.patch(memory, metadata={"mine": 1})
-    assert (await work.now(memory)).metadata["original_content"] == LONG
-    again = f"Again {LONG}".strip()
-    await work.patch(memory, content=again)
-    await work.enrich(memory)
-    await work.ask()
-    after = await work.now(memory)
-    assert (after.content, after.metadata["original_content"]) == ("Shorter.", again)
-    assert after.metadata["mine"] == 1
-
-
-async def test_what_was_shortened_before_is_left_alone(work: Enriching, provider: Provider) -> None:
-    memories = [
-        replace(a_memory(LONG), type="Context", metadata=marks)
-        for marks in ({"was_summarized": True}, {"original_content": "more"})
-    ]
-    await work.store(*memories)
-    await work.enrich(*memories)
-    await work.ask()
-    assert provider.requests == []
-
-
-@pytest.mark.parametrize(
-    "answer",
-    ["", "   ", "...", LONG + "!", "nul \x00 inside", "lone \ud800 surrogate"],
-)
-async def test_a_useless_summary_changes_nothing(
-    work: Enriching, provider: Provider, answer: str
-) -> None:
-    provider.script = [summary(answer)]
-    memory = replace(a_memory(LONG), type="Context", confidence=0.6)
-    await work.store(memory)
-    await work.enrich(memory)
-    await work.ask()
-    after = await work.now(memory)
-    assert (after.content, after.version, after.metadata) == (LONG, memory.version, {})
-
-
-async def test_a_summary_without_end_is_cut(work: Enriching, provider: Provider) -> None:
-    provider.script = [summary("word " * 150)]
-    memory = replace(a_memory(LONG), type="Context", confidence=0.6)
-    await work.store(memory)
-    await work.enrich(memory)
-    await work.ask()
-    after = await work.now(memory)
-    assert len(after.content) <= ApiSettings(_env_file=None).content_soft_chars
-    assert after.content.endswith("word…")
-
-
-async def test_a_useless_summary_does_not_keep_the_type_from_being_asked(
-    work: Enriching, provider: Provider
-) -> None:
-    provider.script = [summary("")]
-    memory = untold(LONG)
-    await work.store(memory)
-    await work.enrich(memory)
-    await work.ask()
-    after = await work.now(memory)
-    assert (after.content, after.type) == (LONG, "Habit")
-
-
-async def test_changes_while_the_model_writes_are_kept(work: Enriching, provider: Provider) -> None:
-    memory = replace(a_memory(LONG), type="Context", confidence=0.6)
-    other = replace(a_memory(LONG), type="Context", confidence=0.6)
-    await work.store(memory, other)
-    await work.enrich(memory, other)
-
-    def late(request: Any, body: dict[str, Any]) -> Any:
-        async def respond() -> Any:
-            if len(provider.requests) == 2:
-                await work.patch(memory, tags=["patched"], importance=0.9)
-                await work.patch(other, content="patched")
-            await wait_until(lambda: len(provider.requests) == 2, "both were asked about")
-            return summary(SHORT)(request, body)
-
-        return respond()
-
-    provider.otherwise = late
-    await work.ask()
-    after = await work.now(memory)
-    assert (after.content, after.tags, after.importance) == (SHORT, ("patched",), 0.9)
-    assert (await work.now(other)).content == "patched"
-    assert "original_content" not in (await work.now(other)).metadata
 
 
 async def test_the_text_goes_into_the_prompt_as_data(work: Enriching, provider: Provider) -> None:

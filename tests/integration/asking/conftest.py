@@ -1,0 +1,39 @@
+"""The ask stage against a scripted chat model."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from shared.config import GraphSettings
+from shared.memory import Memory
+from shared.models.chat import OpenAIChat
+from tests import providers
+from tests.enriching import Enriching, enriching, told_by_rule
+from tests.providers import Provider
+
+HABIT = providers.completion('{"type": "routine", "confidence": 0.8}')
+
+
+def untold(content: str = "plain text") -> Memory:
+    memory = told_by_rule(content)
+    assert (memory.type, memory.confidence) == ("Memory", 0.3)
+    return memory
+
+
+@pytest.fixture
+async def provider() -> AsyncIterator[Provider]:
+    async with providers.running(Provider(HABIT)) as running:
+        yield running
+
+
+@pytest.fixture
+async def work(
+    clients: Any, make_stream: Any, settings: GraphSettings, provider: Provider
+) -> AsyncIterator[Enriching]:
+    chat = await OpenAIChat.connect("c", api_key="k", base_url=provider.url, timeout_s=2.0)
+    async with enriching(clients, make_stream, settings, chat=chat) as work:
+        yield work
+    await chat.close()
