@@ -8,9 +8,9 @@ from uuid import uuid4
 
 from aiohttp import web
 
-from services.api import backup as api
-from services.api.backup import BACKUP, Backup
-from services.api.restore import Report, Restorer
+from services.api.backup import backup as api
+from services.api.backup.backup import BACKUP, Backup
+from services.api.backup.restore import Report, Restorer
 from shared.graph.nodes import Embedding, Idem
 from shared.graph.store import GraphStore
 from shared.graph.work import Embedded, Enriched, Related

@@ -9,8 +9,8 @@ import asyncio
 import sys
 from functools import partial
 
-from services.api import restore
 from services.api.app import make_app
+from services.api.backup import restore
 from services.api.use_cases import UseCases
 from shared.admin import serve
 from shared.models.cache import CachedEmbedding

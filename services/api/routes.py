@@ -17,7 +17,6 @@ from services.api import (
     admin_sync,
     analyze,
     associate,
-    backup,
     batch,
     by_tag,
     docs_page,
@@ -32,6 +31,7 @@ from services.api import (
     startup,
     stream_events,
 )
+from services.api.backup import backup
 from services.api.guard import guarded
 from services.api.recall.parameters import RECALL_PARAMETERS
 from services.api.route import Route

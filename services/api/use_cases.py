@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from aiohttp import web
 
-from services.api import backup, entities, graph_views, handlers, stream_events
+from services.api import entities, graph_views, handlers, stream_events
 from services.api.admin_dead import DEAD, DeadLetters
 from services.api.admin_generations import GENERATIONS
 from services.api.admin_queues import QUEUES, Queues
@@ -16,6 +16,7 @@ from services.api.admin_runs import RUNS, RunRequests
 from services.api.admission import Admission
 from services.api.analyze import ANALYSIS, Analysis
 from services.api.associate import ASSOCIATIONS, Associations
+from services.api.backup import backup
 from services.api.batch import BATCHES, Batches
 from services.api.body import BATCH_BODY_BYTES, BODY_BYTES
 from services.api.by_tag import BY_TAG, ByTag

@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.api import archive
-from services.api.archive import Member, packed, rows_of
+from services.api.backup import archive
+from services.api.backup.archive import Member, packed, rows_of
 from shared.errors import InvalidInput
 
 _VALUES = st.recursive(

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.api.answers import memory_json
-from services.api.restorable import node_of, plain, relation_of, restored
+from services.api.backup.row_check import node_of, plain, relation_of, restored
 from shared.errors import InvalidInput
 from shared.graph.nodes import PROPERTIES, columns
 from shared.memory import Memory, iso

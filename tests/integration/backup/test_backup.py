@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from services.api import backup as api
-from services.api.backup import BACKUP, Backup
+from services.api.backup import backup as api
+from services.api.backup.backup import BACKUP, Backup
 from shared.graph.store import GraphStore
 from shared.vectors import VectorStore
 from tests.backing_up import backup_app, filled, raw_backup

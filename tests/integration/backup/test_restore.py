@@ -191,7 +191,7 @@ async def _lost(*_: object) -> int:
 async def test_a_restore_in_small_batches_is_the_same(
     store: GraphStore, no_vectors: VectorStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("services.api.restore.BATCH", 2)
+    monkeypatch.setattr("services.api.backup.restore.BATCH", 2)
     await filled(store)
     report = await restored(
         store, await raw_backup(backup_app(store, no_vectors), "?include=falkordb"), tmp_path
@@ -223,7 +223,7 @@ async def test_the_command_restores_into_the_configured_stores(
 
     async def run(*arguments: str) -> tuple[int, bytes, bytes]:
         process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "services.api.restore", *arguments),
+            *(sys.executable, "-m", "services.api.backup.restore", *arguments),
             env=environment,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,

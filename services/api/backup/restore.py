@@ -19,8 +19,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from services.api.archive import rows_of
-from services.api.restorable import node_of, plain, relation_of, restored
+from services.api.backup.archive import rows_of
+from services.api.backup.row_check import node_of, plain, relation_of, restored
 from shared.config import Settings, load
 from shared.errors import EunoeError, InvalidInput
 from shared.graph.client import check_tenant

@@ -18,7 +18,7 @@ from typing import Any
 
 from aiohttp import web
 
-from services.api.archive import Member, packed
+from services.api.backup.archive import Member, packed
 from services.api.middleware import TENANT
 from services.api.route import Param, Route
 from shared.errors import InvalidInput, Overloaded

@@ -1,0 +1,1 @@
+"""Export a tenant as an archive and restore one, ours or AutoMem's."""
