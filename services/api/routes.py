@@ -15,23 +15,19 @@ from services.api import (
     admin_reembed,
     admin_runs,
     admin_sync,
-    analyze,
-    associate,
     batch,
     by_tag,
     docs_page,
     enrichment,
-    entities,
-    graph_views,
     handlers,
     later,
     openapi,
     receipt,
-    related,
     startup,
     stream_events,
 )
 from services.api.backup import backup
+from services.api.graph import analyze, associate, entities, related, views
 from services.api.guard import guarded
 from services.api.recall.parameters import RECALL_PARAMETERS
 from services.api.route import Route
@@ -100,7 +96,7 @@ ROUTES: tuple[Route, ...] = (
     *related.ROUTES,
     *startup.ROUTES,
     *analyze.ROUTES,
-    *graph_views.ROUTES,
+    *views.ROUTES,
     *entities.ROUTES,
     *stream_events.ROUTES,
     *backup.ROUTES,

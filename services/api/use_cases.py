@@ -7,26 +7,27 @@ from dataclasses import dataclass
 
 from aiohttp import web
 
-from services.api import entities, graph_views, handlers, stream_events
+from services.api import handlers, stream_events
 from services.api.admin_dead import DEAD, DeadLetters
 from services.api.admin_generations import GENERATIONS
 from services.api.admin_queues import QUEUES, Queues
 from services.api.admin_reembed import MODELS, ModelCheck
 from services.api.admin_runs import RUNS, RunRequests
 from services.api.admission import Admission
-from services.api.analyze import ANALYSIS, Analysis
-from services.api.associate import ASSOCIATIONS, Associations
 from services.api.backup import backup
 from services.api.batch import BATCHES, Batches
 from services.api.body import BATCH_BODY_BYTES, BODY_BYTES
 from services.api.by_tag import BY_TAG, ByTag
 from services.api.enrichment import ENRICHMENT, Enrichment
+from services.api.graph import entities, views
+from services.api.graph.analyze import ANALYSIS, Analysis
+from services.api.graph.associate import ASSOCIATIONS, Associations
+from services.api.graph.related import RELATED, Related
 from services.api.health import HealthReport
 from services.api.memories import Memories
 from services.api.outage import Outage
 from services.api.recall.service import Recall
 from services.api.receipt import RECEIPTS, ReceiptBook
-from services.api.related import RELATED, Related
 from services.api.repeatable import REPEATS
 from services.api.repeats import Repeats
 from services.api.startup import STARTUP, Startup
@@ -97,7 +98,7 @@ class UseCases:
     def install(self, app: web.Application) -> None:
         """Put everything where the handlers look for it."""
         stores, settings, graph = self.stores, self.settings, self.stores.graph
-        hidden = graph_views.hidden_types(settings.recall.excluded_types)
+        hidden = views.hidden_types(settings.recall.excluded_types)
         app[BODY_BYTES] = settings.api.body_bytes
         app[BATCH_BODY_BYTES] = settings.api.batch_body_bytes
         app[handlers.MEMORIES] = self.memories
@@ -114,10 +115,10 @@ class UseCases:
         app[RELATED] = Related(graph)
         app[STARTUP] = Startup(graph)
         app[ANALYSIS] = Analysis(graph)
-        app[graph_views.GRAPH_VIEWS] = graph_views.GraphViews(
+        app[views.GRAPH_VIEWS] = views.GraphViews(
             graph, stores.vectors, hidden=hidden, views=graph.views
         )
-        app[graph_views.SHOWN] = graph_views.Shown(settings.consolidation.archive_threshold, hidden)
+        app[views.SHOWN] = views.Shown(settings.consolidation.archive_threshold, hidden)
         app[entities.ENTITIES] = entities.Entities(graph, stores.outbox)
         app[backup.BACKUP] = backup.Backup(graph.export, stores.vectors)
         self._install_operations(app)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from services.api.entities import Entities
+from services.api.graph.entities import Entities
 from services.enricher.entities import renamed
 from shared.config import GraphSettings
 from shared.job import Stage

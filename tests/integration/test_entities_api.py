@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from services.api import entities as api
-from services.api.entities import ENTITIES
+from services.api.graph import entities as api
+from services.api.graph.entities import ENTITIES
 from shared.config import GraphSettings
 from shared.errors import Conflict
 from shared.graph import entities as store_module

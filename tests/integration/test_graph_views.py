@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from services.api import graph_views
-from services.api.graph_views import GRAPH_VIEWS, SHOWN, GraphViews, Shown
+from services.api.graph import views as graph_views
+from services.api.graph.views import GRAPH_VIEWS, SHOWN, GraphViews, Shown
 from shared.config import GraphSettings
 from shared.graph import views as views_module
 from shared.graph.store import GraphStore

@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from shared.identity import Named, Pair, flaw, similar_pairs, similarity, verdict
+from services.api.graph.entity_identity import Named, Pair, flaw, similar_pairs, similarity, verdict
 
 
 def _named(slug: str, references: int = 10, category: str = "people") -> Named:

@@ -13,6 +13,7 @@ from aiohttp import web
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from services.api.answers import json_answer
+from services.api.graph.entity_identity import Candidate, Named, flaw, similar_pairs, verdict
 from services.api.middleware import TENANT
 from services.api.query import flag, integer, text
 from services.api.route import Param, Route
@@ -20,7 +21,6 @@ from services.api.schemas import parse_object, required, validate
 from shared.errors import InvalidInput, NotFound
 from shared.graph.entities import Entity
 from shared.graph.store import GraphStore
-from shared.identity import Candidate, Named, flaw, similar_pairs, verdict
 from shared.job import Job, Stage
 from shared.memory import check_text, iso, tag_keys
 from shared.outbox import Outbox

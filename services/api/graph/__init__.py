@@ -1,0 +1,1 @@
+"""Answer the routes that show or change relations, entities and graph views."""
