@@ -20,10 +20,11 @@ from services.api import (
     enrichment,
     receipt,
 )
-from services.api.body import BODY_BYTES
-from services.api.guard import audit_refused, guarded, needs_api_token
-from services.api.middleware import make_middleware
-from services.api.outage import Outage
+from services.api.http.access import Access, digest_of
+from services.api.http.authentication import audit_refused, guarded, needs_api_token
+from services.api.http.body import BODY_BYTES
+from services.api.http.graph_outage import Outage
+from services.api.http.middleware import make_middleware
 from shared.admin import Probes, Seen
 from shared.config import EmbeddingSettings, EnrichmentSettings
 from shared.connection import RedisClients
@@ -32,7 +33,6 @@ from shared.graph.store import GraphStore
 from shared.job import Job, Stage
 from shared.outbox import Outbox
 from shared.stream import Settlement, Stream
-from shared.tenancy import Access, digest_of
 from shared.vectors.generation import Generations
 from tests.serving import ADMIN, API, Client, served, tokens
 from tests.working import delivered

@@ -12,12 +12,12 @@ from typing import Any
 from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 
-from services.api import middleware
-from services.api.guard import guarded, needs_api_token
-from services.api.route import Route
+from services.api.http import middleware
+from services.api.http.access import Tokens
+from services.api.http.authentication import guarded, needs_api_token
+from services.api.http.route import Route
 from shared.config import ApiSettings
 from shared.errors import EunoeError
-from shared.tenancy import Tokens
 
 API_TOKEN = "api-token"
 ADMIN_TOKEN = "admin-token"

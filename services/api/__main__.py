@@ -11,12 +11,12 @@ from functools import partial
 
 from services.api.app import make_app
 from services.api.backup import restore
+from services.api.http.access import Tokens
 from services.api.use_cases import UseCases
 from shared.admin import serve
 from shared.models.cache import CachedEmbedding
 from shared.process import Process, main
 from shared.stores import open_stores
-from shared.tenancy import Tokens
 
 # An embedding comes in the query string: 3 072 numbers of 25 characters, and texts beside it.
 _LINE_BYTES = 256 * 1024

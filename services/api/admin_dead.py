@@ -17,13 +17,13 @@ from typing import Annotated, Any
 from aiohttp import web
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
-from services.api.answers import json_answer
-from services.api.body import read_body
-from services.api.middleware import TENANT
-from services.api.query import integer, text
-from services.api.route import Param, Route
+from services.api.http.answer_schemas import shape
+from services.api.http.answers import json_answer
+from services.api.http.body import read_body
+from services.api.http.middleware import TENANT
+from services.api.http.query import integer, text
+from services.api.http.route import Param, Route
 from services.api.schemas import parse_object, required, switch, validate
-from services.api.shapes import shape
 from shared.errors import InvalidInput
 from shared.graph.client import DEFAULT_TENANT
 from shared.graph.store import GraphStore

@@ -12,11 +12,11 @@ from aiohttp import web
 
 from services.api.admin_reembed import MODELS, reembed_json
 from services.api.admin_runs import RUN_ANSWERS, RUNS, WAIT, run_answer
-from services.api.answers import json_answer
-from services.api.middleware import TENANT
-from services.api.query import flag
-from services.api.route import Route
-from services.api.shapes import shape
+from services.api.http.answer_schemas import shape
+from services.api.http.answers import json_answer
+from services.api.http.middleware import TENANT
+from services.api.http.query import flag
+from services.api.http.route import Route
 from shared.memory import check_text
 from shared.vectors.generation import Generation, Generations, ListedGeneration
 

@@ -8,9 +8,9 @@ from typing import Any
 
 from aiohttp import web
 
-from services.api.answers import json_answer
-from services.api.route import Route
-from services.api.shapes import shape
+from services.api.http.answer_schemas import shape
+from services.api.http.answers import json_answer
+from services.api.http.route import Route
 from shared.job import Stage
 from shared.memory import iso, now_ms
 from shared.stream import RELEASED, ConsumerState, Stream

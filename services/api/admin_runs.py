@@ -13,11 +13,11 @@ from typing import Any
 
 from aiohttp import web
 
-from services.api.answers import error_answer, json_answer
-from services.api.middleware import REQUEST_ID, TENANT
-from services.api.query import integer, text
-from services.api.route import Param, Route
-from services.api.shapes import shape
+from services.api.http.answer_schemas import shape
+from services.api.http.answers import error_answer, json_answer
+from services.api.http.middleware import REQUEST_ID, TENANT
+from services.api.http.query import integer, text
+from services.api.http.route import Param, Route
 from shared.admin import Probes
 from shared.errors import Conflict, NotFound, TransientError, Unavailable
 from shared.graph.runs import Run, Runs, RunState

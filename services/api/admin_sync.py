@@ -9,12 +9,12 @@ from aiohttp import web
 from pydantic import Field
 
 from services.api.admin_runs import RUN_ANSWERS, RUNS, WAIT, run_answer
-from services.api.body import read_body
-from services.api.middleware import TENANT
-from services.api.query import flag
-from services.api.route import Route
+from services.api.http.answer_schemas import shape
+from services.api.http.body import read_body
+from services.api.http.middleware import TENANT
+from services.api.http.query import flag
+from services.api.http.route import Route
 from services.api.schemas import AbsentBody, clamped, parse_optional, switch, validate
-from services.api.shapes import shape
 from shared.graph.runs import Run
 
 MAX_BATCH = 100

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from services.api.guard import audit_refused, needs_api_token
-from services.api.middleware import make_middleware, mark_response
+from services.api.http.authentication import audit_refused, needs_api_token
+from services.api.http.middleware import make_middleware, mark_response
 from services.api.routes import add_routes
 from services.api.use_cases import UseCases
 from shared.config import Settings

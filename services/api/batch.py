@@ -15,13 +15,14 @@ from aiohttp import web
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from services.api.admission import Admission
-from services.api.body import BATCH_BODY_BYTES, read_body
 from services.api.handlers import EVENTS
+from services.api.http.answer_schemas import shape
+from services.api.http.body import BATCH_BODY_BYTES, read_body
+from services.api.http.middleware import REQUEST_ID, TENANT
+from services.api.http.route import Route
 from services.api.memories import Queued, new_memory
-from services.api.middleware import REQUEST_ID, TENANT
 from services.api.repeatable import storing
 from services.api.repeats import Write
-from services.api.route import Route
 from services.api.schemas import (
     BATCH_ROWS,
     Layer,
@@ -33,7 +34,6 @@ from services.api.schemas import (
     validate,
 )
 from services.api.schemas import unit as unit_of
-from services.api.shapes import shape
 from shared import events
 from shared.config import ApiSettings
 from shared.errors import Conflict, InvalidInput

@@ -11,13 +11,13 @@ from typing import Annotated, Any
 from aiohttp import web
 from pydantic import BeforeValidator, Field
 
-from services.api.answers import json_answer
-from services.api.body import read_body
+from services.api.http.answer_schemas import shape
+from services.api.http.answers import json_answer
+from services.api.http.body import read_body
+from services.api.http.middleware import REQUEST_ID, TENANT
+from services.api.http.route import Param, Route
 from services.api.memories import check_id
-from services.api.middleware import REQUEST_ID, TENANT
-from services.api.route import Param, Route
 from services.api.schemas import AbsentBody, parse_optional, validate
-from services.api.shapes import shape
 from shared.config import EnrichmentSettings
 from shared.enrichment_stats import EnrichmentStats
 from shared.errors import InvalidInput, TransientError

@@ -7,11 +7,12 @@ from typing import Any
 
 from aiohttp import web
 
-from services.api.answers import json_answer, memory_json
-from services.api.body import read_body
 from services.api.health import HealthReport
+from services.api.http.access import DEFAULT_TENANT, Forbidden, Tokens, Unauthorized
+from services.api.http.answers import json_answer, memory_json
+from services.api.http.body import read_body
+from services.api.http.middleware import REQUEST_ID, TENANT, identify
 from services.api.memories import Memories, Stored
-from services.api.middleware import REQUEST_ID, TENANT, identify
 from services.api.recall.answer import recall_json
 from services.api.recall.request import parse_recall
 from services.api.recall.service import Recall
@@ -23,7 +24,6 @@ from shared import events
 from shared.config import RecallSettings
 from shared.events import Event, Events
 from shared.memory import iso, now_ms
-from shared.tenancy import DEFAULT_TENANT, Forbidden, Tokens, Unauthorized
 
 MEMORIES: web.AppKey[Memories] = web.AppKey("memories", Memories)
 RECALL: web.AppKey[Recall] = web.AppKey("recall", Recall)

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from services.api.answers import error_answer
-from services.api.middleware import REQUEST_ID
-from services.api.route import Route, Scope
+from services.api.http.answers import error_answer
+from services.api.http.middleware import REQUEST_ID
+from services.api.http.route import Route, Scope
 
 
 async def not_yet(request: web.Request) -> web.Response:

@@ -13,11 +13,11 @@ from typing import Any
 
 from aiohttp import web
 
-from services.api.answers import json_answer
+from services.api.http.answer_schemas import shape
+from services.api.http.answers import json_answer
+from services.api.http.middleware import TENANT
+from services.api.http.route import Route
 from services.api.memories import check_id
-from services.api.middleware import TENANT
-from services.api.route import Route
-from services.api.shapes import shape
 from shared.errors import NotFound, TransientError
 from shared.graph.receipts import Receipt, Standing
 from shared.graph.store import GraphStore

@@ -8,8 +8,8 @@ from typing import Any
 
 from aiohttp import web
 
-from services.api.answers import json_answer
-from services.api.middleware import ACCESS, TENANT
+from services.api.http.answers import json_answer
+from services.api.http.middleware import ACCESS, TENANT
 from services.api.repeats import Repeats, Replay, Sender, Write
 from shared.errors import Conflict
 

@@ -17,23 +17,22 @@ from services.api import (
     admin_sync,
     batch,
     by_tag,
-    docs_page,
     enrichment,
     handlers,
     later,
-    openapi,
     receipt,
     startup,
     stream_events,
 )
 from services.api.backup import backup
 from services.api.graph import analyze, associate, entities, related, views
-from services.api.guard import guarded
+from services.api.http import docs_page, openapi
+from services.api.http.access import Tokens
+from services.api.http.answer_schemas import shape
+from services.api.http.authentication import guarded
+from services.api.http.route import Route
 from services.api.recall.parameters import RECALL_PARAMETERS
-from services.api.route import Route
 from services.api.schemas import MemoryIn, MemoryPatch
-from services.api.shapes import shape
-from shared.tenancy import Tokens
 
 ROUTES: tuple[Route, ...] = (
     Route(

@@ -12,10 +12,10 @@ from typing import Any
 
 from aiohttp import web
 
-from services.api.answers import json_answer
-from services.api.middleware import TENANT
+from services.api.http.answers import json_answer
+from services.api.http.middleware import TENANT
+from services.api.http.route import Route
 from services.api.recall.state import active
-from services.api.route import Route
 from shared.graph.store import GraphStore
 from shared.memory import Memory, now_ms
 

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 
 from aiohttp import web
 
-from services.api.answers import json_answer
-from services.api.middleware import TENANT
-from services.api.route import Param, Route
+from services.api.http.answers import json_answer
+from services.api.http.middleware import TENANT
+from services.api.http.route import Param, Route
 from shared.errors import TransientError
 from shared.feed import Entry, Feed, Subscription, parse_id
 

@@ -16,7 +16,6 @@ from services.api.admin_runs import RUNS, RunRequests
 from services.api.admission import Admission
 from services.api.backup import backup
 from services.api.batch import BATCHES, Batches
-from services.api.body import BATCH_BODY_BYTES, BODY_BYTES
 from services.api.by_tag import BY_TAG, ByTag
 from services.api.enrichment import ENRICHMENT, Enrichment
 from services.api.graph import entities, views
@@ -24,8 +23,10 @@ from services.api.graph.analyze import ANALYSIS, Analysis
 from services.api.graph.associate import ASSOCIATIONS, Associations
 from services.api.graph.related import RELATED, Related
 from services.api.health import HealthReport
+from services.api.http.access import Tokens
+from services.api.http.body import BATCH_BODY_BYTES, BODY_BYTES
+from services.api.http.graph_outage import Outage
 from services.api.memories import Memories
-from services.api.outage import Outage
 from services.api.recall.service import Recall
 from services.api.receipt import RECEIPTS, ReceiptBook
 from services.api.repeatable import REPEATS
@@ -38,7 +39,6 @@ from shared.events import Events
 from shared.feed import Feed
 from shared.job import Stage
 from shared.stores import Stores
-from shared.tenancy import Tokens
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,13 +14,13 @@ from prometheus_client import REGISTRY
 from redis.asyncio import Redis
 
 from services.api import stream_events
+from services.api.http.access import Access, digest_of
 from services.api.stream_events import WATCHING, Watching
 from shared.config import EventSettings, RedisSettings, StreamSettings
 from shared.connection import RedisClients
 from shared.errors import Overloaded, Unavailable
 from shared.events import Events, enrichment_failed, feed_key, preview, recalled, stored
 from shared.feed import Feed
-from shared.tenancy import Access, digest_of
 from tests.graphs import a_memory
 from tests.redis_server import free_port
 from tests.serving import API, make_app, served, tokens

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
-from services.api.openapi import document, rendered
-from services.api.route import Route
+from services.api.http.openapi import document, rendered
+from services.api.http.route import Route
 from services.api.routes import ROUTES
 
 COMMITTED = Path(__file__).parents[2] / "docs" / "openapi.json"
@@ -31,7 +31,7 @@ def test_it_is_valid(made: dict[str, Any]) -> None:
 
 
 def test_the_committed_one_is_what_the_table_makes() -> None:
-    assert COMMITTED.read_text() == rendered(ROUTES), "python -m services.api.openapi > docs/…"
+    assert COMMITTED.read_text() == rendered(ROUTES), "python -m services.api.http.openapi > docs/…"
 
 
 def test_every_documented_route_is_in_it_and_nothing_else(made: dict[str, Any]) -> None:

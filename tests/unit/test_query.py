@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from services.api.query import flag
+from services.api.http.query import flag
 from shared.errors import InvalidInput
 
 

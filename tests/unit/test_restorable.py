@@ -9,8 +9,8 @@ from uuid import uuid4
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.api.answers import memory_json
 from services.api.backup.row_check import node_of, plain, relation_of, restored
+from services.api.http.answers import memory_json
 from shared.errors import InvalidInput
 from shared.graph.nodes import PROPERTIES, columns
 from shared.memory import Memory, iso

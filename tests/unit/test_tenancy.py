@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
+from services.api.http.access import Forbidden, Tokens, Unauthorized, digest_of
 from shared.config import ApiSettings
 from shared.errors import ConfigError
-from shared.tenancy import Forbidden, Tokens, Unauthorized, digest_of
 
 HOST = "127.0.0.1"
 

@@ -19,8 +19,8 @@ from typing import Any
 from aiohttp import web
 
 from services.api.backup.archive import Member, packed
-from services.api.middleware import TENANT
-from services.api.route import Param, Route
+from services.api.http.middleware import TENANT
+from services.api.http.route import Param, Route
 from shared.errors import InvalidInput, Overloaded
 from shared.graph.export import Export, Link, Node
 from shared.vectors import VectorStore

@@ -11,9 +11,9 @@ from typing import Any
 
 from aiohttp import web
 
-from services.api.answers import json_answer
-from services.api.middleware import TENANT
-from services.api.route import Route
+from services.api.http.answers import json_answer
+from services.api.http.middleware import TENANT
+from services.api.http.route import Route
 from shared.graph.analytics import Group, Pattern, Preference
 from shared.graph.store import GraphStore
 

@@ -12,13 +12,13 @@ from typing import Annotated, Any
 from aiohttp import web
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
-from services.api.body import read_body
+from services.api.http.answer_schemas import shape
+from services.api.http.body import read_body
+from services.api.http.middleware import TENANT
+from services.api.http.route import Route
 from services.api.memories import check_id
-from services.api.middleware import TENANT
 from services.api.repeatable import effecting
-from services.api.route import Route
 from services.api.schemas import BATCH_ROWS, parse_object, required, unit, validate
-from services.api.shapes import shape
 from shared.errors import InvalidInput, NotFound
 from shared.graph.links import RELATION_PROPERTIES, Association, Value
 from shared.graph.schema import AUTHORED

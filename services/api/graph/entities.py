@@ -12,11 +12,11 @@ from typing import Annotated, Any
 from aiohttp import web
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from services.api.answers import json_answer
 from services.api.graph.entity_identity import Candidate, Named, flaw, similar_pairs, verdict
-from services.api.middleware import TENANT
-from services.api.query import flag, integer, text
-from services.api.route import Param, Route
+from services.api.http.answers import json_answer
+from services.api.http.middleware import TENANT
+from services.api.http.query import flag, integer, text
+from services.api.http.route import Param, Route
 from services.api.schemas import parse_object, required, validate
 from shared.errors import InvalidInput, NotFound
 from shared.graph.entities import Entity

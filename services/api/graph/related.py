@@ -7,11 +7,11 @@ from typing import Any
 
 from aiohttp import web
 
-from services.api.answers import json_answer
-from services.api.middleware import TENANT
-from services.api.query import integer, texts
-from services.api.route import Param, Route
-from services.api.shapes import shape
+from services.api.http.answer_schemas import shape
+from services.api.http.answers import json_answer
+from services.api.http.middleware import TENANT
+from services.api.http.query import integer, texts
+from services.api.http.route import Param, Route
 from shared.graph.links import MAX_DEPTH
 from shared.graph.nodes import Summary
 from shared.graph.schema import AUTHORED

@@ -15,10 +15,10 @@ from typing import Any
 
 from aiohttp import web
 
-from services.api.answers import json_answer, memory_json
-from services.api.middleware import TENANT
-from services.api.query import flag, integer, number, texts, when
-from services.api.route import Param, Route
+from services.api.http.answers import json_answer, memory_json
+from services.api.http.middleware import TENANT
+from services.api.http.query import flag, integer, number, texts, when
+from services.api.http.route import Param, Route
 from shared.errors import InvalidInput, NotFound, TransientError
 from shared.graph.schema import RELATIONS
 from shared.graph.store import GraphStore

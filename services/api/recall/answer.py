@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from services.api.answers import memory_json
+from services.api.http.answers import memory_json
 from services.api.recall.rank import Scored
 from services.api.recall.request import RecallRequest
 from services.api.recall.service import Recalled

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from services.api.http.route import Param
 from services.api.recall.request import MAX_QUERIES, MAX_QUERY_CHARS, SORTS
-from services.api.route import Param
 from services.api.schemas import MAX_TAG_CHARS
 
 _TEXT: dict[str, Any] = {"type": "string", "maxLength": MAX_QUERY_CHARS}

@@ -12,11 +12,11 @@ from weakref import WeakKeyDictionary, WeakSet
 
 from aiohttp import web
 
-from services.api.middleware import ACCESS, TENANT, admin_token_of
-from services.api.route import Handler, Route
+from services.api.http.access import Tokens, digest_of
+from services.api.http.middleware import ACCESS, TENANT, admin_token_of
+from services.api.http.route import Handler, Route
 from shared import log
 from shared.graph.client import DEFAULT_TENANT, check_tenant
-from shared.tenancy import Tokens, digest_of
 
 _DIGEST_CHARS = 8
 _log = log.get_logger(__name__)

@@ -1,4 +1,4 @@
-"""The OpenAPI 3.1 document, made from the route table; `python -m services.api.openapi` prints it.
+"""The OpenAPI 3.1 document, made from the route table; `python -m services.api.http.openapi` prints it.
 
 What all routes share (tokens, errors, headers) is written here once; the rest each Route says.
 """
@@ -16,9 +16,9 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
-from services.api.route import Param, Route, Scope
+from services.api.http.answer_schemas import SHAPES
+from services.api.http.route import Param, Route, Scope
 from services.api.schemas import AbsentBody
-from services.api.shapes import SHAPES
 
 _REFERENCE = "#/components/schemas/{model}"
 _PATH_PARAMETER = re.compile(r"\{(\w+)(?::[^}]*)?\}")

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from aiohttp import web
 
-from services.api.route import Route
+from services.api.http.route import Route
 from shared.errors import NotFound
 
 DOCUMENT: web.AppKey[str] = web.AppKey("openapi_document", str)

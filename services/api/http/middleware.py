@@ -13,8 +13,9 @@ from collections.abc import Awaitable, Callable
 from aiohttp import web
 from aiohttp.typedefs import Middleware
 
-from services.api.answers import error_answer
-from services.api.outage import Outage
+from services.api.http.access import Access, Forbidden, Tokens, Unauthorized
+from services.api.http.answers import error_answer
+from services.api.http.graph_outage import Outage
 from shared import log, metrics
 from shared.errors import (
     Conflict,
@@ -25,7 +26,6 @@ from shared.errors import (
     TransientError,
     Unavailable,
 )
-from shared.tenancy import Access, Forbidden, Tokens, Unauthorized
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 TENANT: web.RequestKey[str] = web.RequestKey("tenant", str)

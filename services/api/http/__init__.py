@@ -1,0 +1,1 @@
+"""Authenticate, parse, validate, answer and document: what every route shares."""
