@@ -10,8 +10,8 @@ from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
-from services.api.memories import changed
-from services.api.schemas import MemoryPatch
+from services.api.memory.requests import MemoryPatch
+from services.api.memory.service import changed
 from services.enricher import nlp
 from services.enricher.ask import Asker
 from services.enricher.nlp import Annotated, Pipeline

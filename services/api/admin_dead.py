@@ -23,7 +23,7 @@ from services.api.http.body import read_body
 from services.api.http.middleware import TENANT
 from services.api.http.query import integer, text
 from services.api.http.route import Param, Route
-from services.api.schemas import parse_object, required, switch, validate
+from services.api.memory.requests import parse_object, required, switch, validate
 from shared.errors import InvalidInput
 from shared.graph.client import DEFAULT_TENANT
 from shared.graph.store import GraphStore

@@ -16,7 +16,14 @@ from services.api.http.body import read_body
 from services.api.http.middleware import TENANT
 from services.api.http.query import flag
 from services.api.http.route import Route
-from services.api.schemas import AbsentBody, clamped, label, parse_optional, switch, validate
+from services.api.memory.requests import (
+    AbsentBody,
+    clamped,
+    label,
+    parse_optional,
+    switch,
+    validate,
+)
 from shared.config import EmbeddingSettings
 from shared.errors import ConfigError, InvalidInput
 from shared.graph.runs import Run

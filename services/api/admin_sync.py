@@ -14,7 +14,7 @@ from services.api.http.body import read_body
 from services.api.http.middleware import TENANT
 from services.api.http.query import flag
 from services.api.http.route import Route
-from services.api.schemas import AbsentBody, clamped, parse_optional, switch, validate
+from services.api.memory.requests import AbsentBody, clamped, parse_optional, switch, validate
 from shared.graph.runs import Run
 
 MAX_BATCH = 100

@@ -16,8 +16,8 @@ from services.api.http.answers import json_answer
 from services.api.http.body import read_body
 from services.api.http.middleware import REQUEST_ID, TENANT
 from services.api.http.route import Param, Route
-from services.api.memories import check_id
-from services.api.schemas import AbsentBody, parse_optional, validate
+from services.api.memory.requests import AbsentBody, parse_optional, validate
+from services.api.memory.service import check_id
 from shared.config import EnrichmentSettings
 from shared.enrichment_stats import EnrichmentStats
 from shared.errors import InvalidInput, TransientError

@@ -17,7 +17,7 @@ from services.api.http.answer_schemas import shape
 from services.api.http.answers import json_answer
 from services.api.http.middleware import TENANT
 from services.api.http.route import Route
-from services.api.memories import check_id
+from services.api.memory.service import check_id
 from shared.errors import NotFound, TransientError
 from shared.graph.receipts import Receipt, Standing
 from shared.graph.store import GraphStore

@@ -10,7 +10,7 @@ from aiohttp import web
 
 from services.api.http.answers import json_answer
 from services.api.http.middleware import ACCESS, TENANT
-from services.api.repeats import Repeats, Replay, Sender, Write
+from services.api.memory.idempotency import Repeats, Replay, Sender, Write
 from shared.errors import Conflict
 
 REPEATS: web.AppKey[Repeats] = web.AppKey("repeats", Repeats)

@@ -15,10 +15,7 @@ from services.api import (
     admin_reembed,
     admin_runs,
     admin_sync,
-    batch,
-    by_tag,
     enrichment,
-    handlers,
     later,
     receipt,
     startup,
@@ -31,8 +28,9 @@ from services.api.http.access import Tokens
 from services.api.http.answer_schemas import shape
 from services.api.http.authentication import guarded
 from services.api.http.route import Route
+from services.api.memory import batch, by_tag, handlers
+from services.api.memory.requests import MemoryIn, MemoryPatch
 from services.api.recall.parameters import RECALL_PARAMETERS
-from services.api.schemas import MemoryIn, MemoryPatch
 
 ROUTES: tuple[Route, ...] = (
     Route(

@@ -7,16 +7,13 @@ from dataclasses import dataclass
 
 from aiohttp import web
 
-from services.api import handlers, stream_events
+from services.api import stream_events
 from services.api.admin_dead import DEAD, DeadLetters
 from services.api.admin_generations import GENERATIONS
 from services.api.admin_queues import QUEUES, Queues
 from services.api.admin_reembed import MODELS, ModelCheck
 from services.api.admin_runs import RUNS, RunRequests
-from services.api.admission import Admission
 from services.api.backup import backup
-from services.api.batch import BATCHES, Batches
-from services.api.by_tag import BY_TAG, ByTag
 from services.api.enrichment import ENRICHMENT, Enrichment
 from services.api.graph import entities, views
 from services.api.graph.analyze import ANALYSIS, Analysis
@@ -26,13 +23,17 @@ from services.api.health import HealthReport
 from services.api.http.access import Tokens
 from services.api.http.body import BATCH_BODY_BYTES, BODY_BYTES
 from services.api.http.graph_outage import Outage
-from services.api.memories import Memories
+from services.api.memory import handlers
+from services.api.memory.access_times import Touches
+from services.api.memory.admission import Admission
+from services.api.memory.batch import BATCHES, Batches
+from services.api.memory.by_tag import BY_TAG, ByTag
+from services.api.memory.idempotency import Repeats
+from services.api.memory.service import Memories
 from services.api.recall.service import Recall
 from services.api.receipt import RECEIPTS, ReceiptBook
 from services.api.repeatable import REPEATS
-from services.api.repeats import Repeats
 from services.api.startup import STARTUP, Startup
-from services.api.touch import Touches
 from shared.config import Settings
 from shared.enrichment_stats import EnrichmentStats
 from shared.events import Events

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from services.api.memories import authored, changed
-from services.api.schemas import MemoryPatch
+from services.api.memory.requests import MemoryPatch
+from services.api.memory.service import authored, changed
 from shared.memory import Memory, summary_marks
 from tests.graphs import a_memory
 

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from services.api.memory import metadata
 from services.api.recall.answer import recall_json
 from services.api.recall.dates import Period, period_of
 from services.api.recall.request import parse_recall
@@ -24,7 +25,6 @@ from services.api.recall.words import (
     query_tokens,
     without,
 )
-from shared import metadata
 from shared.config import RecallSettings
 from shared.graph.nodes import Hydrated
 from shared.memory import speaker_of

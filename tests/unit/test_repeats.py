@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from uuid import UUID
 
-from services.api.repeats import Write
+from services.api.memory.idempotency import Write
 
 
 def test_a_writes_ids_follow_from_its_first() -> None:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
+from services.api.memory.metadata import terms
 from shared.errors import InvalidInput
 from shared.graph.nodes import PROPERTIES, embedding_of, memory_of
 from shared.graph.restore import Restored
@@ -26,7 +27,6 @@ from shared.memory import (
     parse_time,
     speaker_of,
 )
-from shared.metadata import terms
 
 # Edge labels of older AutoMem graphs: the same edge by today's name (spec 2.2).
 _LEGACY = {

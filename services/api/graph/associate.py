@@ -16,9 +16,9 @@ from services.api.http.answer_schemas import shape
 from services.api.http.body import read_body
 from services.api.http.middleware import TENANT
 from services.api.http.route import Route
-from services.api.memories import check_id
+from services.api.memory.requests import BATCH_ROWS, parse_object, required, unit, validate
+from services.api.memory.service import check_id
 from services.api.repeatable import effecting
-from services.api.schemas import BATCH_ROWS, parse_object, required, unit, validate
 from shared.errors import InvalidInput, NotFound
 from shared.graph.links import RELATION_PROPERTIES, Association, Value
 from shared.graph.schema import AUTHORED

@@ -18,7 +18,7 @@ from pydantic.json_schema import models_json_schema
 
 from services.api.http.answer_schemas import SHAPES
 from services.api.http.route import Param, Route, Scope
-from services.api.schemas import AbsentBody
+from services.api.memory.requests import AbsentBody
 
 _REFERENCE = "#/components/schemas/{model}"
 _PATH_PARAMETER = re.compile(r"\{(\w+)(?::[^}]*)?\}")

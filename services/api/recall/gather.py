@@ -13,6 +13,7 @@ import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from services.api.memory.metadata import tokens as metadata_tokens
 from services.api.recall.dates import period_of
 from services.api.recall.profile import profile_of
 from services.api.recall.rank import Candidate, Channels, Question, fuse, merged, wanted_keys
@@ -25,7 +26,6 @@ from shared.graph.store import GraphStore
 from shared.graph.words import Text
 from shared.lexical import bm25_scores, sparse_query, tokens, words
 from shared.memory import tag_keys
-from shared.metadata import tokens as metadata_tokens
 from shared.models.embedding import EmbeddingModel, Vectors
 from shared.serving import Serving
 from shared.vectors import Hit, RecallFilter, VectorQuery, VectorStore

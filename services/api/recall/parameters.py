@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from services.api.http.route import Param
+from services.api.memory.requests import MAX_TAG_CHARS
 from services.api.recall.request import MAX_QUERIES, MAX_QUERY_CHARS, SORTS
-from services.api.schemas import MAX_TAG_CHARS
 
 _TEXT: dict[str, Any] = {"type": "string", "maxLength": MAX_QUERY_CHARS}
 _NAME: dict[str, Any] = {"type": "string", "maxLength": MAX_TAG_CHARS}

@@ -10,12 +10,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from services.api.memory.metadata import is_exact, match_score
 from services.api.recall.dates import Period
 from services.api.recall.profile import Profile
 from services.api.recall.request import Scope
 from shared.config import RecallSettings
 from shared.memory import Memory, tag_keys, tag_prefixes
-from shared.metadata import is_exact, match_score
 from shared.vectors import Hit
 
 # How the text channels share the fused score; flat optima on two conversations.

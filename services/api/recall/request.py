@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
+from services.api.memory.requests import parse_embedding
 from services.api.recall.when import UnknownTime, Window, window_of
-from services.api.schemas import parse_embedding
 from shared.config import RecallSettings
 from shared.errors import InvalidInput
 from shared.memory import check_text, finite, parse_time

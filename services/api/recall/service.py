@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from services.api.memory.access_times import Touches
 from services.api.recall import expand, finish, state
 from services.api.recall.find import Finder, ever
 from services.api.recall.gather import Gathered, Gatherer, listing_of
@@ -25,7 +26,6 @@ from services.api.recall.rank import (
     visible,
 )
 from services.api.recall.request import RecallRequest, Scope
-from services.api.touch import Touches
 from shared.config import RecallSettings
 from shared.graph.candidates import Candidate as Known
 from shared.graph.candidates import KnownEntity

@@ -12,9 +12,9 @@ from uuid import uuid4
 
 import pytest
 
+from services.api.memory.metadata import terms
 from shared.config import GraphSettings
 from shared.graph.store import GraphStore
-from shared.metadata import terms
 from tests.backing_up import OTHER, restored
 from tests.graphs import cypher
 

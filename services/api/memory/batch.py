@@ -14,16 +14,14 @@ from typing import Annotated, Any
 from aiohttp import web
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from services.api.admission import Admission
-from services.api.handlers import EVENTS
 from services.api.http.answer_schemas import shape
 from services.api.http.body import BATCH_BODY_BYTES, read_body
 from services.api.http.middleware import REQUEST_ID, TENANT
 from services.api.http.route import Route
-from services.api.memories import Queued, new_memory
-from services.api.repeatable import storing
-from services.api.repeats import Write
-from services.api.schemas import (
+from services.api.memory.admission import Admission
+from services.api.memory.handlers import EVENTS
+from services.api.memory.idempotency import Write
+from services.api.memory.requests import (
     BATCH_ROWS,
     Layer,
     MemoryIn,
@@ -33,7 +31,9 @@ from services.api.schemas import (
     parse_json,
     validate,
 )
-from services.api.schemas import unit as unit_of
+from services.api.memory.requests import unit as unit_of
+from services.api.memory.service import Queued, new_memory
+from services.api.repeatable import storing
 from shared import events
 from shared.config import ApiSettings
 from shared.errors import Conflict, InvalidInput

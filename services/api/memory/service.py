@@ -11,9 +11,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from services.api.admission import Admission
-from services.api.repeats import Write
-from services.api.schemas import MemoryIn, MemoryPatch, session_label
+from services.api.memory.admission import Admission
+from services.api.memory.idempotency import Write
+from services.api.memory.metadata import terms
+from services.api.memory.requests import MemoryIn, MemoryPatch, session_label
 from shared.batching import Coalescer
 from shared.classify import classify
 from shared.config import ApiSettings
@@ -32,7 +33,6 @@ from shared.memory import (
     now_ms,
     speaker_of,
 )
-from shared.metadata import terms
 from shared.outbox import Outbox
 from shared.serving import Serving
 from shared.transitions import Published

@@ -10,12 +10,12 @@ from dataclasses import dataclass
 
 from aiohttp import web
 
-from services.api.handlers import TOUCHES
 from services.api.http.answer_schemas import shape
 from services.api.http.answers import json_answer, memory_json
 from services.api.http.middleware import TENANT
 from services.api.http.query import integer
 from services.api.http.route import Param, Route
+from services.api.memory.handlers import TOUCHES
 from shared.errors import InvalidInput
 from shared.graph.store import GraphStore
 from shared.job import Job, Stage

@@ -12,14 +12,14 @@ from services.api.http.access import DEFAULT_TENANT, Forbidden, Tokens, Unauthor
 from services.api.http.answers import json_answer, memory_json
 from services.api.http.body import read_body
 from services.api.http.middleware import REQUEST_ID, TENANT, identify
-from services.api.memories import Memories, Stored
+from services.api.memory.access_times import Touches
+from services.api.memory.idempotency import Write
+from services.api.memory.requests import MemoryIn, MemoryPatch, parse_object, validate
+from services.api.memory.service import Memories, Stored
 from services.api.recall.answer import recall_json
 from services.api.recall.request import parse_recall
 from services.api.recall.service import Recall
 from services.api.repeatable import storing
-from services.api.repeats import Write
-from services.api.schemas import MemoryIn, MemoryPatch, parse_object, validate
-from services.api.touch import Touches
 from shared import events
 from shared.config import RecallSettings
 from shared.events import Event, Events

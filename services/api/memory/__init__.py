@@ -1,0 +1,1 @@
+"""Store, read, change, delete and list memories."""
