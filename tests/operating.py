@@ -10,21 +10,14 @@ from typing import Any
 
 from aiohttp import web
 
-from services.api import (
-    admin_dead,
-    admin_generations,
-    admin_queues,
-    admin_reembed,
-    admin_runs,
-    admin_sync,
-    enrichment,
-    receipt,
-)
 from services.api.http.access import Access, digest_of
 from services.api.http.authentication import audit_refused, guarded, needs_api_token
 from services.api.http.body import BODY_BYTES
 from services.api.http.graph_outage import Outage
 from services.api.http.middleware import make_middleware
+from services.api.operations import dead_letters, enrichment, memory_status, queues, reembed, sync
+from services.api.operations import generations as admin_generations
+from services.api.operations import runs as admin_runs
 from shared.admin import Probes, Seen
 from shared.config import EmbeddingSettings, EnrichmentSettings
 from shared.connection import RedisClients
@@ -38,14 +31,14 @@ from tests.serving import ADMIN, API, Client, served, tokens
 from tests.working import delivered
 
 ROUTES = (
-    *receipt.ROUTES,
+    *memory_status.ROUTES,
     *enrichment.ROUTES,
-    *admin_sync.ROUTES,
-    *admin_reembed.ROUTES,
+    *sync.ROUTES,
+    *reembed.ROUTES,
     *admin_runs.ROUTES,
     *admin_generations.ROUTES,
-    *admin_dead.ROUTES,
-    *admin_queues.ROUTES,
+    *dead_letters.ROUTES,
+    *queues.ROUTES,
 )
 OTHER = "other"
 OTHERS_TOKEN = {"Authorization": "Bearer others-token"}
@@ -137,15 +130,15 @@ async def operated(
     app[BODY_BYTES] = 1 << 20
     app[admin_runs.RUNS] = runs
     app.on_shutdown.append(runs.close)
-    app[admin_reembed.MODELS] = admin_reembed.ModelCheck(
+    app[reembed.MODELS] = reembed.ModelCheck(
         EmbeddingSettings(_env_file=None, EMBEDDING_PROVIDER="placeholder"),
         generations.live if generations else _none,
     )
     if generations is not None:
         app[admin_generations.GENERATIONS] = generations
-    app[admin_dead.DEAD] = admin_dead.DeadLetters(graph, outbox, streams)
-    app[admin_queues.QUEUES] = admin_queues.Queues(streams)
-    app[receipt.RECEIPTS] = receipt.ReceiptBook(graph, streams)
+    app[dead_letters.DEAD] = dead_letters.DeadLetters(graph, outbox, streams)
+    app[queues.QUEUES] = queues.Queues(streams)
+    app[memory_status.RECEIPTS] = memory_status.ReceiptBook(graph, streams)
     app[enrichment.ENRICHMENT] = enrichment.Enrichment(
         graph, outbox, streams, stats, EnrichmentSettings(_env_file=None)
     )

@@ -8,19 +8,7 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from services.api import (
-    admin_dead,
-    admin_generations,
-    admin_queues,
-    admin_reembed,
-    admin_runs,
-    admin_sync,
-    enrichment,
-    later,
-    receipt,
-    startup,
-    stream_events,
-)
+from services.api import later, startup
 from services.api.backup import backup
 from services.api.graph import analyze, associate, entities, related, views
 from services.api.http import docs_page, openapi
@@ -30,6 +18,17 @@ from services.api.http.authentication import guarded
 from services.api.http.route import Route
 from services.api.memory import batch, by_tag, handlers
 from services.api.memory.requests import MemoryIn, MemoryPatch
+from services.api.operations import (
+    dead_letters,
+    enrichment,
+    event_stream,
+    generations,
+    memory_status,
+    queues,
+    reembed,
+    runs,
+    sync,
+)
 from services.api.recall.parameters import RECALL_PARAMETERS
 
 ROUTES: tuple[Route, ...] = (
@@ -95,16 +94,16 @@ ROUTES: tuple[Route, ...] = (
     *analyze.ROUTES,
     *views.ROUTES,
     *entities.ROUTES,
-    *stream_events.ROUTES,
+    *event_stream.ROUTES,
     *backup.ROUTES,
-    *receipt.ROUTES,
+    *memory_status.ROUTES,
     *enrichment.ROUTES,
-    *admin_sync.ROUTES,
-    *admin_reembed.ROUTES,
-    *admin_runs.ROUTES,
-    *admin_generations.ROUTES,
-    *admin_dead.ROUTES,
-    *admin_queues.ROUTES,
+    *sync.ROUTES,
+    *reembed.ROUTES,
+    *runs.ROUTES,
+    *generations.ROUTES,
+    *dead_letters.ROUTES,
+    *queues.ROUTES,
     *later.ROUTES,
 )
 

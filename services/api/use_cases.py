@@ -7,19 +7,11 @@ from dataclasses import dataclass
 
 from aiohttp import web
 
-from services.api import stream_events
-from services.api.admin_dead import DEAD, DeadLetters
-from services.api.admin_generations import GENERATIONS
-from services.api.admin_queues import QUEUES, Queues
-from services.api.admin_reembed import MODELS, ModelCheck
-from services.api.admin_runs import RUNS, RunRequests
 from services.api.backup import backup
-from services.api.enrichment import ENRICHMENT, Enrichment
 from services.api.graph import entities, views
 from services.api.graph.analyze import ANALYSIS, Analysis
 from services.api.graph.associate import ASSOCIATIONS, Associations
 from services.api.graph.related import RELATED, Related
-from services.api.health import HealthReport
 from services.api.http.access import Tokens
 from services.api.http.body import BATCH_BODY_BYTES, BODY_BYTES
 from services.api.http.graph_outage import Outage
@@ -30,14 +22,22 @@ from services.api.memory.batch import BATCHES, Batches
 from services.api.memory.by_tag import BY_TAG, ByTag
 from services.api.memory.idempotency import Repeats
 from services.api.memory.service import Memories
+from services.api.operations import event_stream
+from services.api.operations.dead_letters import DEAD, DeadLetters
+from services.api.operations.enrichment import ENRICHMENT, Enrichment
+from services.api.operations.event_feed import Feed
+from services.api.operations.generations import GENERATIONS
+from services.api.operations.health import HealthReport
+from services.api.operations.memory_status import RECEIPTS, ReceiptBook
+from services.api.operations.queues import QUEUES, Queues
+from services.api.operations.reembed import MODELS, ModelCheck
+from services.api.operations.runs import RUNS, RunRequests
 from services.api.recall.service import Recall
-from services.api.receipt import RECEIPTS, ReceiptBook
 from services.api.repeatable import REPEATS
 from services.api.startup import STARTUP, Startup
 from shared.config import Settings
 from shared.enrichment_stats import EnrichmentStats
 from shared.events import Events
-from shared.feed import Feed
 from shared.job import Stage
 from shared.stores import Stores
 
@@ -123,7 +123,7 @@ class UseCases:
         app[entities.ENTITIES] = entities.Entities(graph, stores.outbox)
         app[backup.BACKUP] = backup.Backup(graph.export, stores.vectors)
         self._install_operations(app)
-        app[stream_events.WATCHING] = stream_events.Watching(self.feed, settings.events.keepalive_s)
+        app[event_stream.WATCHING] = event_stream.Watching(self.feed, settings.events.keepalive_s)
 
     def _install_operations(self, app: web.Application) -> None:
         stores, settings, graph = self.stores, self.settings, self.stores.graph

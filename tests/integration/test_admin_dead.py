@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from services.api import admin_dead
+from services.api.operations import dead_letters
 from shared.config import GraphSettings
 from shared.connection import RedisClients
 from shared.job import Job, Stage
@@ -57,8 +57,8 @@ async def test_a_tenant_finds_its_own_among_many_of_others(
     admin: Operations, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """No more entries are looked at than one request may: the next page goes on there."""
-    monkeypatch.setattr(admin_dead, "CHUNK", 10)
-    monkeypatch.setattr(admin_dead, "_PAGES", 2)
+    monkeypatch.setattr(dead_letters, "CHUNK", 10)
+    monkeypatch.setattr(dead_letters, "_PAGES", 2)
     await admin.buried(Stage.ENRICH, [Job(TENANT, "mine", 1)])
     await admin.buried(Stage.ENRICH, [Job(OTHER, f"m{number}", 1) for number in range(45)])
     first = await admin.asks("GET", "/admin/dead?stream=enrich")

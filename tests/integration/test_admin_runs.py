@@ -13,7 +13,7 @@ from uuid import uuid4
 import pytest
 from structlog.testing import capture_logs
 
-from services.api.admin_runs import RUNS
+from services.api.operations.runs import RUNS
 from shared.connection import RedisClients
 from shared.graph.runs import Run, RunState
 from shared.graph.store import GraphStore

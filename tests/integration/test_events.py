@@ -13,14 +13,14 @@ import pytest
 from prometheus_client import REGISTRY
 from redis.asyncio import Redis
 
-from services.api import stream_events
 from services.api.http.access import Access, digest_of
-from services.api.stream_events import WATCHING, Watching
+from services.api.operations import event_stream
+from services.api.operations.event_feed import Feed
+from services.api.operations.event_stream import WATCHING, Watching
 from shared.config import EventSettings, RedisSettings, StreamSettings
 from shared.connection import RedisClients
 from shared.errors import Overloaded, Unavailable
 from shared.events import Events, enrichment_failed, feed_key, preview, recalled, stored
-from shared.feed import Feed
 from tests.graphs import a_memory
 from tests.redis_server import free_port
 from tests.serving import API, make_app, served, tokens
@@ -62,7 +62,7 @@ async def _serving(
     feed = Feed(clients, _settings(**variables), block_s=0.05)
     known = tokens()
     known._fixed.append(Access("acme", ("acme",), frozenset({"read"}), digest_of("acme-token")))
-    app = make_app(stream_events.ROUTES, known)
+    app = make_app(event_stream.ROUTES, known)
     app[WATCHING] = Watching(feed, keepalive_s)
     async with served(app, **{"X-Nothing": "1"}) as client, _running(feed):
         yield client, feed
@@ -250,7 +250,7 @@ async def test_a_slow_watcher_is_ended_and_nobody_else(
 async def test_a_client_that_takes_nothing_is_cut_off(
     clients: RedisClients, events: Events, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(stream_events, "_WRITE_TIMEOUT_S", 0.2)
+    monkeypatch.setattr(event_stream, "_WRITE_TIMEOUT_S", 0.2)
     async with _serving(clients) as (client, feed):
         watcher = await _watch(client)  # and never reads
         big = "x" * 100_000

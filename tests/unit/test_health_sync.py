@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from services.api.health import _sync_status
+from services.api.operations.health import _sync_status
 from shared.graph.memories import Counts
 from shared.job import Stage
 

@@ -7,7 +7,6 @@ from typing import Any
 
 from aiohttp import web
 
-from services.api.health import HealthReport
 from services.api.http.access import DEFAULT_TENANT, Forbidden, Tokens, Unauthorized
 from services.api.http.answers import json_answer, memory_json
 from services.api.http.body import read_body
@@ -16,6 +15,7 @@ from services.api.memory.access_times import Touches
 from services.api.memory.idempotency import Write
 from services.api.memory.requests import MemoryIn, MemoryPatch, parse_object, validate
 from services.api.memory.service import Memories, Stored
+from services.api.operations.health import HealthReport
 from services.api.recall.answer import recall_json
 from services.api.recall.request import parse_recall
 from services.api.recall.service import Recall

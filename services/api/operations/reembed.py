@@ -9,8 +9,6 @@ from typing import Annotated, Any, Literal
 from aiohttp import web
 from pydantic import Field
 
-from services.api.admin_runs import RUN_ANSWERS, RUNS, WAIT, run_answer
-from services.api.admin_sync import MAX_BATCH
 from services.api.http.answer_schemas import shape
 from services.api.http.body import read_body
 from services.api.http.middleware import TENANT
@@ -24,6 +22,8 @@ from services.api.memory.requests import (
     switch,
     validate,
 )
+from services.api.operations.runs import RUN_ANSWERS, RUNS, WAIT, run_answer
+from services.api.operations.sync import MAX_BATCH
 from shared.config import EmbeddingSettings
 from shared.errors import ConfigError, InvalidInput
 from shared.graph.runs import Run

@@ -10,13 +10,13 @@ from typing import Any
 
 from aiohttp import web
 
-from services.api.admin_reembed import MODELS, reembed_json
-from services.api.admin_runs import RUN_ANSWERS, RUNS, WAIT, run_answer
 from services.api.http.answer_schemas import shape
 from services.api.http.answers import json_answer
 from services.api.http.middleware import TENANT
 from services.api.http.query import flag
 from services.api.http.route import Route
+from services.api.operations.reembed import MODELS, reembed_json
+from services.api.operations.runs import RUN_ANSWERS, RUNS, WAIT, run_answer
 from shared.memory import check_text
 from shared.vectors.generation import Generation, Generations, ListedGeneration
 

@@ -12,8 +12,8 @@ from aiohttp import web
 from services.api.http.answers import json_answer
 from services.api.http.middleware import TENANT
 from services.api.http.route import Param, Route
+from services.api.operations.event_feed import Entry, Feed, Subscription, parse_id
 from shared.errors import TransientError
-from shared.feed import Entry, Feed, Subscription, parse_id
 
 KEEPALIVE = b": keepalive\n\n"
 # A client that takes nothing for this long is gone or too slow.

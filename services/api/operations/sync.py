@@ -8,13 +8,13 @@ from typing import Annotated, Any
 from aiohttp import web
 from pydantic import Field
 
-from services.api.admin_runs import RUN_ANSWERS, RUNS, WAIT, run_answer
 from services.api.http.answer_schemas import shape
 from services.api.http.body import read_body
 from services.api.http.middleware import TENANT
 from services.api.http.query import flag
 from services.api.http.route import Route
 from services.api.memory.requests import AbsentBody, clamped, parse_optional, switch, validate
+from services.api.operations.runs import RUN_ANSWERS, RUNS, WAIT, run_answer
 from shared.graph.runs import Run
 
 MAX_BATCH = 100

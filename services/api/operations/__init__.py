@@ -1,0 +1,1 @@
+"""Answer the routes of operators: health, queues, dead letters, runs, models, events."""
