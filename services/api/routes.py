@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from services.api import later, startup
+from services.api import later
 from services.api.backup import backup
 from services.api.graph import analyze, associate, entities, related, views
 from services.api.http import docs_page, openapi
@@ -29,6 +29,7 @@ from services.api.operations import (
     runs,
     sync,
 )
+from services.api.recall import startup
 from services.api.recall.parameters import RECALL_PARAMETERS
 
 ROUTES: tuple[Route, ...] = (

@@ -33,8 +33,8 @@ from services.api.operations.queues import QUEUES, Queues
 from services.api.operations.reembed import MODELS, ModelCheck
 from services.api.operations.runs import RUNS, RunRequests
 from services.api.recall.service import Recall
+from services.api.recall.startup import STARTUP, Startup
 from services.api.repeatable import REPEATS
-from services.api.startup import STARTUP, Startup
 from shared.config import Settings
 from shared.enrichment_stats import EnrichmentStats
 from shared.events import Events
