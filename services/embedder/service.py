@@ -15,7 +15,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 
 from services.embedder.batch import whole_hash
-from services.embedder.filler import Filler, Key, Read, Refusal, keys
+from services.embedder.point_writer import Filler, Key, Read, Refusal, keys
 from shared.consumer import Bury, Done, Outcome, Park, Retry
 from shared.errors import PermanentError, TransientError
 from shared.graph.store import GraphStore
