@@ -12,9 +12,9 @@ from typing import Any
 
 from services.api.memory.requests import MemoryPatch
 from services.api.memory.service import changed
-from services.enricher import nlp
 from services.enricher.ask import Asker
-from services.enricher.nlp import Annotated, Pipeline
+from services.enricher.entities import nlp
+from services.enricher.entities.nlp import Annotated, Pipeline
 from services.enricher.service import Enricher
 from shared.classify import classify
 from shared.config import ApiSettings, EnrichmentSettings, EventSettings, GraphSettings

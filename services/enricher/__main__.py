@@ -8,8 +8,8 @@ from __future__ import annotations
 import asyncio
 from functools import partial
 
-from services.enricher import nlp
 from services.enricher.ask import Asker
+from services.enricher.entities import nlp
 from services.enricher.relate import Relater
 from services.enricher.service import Enricher
 from shared.consumer import Consumer

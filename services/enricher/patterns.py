@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from services.enricher.entity_words import FOREIGN_STOPWORDS, STOPWORDS
+from services.enricher.entities.words import FOREIGN_STOPWORDS, STOPWORDS
 from shared.graph.patterns import SAMPLES, Exemplified, Sample
 from shared.graph.store import GraphStore
 from shared.memory import TYPES, Memory

@@ -14,8 +14,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
-from services.enricher.entities import Found, entity_tags, extract, renamed, slug
-from services.enricher.nlp import Pipeline
+from services.enricher.entities.nlp import Pipeline
+from services.enricher.entities.recognizer import Found, entity_tags, extract, renamed, slug
 from services.enricher.patterns import Detected, detect
 from services.enricher.summarize import summarize
 from shared import metrics

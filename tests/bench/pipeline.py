@@ -31,7 +31,7 @@ def bare(seed: int) -> Took:
     """What spaCy's pipe and then the model take over the texts, in this process."""
     import numpy as np
 
-    from services.enricher import nlp
+    from services.enricher.entities import nlp
     from shared.config import EmbeddingSettings
     from shared.models.embedding import open_embedding
 

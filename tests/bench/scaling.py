@@ -18,8 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from threading import Barrier
 
-from services.enricher.entities import extract
-from services.enricher.nlp import Pipeline, load
+from services.enricher.entities.nlp import Pipeline, load
+from services.enricher.entities.recognizer import extract
 from tests.bench.figures import Table, median
 from tests.bench.notes import notes
 from tests.bench.pipeline import cpu_s

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from services.api.graph.entities import Entities
-from services.enricher.entities import renamed
+from services.enricher.entities.recognizer import renamed
 from shared.config import GraphSettings
 from shared.job import Stage
 from shared.memory import Memory

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from services.enricher import nlp
-from services.enricher.entity_filter import CATEGORIES
+from services.enricher.entities import nlp
+from services.enricher.entities.filter import CATEGORIES
 from tests.quality.scoring import labelled, score
 
 

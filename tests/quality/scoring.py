@@ -14,9 +14,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from services.enricher.entities import Found, extract, slug
-from services.enricher.entity_filter import CATEGORIES
-from services.enricher.nlp import Pipeline
+from services.enricher.entities.filter import CATEGORIES
+from services.enricher.entities.nlp import Pipeline
+from services.enricher.entities.recognizer import Found, extract, slug
 
 SENTENCES = Path(__file__).with_name("labelled_sentences.json")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from services.enricher import nlp
+from services.enricher.entities import nlp
 from tests.quality.scoring import labelled, score
 
 # (set, category or all of them) → least precision and recall; a little below what is reached.

@@ -6,7 +6,7 @@ import warnings
 
 import pytest
 
-from services.enricher import nlp
+from services.enricher.entities import nlp
 
 TEXTS = [
     "Alice Johnson met Bob in Berlin on Monday.",

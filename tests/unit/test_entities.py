@@ -8,9 +8,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.enricher.entities import MAX_ENTITIES, Found, entity_tag, entity_tags, extract
-from services.enricher.entity_filter import refusal
-from services.enricher.nlp import Annotated, Span
+from services.enricher.entities.filter import refusal
+from services.enricher.entities.nlp import Annotated, Span
+from services.enricher.entities.recognizer import (
+    MAX_ENTITIES,
+    Found,
+    entity_tag,
+    entity_tags,
+    extract,
+)
 
 LABELS = ("PERSON", "ORG", "PRODUCT", "WORK_OF_ART", "LAW", "EVENT", "GPE", "LOC", "NORP", "DATE")
 

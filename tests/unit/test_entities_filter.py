@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.enricher.entity_filter import CATEGORIES, Refusal, refusal, slug
+from services.enricher.entities.filter import CATEGORIES, Refusal, refusal, slug
 
 REFUSED = [
     # the shape filter

@@ -10,8 +10,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import pairwise
 
-from services.enricher.entity_filter import CATEGORIES, refusal, slug
-from services.enricher.entity_rules import (
+from services.enricher.entities.filter import CATEGORIES, refusal, slug
+from services.enricher.entities.nlp import Annotated, Span
+from services.enricher.entities.rules import (
     Candidate,
     Rank,
     Word,
@@ -24,7 +25,7 @@ from services.enricher.entity_rules import (
     worded,
     words_of,
 )
-from services.enricher.entity_words import (
+from services.enricher.entities.words import (
     BEFORE_ORGANIZATIONS,
     BEFORE_PEOPLE,
     BEFORE_PLACES,
@@ -40,7 +41,6 @@ from services.enricher.entity_words import (
     VERBS,
     is_foreign,
 )
-from services.enricher.nlp import Annotated, Span
 
 __all__ = ["MAX_ENTITIES", "Found", "entity_tag", "entity_tags", "extract", "renamed", "slug"]
 

@@ -12,7 +12,7 @@ import unicodedata
 from enum import StrEnum
 from functools import lru_cache
 
-from services.enricher.entity_words import (
+from services.enricher.entities.words import (
     ACTIONS,
     ARTICLES,
     ERRORS,

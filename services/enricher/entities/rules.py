@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 from itertools import pairwise
 
-from services.enricher.entity_words import (
+from services.enricher.entities.words import (
     AFTER_A_TOOL,
     AFTER_SUCH_WORDS,
     GIVEN,

@@ -1,0 +1,1 @@
+"""Find the people, projects, tools and concepts that a text names."""
