@@ -12,10 +12,10 @@ from typing import Any
 
 from services.api.memory.requests import MemoryPatch
 from services.api.memory.service import changed
-from services.enricher.ask import Asker
 from services.enricher.entities import nlp
 from services.enricher.entities.nlp import Annotated, Pipeline
-from services.enricher.service import Enricher
+from services.enricher.stages.ask import Asker
+from services.enricher.stages.enrich import Enricher
 from shared.classify import classify
 from shared.config import ApiSettings, EnrichmentSettings, EventSettings, GraphSettings
 from shared.connection import RedisClients

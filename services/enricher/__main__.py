@@ -8,10 +8,10 @@ from __future__ import annotations
 import asyncio
 from functools import partial
 
-from services.enricher.ask import Asker
 from services.enricher.entities import nlp
-from services.enricher.relate import Relater
-from services.enricher.service import Enricher
+from services.enricher.stages.ask import Asker
+from services.enricher.stages.enrich import Enricher
+from services.enricher.stages.relate import Relater
 from shared.consumer import Consumer
 from shared.enrichment_stats import EnrichmentStats
 from shared.job import Stage

@@ -7,7 +7,7 @@ import json
 
 import pytest
 
-from services.enricher.patterns import key_terms
+from services.enricher.stages.patterns import key_terms
 from shared.config import GraphSettings
 from shared.graph.patterns import pattern_id
 from shared.job import Job

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from services.enricher.relate import Relater
+from services.enricher.stages.relate import Relater
 from shared.config import EnrichmentSettings, GraphSettings
 from shared.graph.store import GraphStore
 from shared.graph.work import Embedded

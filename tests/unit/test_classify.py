@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from services.enricher.classify import Classification, canonical_type, prompt
+from services.enricher.stages.chat_type import Classification, canonical_type, prompt
 from shared.classify import classify
 from shared.memory import TYPES
 

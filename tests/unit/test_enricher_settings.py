@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from services.enricher.condense import Condensed, condensed, is_long, request
+from services.enricher.stages.chat_summary import Condensed, condensed, is_long, request
 from shared.classify import classify, untyped
 from shared.config import ApiSettings, EnrichmentSettings, Settings, StreamSettings, variables
 from shared.job import Stage

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.enricher.summarize import MAX_CHARS, summarize
+from services.enricher.stages.summarize import MAX_CHARS, summarize
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from pydantic import BaseModel, ConfigDict
 
-from services.enricher.summarize import cut
+from services.enricher.stages.summarize import cut
 from shared.config import ApiSettings
 from shared.errors import InvalidInput
 from shared.memory import (

@@ -16,8 +16,8 @@ from typing import Any
 
 from services.enricher.entities.nlp import Pipeline
 from services.enricher.entities.recognizer import Found, entity_tags, extract, renamed, slug
-from services.enricher.patterns import Detected, detect
-from services.enricher.summarize import summarize
+from services.enricher.stages.patterns import Detected, detect
+from services.enricher.stages.summarize import summarize
 from shared import metrics
 from shared.classify import classify, untyped
 from shared.config import EnrichmentSettings

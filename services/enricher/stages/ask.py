@@ -12,9 +12,9 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from services.enricher import classify, condense
-from services.enricher.classify import Classification
-from services.enricher.condense import Condensed
+from services.enricher.stages import chat_summary, chat_type
+from services.enricher.stages.chat_summary import Condensed
+from services.enricher.stages.chat_type import Classification
 from shared.classify import untyped
 from shared.config import ApiSettings
 from shared.consumer import Done, Outcome, Retry
@@ -112,20 +112,20 @@ class Asker:
             if not untyped(memory.type, memory.confidence):
                 return _Asked(memory, None, for_type)
             for_type = True
-            prompt = classify.prompt(memory.content)
-            told = await chat.ask(*prompt, Classification, max_tokens=classify.MAX_ANSWER_TOKENS)
+            prompt = chat_type.prompt(memory.content)
+            told = await chat.ask(*prompt, Classification, max_tokens=chat_type.MAX_ANSWER_TOKENS)
             return _Asked(memory, told, for_type)
         except (TransientError, PermanentError) as error:
             return _Asked(memory, error, for_type)
 
     async def _short(self, chat: ChatModel, memory: Memory) -> Condensed | None:
         """None where the model refuses, or says nothing that may be stored."""
-        asked = condense.request(memory, self._settings)
+        asked = chat_summary.request(memory, self._settings)
         try:
             told = await chat.ask(asked.system, asked.user, Condensed, max_tokens=asked.max_tokens)
         except PermanentError:
             return None
-        return told if condense.condensed(memory, told, self._settings) else None
+        return told if chat_summary.condensed(memory, told, self._settings) else None
 
     async def _store(self, tenant: str, asked: Sequence[_Asked]) -> None:
         typed = [
@@ -154,7 +154,7 @@ class Asker:
         for _ in range(_STORE_TRIES):
             if seen is None or seen.content != asked.content or not self._is_long(seen):
                 return None
-            new = condense.condensed(seen, answer, self._settings)
+            new = chat_summary.condensed(seen, answer, self._settings)
             if new is None or await self._graph.memories.replace(
                 tenant, new, seen=seen, keep_embedding=True
             ):
@@ -163,7 +163,7 @@ class Asker:
         return None
 
     def _is_long(self, memory: Memory) -> bool:
-        return condense.is_long(memory, self._settings)
+        return chat_summary.is_long(memory, self._settings)
 
 
 def _tally(asked: Sequence[_Asked]) -> Tally:

@@ -1,0 +1,1 @@
+"""Handle the jobs of the enricher's streams: enrich, ask and relate."""
