@@ -15,10 +15,10 @@ from uuid import uuid4
 import numpy as np
 from qdrant_client import AsyncQdrantClient, models
 
-from services.syncer.drift import TASK, Drift, DriftTask, none_goes
-from services.syncer.findings import Audit
+from services.syncer.drift.findings import Audit
+from services.syncer.drift.gauges import Shown
+from services.syncer.drift.repair import TASK, Drift, DriftTask, none_goes
 from services.syncer.runs import RunHandler, Task
-from services.syncer.shown import Shown
 from shared.config import GraphSettings, RedisSettings
 from shared.connection import RedisClients
 from shared.consumer import Done, Outcome

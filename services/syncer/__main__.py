@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import asyncio
 
-from services.syncer import drift, drift_watch, janitor, reembed, relay
-from services.syncer.drift import Drift, DriftTask
-from services.syncer.drift_watch import DriftWatch
+from services.syncer import janitor, reembed, relay
+from services.syncer.drift import repair, watch
+from services.syncer.drift.gauges import Shown
+from services.syncer.drift.orphan_history import Sightings
+from services.syncer.drift.repair import Drift, DriftTask
+from services.syncer.drift.watch import DriftWatch
 from services.syncer.janitor import Janitor, report_depths, withdraw_depths
 from services.syncer.reembed import Reembed
 from services.syncer.relay import Relay
 from services.syncer.runs import AT_ONCE, RunHandler, Task
-from services.syncer.shown import Shown
-from services.syncer.sightings import Sightings
 from shared.consumer import Consumer
 from shared.job import Stage
 from shared.lease import Lease
@@ -50,7 +51,7 @@ def _tasks(process: Process, stores: Stores, shown: Shown) -> dict[str, Task]:
     """What a Run's `task` may be."""
     embedding = process.settings.embedding
     return {
-        drift.TASK: DriftTask(_drift(process, stores), shown),
+        repair.TASK: DriftTask(_drift(process, stores), shown),
         reembed.TASK: Reembed(stores.graph, stores.vectors, stores.outbox, embedding),
     }
 
@@ -89,7 +90,7 @@ def _duties(process: Process, stores: Stores, shown: Shown) -> list[Duty]:
         Duty(relay.SCHEDULE, settings.sync.relay_every_s, relaying),
         Duty(janitor.SCHEDULE, settings.sync.janitor_every_s, cleaning),
         Duty(
-            drift_watch.SCHEDULE,
+            watch.SCHEDULE,
             settings.sync.check_interval_s,
             watching,
             wait_first=True,

@@ -2,9 +2,9 @@
 
 from prometheus_client import REGISTRY
 
-from services.syncer.findings import Audit
+from services.syncer.drift.findings import Audit
+from services.syncer.drift.gauges import KINDS, Shown
 from services.syncer.janitor import withdraw_depths
-from services.syncer.shown import KINDS, Shown
 from shared import metrics
 
 

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from qdrant_client import models
 
-from services.syncer.drift import TASK, none_goes
-from services.syncer.findings import Audit
+from services.syncer.drift.findings import Audit
+from services.syncer.drift.repair import TASK, none_goes
 from services.syncer.runs import Progress, RunLost
 from shared.errors import Conflict
 from shared.graph.runs import Run, RunState

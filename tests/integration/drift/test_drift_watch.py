@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from prometheus_client import REGISTRY
 
-from services.syncer.drift_watch import DriftWatch
-from services.syncer.shown import Shown
-from services.syncer.sightings import Sightings
+from services.syncer.drift.gauges import Shown
+from services.syncer.drift.orphan_history import Sightings
+from services.syncer.drift.watch import DriftWatch
 from shared.config import LeaseSettings, SyncSettings
 from shared.errors import Fenced, TransientError
 from shared.graph.runs import RunState

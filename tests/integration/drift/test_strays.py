@@ -7,10 +7,10 @@ from collections.abc import Mapping
 import pytest
 from prometheus_client import REGISTRY
 
-from services.syncer.drift import TASK, DriftTask
-from services.syncer.drift_watch import DriftWatch
-from services.syncer.shown import Shown
-from services.syncer.sightings import Sightings
+from services.syncer.drift.gauges import Shown
+from services.syncer.drift.orphan_history import Sightings
+from services.syncer.drift.repair import TASK, DriftTask
+from services.syncer.drift.watch import DriftWatch
 from shared.config import SyncSettings
 from shared.job import Job
 from shared.lease import Lease

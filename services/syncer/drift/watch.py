@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 from functools import partial
 
-from services.syncer.drift import TASK, Drift, none_goes
-from services.syncer.findings import Audit
-from services.syncer.shown import Shown, counts
-from services.syncer.sightings import Sightings
+from services.syncer.drift.findings import Audit
+from services.syncer.drift.gauges import Shown, counts
+from services.syncer.drift.orphan_history import Sightings
+from services.syncer.drift.repair import TASK, Drift, none_goes
 from shared import log
 from shared.config import SyncSettings
 from shared.errors import Fenced, PermanentError, TransientError, Unavailable

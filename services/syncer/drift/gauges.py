@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from services.syncer.findings import Audit
+from services.syncer.drift.findings import Audit
 from shared import metrics
 
 KINDS = ("missing", "orphaned", "stale", "payload")

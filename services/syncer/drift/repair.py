@@ -16,9 +16,9 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from typing import Any, Protocol
 
-from services.syncer.findings import DRIFT, Audit, Finding, finding_of, sample, unwritable
+from services.syncer.drift.findings import DRIFT, Audit, Finding, finding_of, sample, unwritable
+from services.syncer.drift.gauges import Shown
 from services.syncer.runs import Progress
-from services.syncer.shown import Shown
 from shared import metrics
 from shared.errors import Conflict, TransientError
 from shared.graph.client import DEFAULT_TENANT

@@ -1,0 +1,1 @@
+"""Compare the graph with the vectors and repair what differs."""
