@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import asyncio
 
-from services.syncer import janitor, reembed, relay
+from services.syncer import janitor, relay
 from services.syncer.drift import repair, watch
 from services.syncer.drift.gauges import Shown
 from services.syncer.drift.orphan_history import Sightings
 from services.syncer.drift.repair import Drift, DriftTask
 from services.syncer.drift.watch import DriftWatch
 from services.syncer.janitor import Janitor, report_depths, withdraw_depths
-from services.syncer.reembed import Reembed
+from services.syncer.reembedding import reembed
+from services.syncer.reembedding.reembed import Reembed
 from services.syncer.relay import Relay
 from services.syncer.runs import AT_ONCE, RunHandler, Task
 from shared.consumer import Consumer

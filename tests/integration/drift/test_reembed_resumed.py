@@ -6,10 +6,10 @@ import asyncio
 
 import pytest
 
-from services.syncer import forced, switch
-from services.syncer.reembed import TASK, Reembed
+from services.syncer.reembedding import forced_jobs, switch
+from services.syncer.reembedding.reembed import TASK, Reembed
+from services.syncer.reembedding.switch import Switch
 from services.syncer.runs import Progress, RunLost
-from services.syncer.switch import Switch
 from shared.config import EmbeddingSettings
 from shared.graph.runs import Run
 from shared.memory import Memory
@@ -40,8 +40,8 @@ async def switched(here: Place) -> list[str]:
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(forced, "_ANNOUNCE_EVERY_S", 0.2)
-    monkeypatch.setattr(forced, "_DONE_AT_MOST", 5)
+    monkeypatch.setattr(forced_jobs, "_ANNOUNCE_EVERY_S", 0.2)
+    monkeypatch.setattr(forced_jobs, "_DONE_AT_MOST", 5)
     monkeypatch.setattr(switch, "_SEEN_AFTER_S", 0.0)
 
 

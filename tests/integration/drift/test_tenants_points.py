@@ -11,10 +11,10 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from services.syncer import forced, switch
-from services.syncer.reembed import TASK
+from services.syncer.reembedding import forced_jobs, switch
+from services.syncer.reembedding.reembed import TASK
+from services.syncer.reembedding.switch import Switch
 from services.syncer.runs import Progress
-from services.syncer.switch import Switch
 from shared.memory import Memory
 from shared.vectors import VectorQuery
 from shared.vectors.points import struct_of
@@ -27,7 +27,7 @@ BETA = "beta"
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(forced, "_ANNOUNCE_EVERY_S", 0.2)
+    monkeypatch.setattr(forced_jobs, "_ANNOUNCE_EVERY_S", 0.2)
     monkeypatch.setattr(switch, "_COUNT_EVERY_S", 0.01)
     monkeypatch.setattr(switch, "_SEEN_AFTER_S", 0.0)
 

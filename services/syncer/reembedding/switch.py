@@ -13,7 +13,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TypeAlias
 
-from services.syncer.forced import Forced
+from services.syncer.reembedding.forced_jobs import Forced
 from services.syncer.runs import Progress
 from shared.errors import Conflict, PermanentError
 from shared.graph.runs import Run

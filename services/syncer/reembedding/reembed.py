@@ -11,9 +11,9 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from services.syncer.forced import Forced
+from services.syncer.reembedding.forced_jobs import Forced
+from services.syncer.reembedding.switch import Switch
 from services.syncer.runs import Progress, RunLost
-from services.syncer.switch import Switch
 from shared.config import EmbeddingSettings
 from shared.errors import ConfigError, PermanentError
 from shared.graph.candidates import Listing

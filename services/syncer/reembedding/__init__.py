@@ -1,0 +1,1 @@
+"""Embed a tenant again, or move all tenants to another model."""
