@@ -11,7 +11,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from shared.batching import Coalescer
 from shared.config import GraphSettings
 from shared.errors import Conflict, EunoeError, PermanentError
 from shared.graph.client import GraphClient
@@ -35,6 +34,7 @@ from shared.graph.nodes import (
     tag_columns,
 )
 from shared.graph.schema import GUARD, SUPERSEDING, Schema, check_key
+from shared.group_commit import Coalescer
 from shared.job import Stage
 from shared.memory import NEVER_MS, Memory, now_ms
 

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 
 import pytest
 
-from shared.batching import Coalescer
 from shared.errors import (
     Conflict,
     EunoeError,
@@ -16,6 +15,7 @@ from shared.errors import (
     TransientError,
     Unavailable,
 )
+from shared.group_commit import Coalescer
 
 
 class Store:

@@ -21,11 +21,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from shared import log
-from shared.batching import Coalescer
 from shared.connection import RedisClients, Script
 from shared.errors import Conflict, InvalidInput, PermanentError, TransientError
 from shared.graph.nodes import Idem
 from shared.graph.store import GraphStore
+from shared.group_commit import Coalescer
 from shared.metrics import WRITES_REPEATED
 
 _HELD_MS = 60_000

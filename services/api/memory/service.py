@@ -15,12 +15,12 @@ from services.api.memory.admission import Admission
 from services.api.memory.idempotency import Write
 from services.api.memory.metadata import terms
 from services.api.memory.requests import MemoryIn, MemoryPatch, session_label
-from shared.batching import Coalescer
 from shared.classify import classify
 from shared.config import ApiSettings
 from shared.errors import Conflict, EunoeError, InvalidInput, NotFound
 from shared.graph.nodes import Embedding
 from shared.graph.store import GraphStore
+from shared.group_commit import Coalescer
 from shared.job import Job, Stage
 from shared.memory import (
     DEFAULT_LAYER,
