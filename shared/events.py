@@ -21,8 +21,8 @@ from shared import metrics
 from shared.admin import wait
 from shared.config import EventSettings
 from shared.connection import RedisClients, translated
+from shared.domain.memory import Memory, iso, now_ms
 from shared.errors import EunoeError
-from shared.memory import Memory, iso, now_ms
 
 FIELD = "event"
 _BUFFERED = 2_000

@@ -13,9 +13,9 @@ from typing import cast
 
 from shared import log
 from shared.connection import RedisClients, translated
+from shared.domain.memory import now_ms
 from shared.errors import TransientError
 from shared.job import Job, Stage
-from shared.memory import now_ms
 from shared.stream import Stream
 from shared.transitions import Published
 

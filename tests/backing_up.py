@@ -11,10 +11,10 @@ from aiohttp import web
 from services.api.backup import backup as api
 from services.api.backup.backup import BACKUP, Backup
 from services.api.backup.restore import Report, Restorer
+from shared.domain.memory import Memory, now_ms
 from shared.graph.nodes import Embedding, Idem
 from shared.graph.store import GraphStore
 from shared.graph.work import Embedded, Enriched, Related
-from shared.memory import Memory, now_ms
 from shared.vectors import VectorStore
 from tests.graphs import TENANT, a_memory, associate
 from tests.serving import ADMIN, make_app, served, tokens

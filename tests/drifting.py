@@ -22,12 +22,12 @@ from services.syncer.runs import RunHandler, Task
 from shared.config import GraphSettings, RedisSettings
 from shared.connection import RedisClients
 from shared.consumer import Done, Outcome
+from shared.domain.memory import Memory, text_hash
 from shared.graph.runs import Run
 from shared.graph.store import GraphStore
 from shared.graph.work import Embedded
 from shared.job import Job, Stage
 from shared.lexical import SparseVector, sparse_document
-from shared.memory import Memory, text_hash
 from shared.outbox import Outbox
 from shared.stream import Stream
 from shared.vectors import Point, VectorStore, point_for

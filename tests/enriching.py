@@ -16,15 +16,15 @@ from services.enricher.entities import nlp
 from services.enricher.entities.nlp import Annotated, Pipeline
 from services.enricher.stages.ask import Asker
 from services.enricher.stages.enrich import Enricher
-from shared.classify import classify
 from shared.config import ApiSettings, EnrichmentSettings, EventSettings, GraphSettings
 from shared.connection import RedisClients
 from shared.consumer import Outcome
+from shared.domain.memory import Memory
+from shared.domain.memory_type import classify
 from shared.enrichment_stats import EnrichmentStats
 from shared.events import FIELD, Events, feed_key
 from shared.graph.store import GraphStore
 from shared.job import Job, Stage
-from shared.memory import Memory
 from shared.models.chat import ChatModel
 from shared.outbox import Outbox
 from shared.stream import Stream

@@ -10,10 +10,10 @@ from uuid import uuid4
 from redis.asyncio import Redis
 
 from shared.config import GraphSettings
+from shared.domain.memory import Memory, now_ms
 from shared.graph.links import Association, Value
 from shared.graph.schema import PROPERTY_KEYS, RELATIONS, UNIQUE
 from shared.graph.store import GraphStore
-from shared.memory import Memory, now_ms
 
 TENANT = "default"
 _NAMES = {

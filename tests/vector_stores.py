@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shared.config import VectorSettings
+from shared.domain.memory import Memory
 from shared.errors import Unavailable
 from shared.lexical import SparseVector, sparse_document
-from shared.memory import Memory
 from shared.vectors import Point, VectorStore, point_for
 
 DIMENSION = 8

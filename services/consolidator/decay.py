@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from shared import log, metrics
 from shared.config import ConsolidationSettings
+from shared.domain.memory import now_ms
 from shared.graph.store import GraphStore
 from shared.graph.sweeps import Decay, Fencing, Sweep
 from shared.lease import Lease
-from shared.memory import now_ms
 
 SCHEDULE = "decay"
 _log = log.get_logger(__name__)

@@ -15,9 +15,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from shared.domain.memory import HASH_HALF, Memory, same_text, text_hash
 from shared.graph.dialogue import Before
 from shared.lexical import SparseVector, sparse_document
-from shared.memory import HASH_HALF, Memory, same_text, text_hash
 
 Vector = NDArray[np.float32]
 

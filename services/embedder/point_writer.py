@@ -13,10 +13,10 @@ from typing import TypeAlias
 import numpy as np
 
 from services.embedder.batch import Known, Plan, Vector, plan, whole_hash, words_in_context
+from shared.domain.memory import Memory
 from shared.errors import PermanentError, Suspect
 from shared.graph.dialogue import Before
 from shared.graph.nodes import Embedding
-from shared.memory import Memory
 from shared.serving import Served
 from shared.vectors import Point, VectorStore, point_for
 

@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from shared import log, metrics
+from shared.domain.memory import now_ms
 from shared.graph.store import GraphStore
 from shared.graph.sweeps import Fencing
 from shared.job import Stage
 from shared.lease import Lease
-from shared.memory import now_ms
 from shared.stream import Stream
 
 SCHEDULE = "janitor"

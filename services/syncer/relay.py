@@ -13,11 +13,11 @@ from collections.abc import Mapping, Sequence
 
 from shared import log, metrics
 from shared.config import SyncSettings
+from shared.domain.memory import now_ms
 from shared.graph.store import GraphStore
 from shared.graph.work import Due
 from shared.job import Job, Stage
 from shared.lease import Lease
-from shared.memory import now_ms
 from shared.outbox import Outbox
 from shared.stream import Stream
 from shared.transitions import Published

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from shared.domain.memory import Memory
 from shared.graph.client import GraphClient
 from shared.graph.nodes import (
     COLUMNS,
@@ -19,7 +20,6 @@ from shared.graph.nodes import (
     memory_of,
     successor_of,
 )
-from shared.memory import Memory
 
 # What a ranking reads of a memory; the rest is read of the few that are answered.
 RANKED = (

@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from shared.domain.memory import now_ms
 from shared.graph.client import GraphClient
 from shared.graph.schema import Schema
 from shared.graph.work import Due
-from shared.memory import now_ms
 
 # How many predecessors an embedding sees, and so how many successors a change touches.
 REACH = 2

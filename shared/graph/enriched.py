@@ -9,11 +9,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from shared.domain.memory import tag_keys, tag_prefixes
 from shared.graph.nodes import json_text
 from shared.graph.patterns import pattern_id
 from shared.graph.schema import check_key
 from shared.graph.temporal import WEEK_MS
-from shared.memory import tag_keys, tag_prefixes
 
 # Two stages write the block without reading it: its last key is the relate stage's, the rest
 # the enrich stage's. Inside a JSON string this would have its quotes escaped.

@@ -6,10 +6,10 @@ key is taken first and answered after the effect: who died in between does it on
 
 from __future__ import annotations
 
+from shared.domain.memory import now_ms
 from shared.graph.client import GraphClient
 from shared.graph.nodes import Idem
 from shared.graph.schema import GUARD, Schema
-from shared.memory import now_ms
 
 _TAKE = (
     f"{GUARD} MERGE (i:Idem {{key: $key}})"

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from shared.domain.memory import now_ms
 from shared.errors import InvalidInput
 from shared.graph.client import GraphClient
 from shared.graph.nodes import Summary, holds, summary_cells, summary_of
 from shared.graph.schema import AUTHORED, RELATIONS, Schema
-from shared.memory import now_ms
 
 # Authored type → what it may carry besides strength and updated_at (spec 2.2).
 RELATION_PROPERTIES: Mapping[str, tuple[str, ...]] = {

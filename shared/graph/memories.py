@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from shared.config import GraphSettings
+from shared.domain.memory import NEVER_MS, Memory, now_ms
 from shared.errors import Conflict, EunoeError, PermanentError
 from shared.graph.client import GraphClient
 from shared.graph.nodes import (
@@ -36,7 +37,6 @@ from shared.graph.nodes import (
 from shared.graph.schema import GUARD, SUPERSEDING, Schema, check_key
 from shared.group_commit import Coalescer
 from shared.job import Stage
-from shared.memory import NEVER_MS, Memory, now_ms
 
 STAGES = (Stage.ENRICH, Stage.EMBED, Stage.RELATE)
 _DERIVED = ("slot", "tag_keys", "tag_prefixes", "embedding", "embedding_model")

@@ -15,7 +15,7 @@ from functools import lru_cache
 from typing import Any
 from zlib import crc32
 
-from shared.memory import FALLBACK_TYPE, Memory, tag_keys, tag_prefixes
+from shared.domain.memory import FALLBACK_TYPE, Memory, tag_keys, tag_prefixes
 
 PROPERTIES = tuple(each.name for each in fields(Memory))
 COLUMNS = ", ".join(f"m.{name}" for name in PROPERTIES)

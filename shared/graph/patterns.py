@@ -10,9 +10,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from zlib import crc32
 
+from shared.domain.memory import FALLBACK_TYPE, now_ms
 from shared.graph.client import GraphClient
 from shared.graph.schema import Schema
-from shared.memory import FALLBACK_TYPE, now_ms
 
 # As many others of its type as a memory is compared with, and itself.
 SAMPLES = 11

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from shared.domain.memory import NEVER_MS
 from shared.graph.client import GraphClient
 from shared.graph.work import VERSION_OF
 from shared.job import Stage
-from shared.memory import NEVER_MS
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,12 +16,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from shared.domain.memory import Memory, now_ms
 from shared.errors import InvalidInput, PermanentError
 from shared.graph.client import GraphClient
 from shared.graph.nodes import PROPERTIES, columns, slot, tag_columns
 from shared.graph.schema import GUARD, PROPERTY_KEYS, RELATIONS, UNIQUE, WORKERS, Schema
 from shared.job import Stage
-from shared.memory import Memory, now_ms
 
 # Nodes besides memories that a backup brings back.
 LABELS = ("Entity", "Pattern", "Session", "Part")

@@ -14,10 +14,10 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
+from shared.domain.memory import now_ms
 from shared.graph.client import GraphClient
 from shared.graph.nodes import json_text
 from shared.graph.schema import GUARD, Schema, check_key
-from shared.memory import now_ms
 
 
 class RunState(StrEnum):

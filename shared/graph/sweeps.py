@@ -14,11 +14,11 @@ from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
+from shared.domain.memory import NEVER_MS, Memory, now_ms
 from shared.errors import Fenced, Unavailable
 from shared.graph.client import GraphClient
 from shared.graph.nodes import SLOTS, json_text, memory_of, slot
 from shared.graph.schema import RELATIONS, Schema
-from shared.memory import NEVER_MS, Memory, now_ms
 
 _FIRST_WIDTH = SLOTS >> 10
 _GROWTH = 4.0

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from shared.domain.memory import Memory
 from shared.graph.client import GraphClient
 from shared.graph.nodes import COLUMNS, memory_of
 from shared.graph.schema import Schema
-from shared.memory import Memory
 
 _ANY = "UNWIND $keys AS key MATCH (m:Memory) WHERE key IN m.tag_keys"
 

@@ -13,8 +13,8 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
+from shared.domain.memory import now_ms
 from shared.graph.client import GraphClient
-from shared.memory import now_ms
 
 MOST = 5
 WEEK_MS = 7 * 86_400_000

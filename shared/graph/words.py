@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from shared.domain.memory import now_ms
 from shared.graph.candidates import EVERYTHING, Listing, matched
 from shared.graph.client import GraphClient
-from shared.memory import now_ms
 
 # Projected first: `WHERE any(…)` right before RETURN finds nothing (4.16.3).
 _CONTAINING = (

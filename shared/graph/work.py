@@ -12,13 +12,13 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from shared.domain.memory import NEVER_MS, now_ms
 from shared.graph import enriched
 from shared.graph.client import GraphClient
 from shared.graph.enriched import Enriched
 from shared.graph.schema import Schema
 from shared.graph.temporal import previous, relink
 from shared.job import Stage
-from shared.memory import NEVER_MS, now_ms
 
 __all__ = [
     "MAX_WAIT_MS",

@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 from qdrant_client import models
 
+from shared.domain.memory import tag_keys, tag_prefixes
 from shared.graph.client import DEFAULT_TENANT
 from shared.lexical import SparseVector
-from shared.memory import tag_keys, tag_prefixes
 from shared.vectors.points import (
     ARCHIVED,
     MEMORY_ID,

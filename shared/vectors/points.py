@@ -15,9 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 from qdrant_client import models
 
+from shared.domain.memory import Memory, tag_keys, tag_prefixes
 from shared.graph.client import DEFAULT_TENANT
 from shared.lexical import SparseVector
-from shared.memory import Memory, tag_keys, tag_prefixes
 
 # `dense` is the memory alone, `context` the memory with what was said before it; a point
 # may lack any of them. Qdrant multiplies the weights of `bm25` by the query words' IDF.

@@ -6,8 +6,8 @@ import random
 from uuid import UUID
 
 from shared.config import GraphSettings
+from shared.domain.memory import Memory, now_ms
 from shared.graph.store import GraphStore
-from shared.memory import Memory, now_ms
 from tests.bench.notes import notes
 from tests.stack import Stack
 

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from shared.config import GraphSettings
+from shared.domain.memory import Memory
 from shared.graph.patterns import Typed
 from shared.graph.work import Embedded, Related
 from shared.job import Job
-from shared.memory import Memory
 from tests.enriching import Enriching, Held, enriching, told_by_rule
 from tests.graphs import TENANT
 

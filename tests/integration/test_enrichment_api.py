@@ -9,10 +9,10 @@ import pytest
 from structlog.testing import capture_logs
 
 from shared.config import GraphSettings
+from shared.domain.memory import NEVER_MS, Memory
 from shared.enrichment_stats import Tally
 from shared.graph.work import Embedded, Enriched, Related
 from shared.job import Job, Stage
-from shared.memory import NEVER_MS, Memory
 from tests.graphs import TENANT, a_memory, cypher
 from tests.operating import OTHER, OTHERS_TOKEN, Operations
 from tests.serving import API

@@ -12,10 +12,10 @@ from aiohttp import web
 from services.api.graph import views as graph_views
 from services.api.graph.views import GRAPH_VIEWS, SHOWN, GraphViews, Shown
 from shared.config import GraphSettings
+from shared.domain.memory import Memory, iso, now_ms
 from shared.graph import views as views_module
 from shared.graph.store import GraphStore
 from shared.graph.views import Views, Wanted
-from shared.memory import Memory, iso, now_ms
 from shared.vectors import VectorStore
 from tests.graphs import TENANT, a_memory, associate, cypher
 from tests.serving import Client, make_app, served, tokens

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from shared.config import GraphSettings
+from shared.domain.memory import Memory
 from shared.graph.candidates import Listing
 from shared.graph.store import GraphStore
-from shared.memory import Memory
 from tests.graphs import TENANT, a_memory, associate, cypher
 from tests.integration.conftest import CANARY
 from tests.stack import Client, Stack, StoreView, running

@@ -7,9 +7,9 @@ from uuid import uuid4
 
 import pytest
 
+from shared.domain.memory import Memory, iso
 from shared.graph.work import Embedded, Enriched, Related
 from shared.job import Job, Stage
-from shared.memory import Memory, iso
 from shared.stream import Settlement
 from tests.graphs import TENANT, a_memory
 from tests.operating import OTHERS_TOKEN, Operations

@@ -6,8 +6,8 @@ from uuid import uuid4
 import pytest
 from prometheus_client import REGISTRY
 
+from shared.domain.memory import Memory
 from shared.lexical import sparse_query
-from shared.memory import Memory
 from shared.vectors import RecallFilter, VectorQuery, VectorStore
 from tests.vector_stores import emptied, memory, point, unit
 

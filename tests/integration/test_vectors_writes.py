@@ -10,8 +10,8 @@ from uuid import uuid4
 import numpy as np
 import pytest
 
+from shared.domain.memory import Memory
 from shared.errors import PermanentError
-from shared.memory import Memory
 from shared.vectors import StoredPoint, VectorQuery, VectorStore, point_for
 from tests.vector_stores import emptied, memory, new_store, point, settings, unit
 

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 
 from services.api.recall.rank import Candidate, Question, Scored, score
 from shared.config import RecallSettings
+from shared.domain.memory import Memory
 from shared.graph.candidates import Candidate as Known
 from shared.graph.nodes import Successor
-from shared.memory import Memory
 
 NOW = 1_790_000_000_000
 DAY = 86_400_000

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from services.enricher.stages.chat_type import Classification, canonical_type, prompt
-from shared.classify import classify
-from shared.memory import TYPES
+from shared.domain.memory import TYPES
+from shared.domain.memory_type import classify
 
 
 @pytest.mark.parametrize(

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 
 from services.enricher.stages.chat_summary import Condensed, condensed, is_long, request
-from shared.classify import classify, untyped
 from shared.config import ApiSettings, EnrichmentSettings, Settings, StreamSettings, variables
+from shared.domain.memory import Memory
+from shared.domain.memory_type import classify, untyped
 from shared.job import Stage
-from shared.memory import Memory
 from shared.transitions import StreamPolicy, policy_for
 
 # automem-background-processing.txt, "Enrichment Configuration"

@@ -9,7 +9,7 @@ import pytest
 
 from services.api.memory.requests import MemoryPatch
 from services.api.memory.service import authored, changed
-from shared.memory import Memory, summary_marks
+from shared.domain.memory import Memory, summary_marks
 from tests.graphs import a_memory
 
 ORIGINAL = "A long text. " * 60

@@ -4,8 +4,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
+from shared.domain.memory import Memory
 from shared.lexical import sparse_document
-from shared.memory import Memory
 from shared.vectors import point_for
 from shared.vectors.points import point_id
 

@@ -27,7 +27,7 @@ from services.api.recall.rank import (
 )
 from services.api.recall.request import SORTS, Scope
 from shared.config import RecallSettings
-from shared.memory import tag_prefixes
+from shared.domain.memory import tag_prefixes
 from shared.vectors import Hit
 from tests.unit.recall_rows import DAY, NOW, WEIGHTS, memory, row, rows, scored
 

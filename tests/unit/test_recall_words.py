@@ -26,8 +26,8 @@ from services.api.recall.words import (
     without,
 )
 from shared.config import RecallSettings
+from shared.domain.memory import speaker_of
 from shared.graph.nodes import Hydrated
-from shared.memory import speaker_of
 from tests.unit.recall_rows import NOW, Query, memory, row
 
 # A Wednesday.

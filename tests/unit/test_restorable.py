@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from services.api.backup.row_check import node_of, plain, relation_of, restored
 from services.api.http.answers import memory_json
+from shared.domain.memory import Memory, iso
 from shared.errors import InvalidInput
 from shared.graph.nodes import PROPERTIES, columns
-from shared.memory import Memory, iso
 
 NOW = 1_790_000_000_000
 _ID = str(uuid4())

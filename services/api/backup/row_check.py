@@ -14,11 +14,7 @@ from dataclasses import replace
 from typing import Any
 
 from services.api.memory.metadata import terms
-from shared.errors import InvalidInput
-from shared.graph.nodes import PROPERTIES, embedding_of, memory_of
-from shared.graph.restore import Restored
-from shared.graph.schema import check_key
-from shared.memory import (
+from shared.domain.memory import (
     NEVER_MS,
     Derived,
     Memory,
@@ -27,6 +23,10 @@ from shared.memory import (
     parse_time,
     speaker_of,
 )
+from shared.errors import InvalidInput
+from shared.graph.nodes import PROPERTIES, embedding_of, memory_of
+from shared.graph.restore import Restored
+from shared.graph.schema import check_key
 
 # Edge labels of older AutoMem graphs: the same edge by today's name (spec 2.2).
 _LEGACY = {

@@ -19,11 +19,11 @@ from services.api.http.route import Route
 from services.api.memory.requests import BATCH_ROWS, parse_object, required, unit, validate
 from services.api.memory.service import check_id
 from services.api.repeatable import effecting
+from shared.domain.memory import check_text, finite
 from shared.errors import InvalidInput, NotFound
 from shared.graph.links import RELATION_PROPERTIES, Association, Value
 from shared.graph.schema import AUTHORED
 from shared.graph.store import GraphStore
-from shared.memory import check_text, finite
 
 _DEFAULT_STRENGTH = 0.5
 _MAX_VALUE_CHARS = 2000

@@ -18,11 +18,11 @@ from services.api.http.middleware import TENANT
 from services.api.http.query import flag, integer, text
 from services.api.http.route import Param, Route
 from services.api.memory.requests import parse_object, required, validate
+from shared.domain.memory import check_text, iso, tag_keys
 from shared.errors import InvalidInput, NotFound
 from shared.graph.entities import Entity
 from shared.graph.store import GraphStore
 from shared.job import Job, Stage
-from shared.memory import check_text, iso, tag_keys
 from shared.outbox import Outbox
 from shared.transitions import CHUNK
 

@@ -12,11 +12,11 @@ from services.api.http.answers import json_answer
 from services.api.http.middleware import TENANT
 from services.api.http.query import integer, texts
 from services.api.http.route import Param, Route
+from shared.domain.memory import check_text, iso
 from shared.graph.links import MAX_DEPTH
 from shared.graph.nodes import Summary
 from shared.graph.schema import AUTHORED
 from shared.graph.store import GraphStore
-from shared.memory import check_text, iso
 
 # Followed only where a request names them.
 OPT_IN = ("SIMILAR_TO", "PRECEDED_BY", "DISCOVERED")

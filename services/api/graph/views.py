@@ -19,11 +19,11 @@ from services.api.http.answers import json_answer, memory_json
 from services.api.http.middleware import TENANT
 from services.api.http.query import flag, integer, number, texts, when
 from services.api.http.route import Param, Route
+from shared.domain.memory import FALLBACK_TYPE, TYPES, Memory, check_text, iso, now_ms
 from shared.errors import InvalidInput, NotFound, TransientError
 from shared.graph.schema import RELATIONS
 from shared.graph.store import GraphStore
 from shared.graph.views import Edge, Views, Wanted
-from shared.memory import FALLBACK_TYPE, TYPES, Memory, check_text, iso, now_ms
 from shared.vectors import VectorStore
 
 MAX_NODES = 50_000

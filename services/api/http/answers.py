@@ -8,7 +8,7 @@ from typing import Any
 
 from aiohttp import web
 
-from shared.memory import Memory, iso, tag_prefixes
+from shared.domain.memory import Memory, iso, tag_prefixes
 
 
 def json_answer(body: Mapping[str, Any], *, status: int = 200, **headers: str) -> web.Response:

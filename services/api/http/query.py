@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
+from shared.domain.memory import check_text, parse_time
 from shared.errors import InvalidInput
-from shared.memory import check_text, parse_time
 
 _YES = frozenset({"1", "true", "yes", "y", "on"})
 _NO = frozenset({"0", "false", "no", "n", "off"})

@@ -36,11 +36,11 @@ from services.api.memory.service import Queued, new_memory
 from services.api.repeatable import storing
 from shared import events
 from shared.config import ApiSettings
+from shared.domain.memory import Memory, parse_time
 from shared.errors import Conflict, InvalidInput
 from shared.events import Event
 from shared.graph.store import GraphStore
 from shared.job import Job, Stage
-from shared.memory import Memory, parse_time
 from shared.outbox import Outbox
 from shared.transitions import Published
 

@@ -16,10 +16,10 @@ from services.api.http.middleware import TENANT
 from services.api.http.query import integer
 from services.api.http.route import Param, Route
 from services.api.memory.handlers import TOUCHES
+from shared.domain.memory import Memory, check_text, now_ms, tag_keys
 from shared.errors import InvalidInput
 from shared.graph.store import GraphStore
 from shared.job import Job, Stage
-from shared.memory import Memory, check_text, now_ms, tag_keys
 from shared.outbox import Outbox
 
 _MOST = 200

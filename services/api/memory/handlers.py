@@ -22,8 +22,8 @@ from services.api.recall.service import Recall
 from services.api.repeatable import storing
 from shared import events
 from shared.config import RecallSettings
+from shared.domain.memory import iso, now_ms
 from shared.events import Event, Events
-from shared.memory import iso, now_ms
 
 MEMORIES: web.AppKey[Memories] = web.AppKey("memories", Memories)
 RECALL: web.AppKey[Recall] = web.AppKey("recall", Recall)

@@ -13,8 +13,8 @@ from typing import Annotated, Any, TypeVar
 import numpy as np
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, WithJsonSchema
 
+from shared.domain.memory import LAYERS, check_json, check_key, check_text, finite, parse_time
 from shared.errors import InvalidInput
-from shared.memory import LAYERS, check_json, check_key, check_text, finite, parse_time
 
 MAX_TAGS = 100
 MAX_TAG_CHARS = 200

@@ -15,14 +15,8 @@ from services.api.memory.admission import Admission
 from services.api.memory.idempotency import Write
 from services.api.memory.metadata import terms
 from services.api.memory.requests import MemoryIn, MemoryPatch, session_label
-from shared.classify import classify
 from shared.config import ApiSettings
-from shared.errors import Conflict, EunoeError, InvalidInput, NotFound
-from shared.graph.nodes import Embedding
-from shared.graph.store import GraphStore
-from shared.group_commit import Coalescer
-from shared.job import Job, Stage
-from shared.memory import (
+from shared.domain.memory import (
     DEFAULT_LAYER,
     DEFAULT_PROJECT,
     DERIVED_KEYS,
@@ -33,6 +27,12 @@ from shared.memory import (
     now_ms,
     speaker_of,
 )
+from shared.domain.memory_type import classify
+from shared.errors import Conflict, EunoeError, InvalidInput, NotFound
+from shared.graph.nodes import Embedding
+from shared.graph.store import GraphStore
+from shared.group_commit import Coalescer
+from shared.job import Job, Stage
 from shared.outbox import Outbox
 from shared.serving import Serving
 from shared.transitions import Published

@@ -17,7 +17,7 @@ from services.api.http.query import flag
 from services.api.http.route import Route
 from services.api.operations.reembed import MODELS, reembed_json
 from services.api.operations.runs import RUN_ANSWERS, RUNS, WAIT, run_answer
-from shared.memory import check_text
+from shared.domain.memory import check_text
 from shared.vectors.generation import Generation, Generations, ListedGeneration
 
 GENERATIONS: web.AppKey[Generations] = web.AppKey("generations", Generations)

@@ -18,11 +18,11 @@ from services.api.http.answers import json_answer
 from services.api.http.middleware import TENANT
 from services.api.http.route import Route
 from services.api.memory.service import check_id
+from shared.domain.memory import iso
 from shared.errors import NotFound, TransientError
 from shared.graph.receipts import Receipt, Standing
 from shared.graph.store import GraphStore
 from shared.job import Job, Stage
-from shared.memory import iso
 from shared.stream import Stream, Whereabouts
 
 _STAGES = (Stage.ENRICH, Stage.EMBED, Stage.RELATE)

@@ -11,8 +11,8 @@ from aiohttp import web
 from services.api.http.answer_schemas import shape
 from services.api.http.answers import json_answer
 from services.api.http.route import Route
+from shared.domain.memory import iso, now_ms
 from shared.job import Stage
-from shared.memory import iso, now_ms
 from shared.stream import RELEASED, ConsumerState, Stream
 
 

@@ -19,10 +19,10 @@ from services.api.http.middleware import REQUEST_ID, TENANT
 from services.api.http.query import integer, text
 from services.api.http.route import Param, Route
 from shared.admin import Probes
+from shared.domain.memory import check_text, iso
 from shared.errors import Conflict, NotFound, TransientError, Unavailable
 from shared.graph.runs import Run, Runs, RunState
 from shared.job import Job, Stage
-from shared.memory import check_text, iso
 from shared.outbox import Outbox
 
 MAX_LISTED = 100

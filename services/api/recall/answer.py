@@ -9,8 +9,8 @@ from services.api.recall.rank import Scored
 from services.api.recall.request import RecallRequest
 from services.api.recall.service import Recalled
 from services.api.recall.words import keywords
+from shared.domain.memory import iso
 from shared.graph.nodes import Hydrated, Relation
-from shared.memory import iso
 
 _SHOWN_ENTITIES = 10
 _PREVIEW_CHARS = 160

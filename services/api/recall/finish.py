@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from services.api.recall.rank import Scored, ordered
 from services.api.recall.words import query_tokens
-from shared.memory import Memory, tag_keys
+from shared.domain.memory import Memory, tag_keys
 
 _GAP_SHARE = 0.25
 _FINGERPRINT_CHARS = 320

@@ -20,12 +20,12 @@ from services.api.recall.rank import Candidate, Channels, Question, fuse, merged
 from services.api.recall.request import RecallRequest, Scope
 from services.api.recall.words import decomposed, grams, named, names, query_tokens, without
 from shared.config import RecallSettings
+from shared.domain.memory import tag_keys
 from shared.errors import InvalidInput, PermanentError, TransientError, Unavailable
 from shared.graph.candidates import KnownEntity, Listing
 from shared.graph.store import GraphStore
 from shared.graph.words import Text
 from shared.lexical import bm25_scores, sparse_query, tokens, words
-from shared.memory import tag_keys
 from shared.models.embedding import EmbeddingModel, Vectors
 from shared.serving import Serving
 from shared.vectors import Hit, RecallFilter, VectorQuery, VectorStore

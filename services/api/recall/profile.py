@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from services.api.recall.request import Hints
 from services.api.recall.words import query_tokens
-from shared.memory import Memory, tag_keys
+from shared.domain.memory import Memory, tag_keys
 
 TAG_BOOST = 0.45
 TYPE_BOOST = 0.25

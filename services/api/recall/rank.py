@@ -15,7 +15,7 @@ from services.api.recall.dates import Period
 from services.api.recall.profile import Profile
 from services.api.recall.request import Scope
 from shared.config import RecallSettings
-from shared.memory import Memory, tag_keys, tag_prefixes
+from shared.domain.memory import Memory, tag_keys, tag_prefixes
 from shared.vectors import Hit
 
 # How the text channels share the fused score; flat optima on two conversations.

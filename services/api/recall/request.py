@@ -9,8 +9,8 @@ from typing import Literal, Protocol
 from services.api.memory.requests import parse_embedding
 from services.api.recall.when import UnknownTime, Window, window_of
 from shared.config import RecallSettings
+from shared.domain.memory import check_text, finite, parse_time
 from shared.errors import InvalidInput
-from shared.memory import check_text, finite, parse_time
 
 Sort = Literal["score", "time_desc", "time_asc", "updated_desc", "updated_asc"]
 SORTS: tuple[Sort, ...] = ("score", "time_desc", "time_asc", "updated_desc", "updated_asc")

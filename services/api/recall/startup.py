@@ -16,8 +16,8 @@ from services.api.http.answers import json_answer
 from services.api.http.middleware import TENANT
 from services.api.http.route import Route
 from services.api.recall.state import active
+from shared.domain.memory import Memory, now_ms
 from shared.graph.store import GraphStore
-from shared.memory import Memory, now_ms
 
 _LESSON_TAGS = ("critical", "lesson", "ai-assistant")
 _RULE_TAGS = ("system", "memory-recall")

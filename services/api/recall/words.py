@@ -6,7 +6,7 @@ import itertools
 import re
 from collections.abc import Iterable, Iterator, Sequence
 
-from shared.memory import caseless
+from shared.domain.memory import caseless
 
 _KEYWORD = re.compile(r"[A-Za-z0-9_-]+")
 _FIRST = re.compile(r"\b[^\W\d_]")

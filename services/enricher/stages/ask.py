@@ -15,15 +15,15 @@ from dataclasses import dataclass
 from services.enricher.stages import chat_summary, chat_type
 from services.enricher.stages.chat_summary import Condensed
 from services.enricher.stages.chat_type import Classification
-from shared.classify import untyped
 from shared.config import ApiSettings
 from shared.consumer import Done, Outcome, Retry
+from shared.domain.memory import Memory
+from shared.domain.memory_type import untyped
 from shared.enrichment_stats import EnrichmentStats, Tally
 from shared.errors import PermanentError, TransientError, Unavailable
 from shared.graph.patterns import Retyped, Typed
 from shared.graph.store import GraphStore
 from shared.job import Job, Stage
-from shared.memory import Memory
 from shared.models.chat import ChatModel
 from shared.outbox import Outbox
 

@@ -14,8 +14,7 @@ from pydantic import BaseModel, ConfigDict
 
 from services.enricher.stages.summarize import cut
 from shared.config import ApiSettings
-from shared.errors import InvalidInput
-from shared.memory import (
+from shared.domain.memory import (
     Memory,
     check_json,
     check_text,
@@ -23,6 +22,7 @@ from shared.memory import (
     now_ms,
     summary_marks,
 )
+from shared.errors import InvalidInput
 
 _MAX_PROMPT_CHARS = 16_000
 _METADATA_BYTES = 64 * 1024

@@ -1,6 +1,6 @@
 """What to ask the chat model about a memory's type, and what to believe of its answer.
 
-The rules that need no model are `shared.classify`. Nothing here calls anything; the stored
+The rules that need no model are `shared.domain.memory_type`. Nothing here calls anything; the stored
 text goes into the prompt as a JSON string, so it cannot close its own quotes.
 """
 
@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from pydantic import BaseModel, ConfigDict, field_validator
 
-from shared.memory import TYPES
+from shared.domain.memory import TYPES
 
 MAX_PROMPT_CHARS = 1000
 MAX_ANSWER_TOKENS = 50

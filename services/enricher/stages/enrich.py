@@ -19,16 +19,16 @@ from services.enricher.entities.recognizer import Found, entity_tags, extract, r
 from services.enricher.stages.patterns import Detected, detect
 from services.enricher.stages.summarize import summarize
 from shared import metrics
-from shared.classify import classify, untyped
 from shared.config import EnrichmentSettings
 from shared.consumer import Done, Outcome
+from shared.domain.memory import Memory, iso, now_ms
+from shared.domain.memory_type import classify, untyped
 from shared.enrichment_stats import EnrichmentStats, Tally
 from shared.events import Event, Events, enriched, enriching, enrichment_failed
 from shared.graph.store import GraphStore
 from shared.graph.work import Enriched, EnrichedResult
 from shared.handling import Failure
 from shared.job import Job, Stage
-from shared.memory import Memory, iso, now_ms
 from shared.outbox import Outbox
 
 

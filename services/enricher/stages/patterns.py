@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from services.enricher.entities.words import FOREIGN_STOPWORDS, STOPWORDS
+from shared.domain.memory import TYPES, Memory
 from shared.graph.patterns import SAMPLES, Exemplified, Sample
 from shared.graph.store import GraphStore
-from shared.memory import TYPES, Memory
 
 _LEAST_OTHERS = 3
 _KEY_TERMS = 5

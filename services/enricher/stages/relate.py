@@ -14,10 +14,10 @@ from collections.abc import Mapping, Sequence
 from shared import metrics
 from shared.config import EnrichmentSettings
 from shared.consumer import Done, Outcome
+from shared.domain.memory import Memory
 from shared.graph.store import GraphStore
 from shared.graph.work import Related
 from shared.job import Job
-from shared.memory import Memory
 from shared.vectors import Hit, VectorStore
 
 # How far beyond its own nearest a memory looks for others whose nearest it may be; in a

@@ -8,8 +8,8 @@ from dataclasses import asdict, dataclass, field, fields
 from enum import StrEnum
 from typing import Any, Self
 
+from shared.domain.memory import NEVER_MS, same_text, text_hash
 from shared.graph.sweeps import Audited
-from shared.memory import NEVER_MS, same_text, text_hash
 from shared.vectors import StoredPoint, point_for
 
 _SAMPLE = 10

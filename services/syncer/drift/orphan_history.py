@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from shared.connection import RedisClients, translated
-from shared.memory import now_ms
+from shared.domain.memory import now_ms
 
 # Of one tenant; more orphans than that go in several rounds.
 _MOST = 100_000

@@ -11,11 +11,11 @@ from services.syncer.drift.orphan_history import Sightings
 from services.syncer.drift.repair import TASK, Drift, none_goes
 from shared import log
 from shared.config import SyncSettings
+from shared.domain.memory import now_ms
 from shared.errors import Fenced, PermanentError, TransientError, Unavailable
 from shared.graph.store import GraphStore
 from shared.graph.sweeps import Fencing
 from shared.lease import Lease
-from shared.memory import now_ms
 
 SCHEDULE = "drift"
 _log = log.get_logger(__name__)

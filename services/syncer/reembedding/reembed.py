@@ -15,12 +15,12 @@ from services.syncer.reembedding.forced_jobs import Forced
 from services.syncer.reembedding.switch import Switch
 from services.syncer.runs import Progress, RunLost
 from shared.config import EmbeddingSettings
+from shared.domain.memory import Memory, now_ms
 from shared.errors import ConfigError, PermanentError
 from shared.graph.candidates import Listing
 from shared.graph.runs import Run
 from shared.graph.store import GraphStore
 from shared.job import Stage
-from shared.memory import Memory, now_ms
 from shared.models.embedding import chosen_provider, named, open_embedding
 from shared.outbox import Outbox
 from shared.serving import open_generation

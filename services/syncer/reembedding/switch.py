@@ -15,12 +15,12 @@ from typing import TypeAlias
 
 from services.syncer.reembedding.forced_jobs import Forced
 from services.syncer.runs import Progress
+from shared.domain.memory import Memory
 from shared.errors import Conflict, PermanentError
 from shared.graph.runs import Run
 from shared.graph.store import GraphStore
 from shared.job import Stage
 from shared.log import get_logger
-from shared.memory import Memory
 from shared.outbox import Outbox
 from shared.serving import LOOK_EVERY_S
 from shared.vectors import Generation, StoredPoint, VectorQuery, VectorStore

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from shared.config import GraphSettings
-from shared.memory import Memory
+from shared.domain.memory import Memory
 from shared.models.chat import OpenAIChat
 from tests import providers
 from tests.enriching import Enriching, enriching, told_by_rule

@@ -12,11 +12,11 @@ from uuid import uuid4
 import pytest
 
 from shared.config import GraphSettings
+from shared.domain.memory import Memory, now_ms
 from shared.errors import Unavailable
 from shared.graph import restore as store_module
 from shared.graph.store import GraphStore
 from shared.job import Stage
-from shared.memory import Memory, now_ms
 from shared.vectors import VectorStore
 from tests.backing_up import OTHER, backup_app, filled, raw_backup, restored
 from tests.graphs import TENANT, cypher

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
+from shared.domain.memory import text_hash
 from shared.job import Stage
-from shared.memory import text_hash
 from tests.drifting import Place, point_of
 from tests.graphs import TENANT, a_memory, cypher
 

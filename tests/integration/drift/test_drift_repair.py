@@ -11,10 +11,10 @@ from qdrant_client import models
 from services.syncer.drift.findings import Audit
 from services.syncer.drift.repair import TASK, none_goes
 from services.syncer.runs import Progress, RunLost
+from shared.domain.memory import next_version, now_ms
 from shared.errors import Conflict
 from shared.graph.runs import Run, RunState
 from shared.job import Job, Stage
-from shared.memory import next_version, now_ms
 from tests.drifting import Place, point_of
 from tests.graphs import TENANT, a_memory, cypher
 from tests.waiting import wait_until

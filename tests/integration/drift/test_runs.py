@@ -13,12 +13,12 @@ from services.syncer.relay import Relay
 from services.syncer.runs import Progress, RunLost
 from shared.config import SyncSettings
 from shared.consumer import Done, Park, Retry
+from shared.domain.memory import now_ms
 from shared.errors import PermanentError, TransientError, Unavailable
 from shared.graph.runs import Run, RunState
 from shared.graph.sweeps import Fencing
 from shared.job import Job, Stage
 from shared.lease import Lease
-from shared.memory import now_ms
 from tests.drifting import Place
 from tests.graphs import TENANT, cypher
 from tests.waiting import wait_until

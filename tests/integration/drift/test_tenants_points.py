@@ -15,7 +15,7 @@ from services.syncer.reembedding import forced_jobs, switch
 from services.syncer.reembedding.reembed import TASK
 from services.syncer.reembedding.switch import Switch
 from services.syncer.runs import Progress
-from shared.memory import Memory
+from shared.domain.memory import Memory
 from shared.vectors import VectorQuery
 from shared.vectors.points import struct_of
 from tests.drifting import Place, point_of

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from shared.domain.memory import Memory, now_ms
 from shared.graph.store import GraphStore
-from shared.memory import Memory, now_ms
 from tests.graphs import TENANT, a_memory
 
 

@@ -6,9 +6,9 @@ import random
 
 import pytest
 
+from shared.domain.memory import Memory
 from shared.graph.store import GraphStore
 from shared.graph.temporal import WINDOWS_MS
-from shared.memory import Memory
 from tests.graphs import TENANT, a_memory
 
 DAY_MS = 86_400_000

@@ -6,11 +6,11 @@ import itertools
 from collections.abc import Sequence
 
 from shared.config import GraphSettings
+from shared.domain.memory import Memory, now_ms
 from shared.graph.links import Association
 from shared.graph.store import GraphStore
 from shared.graph.work import Embedded, Related
 from shared.job import Stage
-from shared.memory import Memory, now_ms
 from tests.graphs import TENANT, a_memory, associate, cypher
 
 HOUR_MS = 3_600_000

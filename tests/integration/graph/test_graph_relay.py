@@ -7,10 +7,10 @@ import asyncio
 import pytest
 
 from shared.config import GraphSettings
+from shared.domain.memory import Memory
 from shared.graph.store import GraphStore
 from shared.graph.work import Due
 from shared.job import Stage
-from shared.memory import Memory
 from tests.graphs import TENANT, a_memory, opened
 
 DELAY_MS = 60_000

@@ -14,13 +14,13 @@ import pytest
 from redis.asyncio import Redis
 
 from shared.config import GraphSettings
+from shared.domain.memory import Memory, now_ms
 from shared.errors import Conflict
 from shared.graph.nodes import Embedding, Idem
 from shared.graph.runs import RunState
 from shared.graph.store import GraphStore
 from shared.graph.work import Embedded, Enriched, Related
 from shared.job import Stage
-from shared.memory import Memory, now_ms
 from tests.graphs import TENANT, a_memory, associate, cypher, opened
 from tests.redis_server import EmbeddedServer
 from tests.waiting import wait_until

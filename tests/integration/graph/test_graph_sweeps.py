@@ -12,11 +12,11 @@ from uuid import uuid4
 import pytest
 
 from shared.config import GraphSettings
+from shared.domain.memory import Memory, now_ms
 from shared.errors import Fenced
 from shared.graph.nodes import SLOTS, Idem
 from shared.graph.store import GraphStore
 from shared.graph.sweeps import Decay, Fencing, Sweep
-from shared.memory import Memory, now_ms
 from tests.graphs import TENANT, a_memory, associate, cypher
 
 DAY_MS = 86_400_000

@@ -9,20 +9,20 @@ from collections.abc import AsyncIterator
 import pytest
 
 from shared.config import GraphSettings
+from shared.domain.memory import Memory
 from shared.errors import Conflict, InvalidInput
 from shared.graph.schema import RELATIONS, SCHEDULES, SCHEMA_VERSION, UNIQUE
 from shared.graph.store import GraphStore
 from shared.graph.sweeps import Fencing
 from shared.graph.work import Enriched, Related
 from shared.job import Stage
-from shared.memory import Memory
 from tests.graphs import TENANT, a_memory, associate, cypher, drop
 
 _RUSH = """
 import asyncio, sys
 from shared.config import GraphSettings
 from shared.graph.store import GraphStore
-from shared.memory import Memory
+from shared.domain.memory import Memory
 
 async def main(url, graph, memory_id, start_at):
     settings = GraphSettings(FALKORDB_URL=url, FALKORDB_GRAPH=graph)

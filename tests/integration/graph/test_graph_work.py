@@ -7,10 +7,10 @@ from dataclasses import replace
 import pytest
 
 from shared.config import GraphSettings
+from shared.domain.memory import Memory, next_version, now_ms
 from shared.graph.store import GraphStore
 from shared.graph.work import Embedded, EmbeddedResult, Enriched, EnrichedResult, Related
 from shared.job import Stage
-from shared.memory import Memory, next_version, now_ms
 from tests.graphs import TENANT, a_memory, cypher
 
 ADA = ("people", "ada", "Ada")

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-from shared.memory import FALLBACK_TYPE
+from shared.domain.memory import FALLBACK_TYPE
 
 FALLBACK_CONFIDENCE = 0.3
 _ONE_TRIGGER = 0.6

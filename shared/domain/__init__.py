@@ -1,0 +1,1 @@
+"""Pure rules about memories and tenants; no store and no network."""
