@@ -15,7 +15,7 @@ from shared.admin import Probes
 from shared.config import Settings
 from shared.connection import RedisClients
 from shared.errors import Unavailable
-from shared.events import Events
+from shared.events.emitter import Events
 from shared.graph.store import GraphStore
 from shared.job import Stage
 from shared.models.embedding import EmbeddingModel, open_embedding

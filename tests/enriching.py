@@ -21,8 +21,8 @@ from shared.connection import RedisClients
 from shared.consumer import Outcome
 from shared.domain.memory import Memory
 from shared.domain.memory_type import classify
-from shared.enrichment_stats import EnrichmentStats
-from shared.events import FIELD, Events, feed_key
+from shared.events.emitter import FIELD, Events, feed_key
+from shared.events.enrichment_stats import EnrichmentStats
 from shared.graph.store import GraphStore
 from shared.job import Job, Stage
 from shared.models.chat import ChatModel

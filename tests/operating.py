@@ -21,7 +21,7 @@ from services.api.operations import runs as admin_runs
 from shared.admin import Probes, Seen
 from shared.config import EmbeddingSettings, EnrichmentSettings
 from shared.connection import RedisClients
-from shared.enrichment_stats import EnrichmentStats
+from shared.events.enrichment_stats import EnrichmentStats
 from shared.graph.store import GraphStore
 from shared.job import Job, Stage
 from shared.outbox import Outbox

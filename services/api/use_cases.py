@@ -36,8 +36,8 @@ from services.api.recall.service import Recall
 from services.api.recall.startup import STARTUP, Startup
 from services.api.repeatable import REPEATS
 from shared.config import Settings
-from shared.enrichment_stats import EnrichmentStats
-from shared.events import Events
+from shared.events.emitter import Events
+from shared.events.enrichment_stats import EnrichmentStats
 from shared.job import Stage
 from shared.stores import Stores
 

@@ -13,7 +13,7 @@ from services.enricher.stages.ask import Asker
 from services.enricher.stages.enrich import Enricher
 from services.enricher.stages.relate import Relater
 from shared.consumer import Consumer
-from shared.enrichment_stats import EnrichmentStats
+from shared.events.enrichment_stats import EnrichmentStats
 from shared.job import Stage
 from shared.models.chat import open_chat
 from shared.process import Process, main

@@ -11,8 +11,8 @@ import pytest
 from shared.config import RedisSettings, StreamSettings
 from shared.connection import RedisClients
 from shared.consumer import Done, Outcome
-from shared.enrichment_stats import EnrichmentStats, Tally
 from shared.errors import PermanentError, TransientError, Unavailable
+from shared.events.enrichment_stats import EnrichmentStats, Tally
 from shared.handling import Failure
 from shared.job import Job, Stage
 from tests.enriching import Enriching, told_by_rule

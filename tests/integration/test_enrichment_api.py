@@ -10,7 +10,7 @@ from structlog.testing import capture_logs
 
 from shared.config import GraphSettings
 from shared.domain.memory import NEVER_MS, Memory
-from shared.enrichment_stats import Tally
+from shared.events.enrichment_stats import Tally
 from shared.graph.work import Embedded, Enriched, Related
 from shared.job import Job, Stage
 from tests.graphs import TENANT, a_memory, cypher

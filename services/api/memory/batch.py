@@ -34,11 +34,11 @@ from services.api.memory.requests import (
 from services.api.memory.requests import unit as unit_of
 from services.api.memory.service import Queued, new_memory
 from services.api.repeatable import storing
-from shared import events
 from shared.config import ApiSettings
 from shared.domain.memory import Memory, parse_time
 from shared.errors import Conflict, InvalidInput
-from shared.events import Event
+from shared.events import emitter
+from shared.events.emitter import Event
 from shared.graph.store import GraphStore
 from shared.job import Job, Stage
 from shared.outbox import Outbox
@@ -218,7 +218,7 @@ async def store_batch(request: web.Request) -> web.StreamResponse:
     async def store(write: Write) -> Mapping[str, Any]:
         done = await batches.store(write, batch.memories, answer, trace=request[REQUEST_ID])
         for memory in done.written:
-            told = events.stored(memory, _ms_since(began))
+            told = emitter.stored(memory, _ms_since(began))
             request.app[EVENTS].emit(request[TENANT], Event.STORE, told)
         return answer(done)
 

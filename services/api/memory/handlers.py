@@ -20,10 +20,10 @@ from services.api.recall.answer import recall_json
 from services.api.recall.request import parse_recall
 from services.api.recall.service import Recall
 from services.api.repeatable import storing
-from shared import events
 from shared.config import RecallSettings
 from shared.domain.memory import iso, now_ms
-from shared.events import Event, Events
+from shared.events import emitter
+from shared.events.emitter import Event, Events
 
 MEMORIES: web.AppKey[Memories] = web.AppKey("memories", Memories)
 RECALL: web.AppKey[Recall] = web.AppKey("recall", Recall)
@@ -54,7 +54,7 @@ async def store_memory(request: web.Request) -> web.StreamResponse:
 
     async def store(write: Write) -> dict[str, Any]:
         done = await memories.store(write, body, answer, trace=request[REQUEST_ID])
-        told = events.stored(done.memory, _ms_since(began))
+        told = emitter.stored(done.memory, _ms_since(began))
         request.app[EVENTS].emit(request[TENANT], Event.STORE, told)
         return answer(done)
 
@@ -126,7 +126,7 @@ async def recall(request: web.Request) -> web.Response:
     wanted = parse_recall(request.query, request.app[RECALL_SETTINGS], now_ms=now_ms())
     found = await request.app[RECALL].recall(request[TENANT], wanted)
     elapsed_ms = _ms_since(began)
-    told = events.recalled(
+    told = emitter.recalled(
         wanted.query,
         limit=wanted.limit,
         count=len(found.rows),

@@ -19,8 +19,8 @@ from services.api.http.route import Param, Route
 from services.api.memory.requests import AbsentBody, parse_optional, validate
 from services.api.memory.service import check_id
 from shared.config import EnrichmentSettings
-from shared.enrichment_stats import EnrichmentStats
 from shared.errors import InvalidInput, TransientError
+from shared.events.enrichment_stats import EnrichmentStats
 from shared.graph.store import GraphStore
 from shared.graph.work import Due
 from shared.job import Job, Stage

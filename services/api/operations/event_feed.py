@@ -18,7 +18,7 @@ from shared.admin import wait
 from shared.config import EventSettings
 from shared.connection import RedisClients, translated
 from shared.errors import EunoeError, InvalidInput, Overloaded
-from shared.events import FIELD, feed_key
+from shared.events.emitter import FIELD, feed_key
 
 _PAGE = 100
 _PAUSE_S = 1.0

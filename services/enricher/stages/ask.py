@@ -19,8 +19,8 @@ from shared.config import ApiSettings
 from shared.consumer import Done, Outcome, Retry
 from shared.domain.memory import Memory
 from shared.domain.memory_type import untyped
-from shared.enrichment_stats import EnrichmentStats, Tally
 from shared.errors import PermanentError, TransientError, Unavailable
+from shared.events.enrichment_stats import EnrichmentStats, Tally
 from shared.graph.patterns import Retyped, Typed
 from shared.graph.store import GraphStore
 from shared.job import Job, Stage

@@ -23,8 +23,8 @@ from shared.config import EnrichmentSettings
 from shared.consumer import Done, Outcome
 from shared.domain.memory import Memory, iso, now_ms
 from shared.domain.memory_type import classify, untyped
-from shared.enrichment_stats import EnrichmentStats, Tally
-from shared.events import Event, Events, enriched, enriching, enrichment_failed
+from shared.events.emitter import Event, Events, enriched, enriching, enrichment_failed
+from shared.events.enrichment_stats import EnrichmentStats, Tally
 from shared.graph.store import GraphStore
 from shared.graph.work import Enriched, EnrichedResult
 from shared.handling import Failure

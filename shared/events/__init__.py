@@ -1,0 +1,1 @@
+"""Events that clients watch, and the counters of what the enricher did."""
