@@ -16,7 +16,7 @@ from services.embedder.batch import Known, Plan, Vector, plan, whole_hash, words
 from shared.domain.memory import Memory
 from shared.errors import PermanentError, Suspect
 from shared.graph.dialogue import Before
-from shared.graph.nodes import Embedding
+from shared.graph.engine.rows import Embedding
 from shared.serving import Served
 from shared.vectors import Point, VectorStore, point_for
 

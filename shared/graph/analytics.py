@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from shared.graph.client import GraphClient
+from shared.graph.engine.client import GraphClient
+from shared.graph.engine.schema import Schema
 from shared.graph.patterns import CONFIDENCE, SEEN
-from shared.graph.schema import Schema
 
 _GROUPS = (
     "MATCH (m:Memory) WITH coalesce(m.type, 'Memory') AS type,"

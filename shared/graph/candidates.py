@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from shared.domain.memory import Memory
-from shared.graph.client import GraphClient
-from shared.graph.nodes import (
+from shared.graph.engine.client import GraphClient
+from shared.graph.engine.rows import (
     COLUMNS,
     PROPERTIES,
     SUCCESSOR_CELLS,

@@ -10,8 +10,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from shared.domain.memory import now_ms
-from shared.graph.client import GraphClient
-from shared.graph.schema import Schema
+from shared.graph.engine.client import GraphClient
+from shared.graph.engine.schema import Schema
 from shared.graph.work import Due
 
 # How many predecessors an embedding sees, and so how many successors a change touches.

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from shared.domain.memory import tag_keys, tag_prefixes
-from shared.graph.nodes import json_text
+from shared.graph.engine.rows import json_text
+from shared.graph.engine.schema import check_key
 from shared.graph.patterns import pattern_id
-from shared.graph.schema import check_key
 from shared.graph.temporal import WEEK_MS
 
 # Two stages write the block without reading it: its last key is the relate stage's, the rest

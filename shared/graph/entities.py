@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from shared.errors import Conflict
-from shared.graph.client import GraphClient
-from shared.graph.schema import Schema
+from shared.graph.engine.client import GraphClient
+from shared.graph.engine.schema import Schema
 
 _REFERENCES = "outdegree(e, 'REFERENCED_IN')"
 _CELLS = (

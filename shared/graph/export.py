@@ -10,8 +10,8 @@ from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from shared.graph.client import GraphClient, Rows
-from shared.graph.schema import Schema
+from shared.graph.engine.client import GraphClient, Rows
+from shared.graph.engine.schema import Schema
 
 # What belongs to this installation and not to its memories.
 INTERNAL = ("Schema", "Fence", "Idem", "Generation")

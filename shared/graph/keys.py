@@ -7,9 +7,9 @@ key is taken first and answered after the effect: who died in between does it on
 from __future__ import annotations
 
 from shared.domain.memory import now_ms
-from shared.graph.client import GraphClient
-from shared.graph.nodes import Idem
-from shared.graph.schema import GUARD, Schema
+from shared.graph.engine.client import GraphClient
+from shared.graph.engine.rows import Idem
+from shared.graph.engine.schema import GUARD, Schema
 
 _TAKE = (
     f"{GUARD} MERGE (i:Idem {{key: $key}})"

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 
 from shared.domain.memory import now_ms
 from shared.errors import InvalidInput
-from shared.graph.client import GraphClient
-from shared.graph.nodes import Summary, holds, summary_cells, summary_of
-from shared.graph.schema import AUTHORED, RELATIONS, Schema
+from shared.graph.engine.client import GraphClient
+from shared.graph.engine.rows import Summary, holds, summary_cells, summary_of
+from shared.graph.engine.schema import AUTHORED, RELATIONS, Schema
 
 # Authored type → what it may carry besides strength and updated_at (spec 2.2).
 RELATION_PROPERTIES: Mapping[str, tuple[str, ...]] = {

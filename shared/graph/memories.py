@@ -14,8 +14,8 @@ from typing import Any
 from shared.config import GraphSettings
 from shared.domain.memory import NEVER_MS, Memory, now_ms
 from shared.errors import Conflict, EunoeError, PermanentError
-from shared.graph.client import GraphClient
-from shared.graph.nodes import (
+from shared.graph.engine.client import GraphClient
+from shared.graph.engine.rows import (
     AUTHORED,
     COLUMNS,
     PROPERTIES,
@@ -34,7 +34,7 @@ from shared.graph.nodes import (
     successor_of,
     tag_columns,
 )
-from shared.graph.schema import GUARD, SUPERSEDING, Schema, check_key
+from shared.graph.engine.schema import GUARD, SUPERSEDING, Schema, check_key
 from shared.group_commit import Coalescer
 from shared.job import Stage
 

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from zlib import crc32
 
 from shared.domain.memory import FALLBACK_TYPE, now_ms
-from shared.graph.client import GraphClient
-from shared.graph.schema import Schema
+from shared.graph.engine.client import GraphClient
+from shared.graph.engine.schema import Schema
 
 # As many others of its type as a memory is compared with, and itself.
 SAMPLES = 11

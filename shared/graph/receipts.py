@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from shared.domain.memory import NEVER_MS
-from shared.graph.client import GraphClient
+from shared.graph.engine.client import GraphClient
 from shared.graph.work import VERSION_OF
 from shared.job import Stage
 

@@ -18,9 +18,9 @@ from typing import Any
 
 from shared.domain.memory import Memory, now_ms
 from shared.errors import InvalidInput, PermanentError
-from shared.graph.client import GraphClient
-from shared.graph.nodes import PROPERTIES, columns, slot, tag_columns
-from shared.graph.schema import GUARD, PROPERTY_KEYS, RELATIONS, UNIQUE, WORKERS, Schema
+from shared.graph.engine.client import GraphClient
+from shared.graph.engine.rows import PROPERTIES, columns, slot, tag_columns
+from shared.graph.engine.schema import GUARD, PROPERTY_KEYS, RELATIONS, UNIQUE, WORKERS, Schema
 from shared.job import Stage
 
 # Nodes besides memories that a backup brings back.

@@ -15,9 +15,9 @@ from enum import StrEnum
 from typing import Any
 
 from shared.domain.memory import now_ms
-from shared.graph.client import GraphClient
-from shared.graph.nodes import json_text
-from shared.graph.schema import GUARD, Schema, check_key
+from shared.graph.engine.client import GraphClient
+from shared.graph.engine.rows import json_text
+from shared.graph.engine.schema import GUARD, Schema, check_key
 
 
 class RunState(StrEnum):

@@ -7,8 +7,9 @@ from typing import Self
 from shared.config import GraphSettings
 from shared.graph.analytics import Analytics
 from shared.graph.candidates import Candidates
-from shared.graph.client import GraphClient
 from shared.graph.dialogue import Dialogue
+from shared.graph.engine.client import GraphClient
+from shared.graph.engine.schema import Schema
 from shared.graph.entities import Entities
 from shared.graph.export import Export
 from shared.graph.keys import Keys
@@ -18,7 +19,6 @@ from shared.graph.patterns import Patterns
 from shared.graph.receipts import Receipts
 from shared.graph.restore import Restore
 from shared.graph.runs import Runs
-from shared.graph.schema import Schema
 from shared.graph.sweeps import Sweeps
 from shared.graph.tags import Tags
 from shared.graph.views import Views

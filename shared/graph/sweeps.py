@@ -16,9 +16,9 @@ from typing import Any, NoReturn
 
 from shared.domain.memory import NEVER_MS, Memory, now_ms
 from shared.errors import Fenced, Unavailable
-from shared.graph.client import GraphClient
-from shared.graph.nodes import SLOTS, json_text, memory_of, slot
-from shared.graph.schema import RELATIONS, Schema
+from shared.graph.engine.client import GraphClient
+from shared.graph.engine.rows import SLOTS, json_text, memory_of, slot
+from shared.graph.engine.schema import RELATIONS, Schema
 
 _FIRST_WIDTH = SLOTS >> 10
 _GROWTH = 4.0

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from shared.domain.memory import Memory
-from shared.graph.client import GraphClient
-from shared.graph.nodes import COLUMNS, memory_of
-from shared.graph.schema import Schema
+from shared.graph.engine.client import GraphClient
+from shared.graph.engine.rows import COLUMNS, memory_of
+from shared.graph.engine.schema import Schema
 
 _ANY = "UNWIND $keys AS key MATCH (m:Memory) WHERE key IN m.tag_keys"
 

@@ -14,7 +14,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
 from shared.domain.memory import now_ms
-from shared.graph.client import GraphClient
+from shared.graph.engine.client import GraphClient
 
 MOST = 5
 WEEK_MS = 7 * 86_400_000

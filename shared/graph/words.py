@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from shared.domain.memory import now_ms
 from shared.graph.candidates import EVERYTHING, Listing, matched
-from shared.graph.client import GraphClient
+from shared.graph.engine.client import GraphClient
 
 # Projected first: `WHERE any(…)` right before RETURN finds nothing (4.16.3).
 _CONTAINING = (

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 
 from shared.domain.memory import NEVER_MS, now_ms
 from shared.graph import enriched
-from shared.graph.client import GraphClient
+from shared.graph.engine.client import GraphClient
+from shared.graph.engine.schema import Schema
 from shared.graph.enriched import Enriched
-from shared.graph.schema import Schema
 from shared.graph.temporal import previous, relink
 from shared.job import Stage
 

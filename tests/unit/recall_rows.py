@@ -11,7 +11,7 @@ from services.api.recall.rank import Candidate, Question, Scored, score
 from shared.config import RecallSettings
 from shared.domain.memory import Memory
 from shared.graph.candidates import Candidate as Known
-from shared.graph.nodes import Successor
+from shared.graph.engine.rows import Successor
 
 NOW = 1_790_000_000_000
 DAY = 86_400_000

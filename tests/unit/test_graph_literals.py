@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 
 from shared.config import GraphSettings
 from shared.errors import InvalidInput, Unavailable
-from shared.graph.client import GraphClient, literal
+from shared.graph.engine.client import GraphClient, literal
+from shared.graph.engine.rows import SLOTS, Embedding, embedding_columns, embedding_of, slot
+from shared.graph.engine.schema import AUTHORED, PROPERTY_KEYS, RELATIONS, Schema
 from shared.graph.links import RELATION_PROPERTIES, Association, Links
-from shared.graph.nodes import SLOTS, Embedding, embedding_columns, embedding_of, slot
-from shared.graph.schema import AUTHORED, PROPERTY_KEYS, RELATIONS, Schema
 
 
 @pytest.mark.parametrize(

@@ -24,9 +24,9 @@ from services.api.backup.row_check import node_of, plain, relation_of, restored
 from shared.config import Settings, load
 from shared.domain.memory import now_ms
 from shared.errors import EunoeError, InvalidInput
-from shared.graph.client import check_tenant
+from shared.graph.engine.client import check_tenant
+from shared.graph.engine.schema import RELATIONS
 from shared.graph.restore import LABELS, Restore, Restored
-from shared.graph.schema import RELATIONS
 
 BATCH = 500
 _MEMBER = "falkordb"

@@ -24,9 +24,9 @@ from shared.domain.memory import (
     speaker_of,
 )
 from shared.errors import InvalidInput
-from shared.graph.nodes import PROPERTIES, embedding_of, memory_of
+from shared.graph.engine.rows import PROPERTIES, embedding_of, memory_of
+from shared.graph.engine.schema import check_key
 from shared.graph.restore import Restored
-from shared.graph.schema import check_key
 
 # Edge labels of older AutoMem graphs: the same edge by today's name (spec 2.2).
 _LEGACY = {

@@ -16,7 +16,7 @@ from services.api.http.access import Tokens, digest_of
 from services.api.http.middleware import ACCESS, TENANT, admin_token_of
 from services.api.http.route import Handler, Route
 from shared import log
-from shared.graph.client import DEFAULT_TENANT, check_tenant
+from shared.graph.engine.client import DEFAULT_TENANT, check_tenant
 
 _DIGEST_CHARS = 8
 _log = log.get_logger(__name__)

@@ -23,7 +23,7 @@ from typing import Any
 from shared import log
 from shared.connection import RedisClients, Script
 from shared.errors import Conflict, InvalidInput, PermanentError, TransientError
-from shared.graph.nodes import Idem
+from shared.graph.engine.rows import Idem
 from shared.graph.store import GraphStore
 from shared.group_commit import Coalescer
 from shared.metrics import WRITES_REPEATED

@@ -26,7 +26,7 @@ from services.api.http.route import Param, Route
 from services.api.memory.requests import parse_object, required, switch, validate
 from shared.domain.memory import iso
 from shared.errors import InvalidInput
-from shared.graph.client import DEFAULT_TENANT
+from shared.graph.engine.client import DEFAULT_TENANT
 from shared.graph.store import GraphStore
 from shared.graph.work import VERSION_OF
 from shared.job import Job, Stage

@@ -30,8 +30,8 @@ from shared.config import RecallSettings
 from shared.domain.memory import Memory, now_ms
 from shared.graph.candidates import Candidate as Known
 from shared.graph.candidates import KnownEntity
-from shared.graph.nodes import Hydrated
-from shared.graph.schema import AUTHORED
+from shared.graph.engine.rows import Hydrated
+from shared.graph.engine.schema import AUTHORED
 from shared.graph.store import GraphStore
 from shared.serving import Serving
 from shared.vectors import VectorStore

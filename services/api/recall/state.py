@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 from services.api.recall.rank import Scored, suppression
 from shared.graph.candidates import Candidate as Known
-from shared.graph.nodes import Successor
+from shared.graph.engine.rows import Successor
 
 # So many memories of a chain are read one by one; those that were found anyway come free.
 MOST_HOPS = 16

@@ -21,7 +21,7 @@ from services.syncer.drift.gauges import Shown
 from services.syncer.runs import Progress
 from shared import metrics
 from shared.errors import Conflict, TransientError
-from shared.graph.client import DEFAULT_TENANT
+from shared.graph.engine.client import DEFAULT_TENANT
 from shared.graph.runs import Run
 from shared.graph.store import GraphStore
 from shared.graph.sweeps import Audited

@@ -10,7 +10,7 @@ import pytest
 
 from shared.config import ApiSettings
 from shared.consumer import Done
-from shared.graph.nodes import Embedding
+from shared.graph.engine.rows import Embedding
 from shared.job import Stage
 from tests import providers
 from tests.enriching import Enriching

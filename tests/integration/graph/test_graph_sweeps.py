@@ -14,7 +14,7 @@ import pytest
 from shared.config import GraphSettings
 from shared.domain.memory import Memory, now_ms
 from shared.errors import Fenced
-from shared.graph.nodes import SLOTS, Idem
+from shared.graph.engine.rows import SLOTS, Idem
 from shared.graph.store import GraphStore
 from shared.graph.sweeps import Decay, Fencing, Sweep
 from tests.graphs import TENANT, a_memory, associate, cypher

@@ -11,7 +11,7 @@ import pytest
 from shared.config import GraphSettings
 from shared.domain.memory import Memory
 from shared.errors import Conflict, InvalidInput
-from shared.graph.schema import RELATIONS, SCHEDULES, SCHEMA_VERSION, UNIQUE
+from shared.graph.engine.schema import RELATIONS, SCHEDULES, SCHEMA_VERSION, UNIQUE
 from shared.graph.store import GraphStore
 from shared.graph.sweeps import Fencing
 from shared.graph.work import Enriched, Related

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from shared.config import GraphSettings
 from shared.domain.memory import Memory, next_version, now_ms
 from shared.errors import Conflict, InvalidInput, PermanentError
-from shared.graph.nodes import Embedding, Idem
+from shared.graph.engine.rows import Embedding, Idem
 from shared.graph.store import GraphStore
 from shared.graph.work import Enriched
 from shared.job import Stage

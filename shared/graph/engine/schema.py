@@ -17,8 +17,8 @@ import asyncio
 from redis.exceptions import ResponseError
 
 from shared.errors import Conflict, InvalidInput, PermanentError, Unavailable
-from shared.graph.client import GraphClient
-from shared.graph.nodes import PROPERTIES
+from shared.graph.engine.client import GraphClient
+from shared.graph.engine.rows import PROPERTIES
 
 SCHEMA_VERSION = 2
 

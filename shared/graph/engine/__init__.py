@@ -1,0 +1,1 @@
+"""Speak FalkorDB: queries, schema, and rows as Memory objects."""
