@@ -12,7 +12,7 @@ from redis.asyncio import Redis
 from shared.config import GraphSettings
 from shared.domain.memory import Memory, now_ms
 from shared.graph.engine.schema import PROPERTY_KEYS, RELATIONS, UNIQUE
-from shared.graph.links import Association, Value
+from shared.graph.memory.links import Association, Value
 from shared.graph.store import GraphStore
 
 TENANT = "default"

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shared.domain.memory import HASH_HALF, Memory, same_text, text_hash
-from shared.graph.dialogue import Before
+from shared.graph.memory.dialogue import Before
 from shared.lexical import SparseVector, sparse_document
 
 Vector = NDArray[np.float32]

@@ -5,23 +5,23 @@ from __future__ import annotations
 from typing import Self
 
 from shared.config import GraphSettings
-from shared.graph.analytics import Analytics
 from shared.graph.candidates import Candidates
-from shared.graph.dialogue import Dialogue
 from shared.graph.engine.client import GraphClient
 from shared.graph.engine.schema import Schema
-from shared.graph.entities import Entities
 from shared.graph.export import Export
-from shared.graph.keys import Keys
-from shared.graph.links import Links
-from shared.graph.memories import Memories
+from shared.graph.memory.analytics import Analytics
+from shared.graph.memory.dialogue import Dialogue
+from shared.graph.memory.entities import Entities
+from shared.graph.memory.idempotency import Keys
+from shared.graph.memory.links import Links
+from shared.graph.memory.memories import Memories
+from shared.graph.memory.tags import Tags
+from shared.graph.memory.views import Views
 from shared.graph.patterns import Patterns
 from shared.graph.receipts import Receipts
 from shared.graph.restore import Restore
 from shared.graph.runs import Runs
 from shared.graph.sweeps import Sweeps
-from shared.graph.tags import Tags
-from shared.graph.views import Views
 from shared.graph.words import Words
 from shared.graph.work import Work
 

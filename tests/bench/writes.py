@@ -16,7 +16,7 @@ from redis import Redis
 from shared.domain.memory import Memory, now_ms
 from shared.graph.engine.client import literal
 from shared.graph.engine.rows import columns, embedding_columns, slot, tag_columns
-from shared.graph.memories import _CREATED
+from shared.graph.memory.memories import _CREATED
 from tests.bench.figures import Table, latencies, median
 from tests.bench.notes import notes
 from tests.stack import REPOSITORY, Stack, running

@@ -12,8 +12,8 @@ from services.api.graph import entities as api
 from services.api.graph.entities import ENTITIES
 from shared.config import GraphSettings
 from shared.errors import Conflict
-from shared.graph import entities as store_module
-from shared.graph.entities import Entities
+from shared.graph.memory import entities as store_module
+from shared.graph.memory.entities import Entities
 from shared.graph.store import GraphStore
 from shared.graph.work import Enriched
 from shared.job import Stage

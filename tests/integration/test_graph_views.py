@@ -13,9 +13,9 @@ from services.api.graph import views as graph_views
 from services.api.graph.views import GRAPH_VIEWS, SHOWN, GraphViews, Shown
 from shared.config import GraphSettings
 from shared.domain.memory import Memory, iso, now_ms
-from shared.graph import views as views_module
+from shared.graph.memory import views as views_module
+from shared.graph.memory.views import Views, Wanted
 from shared.graph.store import GraphStore
-from shared.graph.views import Views, Wanted
 from shared.vectors import VectorStore
 from tests.graphs import TENANT, a_memory, associate, cypher
 from tests.serving import Client, make_app, served, tokens

@@ -14,7 +14,7 @@ from shared.errors import InvalidInput, Unavailable
 from shared.graph.engine.client import GraphClient, literal
 from shared.graph.engine.rows import SLOTS, Embedding, embedding_columns, embedding_of, slot
 from shared.graph.engine.schema import AUTHORED, PROPERTY_KEYS, RELATIONS, Schema
-from shared.graph.links import RELATION_PROPERTIES, Association, Links
+from shared.graph.memory.links import RELATION_PROPERTIES, Association, Links
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from services.api.operations.health import _sync_status
-from shared.graph.memories import Counts
+from shared.graph.memory.memories import Counts
 from shared.job import Stage
 
 

@@ -14,7 +14,7 @@ from aiohttp import web
 from services.api.http.answers import json_answer
 from services.api.http.middleware import TENANT
 from services.api.http.route import Route
-from shared.graph.analytics import Group, Pattern, Preference
+from shared.graph.memory.analytics import Group, Pattern, Preference
 from shared.graph.store import GraphStore
 
 _MOST_PATTERNS = 10

@@ -22,7 +22,7 @@ from services.api.repeatable import effecting
 from shared.domain.memory import check_text, finite
 from shared.errors import InvalidInput, NotFound
 from shared.graph.engine.schema import AUTHORED
-from shared.graph.links import RELATION_PROPERTIES, Association, Value
+from shared.graph.memory.links import RELATION_PROPERTIES, Association, Value
 from shared.graph.store import GraphStore
 
 _DEFAULT_STRENGTH = 0.5

@@ -20,7 +20,7 @@ from services.api.http.route import Param, Route
 from services.api.memory.requests import parse_object, required, validate
 from shared.domain.memory import check_text, iso, tag_keys
 from shared.errors import InvalidInput, NotFound
-from shared.graph.entities import Entity
+from shared.graph.memory.entities import Entity
 from shared.graph.store import GraphStore
 from shared.job import Job, Stage
 from shared.outbox import Outbox

@@ -15,7 +15,7 @@ from services.api.http.route import Param, Route
 from shared.domain.memory import check_text, iso
 from shared.graph.engine.rows import Summary
 from shared.graph.engine.schema import AUTHORED
-from shared.graph.links import MAX_DEPTH
+from shared.graph.memory.links import MAX_DEPTH
 from shared.graph.store import GraphStore
 
 # Followed only where a request names them.

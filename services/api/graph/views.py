@@ -22,8 +22,8 @@ from services.api.http.route import Param, Route
 from shared.domain.memory import FALLBACK_TYPE, TYPES, Memory, check_text, iso, now_ms
 from shared.errors import InvalidInput, NotFound, TransientError
 from shared.graph.engine.schema import RELATIONS
+from shared.graph.memory.views import Edge, Views, Wanted
 from shared.graph.store import GraphStore
-from shared.graph.views import Edge, Views, Wanted
 from shared.vectors import VectorStore
 
 MAX_NODES = 50_000

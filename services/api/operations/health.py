@@ -15,7 +15,7 @@ from shared.admin import Probes
 from shared.config import Settings
 from shared.domain.memory import iso, now_ms
 from shared.errors import EunoeError
-from shared.graph.memories import Counts
+from shared.graph.memory.memories import Counts
 from shared.graph.store import GraphStore
 from shared.job import Stage
 from shared.serving import Serving

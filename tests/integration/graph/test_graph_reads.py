@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from shared.config import GraphSettings
 from shared.domain.memory import Memory, now_ms
-from shared.graph.links import Association
+from shared.graph.memory.links import Association
 from shared.graph.store import GraphStore
 from shared.graph.work import Embedded, Related
 from shared.job import Stage

@@ -1,0 +1,1 @@
+"""Read and write memories, links, entities and views in the graph."""
