@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Self
 
 from shared.config import GraphSettings
-from shared.graph.candidates import Candidates
 from shared.graph.engine.client import GraphClient
 from shared.graph.engine.schema import Schema
 from shared.graph.export import Export
@@ -18,11 +17,12 @@ from shared.graph.memory.memories import Memories
 from shared.graph.memory.tags import Tags
 from shared.graph.memory.views import Views
 from shared.graph.patterns import Patterns
+from shared.graph.recall.candidates import Candidates
+from shared.graph.recall.word_index import Words
 from shared.graph.receipts import Receipts
 from shared.graph.restore import Restore
 from shared.graph.runs import Runs
 from shared.graph.sweeps import Sweeps
-from shared.graph.words import Words
 from shared.graph.work import Work
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from shared.config import GraphSettings
 from shared.domain.memory import Memory
-from shared.graph.candidates import Listing
+from shared.graph.recall.candidates import Listing
 from shared.graph.store import GraphStore
 from tests.graphs import TENANT, a_memory, associate, cypher
 from tests.integration.conftest import CANARY

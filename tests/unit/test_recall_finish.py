@@ -10,7 +10,7 @@ from services.api.recall.finish import biased, deduplicated, floored
 from services.api.recall.profile import Profile, profile_of
 from services.api.recall.rank import Candidate, Question, Scored
 from services.api.recall.request import Expansion, Hints
-from shared.graph.candidates import Link
+from shared.graph.recall.candidates import Link
 from tests.unit.recall_rows import DAY, NOW, WEIGHTS, memory, row, rows
 
 # -- repeats --------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ from services.api.recall.state import (
     superseding,
     wanted_heads,
 )
-from shared.graph.candidates import Candidate as Known
+from shared.graph.recall.candidates import Candidate as Known
 from tests.unit.recall_rows import NOW, known, row, successor
 
 

@@ -8,7 +8,7 @@ from services.api.recall.rank import Candidate, Question, Scored, score
 from services.api.recall.request import Expansion
 from shared.config import RecallSettings
 from shared.domain.memory import Memory
-from shared.graph.candidates import Link
+from shared.graph.recall.candidates import Link
 
 SEED_SHARE = 0.25
 ENTITY_BONUS = 0.15

@@ -16,8 +16,8 @@ from services.api.recall.profile import profile_of
 from services.api.recall.rank import Candidate, Question, merged, shortlist, visible
 from services.api.recall.request import RecallRequest, Scope
 from shared.domain.memory import Memory
-from shared.graph.candidates import Candidate as Known
-from shared.graph.candidates import Candidates
+from shared.graph.recall.candidates import Candidate as Known
+from shared.graph.recall.candidates import Candidates
 
 # How much wider each further look is, while too few of what was found may be answered.
 _NETS = (1, 4, 16)

@@ -22,9 +22,9 @@ from services.api.recall.words import decomposed, grams, named, names, query_tok
 from shared.config import RecallSettings
 from shared.domain.memory import tag_keys
 from shared.errors import InvalidInput, PermanentError, TransientError, Unavailable
-from shared.graph.candidates import KnownEntity, Listing
+from shared.graph.recall.candidates import KnownEntity, Listing
+from shared.graph.recall.word_index import Text
 from shared.graph.store import GraphStore
-from shared.graph.words import Text
 from shared.lexical import bm25_scores, sparse_query, tokens, words
 from shared.models.embedding import EmbeddingModel, Vectors
 from shared.serving import Serving

@@ -17,7 +17,7 @@ from services.syncer.runs import Progress, RunLost
 from shared.config import EmbeddingSettings
 from shared.domain.memory import Memory, now_ms
 from shared.errors import ConfigError, PermanentError
-from shared.graph.candidates import Listing
+from shared.graph.recall.candidates import Listing
 from shared.graph.runs import Run
 from shared.graph.store import GraphStore
 from shared.job import Stage

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from shared.domain.memory import now_ms
-from shared.graph.candidates import EVERYTHING, Listing, matched
 from shared.graph.engine.client import GraphClient
+from shared.graph.recall.candidates import EVERYTHING, Listing, matched
 
 # Projected first: `WHERE any(…)` right before RETURN finds nothing (4.16.3).
 _CONTAINING = (

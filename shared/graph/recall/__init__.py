@@ -1,0 +1,1 @@
+"""Read the candidates of a recall from the graph."""
