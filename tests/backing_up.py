@@ -13,8 +13,8 @@ from services.api.backup.backup import BACKUP, Backup
 from services.api.backup.restore import Report, Restorer
 from shared.domain.memory import Memory, now_ms
 from shared.graph.engine.rows import Embedding, Idem
+from shared.graph.stages.writes import Embedded, Enriched, Related
 from shared.graph.store import GraphStore
-from shared.graph.work import Embedded, Enriched, Related
 from shared.vectors import VectorStore
 from tests.graphs import TENANT, a_memory, associate
 from tests.serving import ADMIN, make_app, served, tokens

@@ -19,8 +19,8 @@ from services.embedder.point_writer import Filler, Key, Read, Refusal, keys
 from shared.consumer import Bury, Done, Outcome, Park, Retry
 from shared.domain.memory import Memory, same_text
 from shared.errors import PermanentError, TransientError
+from shared.graph.stages.writes import Embedded
 from shared.graph.store import GraphStore
-from shared.graph.work import Embedded
 from shared.job import Job, Stage
 from shared.log import get_logger
 from shared.outbox import Outbox

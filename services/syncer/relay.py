@@ -14,8 +14,8 @@ from collections.abc import Mapping, Sequence
 from shared import log, metrics
 from shared.config import SyncSettings
 from shared.domain.memory import now_ms
+from shared.graph.stages.writes import Due
 from shared.graph.store import GraphStore
-from shared.graph.work import Due
 from shared.job import Job, Stage
 from shared.lease import Lease
 from shared.outbox import Outbox

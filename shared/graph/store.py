@@ -16,14 +16,14 @@ from shared.graph.memory.links import Links
 from shared.graph.memory.memories import Memories
 from shared.graph.memory.tags import Tags
 from shared.graph.memory.views import Views
-from shared.graph.patterns import Patterns
 from shared.graph.recall.candidates import Candidates
 from shared.graph.recall.word_index import Words
-from shared.graph.receipts import Receipts
 from shared.graph.restore import Restore
 from shared.graph.runs import Runs
+from shared.graph.stages.memory_status import Receipts
+from shared.graph.stages.patterns import Patterns
+from shared.graph.stages.writes import Work
 from shared.graph.sweeps import Sweeps
-from shared.graph.work import Work
 
 
 class GraphStore:

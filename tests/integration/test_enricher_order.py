@@ -8,7 +8,7 @@ import pytest
 
 from shared.config import GraphSettings
 from shared.domain.memory import Memory, iso
-from shared.graph.temporal import WEEK_MS
+from shared.graph.stages.preceded_by import WEEK_MS
 from tests.enriching import Enriching, told_by_rule
 from tests.graphs import cypher
 

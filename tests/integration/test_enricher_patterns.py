@@ -10,7 +10,7 @@ import pytest
 from services.enricher.stages.patterns import key_terms
 from shared.config import GraphSettings
 from shared.domain.memory import Memory
-from shared.graph.patterns import pattern_id
+from shared.graph.stages.patterns import pattern_id
 from shared.job import Job
 from shared.metrics import STORE_DURATION
 from tests.enriching import Enriching, told_by_rule

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from services.enricher.stages.relate import Relater
 from shared.config import EnrichmentSettings, GraphSettings
 from shared.domain.memory import Memory
+from shared.graph.stages.writes import Embedded
 from shared.graph.store import GraphStore
-from shared.graph.work import Embedded
 from shared.job import Job
 from shared.metrics import STORE_DURATION
 from shared.vectors import VectorStore

@@ -14,8 +14,8 @@ from shared.config import GraphSettings
 from shared.errors import Conflict
 from shared.graph.memory import entities as store_module
 from shared.graph.memory.entities import Entities
+from shared.graph.stages.writes import Enriched
 from shared.graph.store import GraphStore
-from shared.graph.work import Enriched
 from shared.job import Stage
 from shared.outbox import Outbox
 from tests.graphs import TENANT, a_memory, cypher

@@ -8,7 +8,7 @@ from uuid import uuid4
 import pytest
 
 from shared.domain.memory import Memory, iso
-from shared.graph.work import Embedded, Enriched, Related
+from shared.graph.stages.writes import Embedded, Enriched, Related
 from shared.job import Job, Stage
 from shared.stream import Settlement
 from tests.graphs import TENANT, a_memory

@@ -27,8 +27,8 @@ from services.api.memory.requests import parse_object, required, switch, validat
 from shared.domain.memory import iso
 from shared.errors import InvalidInput
 from shared.graph.engine.client import DEFAULT_TENANT
+from shared.graph.stages.writes import VERSION_OF
 from shared.graph.store import GraphStore
-from shared.graph.work import VERSION_OF
 from shared.job import Job, Stage
 from shared.outbox import Outbox
 from shared.stream import DeadJob, Stream

@@ -21,8 +21,8 @@ from services.api.memory.service import check_id
 from shared.config import EnrichmentSettings
 from shared.errors import InvalidInput, TransientError
 from shared.events.enrichment_stats import EnrichmentStats
+from shared.graph.stages.writes import Due
 from shared.graph.store import GraphStore
-from shared.graph.work import Due
 from shared.job import Job, Stage
 from shared.outbox import Outbox
 from shared.stream import Stream

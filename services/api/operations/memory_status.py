@@ -20,7 +20,7 @@ from services.api.http.route import Route
 from services.api.memory.service import check_id
 from shared.domain.memory import iso
 from shared.errors import NotFound, TransientError
-from shared.graph.receipts import Receipt, Standing
+from shared.graph.stages.memory_status import Receipt, Standing
 from shared.graph.store import GraphStore
 from shared.job import Job, Stage
 from shared.stream import Stream, Whereabouts

@@ -21,7 +21,7 @@ from shared.domain.memory import Memory
 from shared.domain.memory_type import untyped
 from shared.errors import PermanentError, TransientError, Unavailable
 from shared.events.enrichment_stats import EnrichmentStats, Tally
-from shared.graph.patterns import Retyped, Typed
+from shared.graph.stages.patterns import Retyped, Typed
 from shared.graph.store import GraphStore
 from shared.job import Job, Stage
 from shared.models.chat import ChatModel

@@ -25,8 +25,8 @@ from shared.domain.memory import Memory, iso, now_ms
 from shared.domain.memory_type import classify, untyped
 from shared.events.emitter import Event, Events, enriched, enriching, enrichment_failed
 from shared.events.enrichment_stats import EnrichmentStats, Tally
+from shared.graph.stages.writes import Enriched, EnrichedResult
 from shared.graph.store import GraphStore
-from shared.graph.work import Enriched, EnrichedResult
 from shared.handling import Failure
 from shared.job import Job, Stage
 from shared.outbox import Outbox

@@ -13,7 +13,7 @@ from typing import Any
 
 from services.enricher.entities.words import FOREIGN_STOPWORDS, STOPWORDS
 from shared.domain.memory import TYPES, Memory
-from shared.graph.patterns import SAMPLES, Exemplified, Sample
+from shared.graph.stages.patterns import SAMPLES, Exemplified, Sample
 from shared.graph.store import GraphStore
 
 _LEAST_OTHERS = 3

@@ -15,8 +15,8 @@ from shared import metrics
 from shared.config import EnrichmentSettings
 from shared.consumer import Done, Outcome
 from shared.domain.memory import Memory
+from shared.graph.stages.writes import Related
 from shared.graph.store import GraphStore
-from shared.graph.work import Related
 from shared.job import Job
 from shared.vectors import Hit, VectorStore
 

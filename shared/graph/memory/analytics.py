@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from shared.graph.engine.client import GraphClient
 from shared.graph.engine.schema import Schema
-from shared.graph.patterns import CONFIDENCE, SEEN
+from shared.graph.stages.patterns import CONFIDENCE, SEEN
 
 _GROUPS = (
     "MATCH (m:Memory) WITH coalesce(m.type, 'Memory') AS type,"

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from shared.domain.memory import now_ms
 from shared.graph.engine.client import GraphClient
 from shared.graph.engine.schema import Schema
-from shared.graph.work import Due
+from shared.graph.stages.writes import Due
 
 # How many predecessors an embedding sees, and so how many successors a change touches.
 REACH = 2

@@ -13,7 +13,7 @@ from shared.config import GraphSettings
 from shared.consumer import Done, Retry
 from shared.domain.memory import now_ms
 from shared.errors import Unavailable
-from shared.graph.patterns import pattern_id
+from shared.graph.stages.patterns import pattern_id
 from shared.job import Job, Stage
 from tests import providers
 from tests.enriching import Enriching, enriching, told_by_rule

@@ -7,8 +7,8 @@ import random
 import pytest
 
 from shared.domain.memory import Memory
+from shared.graph.stages.preceded_by import WINDOWS_MS
 from shared.graph.store import GraphStore
-from shared.graph.temporal import WINDOWS_MS
 from tests.graphs import TENANT, a_memory
 
 DAY_MS = 86_400_000

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from shared.config import GraphSettings
 from shared.domain.memory import Memory, now_ms
 from shared.graph.memory.links import Association
+from shared.graph.stages.writes import Embedded, Related
 from shared.graph.store import GraphStore
-from shared.graph.work import Embedded, Related
 from shared.job import Stage
 from tests.graphs import TENANT, a_memory, associate, cypher
 

@@ -8,8 +8,8 @@ import pytest
 
 from shared.config import GraphSettings
 from shared.domain.memory import Memory
+from shared.graph.stages.writes import Due
 from shared.graph.store import GraphStore
-from shared.graph.work import Due
 from shared.job import Stage
 from tests.graphs import TENANT, a_memory, opened
 

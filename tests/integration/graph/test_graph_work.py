@@ -8,8 +8,8 @@ import pytest
 
 from shared.config import GraphSettings
 from shared.domain.memory import Memory, next_version, now_ms
+from shared.graph.stages.writes import Embedded, EmbeddedResult, Enriched, EnrichedResult, Related
 from shared.graph.store import GraphStore
-from shared.graph.work import Embedded, EmbeddedResult, Enriched, EnrichedResult, Related
 from shared.job import Stage
 from tests.graphs import TENANT, a_memory, cypher
 

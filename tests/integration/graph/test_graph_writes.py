@@ -14,8 +14,8 @@ from shared.config import GraphSettings
 from shared.domain.memory import Memory, next_version, now_ms
 from shared.errors import Conflict, InvalidInput, PermanentError
 from shared.graph.engine.rows import Embedding, Idem
+from shared.graph.stages.writes import Enriched
 from shared.graph.store import GraphStore
-from shared.graph.work import Enriched
 from shared.job import Stage
 from tests.graphs import TENANT, a_memory, associate, cypher
 

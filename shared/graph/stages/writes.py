@@ -13,11 +13,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from shared.domain.memory import NEVER_MS, now_ms
-from shared.graph import enriched
 from shared.graph.engine.client import GraphClient
 from shared.graph.engine.schema import Schema
-from shared.graph.enriched import Enriched
-from shared.graph.temporal import previous, relink
+from shared.graph.stages import enrich_query
+from shared.graph.stages.enrich_query import Enriched
+from shared.graph.stages.preceded_by import previous, relink
 from shared.job import Stage
 
 __all__ = [
@@ -178,18 +178,18 @@ class Work:
         await self._client.write(
             tenant,
             "enriched_stale",
-            enriched.STALE,
-            rows=[[row.id, row.version, enriched.far_ids(row)] for row in rows],
+            enrich_query.STALE,
+            rows=[[row.id, row.version, enrich_query.far_ids(row)] for row in rows],
         )
         now = now_ms()
         answer = await self._client.write(
             tenant,
             "enriched",
-            enriched.WRITE,
-            rows=[enriched.cells(row) for row in rows],
+            enrich_query.WRITE,
+            rows=[enrich_query.cells(row) for row in rows],
             now=now,
             due=now + self._outbox_ms,
-            tail=enriched.TAIL,
+            tail=enrich_query.TAIL,
         )
         return {row[0]: EnrichedResult(row[1], row[2]) for row in answer.rows}
 
@@ -210,7 +210,9 @@ class Work:
     ) -> dict[str, tuple[str, str, str]]:
         """(category, slug, name) of what those entities are that were merged into another."""
         ids = sorted(set(entity_ids))
-        rows = await self._client.read(tenant, "merged", enriched.MERGED, ids=ids) if ids else []
+        rows = (
+            await self._client.read(tenant, "merged", enrich_query.MERGED, ids=ids) if ids else []
+        )
         return {row[0]: (row[1], row[2], row[3]) for row in rows}
 
     async def previous(
@@ -269,7 +271,7 @@ class Work:
             "related",
             _RELATED,
             rows=[[row.id, row.text_hash, row.payload_version, _nearest(row)] for row in rows],
-            tail=enriched.TAIL,
+            tail=enrich_query.TAIL,
             now=now_ms(),
         )
         return {row[0] for row in done.rows}

@@ -8,7 +8,7 @@ from typing import Any
 
 from shared.domain.memory import NEVER_MS
 from shared.graph.engine.client import GraphClient
-from shared.graph.work import VERSION_OF
+from shared.graph.stages.writes import VERSION_OF
 from shared.job import Stage
 
 

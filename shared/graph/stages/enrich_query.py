@@ -12,8 +12,8 @@ from typing import Any
 from shared.domain.memory import tag_keys, tag_prefixes
 from shared.graph.engine.rows import json_text
 from shared.graph.engine.schema import check_key
-from shared.graph.patterns import pattern_id
-from shared.graph.temporal import WEEK_MS
+from shared.graph.stages.patterns import pattern_id
+from shared.graph.stages.preceded_by import WEEK_MS
 
 # Two stages write the block without reading it: its last key is the relate stage's, the rest
 # the enrich stage's. Inside a JSON string this would have its quotes escaped.

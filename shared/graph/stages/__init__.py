@@ -1,0 +1,1 @@
+"""Write what the workers of each stage found, guarded by versions."""
