@@ -23,9 +23,9 @@ from shared.config import GraphSettings, RedisSettings
 from shared.connection import RedisClients
 from shared.consumer import Done, Outcome
 from shared.domain.memory import Memory, text_hash
-from shared.graph.runs import Run
 from shared.graph.stages.writes import Embedded
 from shared.graph.store import GraphStore
+from shared.graph.upkeep.runs import Run
 from shared.job import Job, Stage
 from shared.lexical import SparseVector, sparse_document
 from shared.outbox import Outbox

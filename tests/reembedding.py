@@ -13,8 +13,8 @@ from typing import Any
 from shared.config import GraphSettings, RedisSettings, Settings, StreamSettings, VectorSettings
 from shared.connection import RedisClients
 from shared.errors import Unavailable
-from shared.graph.runs import Run
 from shared.graph.store import GraphStore
+from shared.graph.upkeep.runs import Run
 from shared.job import Job, Stage
 from shared.stream import Stream, policy_for
 from shared.vectors import VectorStore

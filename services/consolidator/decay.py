@@ -10,7 +10,7 @@ from shared import log, metrics
 from shared.config import ConsolidationSettings
 from shared.domain.memory import now_ms
 from shared.graph.store import GraphStore
-from shared.graph.sweeps import Decay, Fencing, Sweep
+from shared.graph.upkeep.sweeps import Decay, Fencing, Sweep
 from shared.lease import Lease
 
 SCHEDULE = "decay"

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from shared import log, metrics
 from shared.domain.memory import now_ms
 from shared.graph.store import GraphStore
-from shared.graph.sweeps import Fencing
+from shared.graph.upkeep.sweeps import Fencing
 from shared.job import Stage
 from shared.lease import Lease
 from shared.stream import Stream

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 
 from shared import log
 from shared.errors import ConfigError, EunoeError, PermanentError, TransientError, Unavailable
-from shared.graph.runs import Run, Runs, RunState
+from shared.graph.upkeep.runs import Run, Runs, RunState
 from shared.handling import Done, Outcome, Park, Retry
 from shared.job import Job
 

@@ -7,7 +7,6 @@ from typing import Self
 from shared.config import GraphSettings
 from shared.graph.engine.client import GraphClient
 from shared.graph.engine.schema import Schema
-from shared.graph.export import Export
 from shared.graph.memory.analytics import Analytics
 from shared.graph.memory.dialogue import Dialogue
 from shared.graph.memory.entities import Entities
@@ -18,12 +17,13 @@ from shared.graph.memory.tags import Tags
 from shared.graph.memory.views import Views
 from shared.graph.recall.candidates import Candidates
 from shared.graph.recall.word_index import Words
-from shared.graph.restore import Restore
-from shared.graph.runs import Runs
 from shared.graph.stages.memory_status import Receipts
 from shared.graph.stages.patterns import Patterns
 from shared.graph.stages.writes import Work
-from shared.graph.sweeps import Sweeps
+from shared.graph.upkeep.export import Export
+from shared.graph.upkeep.restore import Restore
+from shared.graph.upkeep.runs import Runs
+from shared.graph.upkeep.sweeps import Sweeps
 
 
 class GraphStore:

@@ -20,8 +20,8 @@ from shared.config import (
 )
 from shared.connection import RedisClients
 from shared.errors import Unavailable
-from shared.graph.runs import Run, RunState
 from shared.graph.store import GraphStore
+from shared.graph.upkeep.runs import Run, RunState
 from shared.job import Job, Stage
 from shared.outbox import Outbox
 from shared.stream import Stream, policy_for

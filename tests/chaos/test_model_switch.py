@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from shared.graph.runs import RunState
+from shared.graph.upkeep.runs import RunState
 from shared.vectors import Generation
 from tests.bench.notes import notes
 from tests.chaos.conftest import StartStack

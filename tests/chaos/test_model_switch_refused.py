@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from shared.graph.runs import RunState
+from shared.graph.upkeep.runs import RunState
 from shared.job import Stage
 from tests import providers
 from tests.chaos.conftest import StartStack

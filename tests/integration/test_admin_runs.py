@@ -16,8 +16,8 @@ from structlog.testing import capture_logs
 from services.api.operations.runs import RUNS
 from shared.connection import RedisClients
 from shared.domain.memory import iso
-from shared.graph.runs import Run, RunState
 from shared.graph.store import GraphStore
+from shared.graph.upkeep.runs import Run, RunState
 from shared.job import Job, Stage
 from shared.stream import Settlement, Stream
 from tests.graphs import TENANT

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from qdrant_client import AsyncQdrantClient, models
 
-from shared.graph.runs import RunState
+from shared.graph.upkeep.runs import RunState
 from tests.integration.conftest import CANARY
 from tests.reembedding import back
 from tests.stack import Client, Stack, StoreView

@@ -22,7 +22,7 @@ from services.api.backup.archive import Member, packed
 from services.api.http.middleware import TENANT
 from services.api.http.route import Param, Route
 from shared.errors import InvalidInput, Overloaded
-from shared.graph.export import Export, Link, Node
+from shared.graph.upkeep.export import Export, Link, Node
 from shared.vectors import VectorStore
 
 PARTS = ("falkordb", "qdrant")

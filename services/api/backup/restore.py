@@ -26,7 +26,7 @@ from shared.domain.memory import now_ms
 from shared.errors import EunoeError, InvalidInput
 from shared.graph.engine.client import check_tenant
 from shared.graph.engine.schema import RELATIONS
-from shared.graph.restore import LABELS, Restore, Restored
+from shared.graph.upkeep.restore import LABELS, Restore, Restored
 
 BATCH = 500
 _MEMBER = "falkordb"

@@ -26,7 +26,7 @@ from services.api.operations.runs import RUN_ANSWERS, RUNS, WAIT, run_answer
 from services.api.operations.sync import MAX_BATCH
 from shared.config import EmbeddingSettings
 from shared.errors import ConfigError, InvalidInput
-from shared.graph.runs import Run
+from shared.graph.upkeep.runs import Run
 from shared.models.embedding import EmbeddingModel, chosen_provider, named, open_embedding
 from shared.serving import open_generation
 from shared.vectors.generation import Generation

@@ -21,7 +21,7 @@ from services.api.http.route import Param, Route
 from shared.admin import Probes
 from shared.domain.memory import check_text, iso
 from shared.errors import Conflict, NotFound, TransientError, Unavailable
-from shared.graph.runs import Run, Runs, RunState
+from shared.graph.upkeep.runs import Run, Runs, RunState
 from shared.job import Job, Stage
 from shared.outbox import Outbox
 

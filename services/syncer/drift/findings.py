@@ -9,7 +9,7 @@ from enum import StrEnum
 from typing import Any, Self
 
 from shared.domain.memory import NEVER_MS, same_text, text_hash
-from shared.graph.sweeps import Audited
+from shared.graph.upkeep.sweeps import Audited
 from shared.vectors import StoredPoint, point_for
 
 _SAMPLE = 10

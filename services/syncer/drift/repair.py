@@ -22,9 +22,9 @@ from services.syncer.runs import Progress
 from shared import metrics
 from shared.errors import Conflict, TransientError
 from shared.graph.engine.client import DEFAULT_TENANT
-from shared.graph.runs import Run
 from shared.graph.store import GraphStore
-from shared.graph.sweeps import Audited
+from shared.graph.upkeep.runs import Run
+from shared.graph.upkeep.sweeps import Audited
 from shared.job import Job, Stage
 from shared.outbox import Outbox
 from shared.transitions import Published

@@ -14,7 +14,7 @@ from shared.config import SyncSettings
 from shared.domain.memory import now_ms
 from shared.errors import Fenced, PermanentError, TransientError, Unavailable
 from shared.graph.store import GraphStore
-from shared.graph.sweeps import Fencing
+from shared.graph.upkeep.sweeps import Fencing
 from shared.lease import Lease
 
 SCHEDULE = "drift"

@@ -18,8 +18,8 @@ from shared.config import EmbeddingSettings
 from shared.domain.memory import Memory, now_ms
 from shared.errors import ConfigError, PermanentError
 from shared.graph.recall.candidates import Listing
-from shared.graph.runs import Run
 from shared.graph.store import GraphStore
+from shared.graph.upkeep.runs import Run
 from shared.job import Stage
 from shared.models.embedding import chosen_provider, named, open_embedding
 from shared.outbox import Outbox

@@ -17,8 +17,8 @@ from services.syncer.reembedding.forced_jobs import Forced
 from services.syncer.runs import Progress
 from shared.domain.memory import Memory
 from shared.errors import Conflict, PermanentError
-from shared.graph.runs import Run
 from shared.graph.store import GraphStore
+from shared.graph.upkeep.runs import Run
 from shared.job import Stage
 from shared.log import get_logger
 from shared.outbox import Outbox

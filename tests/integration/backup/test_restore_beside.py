@@ -16,7 +16,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from shared.graph.runs import RunState
+from shared.graph.upkeep.runs import RunState
 from tests.reembedding import back
 from tests.serving import ADMIN, ADMIN_TOKEN
 from tests.stack import REPOSITORY, Client, Stack, running, write_tokens

@@ -13,7 +13,7 @@ from services.syncer.drift.repair import TASK, none_goes
 from services.syncer.runs import Progress, RunLost
 from shared.domain.memory import next_version, now_ms
 from shared.errors import Conflict
-from shared.graph.runs import Run, RunState
+from shared.graph.upkeep.runs import Run, RunState
 from shared.job import Job, Stage
 from tests.drifting import Place, point_of
 from tests.graphs import TENANT, a_memory, cypher

@@ -15,8 +15,8 @@ from services.syncer.drift.orphan_history import Sightings
 from services.syncer.drift.watch import DriftWatch
 from shared.config import LeaseSettings, SyncSettings
 from shared.errors import Fenced, TransientError
-from shared.graph.runs import RunState
-from shared.graph.sweeps import Fencing
+from shared.graph.upkeep.runs import RunState
+from shared.graph.upkeep.sweeps import Fencing
 from shared.job import Stage
 from shared.lease import Election, Lease
 from shared.schedule import Schedule

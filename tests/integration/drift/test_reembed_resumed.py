@@ -12,7 +12,7 @@ from services.syncer.reembedding.switch import Switch
 from services.syncer.runs import Progress, RunLost
 from shared.config import EmbeddingSettings
 from shared.domain.memory import Memory
-from shared.graph.runs import Run
+from shared.graph.upkeep.runs import Run
 from tests.drifting import Place
 from tests.graphs import TENANT, a_memory
 

@@ -15,8 +15,8 @@ from shared.config import SyncSettings
 from shared.consumer import Done, Park, Retry
 from shared.domain.memory import now_ms
 from shared.errors import PermanentError, TransientError, Unavailable
-from shared.graph.runs import Run, RunState
-from shared.graph.sweeps import Fencing
+from shared.graph.upkeep.runs import Run, RunState
+from shared.graph.upkeep.sweeps import Fencing
 from shared.job import Job, Stage
 from shared.lease import Lease
 from tests.drifting import Place

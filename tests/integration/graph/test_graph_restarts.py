@@ -17,9 +17,9 @@ from shared.config import GraphSettings
 from shared.domain.memory import Memory, now_ms
 from shared.errors import Conflict
 from shared.graph.engine.rows import Embedding, Idem
-from shared.graph.runs import RunState
 from shared.graph.stages.writes import Embedded, Enriched, Related
 from shared.graph.store import GraphStore
+from shared.graph.upkeep.runs import RunState
 from shared.job import Stage
 from tests.graphs import TENANT, a_memory, associate, cypher, opened
 from tests.redis_server import EmbeddedServer

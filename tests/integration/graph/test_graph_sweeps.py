@@ -16,7 +16,7 @@ from shared.domain.memory import Memory, now_ms
 from shared.errors import Fenced
 from shared.graph.engine.rows import SLOTS, Idem
 from shared.graph.store import GraphStore
-from shared.graph.sweeps import Decay, Fencing, Sweep
+from shared.graph.upkeep.sweeps import Decay, Fencing, Sweep
 from tests.graphs import TENANT, a_memory, associate, cypher
 
 DAY_MS = 86_400_000

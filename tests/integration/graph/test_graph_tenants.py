@@ -14,7 +14,7 @@ from shared.errors import Conflict, InvalidInput
 from shared.graph.engine.schema import RELATIONS, SCHEDULES, SCHEMA_VERSION, UNIQUE
 from shared.graph.stages.writes import Enriched, Related
 from shared.graph.store import GraphStore
-from shared.graph.sweeps import Fencing
+from shared.graph.upkeep.sweeps import Fencing
 from shared.job import Stage
 from tests.graphs import TENANT, a_memory, associate, cypher, drop
 

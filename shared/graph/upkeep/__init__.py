@@ -1,0 +1,1 @@
+"""Sweep, restore and export a graph, and keep its Run nodes."""
