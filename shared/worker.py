@@ -13,9 +13,9 @@ from functools import partial
 from shared.connection import RedisClients
 from shared.consumer import Consumer
 from shared.job import Stage
-from shared.lease import Election, Lease
+from shared.leading.lease import Election, Lease
+from shared.leading.schedule import Schedule
 from shared.process import Process
-from shared.schedule import Schedule
 
 
 def consumer_name(role: str) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 
 from shared.config import LeaseSettings, RedisSettings, StreamSettings
 from shared.connection import RedisClients
-from shared.lease import Election, Lease
+from shared.leading.lease import Election, Lease
 
 
 async def main(name: str) -> None:

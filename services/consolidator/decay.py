@@ -11,7 +11,7 @@ from shared.config import ConsolidationSettings
 from shared.domain.memory import now_ms
 from shared.graph.store import GraphStore
 from shared.graph.upkeep.sweeps import Decay, Fencing, Sweep
-from shared.lease import Lease
+from shared.leading.lease import Lease
 
 SCHEDULE = "decay"
 _log = log.get_logger(__name__)

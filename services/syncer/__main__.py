@@ -17,7 +17,7 @@ from services.syncer.relay import Relay
 from services.syncer.runs import AT_ONCE, RunHandler, Task
 from shared.consumer import Consumer
 from shared.job import Stage
-from shared.lease import Lease
+from shared.leading.lease import Lease
 from shared.process import Process, main
 from shared.stores import Stores, open_stores
 from shared.worker import Duty, consume, consumer_name, lead

@@ -13,7 +13,7 @@ from shared.domain.memory import now_ms
 from shared.graph.store import GraphStore
 from shared.graph.upkeep.sweeps import Fencing
 from shared.job import Stage
-from shared.lease import Lease
+from shared.leading.lease import Lease
 from shared.stream import Stream
 
 SCHEDULE = "janitor"

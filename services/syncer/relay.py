@@ -17,7 +17,7 @@ from shared.domain.memory import now_ms
 from shared.graph.stages.writes import Due
 from shared.graph.store import GraphStore
 from shared.job import Job, Stage
-from shared.lease import Lease
+from shared.leading.lease import Lease
 from shared.outbox import Outbox
 from shared.stream import Stream
 from shared.transitions import Published

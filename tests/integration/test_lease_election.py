@@ -15,7 +15,7 @@ import pytest
 from shared.config import LeaseSettings, RedisSettings, StreamSettings
 from shared.connection import RedisClients
 from shared.errors import Fenced
-from shared.lease import Election, Lease
+from shared.leading.lease import Election, Lease
 from tests.redis_server import RedisServer
 from tests.waiting import wait_until
 

@@ -14,8 +14,8 @@ from prometheus_client import REGISTRY
 from shared.config import LeaseSettings
 from shared.connection import RedisClients
 from shared.errors import Fenced, Unavailable
-from shared.lease import Election, Lease
-from shared.schedule import Schedule
+from shared.leading.lease import Election, Lease
+from shared.leading.schedule import Schedule
 from tests.waiting import wait_until
 
 QUICK = LeaseSettings(

@@ -6,8 +6,8 @@ import pytest
 
 from shared.config import LeaseSettings, RedisSettings, StreamSettings
 from shared.connection import RedisClients
-from shared.lease import Election, Lease
-from shared.schedule import due_in_s
+from shared.leading.lease import Election, Lease
+from shared.leading.schedule import due_in_s
 
 
 class FakeClock:

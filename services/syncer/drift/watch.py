@@ -15,7 +15,7 @@ from shared.domain.memory import now_ms
 from shared.errors import Fenced, PermanentError, TransientError, Unavailable
 from shared.graph.store import GraphStore
 from shared.graph.upkeep.sweeps import Fencing
-from shared.lease import Lease
+from shared.leading.lease import Lease
 
 SCHEDULE = "drift"
 _log = log.get_logger(__name__)

@@ -18,7 +18,7 @@ from shared.errors import PermanentError, TransientError, Unavailable
 from shared.graph.upkeep.runs import Run, RunState
 from shared.graph.upkeep.sweeps import Fencing
 from shared.job import Job, Stage
-from shared.lease import Lease
+from shared.leading.lease import Lease
 from tests.drifting import Place
 from tests.graphs import TENANT, cypher
 from tests.waiting import wait_until

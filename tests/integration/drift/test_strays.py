@@ -13,7 +13,7 @@ from services.syncer.drift.repair import TASK, DriftTask
 from services.syncer.drift.watch import DriftWatch
 from shared.config import SyncSettings
 from shared.job import Job
-from shared.lease import Lease
+from shared.leading.lease import Lease
 from tests.drifting import Place
 from tests.graphs import TENANT
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from shared import log, metrics
 from shared.connection import RedisClients, Script
 from shared.errors import EunoeError, Fenced, Unavailable
-from shared.lease import Election, Lease, pause
+from shared.leading.lease import Election, Lease, pause
 
 _log = log.get_logger(__name__)
 _SHORTEST_MEMORY_MS = 86_400_000

@@ -1,0 +1,1 @@
+"""Elect one leader per schedule with a lease and a fencing token."""
