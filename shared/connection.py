@@ -22,13 +22,14 @@ from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import ExponentialBackoff, NoBackoff
 
+import shared
 from shared import metrics
 from shared.config import RedisSettings, StreamSettings
 from shared.errors import PermanentError, Unavailable
 
 _SCRIPTS = {
     path.stem: path.read_text(encoding="utf-8")
-    for path in Path(__file__).with_name("scripts").glob("*.lua")
+    for path in Path(shared.__file__).parent.rglob("scripts/*.lua")
 }
 # Answers of a server that works but cannot serve now: waiting helps, changing the call does not.
 _NOT_NOW = ("OOM", "MISCONF", "READONLY", "NOREPLICAS", "LOADING", "BUSY", "TRYAGAIN", "UNBLOCKED")
