@@ -10,9 +10,9 @@ from pydantic import BaseModel, ValidationError
 from shared.config import ChatSettings, EmbeddingSettings
 from shared.errors import PermanentError, TransientError
 from shared.models.circuit import Circuit
-from shared.models.openai_client import asking_openai, connect, is_official
 from shared.models.outbound import HARMLESS, told_apart
 from shared.models.prices import Given, Meter
+from shared.models.providers.openai_client import asking_openai, connect, is_official
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI

@@ -115,19 +115,19 @@ class _Wish(NamedTuple):
 
 
 async def _local(wish: _Wish) -> EmbeddingModel:
-    from shared.models.local import LocalEmbedding
+    from shared.models.providers.local import LocalEmbedding
 
     return await LocalEmbedding.load(threads=wish.settings.threads)
 
 
 async def _placeholder(wish: _Wish) -> EmbeddingModel:
-    from shared.models.placeholder import PlaceholderEmbedding
+    from shared.models.providers.placeholder import PlaceholderEmbedding
 
     return PlaceholderEmbedding(wish.size or wish.preferred or 384)
 
 
 async def _openai(wish: _Wish) -> EmbeddingModel:
-    from shared.models.remote import OpenAIEmbedding, sized_model
+    from shared.models.providers.remote import OpenAIEmbedding, sized_model
 
     settings = wish.settings
     if not settings.openai_api_key and not settings.openai_base_url:
@@ -149,7 +149,7 @@ async def _openai(wish: _Wish) -> EmbeddingModel:
 
 
 async def _ollama(wish: _Wish) -> EmbeddingModel:
-    from shared.models.remote import OpenAIEmbedding
+    from shared.models.providers.remote import OpenAIEmbedding
 
     base = (wish.settings.ollama_base_url or OLLAMA_URL).rstrip("/")
     model = await OpenAIEmbedding.connect(
@@ -163,7 +163,7 @@ async def _ollama(wish: _Wish) -> EmbeddingModel:
 
 
 async def _voyage(wish: _Wish) -> EmbeddingModel:
-    from shared.models.voyage import VoyageEmbedding, served_dimension
+    from shared.models.providers.voyage import VoyageEmbedding, served_dimension
 
     if not wish.settings.voyage_api_key:
         raise ConfigError("EMBEDDING_PROVIDER is voyage, but VOYAGE_API_KEY is not set")

@@ -24,7 +24,7 @@ from shared.config import VectorSettings
 from shared.domain.memory import Memory, now_ms
 from shared.graph.store import GraphStore
 from shared.lexical import sparse_document, sparse_query
-from shared.models.local import LocalEmbedding
+from shared.models.providers.local import LocalEmbedding
 from shared.vectors import RecallFilter, VectorQuery, VectorStore, point_for
 from tests.bench.figures import Table, latencies, median
 from tests.bench.filled import opened

@@ -11,7 +11,7 @@ import pytest
 
 from shared.config import EmbeddingSettings, VectorSettings
 from shared.errors import ConfigError, Conflict, NotFound, Unavailable
-from shared.models.placeholder import PlaceholderEmbedding
+from shared.models.providers.placeholder import PlaceholderEmbedding
 from shared.serving import Serving
 from shared.vectors import Generation, GenerationState, VectorStore
 from tests.vector_stores import memory, new_store, point, settings, unit

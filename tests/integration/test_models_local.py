@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 import numpy as np
 import pytest
 
-from shared.models.local import LocalEmbedding, _slices
+from shared.models.providers.local import LocalEmbedding, _slices
 
 PARAPHRASES = [
     ("Anna moved to Berlin last spring", "Last spring Anna relocated to Berlin"),

@@ -13,8 +13,8 @@ from prometheus_client import REGISTRY
 
 from shared.errors import PermanentError, Suspect, TransientError, Unavailable
 from shared.models.outbound import HARMLESS
-from shared.models.remote import OpenAIEmbedding, sized_model
-from shared.models.voyage import VoyageEmbedding
+from shared.models.providers.remote import OpenAIEmbedding, sized_model
+from shared.models.providers.voyage import VoyageEmbedding
 from tests import providers
 from tests.providers import Answer, Provider
 

@@ -12,7 +12,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from shared.config import VectorSettings
-from shared.models.local import LocalEmbedding
+from shared.models.providers.local import LocalEmbedding
 from shared.vectors import VectorQuery, VectorStore
 from tests.integration.conftest import CANARY
 from tests.stack import Client, Stack, StoreView, refused

@@ -10,7 +10,7 @@ from prometheus_client import REGISTRY
 
 from shared.errors import PermanentError, TransientError
 from shared.models.cache import CachedEmbedding
-from shared.models.placeholder import PlaceholderEmbedding
+from shared.models.providers.placeholder import PlaceholderEmbedding
 
 
 class Counting(PlaceholderEmbedding):

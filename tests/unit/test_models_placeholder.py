@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from shared.models.placeholder import PlaceholderEmbedding
+from shared.models.providers.placeholder import PlaceholderEmbedding
 
 
 async def test_equal_texts_are_equal_and_others_are_far_apart() -> None:

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, Final, Self
 import numpy as np
 
 from shared.models.circuit import Circuit
-from shared.models.openai_client import asking_openai, connect, is_official
 from shared.models.outbound import HARMLESS, told_apart, vectors_of
 from shared.models.prices import Given, Meter
+from shared.models.providers.openai_client import asking_openai, connect, is_official
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI

@@ -1,0 +1,1 @@
+"""Call one embedding provider each, or a model in this process."""
