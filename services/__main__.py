@@ -17,7 +17,7 @@ from services.supervisor import Stack, StackBusy
 from shared import config
 from shared.config import ROLES
 from shared.errors import ConfigError
-from shared.process import EX_CONFIG
+from shared.process.lifecycle import EX_CONFIG
 
 
 def _replicas(text: str) -> tuple[str, int]:

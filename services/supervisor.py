@@ -26,10 +26,10 @@ from pathlib import Path
 from typing import IO
 
 from shared import log, metrics
-from shared.admin import Health, make_admin_app, serve, wait
 from shared.config import ADMIN_PORTS, Settings
 from shared.embedded import stores
-from shared.process import EX_CONFIG
+from shared.process.health import Health, make_admin_app, serve, wait
+from shared.process.lifecycle import EX_CONFIG
 
 _log = log.get_logger(__name__)
 _FIRST_WAIT_S = 0.2

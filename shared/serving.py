@@ -12,11 +12,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from time import monotonic
 
-from shared.admin import wait
 from shared.config import EmbeddingSettings
 from shared.errors import ConfigError, EunoeError, TransientError, Unavailable
 from shared.log import get_logger
 from shared.models.embedding import EmbeddingModel, chosen_provider, named, open_embedding
+from shared.process.health import wait
 from shared.vectors import Generation, VectorStore
 from shared.vectors.generation import misfit
 

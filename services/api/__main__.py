@@ -13,10 +13,10 @@ from services.api.app import make_app
 from services.api.backup import restore
 from services.api.http.access import Tokens
 from services.api.use_cases import UseCases
-from shared.admin import serve
 from shared.models.cache import CachedEmbedding
-from shared.process import Process, main
-from shared.stores import open_stores
+from shared.process.health import serve
+from shared.process.lifecycle import Process, main
+from shared.process.stores import open_stores
 
 # An embedding comes in the query string: 3 072 numbers of 25 characters, and texts beside it.
 _LINE_BYTES = 256 * 1024

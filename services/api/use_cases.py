@@ -39,7 +39,7 @@ from shared.config import Settings
 from shared.events.emitter import Events
 from shared.events.enrichment_stats import EnrichmentStats
 from shared.job import Stage
-from shared.stores import Stores
+from shared.process.stores import Stores
 
 
 @dataclass(frozen=True, slots=True)

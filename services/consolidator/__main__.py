@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from services.consolidator.decay import SCHEDULE, DecaySweep
-from shared.process import Process, main
-from shared.stores import open_stores
-from shared.worker import Duty, lead
+from shared.process.lifecycle import Process, main
+from shared.process.stores import open_stores
+from shared.process.worker import Duty, lead
 
 
 async def body(process: Process) -> None:

@@ -8,9 +8,9 @@ from services.embedder.service import Embedder
 from shared.consumer import Consumer
 from shared.job import Stage
 from shared.models.cache import CachedEmbedding
-from shared.process import Process, main
-from shared.stores import open_stores
-from shared.worker import consume, consumer_name
+from shared.process.lifecycle import Process, main
+from shared.process.stores import open_stores
+from shared.process.worker import consume, consumer_name
 
 # The stores are read and written for one batch while the model works on the other.
 _LOCAL_BATCHES = 2

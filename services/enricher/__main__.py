@@ -16,9 +16,9 @@ from shared.consumer import Consumer
 from shared.events.enrichment_stats import EnrichmentStats
 from shared.job import Stage
 from shared.models.chat import open_chat
-from shared.process import Process, main
-from shared.stores import open_stores
-from shared.worker import consume, consumer_name
+from shared.process.lifecycle import Process, main
+from shared.process.stores import open_stores
+from shared.process.worker import consume, consumer_name
 
 # The stores are read and written for one batch while the pipe works on another.
 _BATCHES = 2

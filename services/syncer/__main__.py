@@ -18,9 +18,9 @@ from services.syncer.runs import AT_ONCE, RunHandler, Task
 from shared.consumer import Consumer
 from shared.job import Stage
 from shared.leading.lease import Lease
-from shared.process import Process, main
-from shared.stores import Stores, open_stores
-from shared.worker import Duty, consume, consumer_name, lead
+from shared.process.lifecycle import Process, main
+from shared.process.stores import Stores, open_stores
+from shared.process.worker import Duty, consume, consumer_name, lead
 
 _DEPTHS_EVERY_S = 5.0
 

@@ -18,11 +18,11 @@ from enum import StrEnum
 from typing import Any
 
 from shared import metrics
-from shared.admin import wait
 from shared.config import EventSettings
 from shared.connection import RedisClients, translated
 from shared.domain.memory import Memory, iso, now_ms
 from shared.errors import EunoeError
+from shared.process.health import wait
 
 FIELD = "event"
 _BUFFERED = 2_000

@@ -13,7 +13,7 @@ import yaml
 
 import shared
 from shared import config
-from shared.admin import Health, make_admin_app
+from shared.process.health import Health, make_admin_app
 
 ROOT = Path(__file__).resolve().parents[2]
 BASE = ROOT / "deploy" / "k8s" / "base"

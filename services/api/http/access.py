@@ -16,9 +16,9 @@ from dataclasses import dataclass
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
-from shared.admin import wait
 from shared.config import ApiSettings
 from shared.errors import ConfigError, EunoeError
+from shared.process.health import wait
 
 DEFAULT_TENANT = "default"
 _TENANT = re.compile(r"^[A-Za-z0-9_.-]{1,64}$")

@@ -12,8 +12,8 @@ import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from shared.admin import Probes
 from shared.errors import Unavailable
+from shared.process.health import Probes
 
 # They need no graph, or say by themselves that it is down.
 INDEPENDENT = frozenset({"/health", "/stream", "/stream/status", "/openapi.json", "/docs"})

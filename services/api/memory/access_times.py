@@ -7,9 +7,9 @@ from collections import defaultdict
 from collections.abc import Iterable
 
 from shared import log
-from shared.admin import wait
 from shared.errors import EunoeError
 from shared.graph.store import GraphStore
+from shared.process.health import wait
 
 _EVERY_S = 1.0
 _MOST_ROWS = 5000

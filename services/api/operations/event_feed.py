@@ -14,11 +14,11 @@ from collections.abc import Iterable
 from typing import Any
 
 from shared import log, metrics
-from shared.admin import wait
 from shared.config import EventSettings
 from shared.connection import RedisClients, translated
 from shared.errors import EunoeError, InvalidInput, Overloaded
 from shared.events.emitter import FIELD, feed_key
+from shared.process.health import wait
 
 _PAGE = 100
 _PAUSE_S = 1.0

@@ -11,13 +11,13 @@ import time
 from collections.abc import Coroutine, Mapping
 from typing import Any, TypeVar
 
-from shared.admin import Probes
 from shared.config import Settings
 from shared.domain.memory import iso, now_ms
 from shared.errors import EunoeError
 from shared.graph.memory.memories import Counts
 from shared.graph.store import GraphStore
 from shared.job import Stage
+from shared.process.health import Probes
 from shared.serving import Serving
 from shared.stream import Stream
 from shared.transitions import Depth

@@ -18,12 +18,12 @@ from services.api.http.answers import error_answer, json_answer
 from services.api.http.middleware import REQUEST_ID, TENANT
 from services.api.http.query import integer, text
 from services.api.http.route import Param, Route
-from shared.admin import Probes
 from shared.domain.memory import check_text, iso
 from shared.errors import Conflict, NotFound, TransientError, Unavailable
 from shared.graph.upkeep.runs import Run, Runs, RunState
 from shared.job import Job, Stage
 from shared.outbox import Outbox
+from shared.process.health import Probes
 
 MAX_LISTED = 100
 TASKS = ("drift", "reembed")

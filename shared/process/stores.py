@@ -11,7 +11,6 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
-from shared.admin import Probes
 from shared.config import Settings
 from shared.connection import RedisClients
 from shared.errors import Unavailable
@@ -20,7 +19,8 @@ from shared.graph.store import GraphStore
 from shared.job import Stage
 from shared.models.embedding import EmbeddingModel, open_embedding
 from shared.outbox import Outbox
-from shared.process import Process
+from shared.process.health import Probes
+from shared.process.lifecycle import Process
 from shared.serving import Serving, Wrap
 from shared.stream import Stream, policy_for
 from shared.vectors import VectorStore

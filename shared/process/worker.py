@@ -15,7 +15,7 @@ from shared.consumer import Consumer
 from shared.job import Stage
 from shared.leading.lease import Election, Lease
 from shared.leading.schedule import Schedule
-from shared.process import Process
+from shared.process.lifecycle import Process
 
 
 def consumer_name(role: str) -> str:

@@ -17,9 +17,9 @@ from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 from shared import __version__, config, log, metrics
-from shared.admin import Health, Probes, make_admin_app, probe_self, serve, wait
 from shared.config import Settings
 from shared.errors import ConfigError, Unavailable
+from shared.process.health import Health, Probes, make_admin_app, probe_self, serve, wait
 
 EX_CONFIG = 78
 _T = TypeVar("_T")
