@@ -12,10 +12,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import cast
 
 from shared import log
-from shared.connection import RedisClients, translated
 from shared.domain.memory import now_ms
 from shared.errors import TransientError
 from shared.job import Job, Stage
+from shared.redis.client import RedisClients, translated
 from shared.stream import Stream
 from shared.transitions import Published
 

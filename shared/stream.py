@@ -15,9 +15,9 @@ from typing import Any, Literal, TypeAlias
 from redis.exceptions import ResponseError
 
 from shared import metrics
-from shared.connection import RedisClients, Script, translated
 from shared.errors import EunoeError
 from shared.job import Delivery, Job, Malformed
+from shared.redis.client import RedisClients, Script, translated
 from shared.transitions import (
     CHUNK,
     OUTCOME,

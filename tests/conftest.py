@@ -21,8 +21,8 @@ from blockbuster import blockbuster_ctx
 from redis.asyncio import Redis
 
 from shared.config import EnrichmentSettings, RedisSettings, Settings, StreamSettings
-from shared.connection import RedisClients
 from shared.job import Stage
+from shared.redis.client import RedisClients
 from shared.stream import Stream, policy_for
 from tests.leaks import leaks
 from tests.proxy import LossyProxy

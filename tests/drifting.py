@@ -20,7 +20,6 @@ from services.syncer.drift.gauges import Shown
 from services.syncer.drift.repair import TASK, Drift, DriftTask, none_goes
 from services.syncer.runs import RunHandler, Task
 from shared.config import GraphSettings, RedisSettings
-from shared.connection import RedisClients
 from shared.consumer import Done, Outcome
 from shared.domain.memory import Memory, text_hash
 from shared.graph.stages.writes import Embedded
@@ -29,6 +28,7 @@ from shared.graph.upkeep.runs import Run
 from shared.job import Job, Stage
 from shared.lexical import SparseVector, sparse_document
 from shared.outbox import Outbox
+from shared.redis.client import RedisClients
 from shared.stream import Stream
 from shared.vectors import Point, VectorStore, point_for
 from shared.vectors.points import Vector

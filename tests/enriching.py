@@ -17,7 +17,6 @@ from services.enricher.entities.nlp import Annotated, Pipeline
 from services.enricher.stages.ask import Asker
 from services.enricher.stages.enrich import Enricher
 from shared.config import ApiSettings, EnrichmentSettings, EventSettings, GraphSettings
-from shared.connection import RedisClients
 from shared.consumer import Outcome
 from shared.domain.memory import Memory
 from shared.domain.memory_type import classify
@@ -27,6 +26,7 @@ from shared.graph.store import GraphStore
 from shared.job import Job, Stage
 from shared.models.chat import ChatModel
 from shared.outbox import Outbox
+from shared.redis.client import RedisClients
 from shared.stream import Stream
 from tests.graphs import TENANT, a_memory, opened
 from tests.working import drained

@@ -11,8 +11,8 @@ import sys
 from typing import Any
 
 from shared.config import LeaseSettings, RedisSettings, StreamSettings
-from shared.connection import RedisClients
 from shared.leading.lease import Election, Lease
+from shared.redis.client import RedisClients
 
 
 async def main(name: str) -> None:

@@ -19,12 +19,12 @@ from services.api.operations import dead_letters, enrichment, memory_status, que
 from services.api.operations import generations as admin_generations
 from services.api.operations import runs as admin_runs
 from shared.config import EmbeddingSettings, EnrichmentSettings
-from shared.connection import RedisClients
 from shared.events.enrichment_stats import EnrichmentStats
 from shared.graph.store import GraphStore
 from shared.job import Job, Stage
 from shared.outbox import Outbox
 from shared.process.health import Probes, Seen
+from shared.redis.client import RedisClients
 from shared.stream import Settlement, Stream
 from shared.vectors.generation import Generations
 from tests.serving import ADMIN, API, Client, served, tokens

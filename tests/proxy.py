@@ -6,7 +6,7 @@ import asyncio
 from urllib.parse import urlsplit
 
 from shared.config import RedisSettings, StreamSettings
-from shared.connection import RedisClients
+from shared.redis.client import RedisClients
 from shared.stream import Stream
 
 

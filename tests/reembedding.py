@@ -11,11 +11,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from shared.config import GraphSettings, RedisSettings, Settings, StreamSettings, VectorSettings
-from shared.connection import RedisClients
 from shared.errors import Unavailable
 from shared.graph.store import GraphStore
 from shared.graph.upkeep.runs import Run
 from shared.job import Job, Stage
+from shared.redis.client import RedisClients
 from shared.stream import Stream, policy_for
 from shared.vectors import VectorStore
 from tests.stack import Client, Stack

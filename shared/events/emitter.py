@@ -19,10 +19,10 @@ from typing import Any
 
 from shared import metrics
 from shared.config import EventSettings
-from shared.connection import RedisClients, translated
 from shared.domain.memory import Memory, iso, now_ms
 from shared.errors import EunoeError
 from shared.process.health import wait
+from shared.redis.client import RedisClients, translated
 
 FIELD = "event"
 _BUFFERED = 2_000

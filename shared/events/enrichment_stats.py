@@ -11,9 +11,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
-from shared.connection import RedisClients, translated
 from shared.domain.memory import iso, now_ms
 from shared.errors import EunoeError
+from shared.redis.client import RedisClients, translated
 
 TTL_S = 30 * 86_400
 _ERROR_CHARS = 300

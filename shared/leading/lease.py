@@ -17,8 +17,8 @@ from collections.abc import Awaitable, Callable
 
 from shared import log
 from shared.config import LeaseSettings
-from shared.connection import RedisClients, Script
 from shared.errors import Unavailable
+from shared.redis.client import RedisClients, Script
 
 Clock = Callable[[], float]
 

@@ -12,7 +12,6 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from shared.config import Settings
-from shared.connection import RedisClients
 from shared.errors import Unavailable
 from shared.events.emitter import Events
 from shared.graph.store import GraphStore
@@ -21,6 +20,7 @@ from shared.models.embedding import EmbeddingModel, open_embedding
 from shared.outbox import Outbox
 from shared.process.health import Probes
 from shared.process.lifecycle import Process
+from shared.redis.client import RedisClients
 from shared.serving import Serving, Wrap
 from shared.stream import Stream, policy_for
 from shared.vectors import VectorStore

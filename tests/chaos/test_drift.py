@@ -18,12 +18,12 @@ from shared.config import (
     StreamSettings,
     VectorSettings,
 )
-from shared.connection import RedisClients
 from shared.errors import Unavailable
 from shared.graph.store import GraphStore
 from shared.graph.upkeep.runs import Run, RunState
 from shared.job import Job, Stage
 from shared.outbox import Outbox
+from shared.redis.client import RedisClients
 from shared.stream import Stream, policy_for
 from shared.vectors import VectorStore
 from tests.drifting import Place

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from shared.config import GraphSettings, VectorSettings
-from shared.connection import RedisClients
 from shared.graph.store import GraphStore
 from shared.job import Stage
+from shared.redis.client import RedisClients
 from shared.stream import Stream
 from shared.vectors import VectorStore
 from tests.conftest import TENANTS, MakeStream

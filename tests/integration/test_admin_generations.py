@@ -6,9 +6,9 @@ from collections.abc import AsyncIterator, Mapping
 
 import pytest
 
-from shared.connection import RedisClients
 from shared.graph.store import GraphStore
 from shared.job import Stage
+from shared.redis.client import RedisClients
 from shared.stream import Stream
 from shared.vectors import VectorStore
 from shared.vectors.generation import Generation

@@ -14,11 +14,11 @@ import pytest
 from structlog.testing import capture_logs
 
 from services.api.operations.runs import RUNS
-from shared.connection import RedisClients
 from shared.domain.memory import iso
 from shared.graph.store import GraphStore
 from shared.graph.upkeep.runs import Run, RunState
 from shared.job import Job, Stage
+from shared.redis.client import RedisClients
 from shared.stream import Settlement, Stream
 from tests.graphs import TENANT
 from tests.operating import OTHERS_TOKEN, Operations, operated, probes

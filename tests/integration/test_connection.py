@@ -10,9 +10,9 @@ import pytest
 from prometheus_client import REGISTRY
 
 from shared.config import RedisSettings, Settings, StreamSettings
-from shared.connection import RedisClients, Script, translated
 from shared.errors import PermanentError, Unavailable
 from shared.job import Stage
+from shared.redis.client import RedisClients, Script, translated
 from shared.stream import Settled, Settlement, Stream, policy_for
 from tests.redis_server import RedisServer, free_port
 from tests.working import delivered, jobs

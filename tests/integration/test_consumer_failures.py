@@ -14,10 +14,10 @@ from itertools import pairwise
 import pytest
 
 from shared.config import RedisSettings, Settings, StreamSettings
-from shared.connection import RedisClients
 from shared.consumer import Done, Outcome
 from shared.errors import Unavailable
 from shared.job import Job, Stage
+from shared.redis.client import RedisClients
 from shared.stream import Depth, Stream, policy_for
 from tests.conftest import MakeStream
 from tests.redis_server import RedisServer

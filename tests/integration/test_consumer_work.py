@@ -8,10 +8,10 @@ from collections.abc import Sequence
 
 import pytest
 
-from shared.connection import RedisClients
 from shared.consumer import Bury, Done, Outcome, Park, Retry
 from shared.errors import PermanentError, TransientError
 from shared.job import Job, Stage
+from shared.redis.client import RedisClients
 from shared.stream import Depth, Settlement, Stream
 from tests.conftest import MakeStream
 from tests.waiting import wait_until

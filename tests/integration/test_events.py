@@ -18,9 +18,9 @@ from services.api.operations import event_stream
 from services.api.operations.event_feed import Feed
 from services.api.operations.event_stream import WATCHING, Watching
 from shared.config import EventSettings, RedisSettings, StreamSettings
-from shared.connection import RedisClients
 from shared.errors import Overloaded, Unavailable
 from shared.events.emitter import Events, enrichment_failed, feed_key, preview, recalled, stored
+from shared.redis.client import RedisClients
 from tests.graphs import a_memory
 from tests.redis_server import free_port
 from tests.serving import API, make_app, served, tokens

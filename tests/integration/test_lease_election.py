@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 
 from shared.config import LeaseSettings, RedisSettings, StreamSettings
-from shared.connection import RedisClients
 from shared.errors import Fenced
 from shared.leading.lease import Election, Lease
+from shared.redis.client import RedisClients
 from tests.redis_server import RedisServer
 from tests.waiting import wait_until
 

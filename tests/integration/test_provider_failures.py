@@ -20,8 +20,8 @@ from aiohttp import web
 from qdrant_client.http.exceptions import UnexpectedResponse
 
 from shared.config import RedisSettings, Settings, StreamSettings
-from shared.connection import RedisClients
 from shared.job import Stage
+from shared.redis.client import RedisClients
 from shared.stream import DeadJob, Stream, policy_for
 from tests import providers
 from tests.providers import Answer, Provider, vector_of

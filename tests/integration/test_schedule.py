@@ -12,10 +12,10 @@ import pytest
 from prometheus_client import REGISTRY
 
 from shared.config import LeaseSettings
-from shared.connection import RedisClients
 from shared.errors import Fenced, Unavailable
 from shared.leading.lease import Election, Lease
 from shared.leading.schedule import Schedule
+from shared.redis.client import RedisClients
 from tests.waiting import wait_until
 
 QUICK = LeaseSettings(

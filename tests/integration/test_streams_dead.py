@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from shared.connection import RedisClients
 from shared.job import Job
+from shared.redis.client import RedisClients
 from shared.stream import DeadJob, Depth, Published, Settlement, Stream
 from tests.working import delivered, drained, job, jobs
 

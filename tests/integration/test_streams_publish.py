@@ -7,8 +7,8 @@ import random
 
 import pytest
 
-from shared.connection import RedisClients
 from shared.job import Job, Stage
+from shared.redis.client import RedisClients
 from shared.stream import Depth, Published, Settlement, Stream
 from tests.conftest import MakeStream
 from tests.proxy import LossyProxy

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
-from shared.connection import RedisClients
 from shared.job import Delivery, Stage
+from shared.redis.client import RedisClients
 from shared.stream import ConsumerState, Depth, Settlement, Stream
 from shared.transitions import Published
 from tests.conftest import MakeStream

@@ -6,8 +6,8 @@ import time
 
 import pytest
 
-from shared.connection import RedisClients
 from shared.job import Job
+from shared.redis.client import RedisClients
 from shared.stream import Depth, Published, Settled, Settlement, Stream
 from tests.waiting import wait_until
 from tests.working import delivered, drained, job, jobs, make_due, taken_over

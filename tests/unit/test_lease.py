@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from shared.config import LeaseSettings, RedisSettings, StreamSettings
-from shared.connection import RedisClients
 from shared.leading.lease import Election, Lease
 from shared.leading.schedule import due_in_s
+from shared.redis.client import RedisClients
 
 
 class FakeClock:

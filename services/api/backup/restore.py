@@ -136,9 +136,9 @@ def _local(settings: Settings) -> dict[str, str]:
 
 async def run(file: Path, tenant: str) -> Report:
     """Restore into the configured stores, and have the relay look at the tenant at once."""
-    from shared.connection import RedisClients
     from shared.graph.store import GraphStore
     from shared.outbox import Outbox
+    from shared.redis.client import RedisClients
 
     settings = load()
     local = _local(settings)

@@ -21,12 +21,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from shared import log
-from shared.connection import RedisClients, Script
 from shared.errors import Conflict, InvalidInput, PermanentError, TransientError
 from shared.graph.engine.rows import Idem
 from shared.graph.store import GraphStore
 from shared.group_commit import Coalescer
 from shared.metrics import WRITES_REPEATED
+from shared.redis.client import RedisClients, Script
 
 _HELD_MS = 60_000
 _MAX_KEY_CHARS = 255

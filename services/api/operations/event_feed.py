@@ -15,10 +15,10 @@ from typing import Any
 
 from shared import log, metrics
 from shared.config import EventSettings
-from shared.connection import RedisClients, translated
 from shared.errors import EunoeError, InvalidInput, Overloaded
 from shared.events.emitter import FIELD, feed_key
 from shared.process.health import wait
+from shared.redis.client import RedisClients, translated
 
 _PAGE = 100
 _PAUSE_S = 1.0

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from shared.connection import RedisClients, translated
 from shared.domain.memory import now_ms
+from shared.redis.client import RedisClients, translated
 
 # Of one tenant; more orphans than that go in several rounds.
 _MOST = 100_000

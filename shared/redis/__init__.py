@@ -1,0 +1,1 @@
+"""Open the Redis clients and translate their errors."""
