@@ -21,9 +21,9 @@ from blockbuster import blockbuster_ctx
 from redis.asyncio import Redis
 
 from shared.config import EnrichmentSettings, RedisSettings, Settings, StreamSettings
-from shared.job import Stage
 from shared.redis.client import RedisClients
-from shared.stream import Stream, policy_for
+from shared.streams.job import Stage
+from shared.streams.stream import Stream, policy_for
 from tests.leaks import leaks
 from tests.proxy import LossyProxy
 from tests.redis_server import RedisServer

@@ -20,16 +20,16 @@ from services.syncer.drift.gauges import Shown
 from services.syncer.drift.repair import TASK, Drift, DriftTask, none_goes
 from services.syncer.runs import RunHandler, Task
 from shared.config import GraphSettings, RedisSettings
-from shared.consumer import Done, Outcome
 from shared.domain.memory import Memory, text_hash
 from shared.graph.stages.writes import Embedded
 from shared.graph.store import GraphStore
 from shared.graph.upkeep.runs import Run
-from shared.job import Job, Stage
 from shared.lexical import SparseVector, sparse_document
-from shared.outbox import Outbox
 from shared.redis.client import RedisClients
-from shared.stream import Stream
+from shared.streams.consumer import Done, Outcome
+from shared.streams.job import Job, Stage
+from shared.streams.outbox import Outbox
+from shared.streams.stream import Stream
 from shared.vectors import Point, VectorStore, point_for
 from shared.vectors.points import Vector
 from tests.graphs import TENANT, a_memory, opened

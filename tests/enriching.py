@@ -17,17 +17,17 @@ from services.enricher.entities.nlp import Annotated, Pipeline
 from services.enricher.stages.ask import Asker
 from services.enricher.stages.enrich import Enricher
 from shared.config import ApiSettings, EnrichmentSettings, EventSettings, GraphSettings
-from shared.consumer import Outcome
 from shared.domain.memory import Memory
 from shared.domain.memory_type import classify
 from shared.events.emitter import FIELD, Events, feed_key
 from shared.events.enrichment_stats import EnrichmentStats
 from shared.graph.store import GraphStore
-from shared.job import Job, Stage
 from shared.models.chat import ChatModel
-from shared.outbox import Outbox
 from shared.redis.client import RedisClients
-from shared.stream import Stream
+from shared.streams.consumer import Outcome
+from shared.streams.job import Job, Stage
+from shared.streams.outbox import Outbox
+from shared.streams.stream import Stream
 from tests.graphs import TENANT, a_memory, opened
 from tests.working import drained
 

@@ -21,11 +21,11 @@ from services.api.operations import runs as admin_runs
 from shared.config import EmbeddingSettings, EnrichmentSettings
 from shared.events.enrichment_stats import EnrichmentStats
 from shared.graph.store import GraphStore
-from shared.job import Job, Stage
-from shared.outbox import Outbox
 from shared.process.health import Probes, Seen
 from shared.redis.client import RedisClients
-from shared.stream import Settlement, Stream
+from shared.streams.job import Job, Stage
+from shared.streams.outbox import Outbox
+from shared.streams.stream import Settlement, Stream
 from shared.vectors.generation import Generations
 from tests.serving import ADMIN, API, Client, served, tokens
 from tests.working import delivered

@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 from shared.config import RedisSettings, StreamSettings
 from shared.redis.client import RedisClients
-from shared.stream import Stream
+from shared.streams.stream import Stream
 
 
 class LossyProxy:

@@ -14,9 +14,9 @@ from shared.config import GraphSettings, RedisSettings, Settings, StreamSettings
 from shared.errors import Unavailable
 from shared.graph.store import GraphStore
 from shared.graph.upkeep.runs import Run
-from shared.job import Job, Stage
 from shared.redis.client import RedisClients
-from shared.stream import Stream, policy_for
+from shared.streams.job import Job, Stage
+from shared.streams.stream import Stream, policy_for
 from shared.vectors import VectorStore
 from tests.stack import Client, Stack
 from tests.waiting import wait_until

@@ -13,10 +13,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from shared.config import RedisSettings, Settings, StreamSettings
-from shared.consumer import Consumer, Done, Outcome
-from shared.job import Job, Stage
 from shared.redis.client import RedisClients
-from shared.stream import Stream, policy_for
+from shared.streams.consumer import Consumer, Done, Outcome
+from shared.streams.job import Job, Stage
+from shared.streams.stream import Stream, policy_for
 
 _SECONDS = {"slow": 60.0, "quick": 0.01, "poison": 0.01}
 

@@ -7,9 +7,9 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
-from shared.consumer import Consumer, Done, Handler, Outcome
-from shared.job import Delivery, Job
-from shared.stream import Settlement, Stream
+from shared.streams.consumer import Consumer, Done, Handler, Outcome
+from shared.streams.job import Delivery, Job
+from shared.streams.stream import Settlement, Stream
 from tests.waiting import wait_until
 
 

@@ -38,8 +38,8 @@ from services.api.repeatable import REPEATS
 from shared.config import Settings
 from shared.events.emitter import Events
 from shared.events.enrichment_stats import EnrichmentStats
-from shared.job import Stage
 from shared.process.stores import Stores
+from shared.streams.job import Stage
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,12 +5,12 @@ from __future__ import annotations
 from functools import partial
 
 from services.embedder.service import Embedder
-from shared.consumer import Consumer
-from shared.job import Stage
 from shared.models.cache import CachedEmbedding
 from shared.process.lifecycle import Process, main
 from shared.process.stores import open_stores
 from shared.process.worker import consume, consumer_name
+from shared.streams.consumer import Consumer
+from shared.streams.job import Stage
 
 # The stores are read and written for one batch while the model works on the other.
 _LOCAL_BATCHES = 2

@@ -16,15 +16,15 @@ from collections.abc import Sequence
 
 from services.embedder.batch import whole_hash
 from services.embedder.point_writer import Filler, Key, Read, Refusal, keys
-from shared.consumer import Bury, Done, Outcome, Park, Retry
 from shared.domain.memory import Memory, same_text
 from shared.errors import PermanentError, TransientError
 from shared.graph.stages.writes import Embedded
 from shared.graph.store import GraphStore
-from shared.job import Job, Stage
 from shared.log import get_logger
-from shared.outbox import Outbox
 from shared.serving import Served, Serving
+from shared.streams.consumer import Bury, Done, Outcome, Park, Retry
+from shared.streams.job import Job, Stage
+from shared.streams.outbox import Outbox
 from shared.vectors import VectorStore
 
 log = get_logger(__name__)

@@ -12,13 +12,13 @@ from services.enricher.entities import nlp
 from services.enricher.stages.ask import Asker
 from services.enricher.stages.enrich import Enricher
 from services.enricher.stages.relate import Relater
-from shared.consumer import Consumer
 from shared.events.enrichment_stats import EnrichmentStats
-from shared.job import Stage
 from shared.models.chat import open_chat
 from shared.process.lifecycle import Process, main
 from shared.process.stores import open_stores
 from shared.process.worker import consume, consumer_name
+from shared.streams.consumer import Consumer
+from shared.streams.job import Stage
 
 # The stores are read and written for one batch while the pipe works on another.
 _BATCHES = 2

@@ -15,12 +15,12 @@ from services.syncer.reembedding import reembed
 from services.syncer.reembedding.reembed import Reembed
 from services.syncer.relay import Relay
 from services.syncer.runs import AT_ONCE, RunHandler, Task
-from shared.consumer import Consumer
-from shared.job import Stage
 from shared.leading.lease import Lease
 from shared.process.lifecycle import Process, main
 from shared.process.stores import Stores, open_stores
 from shared.process.worker import Duty, consume, consumer_name, lead
+from shared.streams.consumer import Consumer
+from shared.streams.job import Stage
 
 _DEPTHS_EVERY_S = 5.0
 

@@ -12,9 +12,9 @@ from shared import log, metrics
 from shared.domain.memory import now_ms
 from shared.graph.store import GraphStore
 from shared.graph.upkeep.sweeps import Fencing
-from shared.job import Stage
 from shared.leading.lease import Lease
-from shared.stream import Stream
+from shared.streams.job import Stage
+from shared.streams.stream import Stream
 
 SCHEDULE = "janitor"
 # Ten visibilities of silence: nobody comes back from that under the same name.

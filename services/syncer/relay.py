@@ -16,11 +16,11 @@ from shared.config import SyncSettings
 from shared.domain.memory import now_ms
 from shared.graph.stages.writes import Due
 from shared.graph.store import GraphStore
-from shared.job import Job, Stage
 from shared.leading.lease import Lease
-from shared.outbox import Outbox
-from shared.stream import Stream
-from shared.transitions import Published
+from shared.streams.job import Job, Stage
+from shared.streams.outbox import Outbox
+from shared.streams.stream import Stream
+from shared.streams.transitions import Published
 
 SCHEDULE = "relay"
 STAGES = (Stage.ENRICH, Stage.ASK, Stage.EMBED, Stage.RELATE)

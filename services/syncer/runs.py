@@ -16,8 +16,8 @@ from typing import Any, Protocol
 from shared import log
 from shared.errors import ConfigError, EunoeError, PermanentError, TransientError, Unavailable
 from shared.graph.upkeep.runs import Run, Runs, RunState
-from shared.handling import Done, Outcome, Park, Retry
-from shared.job import Job
+from shared.streams.handler import Done, Outcome, Park, Retry
+from shared.streams.job import Job
 
 # Runs wait for the embedders most of the time; a long one must not hold up the others.
 AT_ONCE = 4

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 from shared.errors import PermanentError, Suspect, TransientError, Unavailable
 from shared.metrics import MODEL_CIRCUIT_OPEN
-from shared.pause import Pause
+from shared.streams.intake import Pause
 
 if TYPE_CHECKING:
     from shared.models.outbound import Kind

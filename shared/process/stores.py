@@ -15,14 +15,14 @@ from shared.config import Settings
 from shared.errors import Unavailable
 from shared.events.emitter import Events
 from shared.graph.store import GraphStore
-from shared.job import Stage
 from shared.models.embedding import EmbeddingModel, open_embedding
-from shared.outbox import Outbox
 from shared.process.health import Probes
 from shared.process.lifecycle import Process
 from shared.redis.client import RedisClients
 from shared.serving import Serving, Wrap
-from shared.stream import Stream, policy_for
+from shared.streams.job import Stage
+from shared.streams.outbox import Outbox
+from shared.streams.stream import Stream, policy_for
 from shared.vectors import VectorStore
 
 

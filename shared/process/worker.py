@@ -10,12 +10,12 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 
-from shared.consumer import Consumer
-from shared.job import Stage
 from shared.leading.lease import Election, Lease
 from shared.leading.schedule import Schedule
 from shared.process.lifecycle import Process
 from shared.redis.client import RedisClients
+from shared.streams.consumer import Consumer
+from shared.streams.job import Stage
 
 
 def consumer_name(role: str) -> str:

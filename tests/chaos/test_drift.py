@@ -21,10 +21,10 @@ from shared.config import (
 from shared.errors import Unavailable
 from shared.graph.store import GraphStore
 from shared.graph.upkeep.runs import Run, RunState
-from shared.job import Job, Stage
-from shared.outbox import Outbox
 from shared.redis.client import RedisClients
-from shared.stream import Stream, policy_for
+from shared.streams.job import Job, Stage
+from shared.streams.outbox import Outbox
+from shared.streams.stream import Stream, policy_for
 from shared.vectors import VectorStore
 from tests.drifting import Place
 from tests.graphs import TENANT

@@ -8,7 +8,7 @@ import pytest
 from aiohttp import web
 
 from shared.graph.upkeep.runs import RunState
-from shared.job import Stage
+from shared.streams.job import Stage
 from tests import providers
 from tests.chaos.conftest import StartStack
 from tests.chaos.test_model_switch import LOCAL, filled, holds_all, live

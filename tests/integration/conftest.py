@@ -12,9 +12,9 @@ import pytest
 
 from shared.config import GraphSettings, VectorSettings
 from shared.graph.store import GraphStore
-from shared.job import Stage
 from shared.redis.client import RedisClients
-from shared.stream import Stream
+from shared.streams.job import Stage
+from shared.streams.stream import Stream
 from shared.vectors import VectorStore
 from tests.conftest import TENANTS, MakeStream
 from tests.enriching import Enriching, enriching

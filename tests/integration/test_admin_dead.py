@@ -7,9 +7,9 @@ import pytest
 from services.api.operations import dead_letters
 from shared.config import GraphSettings
 from shared.domain.memory import NEVER_MS
-from shared.job import Job, Stage
 from shared.redis.client import RedisClients
-from shared.stream import Published
+from shared.streams.job import Job, Stage
+from shared.streams.stream import Published
 from tests.graphs import TENANT, a_memory, cypher
 from tests.operating import OTHER, OTHERS_TOKEN, Operations
 from tests.working import delivered, drained

@@ -7,9 +7,9 @@ from collections.abc import AsyncIterator, Mapping
 import pytest
 
 from shared.graph.store import GraphStore
-from shared.job import Stage
 from shared.redis.client import RedisClients
-from shared.stream import Stream
+from shared.streams.job import Stage
+from shared.streams.stream import Stream
 from shared.vectors import VectorStore
 from shared.vectors.generation import Generation
 from tests.graphs import TENANT

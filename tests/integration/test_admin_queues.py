@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from shared.job import Job, Stage
-from shared.stream import Settlement
+from shared.streams.job import Job, Stage
+from shared.streams.stream import Settlement
 from tests.graphs import TENANT
 from tests.operating import Operations
 from tests.working import Recorder, consuming, delivered, drained, jobs

@@ -17,9 +17,9 @@ from services.api.operations.runs import RUNS
 from shared.domain.memory import iso
 from shared.graph.store import GraphStore
 from shared.graph.upkeep.runs import Run, RunState
-from shared.job import Job, Stage
 from shared.redis.client import RedisClients
-from shared.stream import Settlement, Stream
+from shared.streams.job import Job, Stage
+from shared.streams.stream import Settlement, Stream
 from tests.graphs import TENANT
 from tests.operating import OTHERS_TOKEN, Operations, operated, probes
 from tests.serving import ADMIN_TOKEN, API

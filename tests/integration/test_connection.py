@@ -11,9 +11,9 @@ from prometheus_client import REGISTRY
 
 from shared.config import RedisSettings, Settings, StreamSettings
 from shared.errors import PermanentError, Unavailable
-from shared.job import Stage
 from shared.redis.client import RedisClients, Script, translated
-from shared.stream import Settled, Settlement, Stream, policy_for
+from shared.streams.job import Stage
+from shared.streams.stream import Settled, Settlement, Stream, policy_for
 from tests.redis_server import RedisServer, free_port
 from tests.working import delivered, jobs
 

@@ -14,11 +14,11 @@ from itertools import pairwise
 import pytest
 
 from shared.config import RedisSettings, Settings, StreamSettings
-from shared.consumer import Done, Outcome
 from shared.errors import Unavailable
-from shared.job import Job, Stage
 from shared.redis.client import RedisClients
-from shared.stream import Depth, Stream, policy_for
+from shared.streams.consumer import Done, Outcome
+from shared.streams.job import Job, Stage
+from shared.streams.stream import Depth, Stream, policy_for
 from tests.conftest import MakeStream
 from tests.redis_server import RedisServer
 from tests.waiting import wait_until

@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
-from shared.consumer import Done, Outcome
 from shared.errors import Unavailable
-from shared.job import Job
-from shared.stream import Stream
+from shared.streams.consumer import Done, Outcome
+from shared.streams.job import Job
+from shared.streams.stream import Stream
 from tests.waiting import wait_until
 from tests.working import Gate, Recorder, consuming, delivered, job, jobs
 

@@ -8,11 +8,11 @@ from collections.abc import Sequence
 
 import pytest
 
-from shared.consumer import Bury, Done, Outcome, Park, Retry
 from shared.errors import PermanentError, TransientError
-from shared.job import Job, Stage
 from shared.redis.client import RedisClients
-from shared.stream import Depth, Settlement, Stream
+from shared.streams.consumer import Bury, Done, Outcome, Park, Retry
+from shared.streams.job import Job, Stage
+from shared.streams.stream import Depth, Settlement, Stream
 from tests.conftest import MakeStream
 from tests.waiting import wait_until
 from tests.working import Gate, Recorder, consuming, delivered, drained, job, jobs

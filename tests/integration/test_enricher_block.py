@@ -12,7 +12,7 @@ from shared.config import GraphSettings
 from shared.domain.memory import Memory
 from shared.graph.stages.patterns import Typed
 from shared.graph.stages.writes import Embedded, Related
-from shared.job import Job
+from shared.streams.job import Job
 from tests.enriching import Enriching, Held, enriching, told_by_rule
 from tests.graphs import TENANT
 

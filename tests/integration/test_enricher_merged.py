@@ -8,8 +8,8 @@ from services.api.graph.entities import Entities
 from services.enricher.entities.recognizer import renamed
 from shared.config import GraphSettings
 from shared.domain.memory import Memory
-from shared.job import Stage
-from shared.outbox import Outbox
+from shared.streams.job import Stage
+from shared.streams.outbox import Outbox
 from tests.enriching import Enriching, told_by_rule
 from tests.graphs import TENANT, cypher
 from tests.working import drained

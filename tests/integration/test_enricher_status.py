@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 
 from shared.config import RedisSettings, StreamSettings
-from shared.consumer import Done, Outcome
 from shared.errors import PermanentError, TransientError, Unavailable
 from shared.events.enrichment_stats import EnrichmentStats, Tally
-from shared.handling import Failure
-from shared.job import Job, Stage
 from shared.redis.client import RedisClients
+from shared.streams.consumer import Done, Outcome
+from shared.streams.handler import Failure
+from shared.streams.job import Job, Stage
 from tests.enriching import Enriching, told_by_rule
 from tests.graphs import TENANT
 from tests.waiting import wait_until

@@ -12,7 +12,7 @@ from shared.config import GraphSettings
 from shared.domain.memory import NEVER_MS, Memory
 from shared.events.enrichment_stats import Tally
 from shared.graph.stages.writes import Embedded, Enriched, Related
-from shared.job import Job, Stage
+from shared.streams.job import Job, Stage
 from tests.graphs import TENANT, a_memory, cypher
 from tests.operating import OTHER, OTHERS_TOKEN, Operations
 from tests.serving import API

@@ -16,8 +16,8 @@ from shared.graph.memory import entities as store_module
 from shared.graph.memory.entities import Entities
 from shared.graph.stages.writes import Enriched
 from shared.graph.store import GraphStore
-from shared.job import Stage
-from shared.outbox import Outbox
+from shared.streams.job import Stage
+from shared.streams.outbox import Outbox
 from tests.graphs import TENANT, a_memory, cypher
 from tests.serving import ADMIN, API, Client, make_app, served, tokens
 

@@ -20,9 +20,9 @@ from aiohttp import web
 from qdrant_client.http.exceptions import UnexpectedResponse
 
 from shared.config import RedisSettings, Settings, StreamSettings
-from shared.job import Stage
 from shared.redis.client import RedisClients
-from shared.stream import DeadJob, Stream, policy_for
+from shared.streams.job import Stage
+from shared.streams.stream import DeadJob, Stream, policy_for
 from tests import providers
 from tests.providers import Answer, Provider, vector_of
 from tests.stack import Client, Stack, running

@@ -9,8 +9,8 @@ import pytest
 
 from shared.domain.memory import Memory, iso
 from shared.graph.stages.writes import Embedded, Enriched, Related
-from shared.job import Job, Stage
-from shared.stream import Settlement
+from shared.streams.job import Job, Stage
+from shared.streams.stream import Settlement
 from tests.graphs import TENANT, a_memory
 from tests.operating import OTHERS_TOKEN, Operations
 from tests.serving import API

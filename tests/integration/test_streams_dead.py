@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from shared.job import Job
 from shared.redis.client import RedisClients
-from shared.stream import DeadJob, Depth, Published, Settlement, Stream
+from shared.streams.job import Job
+from shared.streams.stream import DeadJob, Depth, Published, Settlement, Stream
 from tests.working import delivered, drained, job, jobs
 
 

@@ -7,9 +7,9 @@ import random
 
 import pytest
 
-from shared.job import Job, Stage
 from shared.redis.client import RedisClients
-from shared.stream import Depth, Published, Settlement, Stream
+from shared.streams.job import Job, Stage
+from shared.streams.stream import Depth, Published, Settlement, Stream
 from tests.conftest import MakeStream
 from tests.proxy import LossyProxy
 from tests.working import delivered, drained, job, jobs

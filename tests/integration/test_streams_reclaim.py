@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 
-from shared.job import Delivery, Stage
 from shared.redis.client import RedisClients
-from shared.stream import ConsumerState, Depth, Settlement, Stream
-from shared.transitions import Published
+from shared.streams.job import Delivery, Stage
+from shared.streams.stream import ConsumerState, Depth, Settlement, Stream
+from shared.streams.transitions import Published
 from tests.conftest import MakeStream
 from tests.waiting import wait_until
 from tests.working import delivered, drained, job, jobs

@@ -6,9 +6,9 @@ import time
 
 import pytest
 
-from shared.job import Job
 from shared.redis.client import RedisClients
-from shared.stream import Depth, Published, Settled, Settlement, Stream
+from shared.streams.job import Job
+from shared.streams.stream import Depth, Published, Settled, Settlement, Stream
 from tests.waiting import wait_until
 from tests.working import delivered, drained, job, jobs, make_due, taken_over
 

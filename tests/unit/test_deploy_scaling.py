@@ -14,8 +14,8 @@ import yaml
 
 from shared import config
 from shared.config import RedisSettings, StreamSettings
-from shared.job import Stage
 from shared.redis.client import RedisClients
+from shared.streams.job import Stage
 
 BASE = Path(__file__).resolve().parents[2] / "deploy" / "k8s" / "base"
 STAGES = {"enricher": {Stage.ENRICH, Stage.RELATE}, "embedder": {Stage.EMBED}}

@@ -10,8 +10,8 @@ from services.enricher.stages.chat_summary import Condensed, condensed, is_long,
 from shared.config import ApiSettings, EnrichmentSettings, Settings, StreamSettings, variables
 from shared.domain.memory import Memory
 from shared.domain.memory_type import classify, untyped
-from shared.job import Stage
-from shared.transitions import StreamPolicy, policy_for
+from shared.streams.job import Stage
+from shared.streams.transitions import StreamPolicy, policy_for
 
 # automem-background-processing.txt, "Enrichment Configuration"
 SEED = {

@@ -6,7 +6,7 @@ import pytest
 
 from services.api.operations.health import _sync_status
 from shared.graph.memory.memories import Counts
-from shared.job import Stage
+from shared.streams.job import Stage
 
 
 @pytest.mark.parametrize(

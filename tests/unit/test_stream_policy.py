@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from shared.config import EnrichmentSettings, Settings, StreamSettings
-from shared.handling import Bury, Done, Park, Retry, settlement_for
-from shared.job import Delivery, Job, Stage
-from shared.stream import StreamPolicy, Verb, policy_for
+from shared.streams.handler import Bury, Done, Park, Retry, settlement_for
+from shared.streams.job import Delivery, Job, Stage
+from shared.streams.stream import StreamPolicy, Verb, policy_for
 
 
 def policy(stage: Stage) -> StreamPolicy:

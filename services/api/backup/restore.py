@@ -137,8 +137,8 @@ def _local(settings: Settings) -> dict[str, str]:
 async def run(file: Path, tenant: str) -> Report:
     """Restore into the configured stores, and have the relay look at the tenant at once."""
     from shared.graph.store import GraphStore
-    from shared.outbox import Outbox
     from shared.redis.client import RedisClients
+    from shared.streams.outbox import Outbox
 
     settings = load()
     local = _local(settings)

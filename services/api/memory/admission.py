@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Sequence
 
 from shared.errors import Overloaded, TransientError
-from shared.stream import Stream
+from shared.streams.stream import Stream
 
 _TRUST_S = 1.0
 _RETRY_AFTER_S = 5.0

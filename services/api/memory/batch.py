@@ -40,9 +40,9 @@ from shared.errors import Conflict, InvalidInput
 from shared.events import emitter
 from shared.events.emitter import Event
 from shared.graph.store import GraphStore
-from shared.job import Job, Stage
-from shared.outbox import Outbox
-from shared.transitions import Published
+from shared.streams.job import Job, Stage
+from shared.streams.outbox import Outbox
+from shared.streams.transitions import Published
 
 # What an item may name; the rest (id, embedding, t_valid …) is ignored, as AutoMem does.
 _KEYS = (

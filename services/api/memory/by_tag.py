@@ -19,8 +19,8 @@ from services.api.memory.handlers import TOUCHES
 from shared.domain.memory import Memory, check_text, now_ms, tag_keys
 from shared.errors import InvalidInput
 from shared.graph.store import GraphStore
-from shared.job import Job, Stage
-from shared.outbox import Outbox
+from shared.streams.job import Job, Stage
+from shared.streams.outbox import Outbox
 
 _MOST = 200
 _MAX_OFFSET = 10_000_000

@@ -29,10 +29,10 @@ from shared.errors import InvalidInput
 from shared.graph.engine.client import DEFAULT_TENANT
 from shared.graph.stages.writes import VERSION_OF
 from shared.graph.store import GraphStore
-from shared.job import Job, Stage
-from shared.outbox import Outbox
-from shared.stream import DeadJob, Stream
-from shared.transitions import CHUNK
+from shared.streams.job import Job, Stage
+from shared.streams.outbox import Outbox
+from shared.streams.stream import DeadJob, Stream
+from shared.streams.transitions import CHUNK
 
 MAX_LISTED = 500
 MAX_MOVED = 500

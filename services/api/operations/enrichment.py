@@ -23,10 +23,10 @@ from shared.errors import InvalidInput, TransientError
 from shared.events.enrichment_stats import EnrichmentStats
 from shared.graph.stages.writes import Due
 from shared.graph.store import GraphStore
-from shared.job import Job, Stage
-from shared.outbox import Outbox
-from shared.stream import Stream
-from shared.transitions import CHUNK
+from shared.streams.job import Job, Stage
+from shared.streams.outbox import Outbox
+from shared.streams.stream import Stream
+from shared.streams.transitions import CHUNK
 
 MAX_IDS = 5_000
 _SAMPLE = 10

@@ -16,11 +16,11 @@ from shared.domain.memory import iso, now_ms
 from shared.errors import EunoeError
 from shared.graph.memory.memories import Counts
 from shared.graph.store import GraphStore
-from shared.job import Stage
 from shared.process.health import Probes
 from shared.serving import Serving
-from shared.stream import Stream
-from shared.transitions import Depth
+from shared.streams.job import Stage
+from shared.streams.stream import Stream
+from shared.streams.transitions import Depth
 from shared.vectors import VectorStore
 
 _T = TypeVar("_T")

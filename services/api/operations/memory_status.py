@@ -22,8 +22,8 @@ from shared.domain.memory import iso
 from shared.errors import NotFound, TransientError
 from shared.graph.stages.memory_status import Receipt, Standing
 from shared.graph.store import GraphStore
-from shared.job import Job, Stage
-from shared.stream import Stream, Whereabouts
+from shared.streams.job import Job, Stage
+from shared.streams.stream import Stream, Whereabouts
 
 _STAGES = (Stage.ENRICH, Stage.EMBED, Stage.RELATE)
 

@@ -12,8 +12,8 @@ from services.api.http.answer_schemas import shape
 from services.api.http.answers import json_answer
 from services.api.http.route import Route
 from shared.domain.memory import iso, now_ms
-from shared.job import Stage
-from shared.stream import RELEASED, ConsumerState, Stream
+from shared.streams.job import Stage
+from shared.streams.stream import RELEASED, ConsumerState, Stream
 
 
 class Queues:

@@ -21,9 +21,9 @@ from services.api.http.route import Param, Route
 from shared.domain.memory import check_text, iso
 from shared.errors import Conflict, NotFound, TransientError, Unavailable
 from shared.graph.upkeep.runs import Run, Runs, RunState
-from shared.job import Job, Stage
-from shared.outbox import Outbox
 from shared.process.health import Probes
+from shared.streams.job import Job, Stage
+from shared.streams.outbox import Outbox
 
 MAX_LISTED = 100
 TASKS = ("drift", "reembed")

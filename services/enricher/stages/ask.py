@@ -16,16 +16,16 @@ from services.enricher.stages import chat_summary, chat_type
 from services.enricher.stages.chat_summary import Condensed
 from services.enricher.stages.chat_type import Classification
 from shared.config import ApiSettings
-from shared.consumer import Done, Outcome, Retry
 from shared.domain.memory import Memory
 from shared.domain.memory_type import untyped
 from shared.errors import PermanentError, TransientError, Unavailable
 from shared.events.enrichment_stats import EnrichmentStats, Tally
 from shared.graph.stages.patterns import Retyped, Typed
 from shared.graph.store import GraphStore
-from shared.job import Job, Stage
 from shared.models.chat import ChatModel
-from shared.outbox import Outbox
+from shared.streams.consumer import Done, Outcome, Retry
+from shared.streams.job import Job, Stage
+from shared.streams.outbox import Outbox
 
 _STORE_TRIES = 5
 

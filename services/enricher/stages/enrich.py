@@ -20,16 +20,16 @@ from services.enricher.stages.patterns import Detected, detect
 from services.enricher.stages.summarize import summarize
 from shared import metrics
 from shared.config import EnrichmentSettings
-from shared.consumer import Done, Outcome
 from shared.domain.memory import Memory, iso, now_ms
 from shared.domain.memory_type import classify, untyped
 from shared.events.emitter import Event, Events, enriched, enriching, enrichment_failed
 from shared.events.enrichment_stats import EnrichmentStats, Tally
 from shared.graph.stages.writes import Enriched, EnrichedResult
 from shared.graph.store import GraphStore
-from shared.handling import Failure
-from shared.job import Job, Stage
-from shared.outbox import Outbox
+from shared.streams.consumer import Done, Outcome
+from shared.streams.handler import Failure
+from shared.streams.job import Job, Stage
+from shared.streams.outbox import Outbox
 
 
 class Enricher:

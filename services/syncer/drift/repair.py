@@ -25,9 +25,9 @@ from shared.graph.engine.client import DEFAULT_TENANT
 from shared.graph.store import GraphStore
 from shared.graph.upkeep.runs import Run
 from shared.graph.upkeep.sweeps import Audited
-from shared.job import Job, Stage
-from shared.outbox import Outbox
-from shared.transitions import Published
+from shared.streams.job import Job, Stage
+from shared.streams.outbox import Outbox
+from shared.streams.transitions import Published
 from shared.vectors import Generation, StoredPoint, VectorStore
 
 TASK = "drift"

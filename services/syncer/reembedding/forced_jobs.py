@@ -13,9 +13,9 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Mapping
 
 from services.syncer.runs import Progress
-from shared.job import Job, Stage
-from shared.outbox import Outbox
-from shared.transitions import Published
+from shared.streams.job import Job, Stage
+from shared.streams.outbox import Outbox
+from shared.streams.transitions import Published
 
 _FIRST_POLL_S, _LONGEST_POLL_S = 0.1, 1.0
 _ANNOUNCE_EVERY_S = 2.0

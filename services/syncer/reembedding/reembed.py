@@ -20,10 +20,10 @@ from shared.errors import ConfigError, PermanentError
 from shared.graph.recall.candidates import Listing
 from shared.graph.store import GraphStore
 from shared.graph.upkeep.runs import Run
-from shared.job import Stage
 from shared.models.embedding import chosen_provider, named, open_embedding
-from shared.outbox import Outbox
 from shared.serving import open_generation
+from shared.streams.job import Stage
+from shared.streams.outbox import Outbox
 from shared.vectors import Generation, VectorStore
 
 TASK = "reembed"

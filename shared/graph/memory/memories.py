@@ -36,7 +36,7 @@ from shared.graph.engine.rows import (
 )
 from shared.graph.engine.schema import GUARD, SUPERSEDING, Schema, check_key
 from shared.group_commit import Coalescer
-from shared.job import Stage
+from shared.streams.job import Stage
 
 STAGES = (Stage.ENRICH, Stage.EMBED, Stage.RELATE)
 _DERIVED = ("slot", "tag_keys", "tag_prefixes", "embedding", "embedding_model")

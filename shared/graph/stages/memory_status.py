@@ -9,7 +9,7 @@ from typing import Any
 from shared.domain.memory import NEVER_MS
 from shared.graph.engine.client import GraphClient
 from shared.graph.stages.writes import VERSION_OF
-from shared.job import Stage
+from shared.streams.job import Stage
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ from shared.graph.engine.schema import Schema
 from shared.graph.stages import enrich_query
 from shared.graph.stages.enrich_query import Enriched
 from shared.graph.stages.preceded_by import previous, relink
-from shared.job import Stage
+from shared.streams.job import Stage
 
 __all__ = [
     "MAX_WAIT_MS",

@@ -21,7 +21,7 @@ from shared.errors import InvalidInput, PermanentError
 from shared.graph.engine.client import GraphClient
 from shared.graph.engine.rows import PROPERTIES, columns, slot, tag_columns
 from shared.graph.engine.schema import GUARD, PROPERTY_KEYS, RELATIONS, UNIQUE, WORKERS, Schema
-from shared.job import Stage
+from shared.streams.job import Stage
 
 # Nodes besides memories that a backup brings back.
 LABELS = ("Entity", "Pattern", "Session", "Part")

@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 
 from shared.config import GraphSettings
-from shared.consumer import Done, Retry
 from shared.domain.memory import now_ms
 from shared.errors import Unavailable
 from shared.graph.stages.patterns import pattern_id
-from shared.job import Job, Stage
+from shared.streams.consumer import Done, Retry
+from shared.streams.job import Job, Stage
 from tests import providers
 from tests.enriching import Enriching, enriching, told_by_rule
 from tests.graphs import TENANT, a_memory, cypher

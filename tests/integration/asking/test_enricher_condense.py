@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from shared.config import ApiSettings
-from shared.consumer import Done
 from shared.graph.engine.rows import Embedding
-from shared.job import Stage
+from shared.streams.consumer import Done
+from shared.streams.job import Stage
 from tests import providers
 from tests.enriching import Enriching
 from tests.graphs import TENANT, a_memory

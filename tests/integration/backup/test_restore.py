@@ -16,7 +16,7 @@ from shared.domain.memory import Memory, now_ms
 from shared.errors import Unavailable
 from shared.graph.store import GraphStore
 from shared.graph.upkeep import restore as store_module
-from shared.job import Stage
+from shared.streams.job import Stage
 from shared.vectors import VectorStore
 from tests.backing_up import OTHER, backup_app, filled, raw_backup, restored
 from tests.graphs import TENANT, cypher

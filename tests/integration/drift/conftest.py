@@ -7,8 +7,8 @@ from collections.abc import AsyncIterator
 import pytest
 
 from shared.config import GraphSettings, RedisSettings
-from shared.job import Stage
 from shared.redis.client import RedisClients
+from shared.streams.job import Stage
 from shared.vectors import VectorStore
 from tests.conftest import MakeStream
 from tests.drifting import Place, place

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from shared.domain.memory import text_hash
-from shared.job import Stage
+from shared.streams.job import Stage
 from tests.drifting import Place, point_of
 from tests.graphs import TENANT, a_memory, cypher
 

@@ -14,7 +14,7 @@ from services.syncer.runs import Progress, RunLost
 from shared.domain.memory import next_version, now_ms
 from shared.errors import Conflict
 from shared.graph.upkeep.runs import Run, RunState
-from shared.job import Job, Stage
+from shared.streams.job import Job, Stage
 from tests.drifting import Place, point_of
 from tests.graphs import TENANT, a_memory, cypher
 from tests.waiting import wait_until

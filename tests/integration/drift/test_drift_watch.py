@@ -17,9 +17,9 @@ from shared.config import LeaseSettings, SyncSettings
 from shared.errors import Fenced, TransientError
 from shared.graph.upkeep.runs import RunState
 from shared.graph.upkeep.sweeps import Fencing
-from shared.job import Stage
 from shared.leading.lease import Election, Lease
 from shared.leading.schedule import Schedule
+from shared.streams.job import Stage
 from tests.drifting import Place, point_of
 from tests.graphs import TENANT, a_memory
 from tests.waiting import wait_until

@@ -12,13 +12,13 @@ from services.syncer.janitor import Janitor
 from services.syncer.relay import Relay
 from services.syncer.runs import Progress, RunLost
 from shared.config import SyncSettings
-from shared.consumer import Done, Park, Retry
 from shared.domain.memory import now_ms
 from shared.errors import PermanentError, TransientError, Unavailable
 from shared.graph.upkeep.runs import Run, RunState
 from shared.graph.upkeep.sweeps import Fencing
-from shared.job import Job, Stage
 from shared.leading.lease import Lease
+from shared.streams.consumer import Done, Park, Retry
+from shared.streams.job import Job, Stage
 from tests.drifting import Place
 from tests.graphs import TENANT, cypher
 from tests.waiting import wait_until

@@ -12,8 +12,8 @@ from services.syncer.drift.orphan_history import Sightings
 from services.syncer.drift.repair import TASK, DriftTask
 from services.syncer.drift.watch import DriftWatch
 from shared.config import SyncSettings
-from shared.job import Job
 from shared.leading.lease import Lease
+from shared.streams.job import Job
 from tests.drifting import Place
 from tests.graphs import TENANT
 

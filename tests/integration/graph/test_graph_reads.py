@@ -10,7 +10,7 @@ from shared.domain.memory import Memory, now_ms
 from shared.graph.memory.links import Association
 from shared.graph.stages.writes import Embedded, Related
 from shared.graph.store import GraphStore
-from shared.job import Stage
+from shared.streams.job import Stage
 from tests.graphs import TENANT, a_memory, associate, cypher
 
 HOUR_MS = 3_600_000

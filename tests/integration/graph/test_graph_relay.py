@@ -10,7 +10,7 @@ from shared.config import GraphSettings
 from shared.domain.memory import Memory
 from shared.graph.stages.writes import Due
 from shared.graph.store import GraphStore
-from shared.job import Stage
+from shared.streams.job import Stage
 from tests.graphs import TENANT, a_memory, opened
 
 DELAY_MS = 60_000

@@ -20,7 +20,7 @@ from shared.graph.engine.rows import Embedding, Idem
 from shared.graph.stages.writes import Embedded, Enriched, Related
 from shared.graph.store import GraphStore
 from shared.graph.upkeep.runs import RunState
-from shared.job import Stage
+from shared.streams.job import Stage
 from tests.graphs import TENANT, a_memory, associate, cypher, opened
 from tests.redis_server import EmbeddedServer
 from tests.waiting import wait_until

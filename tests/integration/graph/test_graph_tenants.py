@@ -15,7 +15,7 @@ from shared.graph.engine.schema import RELATIONS, SCHEDULES, SCHEMA_VERSION, UNI
 from shared.graph.stages.writes import Enriched, Related
 from shared.graph.store import GraphStore
 from shared.graph.upkeep.sweeps import Fencing
-from shared.job import Stage
+from shared.streams.job import Stage
 from tests.graphs import TENANT, a_memory, associate, cypher, drop
 
 _RUSH = """

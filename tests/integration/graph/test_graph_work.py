@@ -10,7 +10,7 @@ from shared.config import GraphSettings
 from shared.domain.memory import Memory, next_version, now_ms
 from shared.graph.stages.writes import Embedded, EmbeddedResult, Enriched, EnrichedResult, Related
 from shared.graph.store import GraphStore
-from shared.job import Stage
+from shared.streams.job import Stage
 from tests.graphs import TENANT, a_memory, cypher
 
 ADA = ("people", "ada", "Ada")

@@ -16,7 +16,7 @@ from shared.errors import Conflict, InvalidInput, PermanentError
 from shared.graph.engine.rows import Embedding, Idem
 from shared.graph.stages.writes import Enriched
 from shared.graph.store import GraphStore
-from shared.job import Stage
+from shared.streams.job import Stage
 from tests.graphs import TENANT, a_memory, associate, cypher
 
 TRICKY = (

@@ -13,7 +13,7 @@ from itertools import islice
 from typing import Any, Self, TypeVar
 
 from shared.config import Settings
-from shared.job import Delivery, Job, Malformed, Stage
+from shared.streams.job import Delivery, Job, Malformed, Stage
 
 # One script call handles at most so many jobs: it holds Redis for some milliseconds.
 CHUNK = 500

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 
 from shared import log, metrics
 from shared.errors import Unavailable
-from shared.handling import (
+from shared.streams.handler import (
     Failure,
     FailureListener,
     Handled,
@@ -24,10 +24,10 @@ from shared.handling import (
     handle,
     settlement_for,
 )
-from shared.job import Delivery
-from shared.pause import Pause
-from shared.stream import Settled, Settlement, Stream
-from shared.transitions import OUTCOME, Verb
+from shared.streams.intake import Pause
+from shared.streams.job import Delivery
+from shared.streams.stream import Settled, Settlement, Stream
+from shared.streams.transitions import OUTCOME, Verb
 
 _log = log.get_logger(__name__)
 _LONGEST_BACKOFF_S = 2.0

@@ -17,12 +17,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from shared import log, metrics
-from shared.batch import Batch, backoff_s
 from shared.errors import Unavailable
-from shared.handling import Bury, Done, FailureListener, Handler, Outcome, Park, Retry
-from shared.job import Delivery
-from shared.pause import Pause
-from shared.stream import Stream
+from shared.streams.batch import Batch, backoff_s
+from shared.streams.handler import Bury, Done, FailureListener, Handler, Outcome, Park, Retry
+from shared.streams.intake import Pause
+from shared.streams.job import Delivery
+from shared.streams.stream import Stream
 
 __all__ = ["Bury", "Consumer", "Done", "Handler", "Outcome", "Park", "Retry"]
 

@@ -16,9 +16,9 @@ from redis.exceptions import ResponseError
 
 from shared import metrics
 from shared.errors import EunoeError
-from shared.job import Delivery, Job, Malformed
 from shared.redis.client import RedisClients, Script, translated
-from shared.transitions import (
+from shared.streams.job import Delivery, Job, Malformed
+from shared.streams.transitions import (
     CHUNK,
     OUTCOME,
     ConsumerState,

@@ -17,8 +17,8 @@ from typing import TypeAlias, assert_never
 
 from shared import log
 from shared.errors import Overloaded, PermanentError, Suspect, TransientError, Unavailable
-from shared.job import Delivery, Job
-from shared.transitions import Settlement, StreamPolicy
+from shared.streams.job import Delivery, Job
+from shared.streams.transitions import Settlement, StreamPolicy
 
 _log = log.get_logger(__name__)
 _FRAMES = 8

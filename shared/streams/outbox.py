@@ -14,10 +14,10 @@ from typing import cast
 from shared import log
 from shared.domain.memory import now_ms
 from shared.errors import TransientError
-from shared.job import Job, Stage
 from shared.redis.client import RedisClients, translated
-from shared.stream import Stream
-from shared.transitions import Published
+from shared.streams.job import Job, Stage
+from shared.streams.stream import Stream
+from shared.streams.transitions import Published
 
 _log = log.get_logger(__name__)
 # ZADD LT keeps the earlier time; a tenant leaves the set only if nobody noted it meanwhile.

@@ -1,0 +1,1 @@
+"""Publish, deliver and settle jobs on Redis Streams."""
