@@ -25,11 +25,11 @@ from functools import partial
 from pathlib import Path
 from typing import IO
 
-from shared import log, metrics
 from shared.config import ADMIN_PORTS, Settings
 from shared.embedded import stores
 from shared.process.health import Health, make_admin_app, serve, wait
 from shared.process.lifecycle import EX_CONFIG
+from shared.telemetry import log, metrics
 
 _log = log.get_logger(__name__)
 _FIRST_WAIT_S = 0.2

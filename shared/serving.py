@@ -14,9 +14,9 @@ from time import monotonic
 
 from shared.config import EmbeddingSettings
 from shared.errors import ConfigError, EunoeError, TransientError, Unavailable
-from shared.log import get_logger
 from shared.models.embedding import EmbeddingModel, chosen_provider, named, open_embedding
 from shared.process.health import wait
+from shared.telemetry.log import get_logger
 from shared.vectors import Generation, VectorStore
 from shared.vectors.generation import misfit
 

@@ -6,12 +6,12 @@ rests nine times as long, so that reads of the graph hardly notice.
 
 from __future__ import annotations
 
-from shared import log, metrics
 from shared.config import ConsolidationSettings
 from shared.domain.memory import now_ms
 from shared.graph.store import GraphStore
 from shared.graph.upkeep.sweeps import Decay, Fencing, Sweep
 from shared.leading.lease import Lease
+from shared.telemetry import log, metrics
 
 SCHEDULE = "decay"
 _log = log.get_logger(__name__)

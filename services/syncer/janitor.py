@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from shared import log, metrics
 from shared.domain.memory import now_ms
 from shared.graph.store import GraphStore
 from shared.graph.upkeep.sweeps import Fencing
 from shared.leading.lease import Lease
 from shared.streams.job import Stage
 from shared.streams.stream import Stream
+from shared.telemetry import log, metrics
 
 SCHEDULE = "janitor"
 # Ten visibilities of silence: nobody comes back from that under the same name.

@@ -11,7 +11,6 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 
-from shared import log, metrics
 from shared.config import SyncSettings
 from shared.domain.memory import now_ms
 from shared.graph.stages.writes import Due
@@ -21,6 +20,7 @@ from shared.streams.job import Job, Stage
 from shared.streams.outbox import Outbox
 from shared.streams.stream import Stream
 from shared.streams.transitions import Published
+from shared.telemetry import log, metrics
 
 SCHEDULE = "relay"
 STAGES = (Stage.ENRICH, Stage.ASK, Stage.EMBED, Stage.RELATE)

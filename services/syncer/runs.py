@@ -13,11 +13,11 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
-from shared import log
 from shared.errors import ConfigError, EunoeError, PermanentError, TransientError, Unavailable
 from shared.graph.upkeep.runs import Run, Runs, RunState
 from shared.streams.handler import Done, Outcome, Park, Retry
 from shared.streams.job import Job
+from shared.telemetry import log
 
 # Runs wait for the embedders most of the time; a long one must not hold up the others.
 AT_ONCE = 4

@@ -17,12 +17,12 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from shared import metrics
 from shared.config import EventSettings
 from shared.domain.memory import Memory, iso, now_ms
 from shared.errors import EunoeError
 from shared.process.health import wait
 from shared.redis.client import RedisClients, translated
+from shared.telemetry import metrics
 
 FIELD = "event"
 _BUFFERED = 2_000

@@ -15,10 +15,10 @@ import secrets
 import time
 from collections.abc import Awaitable, Callable
 
-from shared import log
 from shared.config import LeaseSettings
 from shared.errors import Unavailable
 from shared.redis.client import RedisClients, Script
+from shared.telemetry import log
 
 Clock = Callable[[], float]
 

@@ -14,10 +14,10 @@ import traceback
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
-from shared import log, metrics
 from shared.errors import EunoeError, Fenced, Unavailable
 from shared.leading.lease import Election, Lease, pause
 from shared.redis.client import RedisClients, Script
+from shared.telemetry import log, metrics
 
 _log = log.get_logger(__name__)
 _SHORTEST_MEMORY_MS = 86_400_000

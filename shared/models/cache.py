@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from shared.metrics import MODEL_CACHE
+from shared.telemetry.metrics import MODEL_CACHE
 
 if TYPE_CHECKING:
     from shared.models.circuit import Circuit

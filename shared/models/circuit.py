@@ -13,8 +13,8 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Final
 
 from shared.errors import PermanentError, Suspect, TransientError, Unavailable
-from shared.metrics import MODEL_CIRCUIT_OPEN
 from shared.streams.intake import Pause
+from shared.telemetry.metrics import MODEL_CIRCUIT_OPEN
 
 if TYPE_CHECKING:
     from shared.models.outbound import Kind

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from shared.config import EmbeddingSettings
 from shared.errors import ConfigError, PermanentError, TransientError, Unavailable
-from shared.log import get_logger
+from shared.telemetry.log import get_logger
 
 if TYPE_CHECKING:
     from shared.models.circuit import Circuit

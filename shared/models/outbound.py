@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 import numpy as np
 
 from shared.errors import EunoeError, PermanentError, Suspect, TransientError, Unavailable
-from shared.metrics import MODEL_DURATION, MODEL_ERRORS
+from shared.telemetry.metrics import MODEL_DURATION, MODEL_ERRORS
 
 if TYPE_CHECKING:
     from shared.models.embedding import Vectors

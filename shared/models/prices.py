@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final, NamedTuple
 
-from shared.metrics import MODEL_COST, MODEL_TOKENS
+from shared.telemetry.metrics import MODEL_COST, MODEL_TOKENS
 
 
 class Price(NamedTuple):

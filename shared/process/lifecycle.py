@@ -16,10 +16,11 @@ import sys
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
-from shared import __version__, config, log, metrics
+from shared import __version__, config
 from shared.config import Settings
 from shared.errors import ConfigError, Unavailable
 from shared.process.health import Health, Probes, make_admin_app, probe_self, serve, wait
+from shared.telemetry import log, metrics
 
 EX_CONFIG = 78
 _T = TypeVar("_T")

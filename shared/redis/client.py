@@ -23,9 +23,9 @@ from redis.asyncio.retry import Retry
 from redis.backoff import ExponentialBackoff, NoBackoff
 
 import shared
-from shared import metrics
 from shared.config import RedisSettings, StreamSettings
 from shared.errors import PermanentError, Unavailable
+from shared.telemetry import metrics
 
 _SCRIPTS = {
     path.stem: path.read_text(encoding="utf-8")

@@ -12,7 +12,6 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 
-from shared import log, metrics
 from shared.errors import Unavailable
 from shared.streams.handler import (
     Failure,
@@ -28,6 +27,7 @@ from shared.streams.intake import Pause
 from shared.streams.job import Delivery
 from shared.streams.stream import Settled, Settlement, Stream
 from shared.streams.transitions import OUTCOME, Verb
+from shared.telemetry import log, metrics
 
 _log = log.get_logger(__name__)
 _LONGEST_BACKOFF_S = 2.0

@@ -16,13 +16,13 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from shared import log, metrics
 from shared.errors import Unavailable
 from shared.streams.batch import Batch, backoff_s
 from shared.streams.handler import Bury, Done, FailureListener, Handler, Outcome, Park, Retry
 from shared.streams.intake import Pause
 from shared.streams.job import Delivery
 from shared.streams.stream import Stream
+from shared.telemetry import log, metrics
 
 __all__ = ["Bury", "Consumer", "Done", "Handler", "Outcome", "Park", "Retry"]
 

@@ -15,10 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias, assert_never
 
-from shared import log
 from shared.errors import Overloaded, PermanentError, Suspect, TransientError, Unavailable
 from shared.streams.job import Delivery, Job
 from shared.streams.transitions import Settlement, StreamPolicy
+from shared.telemetry import log
 
 _log = log.get_logger(__name__)
 _FRAMES = 8

@@ -11,13 +11,13 @@ import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import cast
 
-from shared import log
 from shared.domain.memory import now_ms
 from shared.errors import TransientError
 from shared.redis.client import RedisClients, translated
 from shared.streams.job import Job, Stage
 from shared.streams.stream import Stream
 from shared.streams.transitions import Published
+from shared.telemetry import log
 
 _log = log.get_logger(__name__)
 # ZADD LT keeps the earlier time; a tenant leaves the set only if nobody noted it meanwhile.

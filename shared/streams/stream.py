@@ -14,7 +14,6 @@ from typing import Any, Literal, TypeAlias
 
 from redis.exceptions import ResponseError
 
-from shared import metrics
 from shared.errors import EunoeError
 from shared.redis.client import RedisClients, Script, translated
 from shared.streams.job import Delivery, Job, Malformed
@@ -41,6 +40,7 @@ from shared.streams.transitions import (
     replay_row,
     settle_row,
 )
+from shared.telemetry import metrics
 
 __all__ = [
     "ConsumerState",

@@ -12,7 +12,7 @@ from qdrant_client.common.client_exceptions import ResourceExhaustedResponse
 from qdrant_client.http.exceptions import ResponseHandlingException, UnexpectedResponse
 
 from shared.errors import EunoeError, NotFound, PermanentError, TransientError, Unavailable
-from shared.metrics import STORE_DURATION, STORE_ERRORS
+from shared.telemetry.metrics import STORE_DURATION, STORE_ERRORS
 
 _T = TypeVar("_T")
 STORE = "vectors"

@@ -17,7 +17,7 @@ from typing import NamedTuple, TypeVar
 from qdrant_client import AsyncQdrantClient, models
 
 from shared.errors import ConfigError, Conflict, NotFound, PermanentError
-from shared.log import get_logger
+from shared.telemetry.log import get_logger
 from shared.vectors.calls import asked
 from shared.vectors.points import DENSE_VECTORS, PAYLOAD_INDEXES, SPARSE_VECTORS
 

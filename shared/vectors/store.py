@@ -19,7 +19,7 @@ from qdrant_client import AsyncQdrantClient, models
 
 from shared.config import VectorSettings
 from shared.errors import ConfigError, NotFound, Unavailable
-from shared.metrics import POINTS_WRITTEN
+from shared.telemetry.metrics import POINTS_WRITTEN
 from shared.vectors import filters
 from shared.vectors.calls import STORE, asked
 from shared.vectors.filters import Hit, VectorQuery

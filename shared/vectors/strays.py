@@ -11,7 +11,7 @@ from typing import Any, Protocol, TypeVar
 
 from qdrant_client import AsyncQdrantClient, models
 
-from shared.metrics import POINTS_WRITTEN
+from shared.telemetry.metrics import POINTS_WRITTEN
 from shared.vectors import filters
 from shared.vectors.generation import Generation
 from shared.vectors.points import StoredPoint, stored_of

@@ -11,8 +11,8 @@ from services.enricher.stages.patterns import key_terms
 from shared.config import GraphSettings
 from shared.domain.memory import Memory
 from shared.graph.stages.patterns import pattern_id
-from shared.metrics import STORE_DURATION
 from shared.streams.job import Job
+from shared.telemetry.metrics import STORE_DURATION
 from tests.enriching import Enriching, told_by_rule
 from tests.graphs import TENANT, associate, cypher
 

@@ -15,8 +15,8 @@ from shared.config import EnrichmentSettings, GraphSettings
 from shared.domain.memory import Memory
 from shared.graph.stages.writes import Embedded
 from shared.graph.store import GraphStore
-from shared.metrics import STORE_DURATION
 from shared.streams.job import Job
+from shared.telemetry.metrics import STORE_DURATION
 from shared.vectors import VectorStore
 from tests.graphs import TENANT, a_memory, cypher
 from tests.vector_stores import new_store, point

@@ -8,7 +8,7 @@ import pytest
 from prometheus_client import REGISTRY, Counter, Gauge, Histogram
 from prometheus_client.metrics import MetricWrapperBase
 
-from shared import metrics
+from shared.telemetry import metrics
 
 LABELS = {
     *("stream", "result", "outcome", "state", "schedule", "method", "route", "status", "reason"),

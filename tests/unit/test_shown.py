@@ -5,7 +5,7 @@ from prometheus_client import REGISTRY
 from services.syncer.drift.findings import Audit
 from services.syncer.drift.gauges import KINDS, Shown
 from services.syncer.janitor import withdraw_depths
-from shared import metrics
+from shared.telemetry import metrics
 
 
 def drift(kind: str) -> float | None:

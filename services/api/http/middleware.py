@@ -16,7 +16,6 @@ from aiohttp.typedefs import Middleware
 from services.api.http.access import Access, Forbidden, Tokens, Unauthorized
 from services.api.http.answers import error_answer
 from services.api.http.graph_outage import Outage
-from shared import log, metrics
 from shared.errors import (
     Conflict,
     EunoeError,
@@ -26,6 +25,7 @@ from shared.errors import (
     TransientError,
     Unavailable,
 )
+from shared.telemetry import log, metrics
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 TENANT: web.RequestKey[str] = web.RequestKey("tenant", str)

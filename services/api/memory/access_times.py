@@ -6,10 +6,10 @@ import asyncio
 from collections import defaultdict
 from collections.abc import Iterable
 
-from shared import log
 from shared.errors import EunoeError
 from shared.graph.store import GraphStore
 from shared.process.health import wait
+from shared.telemetry import log
 
 _EVERY_S = 1.0
 _MOST_ROWS = 5000

@@ -20,13 +20,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from shared import log
 from shared.errors import Conflict, InvalidInput, PermanentError, TransientError
 from shared.graph.engine.rows import Idem
 from shared.graph.store import GraphStore
 from shared.group_commit import Coalescer
-from shared.metrics import WRITES_REPEATED
 from shared.redis.client import RedisClients, Script
+from shared.telemetry import log
+from shared.telemetry.metrics import WRITES_REPEATED
 
 _HELD_MS = 60_000
 _MAX_KEY_CHARS = 255

@@ -18,7 +18,6 @@ from services.enricher.entities.nlp import Pipeline
 from services.enricher.entities.recognizer import Found, entity_tags, extract, renamed, slug
 from services.enricher.stages.patterns import Detected, detect
 from services.enricher.stages.summarize import summarize
-from shared import metrics
 from shared.config import EnrichmentSettings
 from shared.domain.memory import Memory, iso, now_ms
 from shared.domain.memory_type import classify, untyped
@@ -30,6 +29,7 @@ from shared.streams.consumer import Done, Outcome
 from shared.streams.handler import Failure
 from shared.streams.job import Job, Stage
 from shared.streams.outbox import Outbox
+from shared.telemetry import metrics
 
 
 class Enricher:

@@ -11,13 +11,13 @@ import heapq
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
-from shared import metrics
 from shared.config import EnrichmentSettings
 from shared.domain.memory import Memory
 from shared.graph.stages.writes import Related
 from shared.graph.store import GraphStore
 from shared.streams.consumer import Done, Outcome
 from shared.streams.job import Job
+from shared.telemetry import metrics
 from shared.vectors import Hit, VectorStore
 
 # How far beyond its own nearest a memory looks for others whose nearest it may be; in a

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from services.syncer.drift.findings import Audit
-from shared import metrics
+from shared.telemetry import metrics
 
 KINDS = ("missing", "orphaned", "stale", "payload")
 

@@ -19,7 +19,6 @@ from typing import Any, Protocol
 from services.syncer.drift.findings import DRIFT, Audit, Finding, finding_of, sample, unwritable
 from services.syncer.drift.gauges import Shown
 from services.syncer.runs import Progress
-from shared import metrics
 from shared.errors import Conflict, TransientError
 from shared.graph.engine.client import DEFAULT_TENANT
 from shared.graph.store import GraphStore
@@ -28,6 +27,7 @@ from shared.graph.upkeep.sweeps import Audited
 from shared.streams.job import Job, Stage
 from shared.streams.outbox import Outbox
 from shared.streams.transitions import Published
+from shared.telemetry import metrics
 from shared.vectors import Generation, StoredPoint, VectorStore
 
 TASK = "drift"

@@ -9,13 +9,13 @@ from services.syncer.drift.findings import Audit
 from services.syncer.drift.gauges import Shown, counts
 from services.syncer.drift.orphan_history import Sightings
 from services.syncer.drift.repair import TASK, Drift, none_goes
-from shared import log
 from shared.config import SyncSettings
 from shared.domain.memory import now_ms
 from shared.errors import Fenced, PermanentError, TransientError, Unavailable
 from shared.graph.store import GraphStore
 from shared.graph.upkeep.sweeps import Fencing
 from shared.leading.lease import Lease
+from shared.telemetry import log
 
 SCHEDULE = "drift"
 _log = log.get_logger(__name__)

@@ -32,7 +32,7 @@ from redis.retry import Retry as BlockingRetry
 
 from shared.config import GraphSettings
 from shared.errors import Conflict, EunoeError, InvalidInput, PermanentError, Unavailable
-from shared.metrics import STORE_DURATION, STORE_ERRORS
+from shared.telemetry.metrics import STORE_DURATION, STORE_ERRORS
 
 DEFAULT_TENANT = "default"
 PING_TIMEOUT_S = 1.0

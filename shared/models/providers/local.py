@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 import numpy as np
 
 from shared.errors import ConfigError
-from shared.metrics import MODEL_DURATION, MODEL_TOKENS
+from shared.telemetry.metrics import MODEL_DURATION, MODEL_TOKENS
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
