@@ -24,7 +24,6 @@ from shared.domain.memory import Memory, text_hash
 from shared.graph.stages.writes import Embedded
 from shared.graph.store import GraphStore
 from shared.graph.upkeep.runs import Run
-from shared.lexical import SparseVector, sparse_document
 from shared.redis.client import RedisClients
 from shared.streams.consumer import Done, Outcome
 from shared.streams.job import Job, Stage
@@ -32,6 +31,7 @@ from shared.streams.outbox import Outbox
 from shared.streams.stream import Stream
 from shared.vectors import Point, VectorStore, point_for
 from shared.vectors.points import Vector
+from shared.vectors.sparse import SparseVector, sparse_document
 from tests.graphs import TENANT, a_memory, opened
 from tests.vector_stores import DIMENSION, MODEL
 from tests.working import Running, consuming

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from shared.config import VectorSettings
 from shared.domain.memory import Memory
 from shared.errors import Unavailable
-from shared.lexical import SparseVector, sparse_document
 from shared.vectors import Point, VectorStore, point_for
+from shared.vectors.sparse import SparseVector, sparse_document
 
 DIMENSION = 8
 MODEL = "model"

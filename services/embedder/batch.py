@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from shared.domain.memory import HASH_HALF, Memory, same_text, text_hash
 from shared.graph.memory.dialogue import Before
-from shared.lexical import SparseVector, sparse_document
+from shared.vectors.sparse import SparseVector, sparse_document
 
 Vector = NDArray[np.float32]
 

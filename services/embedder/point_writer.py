@@ -17,8 +17,8 @@ from shared.domain.memory import Memory
 from shared.errors import PermanentError, Suspect
 from shared.graph.engine.rows import Embedding
 from shared.graph.memory.dialogue import Before
-from shared.serving import Served
 from shared.vectors import Point, VectorStore, point_for
+from shared.vectors.active_model import Served
 
 # By (tenant, id): a backup may have been restored into a second tenant.
 Key = tuple[str, str]

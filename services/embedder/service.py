@@ -20,12 +20,12 @@ from shared.domain.memory import Memory, same_text
 from shared.errors import PermanentError, TransientError
 from shared.graph.stages.writes import Embedded
 from shared.graph.store import GraphStore
-from shared.serving import Served, Serving
 from shared.streams.consumer import Bury, Done, Outcome, Park, Retry
 from shared.streams.job import Job, Stage
 from shared.streams.outbox import Outbox
 from shared.telemetry.log import get_logger
 from shared.vectors import VectorStore
+from shared.vectors.active_model import Served, Serving
 
 log = get_logger(__name__)
 # How long a job of the filling rests while the next generation's model is down.

@@ -19,11 +19,11 @@ from shared.models.embedding import EmbeddingModel, open_embedding
 from shared.process.health import Probes
 from shared.process.lifecycle import Process
 from shared.redis.client import RedisClients
-from shared.serving import Serving, Wrap
 from shared.streams.job import Stage
 from shared.streams.outbox import Outbox
 from shared.streams.stream import Stream, policy_for
 from shared.vectors import VectorStore
+from shared.vectors.active_model import Serving, Wrap
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,6 @@ from qdrant_client import models
 
 from shared.domain.memory import tag_keys, tag_prefixes
 from shared.graph.engine.client import DEFAULT_TENANT
-from shared.lexical import SparseVector
 from shared.vectors.points import (
     ARCHIVED,
     MEMORY_ID,
@@ -21,6 +20,7 @@ from shared.vectors.points import (
     point_id,
     speaker_key,
 )
+from shared.vectors.sparse import SparseVector
 
 _Conditions = list[models.Condition]
 

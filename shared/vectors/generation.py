@@ -18,7 +18,7 @@ from qdrant_client import AsyncQdrantClient, models
 
 from shared.errors import ConfigError, Conflict, NotFound, PermanentError
 from shared.telemetry.log import get_logger
-from shared.vectors.calls import asked
+from shared.vectors.observed_call import asked
 from shared.vectors.points import DENSE_VECTORS, PAYLOAD_INDEXES, SPARSE_VECTORS
 
 log = get_logger(__name__)

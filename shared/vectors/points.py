@@ -17,7 +17,7 @@ from qdrant_client import models
 
 from shared.domain.memory import Memory, tag_keys, tag_prefixes
 from shared.graph.engine.client import DEFAULT_TENANT
-from shared.lexical import SparseVector
+from shared.vectors.sparse import SparseVector
 
 # `dense` is the memory alone, `context` the memory with what was said before it; a point
 # may lack any of them. Qdrant multiplies the weights of `bm25` by the query words' IDF.

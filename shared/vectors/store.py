@@ -21,9 +21,10 @@ from shared.config import VectorSettings
 from shared.errors import ConfigError, NotFound, Unavailable
 from shared.telemetry.metrics import POINTS_WRITTEN
 from shared.vectors import filters
-from shared.vectors.calls import STORE, asked
 from shared.vectors.filters import Hit, VectorQuery
+from shared.vectors.foreign_points import Strays
 from shared.vectors.generation import Generation, Generations, misfit
+from shared.vectors.observed_call import STORE, asked
 from shared.vectors.points import (
     DENSE,
     MEMORY_ID,
@@ -34,7 +35,6 @@ from shared.vectors.points import (
     stored_of,
     struct_of,
 )
-from shared.vectors.strays import Strays
 
 _T = TypeVar("_T")
 

@@ -23,9 +23,9 @@ import numpy as np
 from shared.config import VectorSettings
 from shared.domain.memory import Memory, now_ms
 from shared.graph.store import GraphStore
-from shared.lexical import sparse_document, sparse_query
 from shared.models.providers.local import LocalEmbedding
 from shared.vectors import RecallFilter, VectorQuery, VectorStore, point_for
+from shared.vectors.sparse import sparse_document, sparse_query
 from tests.bench.figures import Table, latencies, median
 from tests.bench.filled import opened
 from tests.bench.notes import notes

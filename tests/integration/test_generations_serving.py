@@ -12,8 +12,8 @@ import pytest
 from shared.config import EmbeddingSettings, VectorSettings
 from shared.errors import ConfigError, Conflict, NotFound, Unavailable
 from shared.models.providers.placeholder import PlaceholderEmbedding
-from shared.serving import Serving
 from shared.vectors import Generation, GenerationState, VectorStore
+from shared.vectors.active_model import Serving
 from tests.vector_stores import memory, new_store, point, settings, unit
 from tests.waiting import wait_until
 

@@ -7,8 +7,8 @@ import pytest
 from prometheus_client import REGISTRY
 
 from shared.domain.memory import Memory
-from shared.lexical import sparse_query
 from shared.vectors import RecallFilter, VectorQuery, VectorStore
+from shared.vectors.sparse import sparse_query
 from tests.vector_stores import emptied, memory, point, unit
 
 QUERY = unit(1)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.lexical import bm25_scores, sparse_document, sparse_query, tokens, words
+from shared.vectors.sparse import bm25_scores, sparse_document, sparse_query, tokens, words
 
 TEXTS = st.text(max_size=400)
 

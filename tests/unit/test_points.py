@@ -5,9 +5,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.domain.memory import Memory
-from shared.lexical import sparse_document
 from shared.vectors import point_for
 from shared.vectors.points import point_id
+from shared.vectors.sparse import sparse_document
 
 ID = "2b2e0f5c-54a3-4f0b-9f0e-0c9e6f6b1a11"
 FULL = Memory(

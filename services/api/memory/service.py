@@ -32,10 +32,10 @@ from shared.errors import Conflict, EunoeError, InvalidInput, NotFound
 from shared.graph.engine.rows import Embedding
 from shared.graph.store import GraphStore
 from shared.group_commit import Coalescer
-from shared.serving import Serving
 from shared.streams.job import Job, Stage
 from shared.streams.outbox import Outbox
 from shared.streams.transitions import Published
+from shared.vectors.active_model import Serving
 
 _GIVEN_TYPE_CONFIDENCE = 0.9
 _CHANGE_TRIES = 5

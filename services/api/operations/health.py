@@ -17,11 +17,11 @@ from shared.errors import EunoeError
 from shared.graph.memory.memories import Counts
 from shared.graph.store import GraphStore
 from shared.process.health import Probes
-from shared.serving import Serving
 from shared.streams.job import Stage
 from shared.streams.stream import Stream
 from shared.streams.transitions import Depth
 from shared.vectors import VectorStore
+from shared.vectors.active_model import Serving
 
 _T = TypeVar("_T")
 _TRUST_S = 1.0

@@ -28,7 +28,7 @@ from shared.config import EmbeddingSettings
 from shared.errors import ConfigError, InvalidInput
 from shared.graph.upkeep.runs import Run
 from shared.models.embedding import EmbeddingModel, chosen_provider, named, open_embedding
-from shared.serving import open_generation
+from shared.vectors.active_model import open_generation
 from shared.vectors.generation import Generation
 
 _MOST_DIMENSIONS = 65_536  # Qdrant's own limit

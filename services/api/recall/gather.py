@@ -25,10 +25,10 @@ from shared.errors import InvalidInput, PermanentError, TransientError, Unavaila
 from shared.graph.recall.candidates import KnownEntity, Listing
 from shared.graph.recall.word_index import Text
 from shared.graph.store import GraphStore
-from shared.lexical import bm25_scores, sparse_query, tokens, words
 from shared.models.embedding import EmbeddingModel, Vectors
-from shared.serving import Serving
 from shared.vectors import Hit, RecallFilter, VectorQuery, VectorStore
+from shared.vectors.active_model import Serving
+from shared.vectors.sparse import bm25_scores, sparse_query, tokens, words
 
 _MIN_FETCH = 50
 _UNEMBEDDED_ROWS = 500

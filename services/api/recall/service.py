@@ -33,8 +33,8 @@ from shared.graph.engine.schema import AUTHORED
 from shared.graph.recall.candidates import Candidate as Known
 from shared.graph.recall.candidates import KnownEntity
 from shared.graph.store import GraphStore
-from shared.serving import Serving
 from shared.vectors import VectorStore
+from shared.vectors.active_model import Serving
 
 # How far beyond the limit repeats and floors are looked for.
 _FINISHED_PER_RESULT = 2

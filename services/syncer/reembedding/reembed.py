@@ -21,10 +21,10 @@ from shared.graph.recall.candidates import Listing
 from shared.graph.store import GraphStore
 from shared.graph.upkeep.runs import Run
 from shared.models.embedding import chosen_provider, named, open_embedding
-from shared.serving import open_generation
 from shared.streams.job import Stage
 from shared.streams.outbox import Outbox
 from shared.vectors import Generation, VectorStore
+from shared.vectors.active_model import open_generation
 
 TASK = "reembed"
 REFRESHING = "refreshing"

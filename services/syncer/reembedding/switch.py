@@ -19,11 +19,11 @@ from shared.domain.memory import Memory
 from shared.errors import Conflict, PermanentError
 from shared.graph.store import GraphStore
 from shared.graph.upkeep.runs import Run
-from shared.serving import LOOK_EVERY_S
 from shared.streams.job import Stage
 from shared.streams.outbox import Outbox
 from shared.telemetry.log import get_logger
 from shared.vectors import Generation, StoredPoint, VectorQuery, VectorStore
+from shared.vectors.active_model import LOOK_EVERY_S
 
 log = get_logger(__name__)
 
