@@ -16,7 +16,8 @@ from services.api.http.answer_schemas import shape
 from services.api.http.body import read_body
 from services.api.http.middleware import TENANT
 from services.api.http.route import Route
-from services.api.memory.requests import BATCH_ROWS, parse_object, required, unit, validate
+from services.api.http.validation import parse_object, required, validate
+from services.api.memory.requests import BATCH_ROWS, unit
 from services.api.memory.service import check_id
 from services.api.repeatable import effecting
 from shared.domain.memory import check_text, finite

@@ -17,7 +17,7 @@ from services.api.http.answers import json_answer
 from services.api.http.middleware import TENANT
 from services.api.http.query import flag, integer, text
 from services.api.http.route import Param, Route
-from services.api.memory.requests import parse_object, required, validate
+from services.api.http.validation import parse_object, required, validate
 from shared.domain.memory import check_text, iso, tag_keys
 from shared.errors import InvalidInput, NotFound
 from shared.graph.memory.entities import Entity

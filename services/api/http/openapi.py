@@ -1,5 +1,6 @@
-"""The OpenAPI 3.1 document, made from the route table; `python -m services.api.http.openapi` prints it.
+"""The OpenAPI 3.1 document, made from the route table.
 
+`python -m services.api.http.openapi` prints it.
 What all routes share (tokens, errors, headers) is written here once; the rest each Route says.
 """
 
@@ -18,7 +19,7 @@ from pydantic.json_schema import models_json_schema
 
 from services.api.http.answer_schemas import SHAPES
 from services.api.http.route import Param, Route, Scope
-from services.api.memory.requests import AbsentBody
+from services.api.http.validation import AbsentBody
 
 _REFERENCE = "#/components/schemas/{model}"
 _PATH_PARAMETER = re.compile(r"\{(\w+)(?::[^}]*)?\}")

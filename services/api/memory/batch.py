@@ -18,19 +18,11 @@ from services.api.http.answer_schemas import shape
 from services.api.http.body import BATCH_BODY_BYTES, read_body
 from services.api.http.middleware import REQUEST_ID, TENANT
 from services.api.http.route import Route
+from services.api.http.validation import parse_json, validate
 from services.api.memory.admission import Admission
 from services.api.memory.handlers import EVENTS
 from services.api.memory.idempotency import Write
-from services.api.memory.requests import (
-    BATCH_ROWS,
-    Layer,
-    MemoryIn,
-    Metadata,
-    Moment,
-    Tags,
-    parse_json,
-    validate,
-)
+from services.api.memory.requests import BATCH_ROWS, Layer, MemoryIn, Metadata, Moment, Tags
 from services.api.memory.requests import unit as unit_of
 from services.api.memory.service import Queued, new_memory
 from services.api.repeatable import storing

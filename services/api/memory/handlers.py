@@ -11,9 +11,10 @@ from services.api.http.access import DEFAULT_TENANT, Forbidden, Tokens, Unauthor
 from services.api.http.answers import json_answer, memory_json
 from services.api.http.body import read_body
 from services.api.http.middleware import REQUEST_ID, TENANT, identify
+from services.api.http.validation import parse_object, validate
 from services.api.memory.access_times import Touches
 from services.api.memory.idempotency import Write
-from services.api.memory.requests import MemoryIn, MemoryPatch, parse_object, validate
+from services.api.memory.requests import MemoryIn, MemoryPatch
 from services.api.memory.service import Memories, Stored
 from services.api.operations.health import HealthReport
 from services.api.recall.answer import recall_json

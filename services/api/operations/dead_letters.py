@@ -23,7 +23,7 @@ from services.api.http.body import read_body
 from services.api.http.middleware import TENANT
 from services.api.http.query import integer, text
 from services.api.http.route import Param, Route
-from services.api.memory.requests import parse_object, required, switch, validate
+from services.api.http.validation import parse_object, required, switch, validate
 from shared.domain.memory import iso
 from shared.errors import InvalidInput
 from shared.graph.engine.client import DEFAULT_TENANT

@@ -16,7 +16,7 @@ from services.api.http.answers import json_answer
 from services.api.http.body import read_body
 from services.api.http.middleware import REQUEST_ID, TENANT
 from services.api.http.route import Param, Route
-from services.api.memory.requests import AbsentBody, parse_optional, validate
+from services.api.http.validation import AbsentBody, parse_optional, validate
 from services.api.memory.service import check_id
 from shared.config import EnrichmentSettings
 from shared.errors import InvalidInput, TransientError

@@ -14,14 +14,8 @@ from services.api.http.body import read_body
 from services.api.http.middleware import TENANT
 from services.api.http.query import flag
 from services.api.http.route import Route
-from services.api.memory.requests import (
-    AbsentBody,
-    clamped,
-    label,
-    parse_optional,
-    switch,
-    validate,
-)
+from services.api.http.validation import AbsentBody, clamped, parse_optional, switch, validate
+from services.api.memory.requests import label
 from services.api.operations.runs import RUN_ANSWERS, RUNS, WAIT, run_answer
 from services.api.operations.sync import MAX_BATCH
 from shared.config import EmbeddingSettings

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from services.enricher.entities import lists as lists
+from services.enricher.entities import lists
 
 
 def _words(text: str) -> frozenset[str]:

@@ -1,7 +1,7 @@
 """What to ask the chat model about a memory's type, and what to believe of its answer.
 
-The rules that need no model are `shared.domain.memory_type`. Nothing here calls anything; the stored
-text goes into the prompt as a JSON string, so it cannot close its own quotes.
+The rules that need no model are `shared.domain.memory_type`. Nothing here calls anything;
+the stored text goes into the prompt as a JSON string, so it cannot close its own quotes.
 """
 
 from __future__ import annotations
