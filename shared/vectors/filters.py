@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from qdrant_client import models
 
 from shared.domain.memory import tag_keys, tag_prefixes
-from shared.graph.engine.client import DEFAULT_TENANT
+from shared.domain.tenant import DEFAULT_TENANT
 from shared.vectors.points import (
     ARCHIVED,
     MEMORY_ID,

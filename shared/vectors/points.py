@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from qdrant_client import models
 
 from shared.domain.memory import Memory, tag_keys, tag_prefixes
-from shared.graph.engine.client import DEFAULT_TENANT
+from shared.domain.tenant import DEFAULT_TENANT
 from shared.vectors.sparse import SparseVector
 
 # `dense` is the memory alone, `context` the memory with what was said before it; a point

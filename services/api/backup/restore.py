@@ -23,8 +23,8 @@ from services.api.backup.archive import rows_of
 from services.api.backup.row_check import node_of, plain, relation_of, restored
 from shared.config import Settings, load
 from shared.domain.memory import now_ms
+from shared.domain.tenant import check_tenant
 from shared.errors import EunoeError, InvalidInput
-from shared.graph.engine.client import check_tenant
 from shared.graph.engine.schema import RELATIONS
 from shared.graph.upkeep.restore import LABELS, Restore, Restored
 

@@ -15,7 +15,7 @@ from aiohttp import web
 from services.api.http.access import Tokens, digest_of
 from services.api.http.middleware import ACCESS, TENANT, admin_token_of
 from services.api.http.route import Handler, Route
-from shared.graph.engine.client import DEFAULT_TENANT, check_tenant
+from shared.domain.tenant import DEFAULT_TENANT, check_tenant
 from shared.telemetry import log
 
 _DIGEST_CHARS = 8

@@ -25,8 +25,8 @@ from services.api.http.query import integer, text
 from services.api.http.route import Param, Route
 from services.api.http.validation import parse_object, required, switch, validate
 from shared.domain.memory import iso
+from shared.domain.tenant import DEFAULT_TENANT
 from shared.errors import InvalidInput
-from shared.graph.engine.client import DEFAULT_TENANT
 from shared.graph.stages.writes import VERSION_OF
 from shared.graph.store import GraphStore
 from shared.streams.job import Job, Stage

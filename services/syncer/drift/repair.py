@@ -19,8 +19,8 @@ from typing import Any, Protocol
 from services.syncer.drift.findings import DRIFT, Audit, Finding, finding_of, sample, unwritable
 from services.syncer.drift.gauges import Shown
 from services.syncer.runs import Progress
+from shared.domain.tenant import DEFAULT_TENANT
 from shared.errors import Conflict, TransientError
-from shared.graph.engine.client import DEFAULT_TENANT
 from shared.graph.store import GraphStore
 from shared.graph.upkeep.runs import Run
 from shared.graph.upkeep.sweeps import Audited

@@ -31,13 +31,12 @@ from redis.exceptions import (
 from redis.retry import Retry as BlockingRetry
 
 from shared.config import GraphSettings
+from shared.domain.tenant import _TENANT, DEFAULT_TENANT, check_tenant
 from shared.errors import Conflict, EunoeError, InvalidInput, PermanentError, Unavailable
 from shared.telemetry.metrics import STORE_DURATION, STORE_ERRORS
 
-DEFAULT_TENANT = "default"
 PING_TIMEOUT_S = 1.0
 
-_TENANT = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 # json writes control characters as \uXXXX, which FalkorDB does not decode; raw it keeps
 # them. The first branch swallows escaped backslashes, so a stored `\u0041` stays as it is.
 _ESCAPE = re.compile(r"\\\\|\\u(00[01][0-9a-f])")
@@ -57,13 +56,6 @@ class Answer:
 
     rows: Rows
     server_ms: float
-
-
-def check_tenant(tenant: str) -> str:
-    """Raises: InvalidInput unless `tenant` is 1 to 64 of letters, digits, `_`, `.`, `-`."""
-    if not _TENANT.fullmatch(tenant):
-        raise InvalidInput("tenant must be 1 to 64 letters, digits, '_', '.' or '-'")
-    return tenant
 
 
 def literal(value: object) -> str:
