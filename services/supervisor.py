@@ -27,9 +27,11 @@ from typing import IO
 
 from shared.config import ADMIN_PORTS, Settings
 from shared.embedded import stores
-from shared.process.health import Health, make_admin_app, serve, wait
+from shared.process.admin_server import make_admin_app, serve
+from shared.process.health import Health
 from shared.process.lifecycle import EX_CONFIG
 from shared.telemetry import log, metrics
+from shared.waiting import wait
 
 _log = log.get_logger(__name__)
 _FIRST_WAIT_S = 0.2

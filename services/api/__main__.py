@@ -14,7 +14,7 @@ from services.api.backup import restore
 from services.api.http.access import Tokens
 from services.api.use_cases import UseCases
 from shared.models.cache import CachedEmbedding
-from shared.process.health import serve
+from shared.process.admin_server import serve
 from shared.process.lifecycle import Process, main
 from shared.process.stores import open_stores
 

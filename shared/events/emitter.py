@@ -20,9 +20,9 @@ from typing import Any
 from shared.config import EventSettings
 from shared.domain.memory import Memory, iso, now_ms
 from shared.errors import EunoeError
-from shared.process.health import wait
 from shared.redis.client import RedisClients, translated
 from shared.telemetry import metrics
+from shared.waiting import wait
 
 FIELD = "event"
 _BUFFERED = 2_000

@@ -7,18 +7,12 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
-from aiohttp import web
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
-
-from shared import __version__
 from shared.errors import TransientError
+from shared.waiting import wait
 
 Ping = Callable[[], Awaitable[None]]
 _PROBE_EVERY_S = 0.5
@@ -101,71 +95,3 @@ class Health:
         results = {name: check() for name, check in checks.items()}
         extra = {name: show() for name, show in self.detail.items()}
         return all(results.values()), {"role": self.role, "checks": results, **extra}
-
-
-def _answer(health: Health, checks: dict[str, Check]) -> web.Response:
-    good, body = health.report(checks)
-    return web.json_response({"ok": good, **body}, status=200 if good else 503)
-
-
-def make_admin_app(health: Health) -> web.Application:
-    async def livez(_request: web.Request) -> web.Response:
-        return _answer(health, health.alive)
-
-    async def readyz(_request: web.Request) -> web.Response:
-        return _answer(health, health.ready)
-
-    async def metrics(_request: web.Request) -> web.Response:
-        return web.Response(body=generate_latest(), headers={"Content-Type": CONTENT_TYPE_LATEST})
-
-    async def version(_request: web.Request) -> web.Response:
-        return web.json_response({"version": __version__, "role": health.role})
-
-    app = web.Application()
-    app.add_routes(
-        [
-            web.get("/livez", livez),
-            web.get("/readyz", readyz),
-            web.get("/metrics", metrics),
-            web.get("/version", version),
-        ]
-    )
-    return app
-
-
-async def serve(
-    app: web.Application, host: str, port: int, *, grace_s: float, line_bytes: int = 8190
-) -> web.AppRunner:
-    """Start `app`; the caller owns the runner and awaits `cleanup()`, which drains requests.
-
-    `line_bytes`: the longest request line; one that is longer is refused without a handler.
-    """
-    runner = web.AppRunner(
-        app,
-        access_log=None,
-        shutdown_timeout=grace_s,
-        handle_signals=False,
-        max_line_size=line_bytes,
-    )
-    await runner.setup()
-    await web.TCPSite(runner, host, port, backlog=1024, reuse_address=True).start()
-    return runner
-
-
-def probe_self(port: int) -> int:
-    """`--health`: 0 when this role's /readyz says yes, else 1; needs no curl in the image."""
-    try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=3) as answer:
-            return 0 if json.load(answer)["ok"] else 1
-    except (OSError, ValueError, KeyError, urllib.error.URLError):
-        return 1
-
-
-async def wait(event: asyncio.Event, seconds: float) -> bool:
-    """Sleep until `event` is set or `seconds` passed; True when it was set."""
-    try:
-        async with asyncio.timeout(seconds):
-            await event.wait()
-    except TimeoutError:
-        return False
-    return True

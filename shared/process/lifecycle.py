@@ -19,8 +19,10 @@ from typing import TypeVar
 from shared import __version__, config
 from shared.config import Settings
 from shared.errors import ConfigError, Unavailable
-from shared.process.health import Health, Probes, make_admin_app, probe_self, serve, wait
+from shared.process.admin_server import make_admin_app, probe_self, serve
+from shared.process.health import Health, Probes
 from shared.telemetry import log, metrics
+from shared.waiting import wait
 
 EX_CONFIG = 78
 _T = TypeVar("_T")

@@ -15,10 +15,10 @@ from time import monotonic
 from shared.config import EmbeddingSettings
 from shared.errors import ConfigError, EunoeError, TransientError, Unavailable
 from shared.models.embedding import EmbeddingModel, chosen_provider, named, open_embedding
-from shared.process.health import wait
 from shared.telemetry.log import get_logger
 from shared.vectors import Generation, VectorStore
 from shared.vectors.generation import misfit
+from shared.waiting import wait
 
 log = get_logger(__name__)
 

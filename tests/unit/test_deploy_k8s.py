@@ -13,7 +13,8 @@ import yaml
 
 import shared
 from shared import config
-from shared.process.health import Health, make_admin_app
+from shared.process.admin_server import make_admin_app
+from shared.process.health import Health
 
 ROOT = Path(__file__).resolve().parents[2]
 BASE = ROOT / "deploy" / "k8s" / "base"

@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from shared.config import ApiSettings
 from shared.errors import ConfigError, EunoeError
-from shared.process.health import wait
+from shared.waiting import wait
 
 DEFAULT_TENANT = "default"
 _TENANT = re.compile(r"^[A-Za-z0-9_.-]{1,64}$")

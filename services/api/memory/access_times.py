@@ -8,8 +8,8 @@ from collections.abc import Iterable
 
 from shared.errors import EunoeError
 from shared.graph.store import GraphStore
-from shared.process.health import wait
 from shared.telemetry import log
+from shared.waiting import wait
 
 _EVERY_S = 1.0
 _MOST_ROWS = 5000

@@ -16,9 +16,9 @@ from typing import Any
 from shared.config import EventSettings
 from shared.errors import EunoeError, InvalidInput, Overloaded
 from shared.events.emitter import FIELD, feed_key
-from shared.process.health import wait
 from shared.redis.client import RedisClients, translated
 from shared.telemetry import log, metrics
+from shared.waiting import wait
 
 _PAGE = 100
 _PAUSE_S = 1.0
