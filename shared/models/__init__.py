@@ -4,6 +4,7 @@ The only package that imports openai, onnxruntime and tokenizers, and only insid
 functions that need them: a role that asks no model pays for none.
 """
 
-from shared.models.embedding import EmbeddingModel, open_embedding
+from shared.models.embedding import EmbeddingModel
+from shared.models.open import open_embedding
 
 __all__ = ["EmbeddingModel", "open_embedding"]

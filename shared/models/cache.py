@@ -14,7 +14,8 @@ from shared.telemetry.metrics import MODEL_CACHE
 
 if TYPE_CHECKING:
     from shared.models.circuit import Circuit
-    from shared.models.embedding import EmbeddingModel, Vectors
+    from shared.models.embedding import EmbeddingModel
+    from shared.models.types import Vectors
 
 # However many entries are allowed: 5 461 vectors of 3 072 dimensions, 43 690 of 384.
 _MOST_BYTES: Final = 64 * 1024 * 1024

@@ -17,7 +17,7 @@ from shared.streams.intake import Pause
 from shared.telemetry.metrics import MODEL_CIRCUIT_OPEN
 
 if TYPE_CHECKING:
-    from shared.models.outbound import Kind
+    from shared.models.types import Kind
 
 # One failure may be one lost packet. Three in a row are the provider's.
 _FAILURES: Final = 3

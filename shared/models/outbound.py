@@ -17,17 +17,17 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from time import perf_counter
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
 from shared.errors import EunoeError, PermanentError, Suspect, TransientError, Unavailable
+from shared.models.types import Kind
 from shared.telemetry.metrics import MODEL_DURATION, MODEL_ERRORS
 
 if TYPE_CHECKING:
-    from shared.models.embedding import Vectors
+    from shared.models.types import Vectors
 
-Kind = Literal["embedding", "chat"]
 Asked = TypeVar("Asked")
 Answered = TypeVar("Answered")
 

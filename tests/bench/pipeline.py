@@ -33,7 +33,7 @@ def bare(seed: int) -> Took:
 
     from services.enricher.entities import nlp
     from shared.config import EmbeddingSettings
-    from shared.models.embedding import open_embedding
+    from shared.models.open import open_embedding
 
     texts = notes(COUNT, seed=seed)
     pipeline = nlp.load("en_core_web_sm")

@@ -7,7 +7,7 @@ import pytest
 
 from shared.config import EmbeddingSettings
 from shared.errors import ConfigError
-from shared.models.embedding import chosen_provider, open_embedding
+from shared.models.open import chosen_provider, open_embedding
 from tests import providers
 from tests.providers import Provider
 

@@ -21,7 +21,8 @@ from services.api.operations.sync import MAX_BATCH
 from shared.config import EmbeddingSettings
 from shared.errors import ConfigError, InvalidInput
 from shared.graph.upkeep.runs import Run
-from shared.models.embedding import EmbeddingModel, chosen_provider, named, open_embedding
+from shared.models.embedding import EmbeddingModel
+from shared.models.open import chosen_provider, named, open_embedding
 from shared.vectors.active_model import open_generation
 from shared.vectors.generation import Generation
 

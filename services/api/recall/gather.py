@@ -25,7 +25,8 @@ from shared.errors import InvalidInput, PermanentError, TransientError, Unavaila
 from shared.graph.recall.candidates import KnownEntity, Listing
 from shared.graph.recall.word_index import Text
 from shared.graph.store import GraphStore
-from shared.models.embedding import EmbeddingModel, Vectors
+from shared.models.embedding import EmbeddingModel
+from shared.models.types import Vectors
 from shared.vectors import Hit, RecallFilter, VectorQuery, VectorStore
 from shared.vectors.active_model import Serving
 from shared.vectors.sparse import bm25_scores, sparse_query, tokens, words

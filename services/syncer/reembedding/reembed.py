@@ -20,7 +20,7 @@ from shared.errors import ConfigError, PermanentError
 from shared.graph.recall.candidates import Listing
 from shared.graph.store import GraphStore
 from shared.graph.upkeep.runs import Run
-from shared.models.embedding import chosen_provider, named, open_embedding
+from shared.models.open import chosen_provider, named, open_embedding
 from shared.streams.job import Stage
 from shared.streams.outbox import Outbox
 from shared.vectors import Generation, VectorStore

@@ -23,7 +23,7 @@ from shared.telemetry.metrics import MODEL_DURATION, MODEL_TOKENS
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-    from shared.models.embedding import Vectors
+    from shared.models.types import Vectors
 
 NAME: Final = "all-MiniLM-L6-v2-int8"
 DIMENSION: Final = 384

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
 from shared.errors import TransientError, Unavailable
-from shared.models.outbound import Kind, asking, error_of_status
+from shared.models.outbound import asking, error_of_status
+from shared.models.types import Kind
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
-    from shared.models.embedding import Vectors
+    from shared.models.types import Vectors
 
 
 class PlaceholderEmbedding:

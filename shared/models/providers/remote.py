@@ -16,7 +16,7 @@ from shared.models.providers.openai_client import asking_openai, connect, is_off
 if TYPE_CHECKING:
     from openai import AsyncOpenAI
 
-    from shared.models.embedding import Vectors
+    from shared.models.types import Vectors
 
 _NATIVE_DIMENSION: Final = {"text-embedding-3-small": 1536, "text-embedding-3-large": 3072}
 

@@ -15,7 +15,7 @@ from shared.models.outbound import HARMLESS, asking, error_of_status, told_apart
 from shared.models.prices import Given, Meter
 
 if TYPE_CHECKING:
-    from shared.models.embedding import Vectors
+    from shared.models.types import Vectors
 
 URL: Final = "https://api.voyageai.com/v1"
 DIMENSIONS: Final = (256, 512, 1024, 2048)
