@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from shared.config import EmbeddingSettings
 from shared.errors import ConfigError, PermanentError, TransientError, Unavailable
+from shared.models.embedding import EmbeddingModel
 from shared.telemetry.log import get_logger
 
 log = get_logger(__name__)

@@ -10,6 +10,7 @@ from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from shared import __version__
+from shared.process.health import Check, Health
 
 
 def _answer(health: Health, checks: dict[str, Check]) -> web.Response:
