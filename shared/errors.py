@@ -45,7 +45,7 @@ class Unavailable(TransientError):
         self.dependency = dependency
 
 
-class Suspect(TransientError):
+class PoisonInput(TransientError):
     """The provider fails at these inputs and at no other: which one, a caller finds by halving."""
 
 

@@ -19,7 +19,7 @@ Row = TypeVar("Row")
 Result = TypeVar("Result")
 
 
-class Coalescer(Generic[Key, Row, Result]):
+class GroupCommit(Generic[Key, Row, Result]):
     """One flush in flight per key; each caller gets its own row's result or error.
 
     `flush(key, rows)` answers one result, or one EunoeError, per row in order. If it raises

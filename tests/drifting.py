@@ -16,7 +16,7 @@ import numpy as np
 from qdrant_client import AsyncQdrantClient, models
 
 from services.syncer.drift.findings import Audit
-from services.syncer.drift.gauges import Shown
+from services.syncer.drift.gauges import DriftGauges
 from services.syncer.drift.repair import TASK, Drift, DriftTask, none_goes
 from services.syncer.runs import RunHandler, Task
 from shared.config import GraphSettings, RedisSettings
@@ -115,7 +115,7 @@ class Place:
     def handler(
         self, tasks: Mapping[str, Task] | None = None, stopping: asyncio.Event | None = None
     ) -> RunHandler:
-        known = {TASK: DriftTask(self.drift, Shown()), **(tasks or {})}
+        known = {TASK: DriftTask(self.drift, DriftGauges()), **(tasks or {})}
         return RunHandler(self.graph.runs, known, stopping or asyncio.Event(), max_attempts=3)
 
     async def run(self, tenant: str = TENANT, /, **request: Any) -> Run:

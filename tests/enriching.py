@@ -14,7 +14,7 @@ from services.api.memory.requests import MemoryPatch
 from services.api.memory.service import changed
 from services.enricher.entities import nlp
 from services.enricher.entities.nlp import Annotated, Pipeline
-from services.enricher.stages.ask import Asker
+from services.enricher.stages.ask import ChatClassifier
 from services.enricher.stages.enrich import Enricher
 from shared.config import ApiSettings, EnrichmentSettings, EventSettings, GraphSettings
 from shared.domain.memory import Memory
@@ -60,7 +60,7 @@ class Enriching:
     stats: EnrichmentStats
     events: Events
     enricher: Enricher
-    asker: Asker
+    asker: ChatClassifier
 
     async def store(self, *memories: Memory, tenant: str = TENANT) -> None:
         await self.graph.memories.create_many(tenant, memories)
@@ -110,7 +110,7 @@ async def enriching(
     events = Events(clients, EventSettings())
     loaded: Pipeline = pipe if pipe is not None else await asyncio.to_thread(pipeline)
     async with opened(settings) as graph:
-        asker = Asker(graph, outbox, stats, chat, api or ApiSettings(_env_file=None))
+        asker = ChatClassifier(graph, outbox, stats, chat, api or ApiSettings(_env_file=None))
         enricher = Enricher(
             graph,
             outbox,

@@ -13,7 +13,7 @@ from aiohttp import web
 from services.api.http.access import Access, digest_of
 from services.api.http.authentication import audit_refused, guarded, needs_api_token
 from services.api.http.body import BODY_BYTES
-from services.api.http.graph_outage import Outage
+from services.api.http.graph_outage import GraphCircuit
 from services.api.http.middleware import make_middleware
 from services.api.operations import dead_letters, enrichment, memory_status, queues, reembed, sync
 from services.api.operations import generations as admin_generations
@@ -113,7 +113,9 @@ async def operated(
     known._listed = [Access("other", (OTHER,), scopes, digest_of("others-token"))]
     app = web.Application(
         middlewares=[
-            make_middleware(known, Outage(seen), needs_token=needs_api_token, refused=audit_refused)
+            make_middleware(
+                known, GraphCircuit(seen), needs_token=needs_api_token, refused=audit_refused
+            )
         ]
     )
     for route in ROUTES:
@@ -138,7 +140,7 @@ async def operated(
         app[admin_generations.GENERATIONS] = generations
     app[dead_letters.DEAD] = dead_letters.DeadLetters(graph, outbox, streams)
     app[queues.QUEUES] = queues.Queues(streams)
-    app[memory_status.RECEIPTS] = memory_status.ReceiptBook(graph, streams)
+    app[memory_status.RECEIPTS] = memory_status.MemoryStatus(graph, streams)
     app[enrichment.ENRICHMENT] = enrichment.Enrichment(
         graph, outbox, streams, stats, EnrichmentSettings(_env_file=None)
     )

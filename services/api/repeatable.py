@@ -10,10 +10,10 @@ from aiohttp import web
 
 from services.api.http.answers import json_answer
 from services.api.http.middleware import ACCESS, TENANT
-from services.api.memory.idempotency import Repeats, Replay, Sender, Write
+from services.api.memory.idempotency import Idempotency, Replay, RequestIdentity, Write
 from shared.errors import Conflict
 
-REPEATS: web.AppKey[Repeats] = web.AppKey("repeats", Repeats)
+REPEATS: web.AppKey[Idempotency] = web.AppKey("repeats", Idempotency)
 KEY_HEADER = "Idempotency-Key"
 
 # Stores under the write's ids and key; the body to answer with 201.
@@ -72,8 +72,8 @@ def _replayed(replay: Replay) -> web.Response:
     return json_answer(replay.body, status=replay.status, Idempotent_Replay="true")
 
 
-def _sender(request: web.Request) -> Sender:
-    return Sender(
+def _sender(request: web.Request) -> RequestIdentity:
+    return RequestIdentity(
         tenant=request[TENANT],
         digest=request[ACCESS].digest,
         peer=request.remote or "",

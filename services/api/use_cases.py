@@ -14,13 +14,13 @@ from services.api.graph.associate import ASSOCIATIONS, Associations
 from services.api.graph.related import RELATED, Related
 from services.api.http.access import Tokens
 from services.api.http.body import BATCH_BODY_BYTES, BODY_BYTES
-from services.api.http.graph_outage import Outage
+from services.api.http.graph_outage import GraphCircuit
 from services.api.memory import handlers
-from services.api.memory.access_times import Touches
+from services.api.memory.access_times import AccessTimes
 from services.api.memory.admission import Admission
 from services.api.memory.batch import BATCHES, Batches
 from services.api.memory.by_tag import BY_TAG, ByTag
-from services.api.memory.idempotency import Repeats
+from services.api.memory.idempotency import Idempotency
 from services.api.memory.service import Memories
 from services.api.operations import event_stream
 from services.api.operations.dead_letters import DEAD, DeadLetters
@@ -28,7 +28,7 @@ from services.api.operations.enrichment import ENRICHMENT, Enrichment
 from services.api.operations.event_feed import Feed
 from services.api.operations.generations import GENERATIONS
 from services.api.operations.health import HealthReport
-from services.api.operations.memory_status import RECEIPTS, ReceiptBook
+from services.api.operations.memory_status import RECEIPTS, MemoryStatus
 from services.api.operations.queues import QUEUES, Queues
 from services.api.operations.reembed import MODELS, ModelCheck
 from services.api.operations.runs import RUNS, RunRequests
@@ -47,21 +47,21 @@ class UseCases:
     """What the handlers call, and what runs beside them."""
 
     memories: Memories
-    repeats: Repeats
-    touches: Touches
+    repeats: Idempotency
+    touches: AccessTimes
     tokens: Tokens
     events: Events
     feed: Feed
     recall: Recall
     health: HealthReport
-    outage: Outage
+    outage: GraphCircuit
     stores: Stores
     settings: Settings
 
     @classmethod
     def build(cls, stores: Stores, settings: Settings, tokens: Tokens) -> UseCases:
         serving = stores.serving
-        touches = Touches(stores.graph)
+        touches = AccessTimes(stores.graph)
         return cls(
             memories=Memories(
                 stores.graph,
@@ -70,7 +70,7 @@ class UseCases:
                 settings.api,
                 serving,
             ),
-            repeats=Repeats(stores.redis, stores.graph),
+            repeats=Idempotency(stores.redis, stores.graph),
             touches=touches,
             tokens=tokens,
             events=stores.events,
@@ -91,7 +91,7 @@ class UseCases:
                 settings,
                 serving,
             ),
-            outage=Outage(stores.probes),
+            outage=GraphCircuit(stores.probes),
             stores=stores,
             settings=settings,
         )
@@ -142,7 +142,7 @@ class UseCases:
         app[GENERATIONS] = stores.vectors.generations
         app[DEAD] = DeadLetters(graph, outbox, streams)
         app[QUEUES] = Queues(streams)
-        app[RECEIPTS] = ReceiptBook(graph, streams)
+        app[RECEIPTS] = MemoryStatus(graph, streams)
         app[ENRICHMENT] = Enrichment(graph, outbox, streams, stats, settings.enrichment)
 
     async def run(self, stopping: asyncio.Event) -> None:

@@ -5,14 +5,16 @@ from __future__ import annotations
 from services.consolidator.decay import SCHEDULE, DecaySweep
 from shared.process.lifecycle import Process, main
 from shared.process.stores import open_stores
-from shared.process.worker import Duty, lead
+from shared.process.worker import ScheduledTask, lead
 
 
 async def body(process: Process) -> None:
     settings = process.settings.consolidation
     async with open_stores(process, embeds=False) as stores:
         process.probe(stores.probes, "graph", "redis")
-        decay = Duty(SCHEDULE, settings.decay_interval_s, DecaySweep(stores.graph, settings))
+        decay = ScheduledTask(
+            SCHEDULE, settings.decay_interval_s, DecaySweep(stores.graph, settings)
+        )
         await lead(process, stores.redis, decay)
 
 

@@ -14,15 +14,15 @@ import numpy as np
 
 from services.embedder.batch import Known, Plan, Vector, plan, whole_hash, words_in_context
 from shared.domain.memory import Memory
-from shared.errors import PermanentError, Suspect
+from shared.errors import PermanentError, PoisonInput
 from shared.graph.engine.rows import Embedding
 from shared.graph.memory.dialogue import Before
 from shared.vectors import Point, VectorStore, point_for
-from shared.vectors.active_model import Served
+from shared.vectors.active_model import ActiveModel
 
 # By (tenant, id): a backup may have been restored into a second tenant.
 Key = tuple[str, str]
-Refusal: TypeAlias = PermanentError | Suspect
+Refusal: TypeAlias = PermanentError | PoisonInput
 _Fresh = Mapping[tuple[str, str, str], Vector]
 
 
@@ -47,13 +47,13 @@ class _Part:
     plan: Plan
 
 
-class Filler:
+class PointWriter:
     """Writes points; safe to run in any number of processes, and twice."""
 
     def __init__(self, vectors: VectorStore) -> None:
         self._vectors = vectors
 
-    async def fill(self, served: Served, reads: Sequence[Read]) -> None:
+    async def fill(self, served: ActiveModel, reads: Sequence[Read]) -> None:
         """One model call for all of it, then two writes per tenant; conditional ones."""
         parts = [await self._part(served, read) for read in reads]
         texts = {
@@ -68,11 +68,13 @@ class Filler:
         for part in parts:
             await self._write(served, part, fresh)
 
-    async def fill_what_it_takes(self, served: Served, reads: Sequence[Read]) -> dict[Key, Refusal]:
+    async def fill_what_it_takes(
+        self, served: ActiveModel, reads: Sequence[Read]
+    ) -> dict[Key, Refusal]:
         """Fill all that the model does not refuse or fail at; those with the reason."""
         try:
             await self.fill(served, reads)
-        except (PermanentError, Suspect) as error:
+        except (PermanentError, PoisonInput) as error:
             halves = _halves(reads)
             if halves is None:
                 return dict.fromkeys(keys(reads), error)
@@ -80,7 +82,7 @@ class Filler:
             return refused[0] | refused[1]
         return {}
 
-    async def _part(self, served: Served, read: Read) -> _Part:
+    async def _part(self, served: ActiveModel, read: Read) -> _Part:
         # A memory that asks for new vectors is treated as if there were none.
         ids = [key for key, memory in read.memories.items() if not memory.embed_anew]
         stored = await self._vectors.stored(
@@ -99,7 +101,7 @@ class Filler:
         planned = plan(name, read.memories, read.before, known, supplied)
         return _Part(read, known, supplied, planned)
 
-    async def _write(self, served: Served, part: _Part, fresh: _Fresh) -> None:
+    async def _write(self, served: ActiveModel, part: _Part, fresh: _Fresh) -> None:
         tenant = part.read.tenant
         points = [_point(served, part, memory, fresh) for memory in part.plan.points]
         payloads = [
@@ -110,7 +112,7 @@ class Filler:
         await self._vectors.write_payload(tenant, payloads, generation=served.generation)
 
 
-def _point(served: Served, part: _Part, memory: Memory, fresh: _Fresh) -> Point:
+def _point(served: ActiveModel, part: _Part, memory: Memory, fresh: _Fresh) -> Point:
     tenant, key, said = part.read.tenant, memory.id, part.read.before.get(memory.id, ())
     own = part.supplied.get(key, fresh.get((tenant, key, "dense")))
     own = part.known[key].dense if own is None else own

@@ -15,7 +15,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 
 from services.embedder.batch import whole_hash
-from services.embedder.point_writer import Filler, Key, Read, Refusal, keys
+from services.embedder.point_writer import Key, PointWriter, Read, Refusal, keys
 from shared.domain.memory import Memory, same_text
 from shared.errors import PermanentError, TransientError
 from shared.graph.stages.writes import Embedded
@@ -25,7 +25,7 @@ from shared.streams.job import Job, Stage
 from shared.streams.outbox import Outbox
 from shared.telemetry.log import get_logger
 from shared.vectors import VectorStore
-from shared.vectors.active_model import Served, Serving
+from shared.vectors.active_model import ActiveModel, ModelFollower
 
 log = get_logger(__name__)
 # How long a job of the filling rests while the next generation's model is down.
@@ -36,13 +36,13 @@ class Embedder:
     """Handler of the embed stream; safe to run in any number of processes."""
 
     def __init__(
-        self, graph: GraphStore, vectors: VectorStore, serving: Serving, outbox: Outbox
+        self, graph: GraphStore, vectors: VectorStore, serving: ModelFollower, outbox: Outbox
     ) -> None:
         self._graph = graph
         self._vectors = vectors
         self._serving = serving
         self._outbox = outbox
-        self._filler = Filler(vectors)
+        self._filler = PointWriter(vectors)
 
     async def __call__(self, jobs: Sequence[Job]) -> list[Outcome]:
         """Bring every job's memory to its point; raises what concerns the whole batch."""
@@ -75,7 +75,7 @@ class Embedder:
         }
         return Read(tenant, [key for key in ids if key not in found], memories, before, supplied)
 
-    async def _fill_next(self, filling: Served, reads: Sequence[Read]) -> dict[Key, Outcome]:
+    async def _fill_next(self, filling: ActiveModel, reads: Sequence[Read]) -> dict[Key, Outcome]:
         """What becomes of the filling's own jobs; other jobs it will ask for again itself."""
         try:
             refused = await self._filler.fill_what_it_takes(filling, reads)
@@ -87,7 +87,7 @@ class Embedder:
             log.warning("generation.refused", memory_id=memory_id, error=str(refusal))
         return {key: _refused(refusal) for key, refusal in refused.items()}
 
-    async def _write(self, live: Served, filling: Served | None, read: Read) -> None:
+    async def _write(self, live: ActiveModel, filling: ActiveModel | None, read: Read) -> None:
         """The graph's word that the points stand; then what follows from them."""
         tenant = read.tenant
         rows = [_row(live, read, memory) for memory in read.memories.values()]
@@ -115,7 +115,7 @@ def _refused(refusal: Refusal) -> Outcome:
     return Retry(str(refusal))
 
 
-def _row(live: Served, read: Read, memory: Memory) -> Embedded:
+def _row(live: ActiveModel, read: Read, memory: Memory) -> Embedded:
     said = read.before.get(memory.id, ())
     whole = whole_hash(live.model.name, memory.content, said)
     renewed = memory.text_hash != whole or memory.embed_anew

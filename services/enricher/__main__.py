@@ -9,7 +9,7 @@ import asyncio
 from functools import partial
 
 from services.enricher.entities import nlp
-from services.enricher.stages.ask import Asker
+from services.enricher.stages.ask import ChatClassifier
 from services.enricher.stages.enrich import Enricher
 from services.enricher.stages.relate import Relater
 from shared.events.enrichment_stats import EnrichmentStats
@@ -32,7 +32,7 @@ async def body(process: Process) -> None:
     async with open_stores(process, embeds=False) as stores:
         process.probe(stores.probes, "graph", "redis")
         stats = EnrichmentStats(stores.redis)
-        asker = Asker(stores.graph, stores.outbox, stats, chat, process.settings.api)
+        asker = ChatClassifier(stores.graph, stores.outbox, stats, chat, process.settings.api)
         enricher = Enricher(
             stores.graph,
             stores.outbox,

@@ -6,8 +6,8 @@ import asyncio
 
 from services.syncer import janitor, relay
 from services.syncer.drift import repair, watch
-from services.syncer.drift.gauges import Shown
-from services.syncer.drift.orphan_history import Sightings
+from services.syncer.drift.gauges import DriftGauges
+from services.syncer.drift.orphan_history import OrphanHistory
 from services.syncer.drift.repair import Drift, DriftTask
 from services.syncer.drift.watch import DriftWatch
 from services.syncer.janitor import Janitor, report_depths, withdraw_depths
@@ -18,7 +18,7 @@ from services.syncer.runs import AT_ONCE, RunHandler, Task
 from shared.leading.lease import Lease
 from shared.process.lifecycle import Process, main
 from shared.process.stores import Stores, open_stores
-from shared.process.worker import Duty, consume, consumer_name, lead
+from shared.process.worker import ScheduledTask, consume, consumer_name, lead
 from shared.streams.consumer import Consumer
 from shared.streams.job import Stage
 
@@ -28,14 +28,14 @@ _DEPTHS_EVERY_S = 5.0
 async def body(process: Process) -> None:
     async with open_stores(process, embeds=False) as stores:
         process.probe(stores.probes, "graph", "redis")
-        shown = Shown()
+        shown = DriftGauges()
         async with asyncio.TaskGroup() as group:
             # First, so that readiness knows of it before anything says that it has started.
             group.create_task(consume(process, {Stage.SYNC: _consumer(process, stores, shown)}))
             group.create_task(lead(process, stores.redis, *_duties(process, stores, shown)))
 
 
-def _consumer(process: Process, stores: Stores, shown: Shown) -> Consumer:
+def _consumer(process: Process, stores: Stores, shown: DriftGauges) -> Consumer:
     stream = stores.streams[Stage.SYNC]
     handler = RunHandler(
         stores.graph.runs,
@@ -48,7 +48,7 @@ def _consumer(process: Process, stores: Stores, shown: Shown) -> Consumer:
     )
 
 
-def _tasks(process: Process, stores: Stores, shown: Shown) -> dict[str, Task]:
+def _tasks(process: Process, stores: Stores, shown: DriftGauges) -> dict[str, Task]:
     """What a Run's `task` may be."""
     embedding = process.settings.embedding
     return {
@@ -68,7 +68,7 @@ def _drift(process: Process, stores: Stores) -> Drift:
     )
 
 
-def _duties(process: Process, stores: Stores, shown: Shown) -> list[Duty]:
+def _duties(process: Process, stores: Stores, shown: DriftGauges) -> list[ScheduledTask]:
     settings = process.settings
 
     async def depths(_lease: Lease) -> None:
@@ -81,23 +81,23 @@ def _duties(process: Process, stores: Stores, shown: Shown) -> list[Duty]:
         idempotency_ttl_s=settings.api.idempotency_ttl_s,
         runs_kept=settings.sync.runs_kept,
     )
-    sightings = Sightings(
+    sightings = OrphanHistory(
         stores.redis,
         grace_s=settings.sync.orphan_grace_s,
         interval_s=settings.sync.check_interval_s,
     )
     watching = DriftWatch(stores.graph, _drift(process, stores), sightings, settings.sync, shown)
     return [
-        Duty(relay.SCHEDULE, settings.sync.relay_every_s, relaying),
-        Duty(janitor.SCHEDULE, settings.sync.janitor_every_s, cleaning),
-        Duty(
+        ScheduledTask(relay.SCHEDULE, settings.sync.relay_every_s, relaying),
+        ScheduledTask(janitor.SCHEDULE, settings.sync.janitor_every_s, cleaning),
+        ScheduledTask(
             watch.SCHEDULE,
             settings.sync.check_interval_s,
             watching,
             wait_first=True,
             resign=shown.withdraw,
         ),
-        Duty("depths", _DEPTHS_EVERY_S, depths, resign=withdraw_depths),
+        ScheduledTask("depths", _DEPTHS_EVERY_S, depths, resign=withdraw_depths),
     ]
 
 

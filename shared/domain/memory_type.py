@@ -120,7 +120,7 @@ def classify(content: str) -> tuple[str, float]:
     return FALLBACK_TYPE, FALLBACK_CONFIDENCE
 
 
-def untyped(kind: str, confidence: float) -> bool:
+def has_fallback_type(kind: str, confidence: float) -> bool:
     """Whether a memory's type is only the fallback: nobody gave it, and no rule found it.
 
     Who authors exactly the fallback's type and confidence asks for no more than it.

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ValidationError
 from shared.config import ChatSettings, EmbeddingSettings
 from shared.errors import PermanentError, TransientError
 from shared.models.circuit import Circuit
-from shared.models.outbound import HARMLESS, told_apart
+from shared.models.outbound import HARMLESS, isolate_bad_input
 from shared.models.prices import Given, Meter
 from shared.models.providers.openai_client import asking_openai, connect, is_official
 
@@ -88,7 +88,7 @@ class OpenAIChat:
         options: Any = {self._limit: max_tokens, "response_format": _format(answer)}
         said = partial(self._completion, system, options)
         async with self.circuit.call():
-            return _validated(await told_apart(said, user, HARMLESS), answer)
+            return _validated(await isolate_bad_input(said, user, HARMLESS), answer)
 
     async def close(self) -> None:
         await self._client.close()

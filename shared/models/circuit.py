@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Final
 
-from shared.errors import PermanentError, Suspect, TransientError, Unavailable
+from shared.errors import PermanentError, PoisonInput, TransientError, Unavailable
 from shared.streams.intake import Pause
 from shared.telemetry.metrics import MODEL_CIRCUIT_OPEN
 
@@ -75,7 +75,7 @@ class Circuit:
                 self._gauge.set(0.5)
             try:
                 yield
-            except (PermanentError, Suspect):
+            except (PermanentError, PoisonInput):
                 self._answered(started_at)
                 raise
             except TransientError as error:

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from shared.errors import EunoeError, PermanentError, Suspect, TransientError, Unavailable
+from shared.errors import EunoeError, PermanentError, PoisonInput, TransientError, Unavailable
 from shared.models.types import Kind
 from shared.telemetry.metrics import MODEL_DURATION, MODEL_ERRORS
 
@@ -48,7 +48,7 @@ _CODE = re.compile(r"[\w.-]{1,64}")
 
 
 @asynccontextmanager
-async def asking(kind: Kind, model: str, timeout_s: float) -> AsyncIterator[None]:
+async def observed_call(kind: Kind, model: str, timeout_s: float) -> AsyncIterator[None]:
     """One measured provider call, bounded as a whole: a body that drips is late as well."""
     started = perf_counter()
     try:
@@ -68,7 +68,7 @@ class ServerFailure(Unavailable):
     """HTTP 5xx: down as a rule, but some servers fail at a text that they cannot embed."""
 
 
-async def told_apart(
+async def isolate_bad_input(
     ask: Callable[[Asked], Awaitable[Answered]], asked: Asked, harmless: Asked
 ) -> Answered:
     """`ask(asked)`; where the provider fails at that, a harmless one tells whether it is down.
@@ -81,7 +81,7 @@ async def told_apart(
         if asked == harmless:
             raise
         await ask(harmless)
-        raise Suspect(str(error)) from error
+        raise PoisonInput(str(error)) from error
 
 
 def error_of_status(

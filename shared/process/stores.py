@@ -24,7 +24,7 @@ from shared.streams.job import Stage
 from shared.streams.outbox import Outbox
 from shared.streams.stream import Stream, policy_for
 from shared.vectors import VectorStore
-from shared.vectors.active_model import Serving, Wrap
+from shared.vectors.active_model import ModelFollower, Wrap
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,10 +38,10 @@ class Stores:
     outbox: Outbox
     probes: Probes
     events: Events
-    following: Serving | None
+    following: ModelFollower | None
 
     @property
-    def serving(self) -> Serving:
+    def serving(self) -> ModelFollower:
         """The model and generation in use; both change at a switch: read them per request."""
         if self.following is None:
             raise RuntimeError("this role opened its stores without a model")
@@ -67,7 +67,7 @@ async def open_stores(
     serving = None
     if embeds:
         model = await _open_model(settings, vectors)
-        serving = Serving(vectors, settings.embedding, model, wrap=wrap)
+        serving = ModelFollower(vectors, settings.embedding, model, wrap=wrap)
         process.health.detail["embedding"] = serving.shown
     streams = {stage: Stream(redis, policy_for(stage, settings)) for stage in Stage}
     probes = Probes({"graph": graph.ping, "vectors": vectors.ping, "redis": redis.ping})
@@ -110,7 +110,7 @@ async def _open_model(settings: Settings, vectors: VectorStore) -> EmbeddingMode
 
 
 async def _follow(
-    process: Process, vectors: VectorStore, serving: Serving | None, closing: asyncio.Event
+    process: Process, vectors: VectorStore, serving: ModelFollower | None, closing: asyncio.Event
 ) -> None:
     if serving is None:
         await process.until_open("vectors", vectors.attach)

@@ -45,7 +45,7 @@ def _turning(consumer: Consumer) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class Duty:
+class ScheduledTask:
     """What a leader-elected role does: `body` every `interval_s`, on one replica.
 
     `resign` withdraws what only the leader shows.
@@ -58,7 +58,7 @@ class Duty:
     resign: Callable[[], None] = lambda: None
 
 
-async def lead(process: Process, clients: RedisClients, *duties: Duty) -> None:
+async def lead(process: Process, clients: RedisClients, *duties: ScheduledTask) -> None:
     """Campaign for every duty until `process.stopping`; ready whether leading or not."""
     holder = consumer_name(process.role)
     async with asyncio.TaskGroup() as group:

@@ -26,7 +26,7 @@ from shared.streams.handler import (
 from shared.streams.intake import Pause
 from shared.streams.job import Delivery
 from shared.streams.stream import Settled, Settlement, Stream
-from shared.streams.transitions import OUTCOME, Verb
+from shared.streams.transitions import OUTCOME, Transition
 from shared.telemetry import log, metrics
 
 _log = log.get_logger(__name__)
@@ -137,9 +137,9 @@ class Batch:
         for settlement, answer in zip(settlements, answers, strict=True):
             outcome = OUTCOME[settlement.verb] if answer is Settled.OK else "lost"
             counts[outcome] += 1
-            if outcome in (OUTCOME[Verb.RETRY], OUTCOME[Verb.BURY]):
+            if outcome in (OUTCOME[Transition.RETRY], OUTCOME[Transition.BURY]):
                 _log.warning(f"job.{outcome}", stream=stage, **_described(settlement))
-                will_retry = settlement.verb is Verb.RETRY
+                will_retry = settlement.verb is Transition.RETRY
                 failures.append(
                     Failure(settlement.job, settlement.error, will_retry, elapsed_s * 1000)
                 )

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias, assert_never
 
-from shared.errors import Overloaded, PermanentError, Suspect, TransientError, Unavailable
+from shared.errors import Overloaded, PermanentError, PoisonInput, TransientError, Unavailable
 from shared.streams.job import Delivery, Job
 from shared.streams.transitions import Settlement, StreamPolicy
 from shared.telemetry import log
@@ -120,7 +120,7 @@ async def _run(handler: Handler, jobs: Sequence[Job]) -> Handled:
     except Unavailable as error:
         parked = Park(str(error), error.retry_after_s or 0.0)
         return Handled([parked] * len(jobs), error)
-    except Suspect as error:
+    except PoisonInput as error:
         return await _halved(handler, jobs, Retry(str(error)))
     except (TransientError, Overloaded) as error:
         return Handled([Retry(str(error), error.retry_after_s)] * len(jobs))

@@ -29,7 +29,7 @@ from shared.streams.transitions import (
     Settled,
     Settlement,
     StreamPolicy,
-    Verb,
+    Transition,
     chunks,
     dead_job,
     entries_of,
@@ -52,7 +52,7 @@ __all__ = [
     "Settlement",
     "Stream",
     "StreamPolicy",
-    "Verb",
+    "Transition",
     "policy_for",
 ]
 
@@ -71,7 +71,7 @@ State: TypeAlias = Literal["queued", "in_flight", "delayed", "dead"]
 
 
 @dataclass(frozen=True, slots=True)
-class Whereabouts:
+class JobLocation:
     """Where a job is. `due_ms` of a delayed one; `dead_id`, `reason` and `buried_ms` of a dead.
 
     `error` of both: the last one, in one short line of a delayed job.
@@ -231,9 +231,9 @@ class Stream:
         """Jobs of one tenant that consumers hold."""
         return int(await self._run("in_flight", tenant, _PENDING_LOOKED_AT))
 
-    async def whereabouts(self, jobs: Sequence[Job]) -> list[Whereabouts | None]:
+    async def whereabouts(self, jobs: Sequence[Job]) -> list[JobLocation | None]:
         """Where each job is, in order; None for one that is nowhere in this stage."""
-        found: list[Whereabouts | None] = []
+        found: list[JobLocation | None] = []
         for chunk in chunks(jobs):
             replies = await self._run("whereabouts", *(job.key for job in chunk))
             found += [_whereabouts(*reply) if reply else None for reply in replies]
@@ -358,10 +358,10 @@ def _whereabouts(
     dead_id: str = "",
     reason: str = "",
     buried: str = "",
-) -> Whereabouts:
+) -> JobLocation:
     try:
         parsed = Job.decode(job)
     except Malformed:
         parsed = None
     due_ms, buried_ms = int(float(due)) if due else None, int(buried or 0) or None
-    return Whereabouts(state, parsed, due_ms, error, dead_id, reason, buried_ms)
+    return JobLocation(state, parsed, due_ms, error, dead_id, reason, buried_ms)

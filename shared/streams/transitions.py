@@ -32,7 +32,7 @@ class Published(StrEnum):
     BUSY = "busy"  # past high water or the tenant's share: the relay will try again
 
 
-class Verb(StrEnum):
+class Transition(StrEnum):
     ACK = "ack"
     RETRY = "retry"
     PARK = "park"
@@ -45,7 +45,12 @@ class Settled(StrEnum):
     GONE = "GONE"  # nobody holds it: settled before, or the stream was lost
 
 
-OUTCOME = {Verb.ACK: "acked", Verb.RETRY: "retried", Verb.PARK: "parked", Verb.BURY: "buried"}
+OUTCOME = {
+    Transition.ACK: "acked",
+    Transition.RETRY: "retried",
+    Transition.PARK: "parked",
+    Transition.BURY: "buried",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +58,7 @@ class Settlement:
     """The one next state of a delivered entry; `job` is what a retry or a burial keeps."""
 
     delivery: Delivery
-    verb: Verb
+    verb: Transition
     job: Job
     delay_s: float = 0.0
     reason: str = ""
@@ -61,23 +66,25 @@ class Settlement:
 
     @classmethod
     def ack(cls, delivery: Delivery) -> Self:
-        return cls(delivery, Verb.ACK, delivery.job)
+        return cls(delivery, Transition.ACK, delivery.job)
 
     @classmethod
     def retry(cls, delivery: Delivery, delay_s: float, error: str = "") -> Self:
         """Again after `delay_s`, with one attempt charged."""
-        return cls(delivery, Verb.RETRY, delivery.job.failed_once_more(), delay_s, error=error)
+        return cls(
+            delivery, Transition.RETRY, delivery.job.failed_once_more(), delay_s, error=error
+        )
 
     @classmethod
     def park(cls, delivery: Delivery, delay_s: float, error: str = "") -> Self:
         """Again after `delay_s`; the failure was not the job's."""
-        return cls(delivery, Verb.PARK, delivery.job, delay_s, error=error)
+        return cls(delivery, Transition.PARK, delivery.job, delay_s, error=error)
 
     @classmethod
     def bury(cls, delivery: Delivery, reason: str, error: str, *, charged: bool = True) -> Self:
         """Into the dead stream, until it is replayed or discarded; `charged`: a handler failed."""
         job = delivery.job.failed_once_more() if charged else delivery.job
-        return cls(delivery, Verb.BURY, job, reason=reason, error=error)
+        return cls(delivery, Transition.BURY, job, reason=reason, error=error)
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,12 +208,12 @@ def settle_row(settlement: Settlement) -> list[str]:
     delivery, job = settlement.delivery, settlement.job
     row = [delivery.entry_id, delivery.job.key]
     match settlement.verb:
-        case Verb.ACK:
+        case Transition.ACK:
             return [*row, "ack"]
-        case Verb.RETRY | Verb.PARK:
+        case Transition.RETRY | Transition.PARK:
             told = " ".join(settlement.error.split())[:_DELAYED_ERROR_CHARS]
             return [*row, "delay", job.encode(), str(round(settlement.delay_s * 1000)), told]
-        case Verb.BURY:
+        case Transition.BURY:
             error = settlement.error[:_ERROR_CHARS]
             return [*row, "bury", job.encode(), settlement.reason, error, str(job.attempt)]
 

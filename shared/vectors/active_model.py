@@ -18,7 +18,7 @@ from shared.models.embedding import EmbeddingModel
 from shared.models.open import chosen_provider, named, open_embedding
 from shared.telemetry.log import get_logger
 from shared.vectors import Generation, VectorStore
-from shared.vectors.generation import misfit
+from shared.vectors.generation import mismatch_message
 from shared.waiting import wait
 
 log = get_logger(__name__)
@@ -35,7 +35,7 @@ Wrap = Callable[[EmbeddingModel], EmbeddingModel]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Served:
+class ActiveModel:
     """A model and the generation of its vectors; none before Qdrant was reached."""
 
     model: EmbeddingModel
@@ -48,7 +48,7 @@ class _Opened:
     wanted_at: float
 
 
-class Serving:
+class ModelFollower:
     """`live` is read per request or batch, as a whole; `next` is filled beside it.
 
     `wrap` goes around every model that is opened, such as a cache.
@@ -72,8 +72,8 @@ class Serving:
         self._aliased: tuple[Generation | None, Generation | None] = (None, None)
         self._looking = asyncio.Lock()
         self._looked_at = 0.0
-        self.live = Served(self._configured, None)
-        self.next: Served | None = None
+        self.live = ActiveModel(self._configured, None)
+        self.next: ActiveModel | None = None
 
     async def open(self) -> None:
         """Serve the live generation, with its own model if the configured one is another's.
@@ -119,7 +119,7 @@ class Serving:
             self._looked_at = began
             await self._close_unused()
 
-    async def current(self) -> tuple[Served, Served | None]:
+    async def current(self) -> tuple[ActiveModel, ActiveModel | None]:
         """What to write to: the live pair, and the one that is being filled.
 
         Raises: Unavailable if that cannot be told, or the live generation's model cannot be
@@ -155,7 +155,7 @@ class Serving:
         A switch whose old generation was dropped ends like this, and a restart must not end
         the process; what was never recorded is not guessed.
         """
-        refusal = misfit(live, *_key(self._configured))
+        refusal = mismatch_message(live, *_key(self._configured))
         if not live.provider:
             raise ConfigError(refusal)
         if self._served(live) is not None:
@@ -190,11 +190,11 @@ class Serving:
         self.live = live
         self._vectors.use(live.generation)
 
-    def _served(self, generation: Generation | None) -> Served | None:
+    def _served(self, generation: Generation | None) -> ActiveModel | None:
         if generation is None:
             return None
         opened = self._opened.get((generation.model, generation.dimension))
-        return Served(opened.model, generation) if opened else None
+        return ActiveModel(opened.model, generation) if opened else None
 
     async def _open_missing(self) -> None:
         for generation in self._aliased:
@@ -235,7 +235,7 @@ def _key(model: EmbeddingModel) -> tuple[str, int]:
     return model.name, model.dimension
 
 
-def _name(served: Served | None) -> str | None:
+def _name(served: ActiveModel | None) -> str | None:
     return served.generation.collection if served and served.generation else None
 
 
@@ -250,5 +250,5 @@ async def open_generation(settings: EmbeddingSettings, generation: Generation) -
     )
     if not generation.fits(model.name, model.dimension):
         await model.close()
-        raise ConfigError(misfit(generation, model.name, model.dimension))
+        raise ConfigError(mismatch_message(generation, model.name, model.dimension))
     return model

@@ -30,7 +30,7 @@ class Ask(Protocol):
     ) -> _T: ...
 
 
-class Strays:
+class ForeignPoints:
     """`store.strays`; every deletion spares the tenants that it is told of."""
 
     def __init__(self, client: AsyncQdrantClient, ask: Ask) -> None:

@@ -281,7 +281,7 @@ def slug(model: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", model.lower()).strip("-")[:48]
 
 
-def misfit(live: Generation, model: str, dimension: int) -> str:
+def mismatch_message(live: Generation, model: str, dimension: int) -> str:
     """Why a process of that model cannot serve, and what its operator may do."""
     return (
         f"the stored vectors ({live.collection}) are of {live.model} with {live.dimension}"

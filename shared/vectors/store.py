@@ -22,8 +22,8 @@ from shared.errors import ConfigError, NotFound, Unavailable
 from shared.telemetry.metrics import POINTS_WRITTEN
 from shared.vectors import filters
 from shared.vectors.filters import Hit, VectorQuery
-from shared.vectors.foreign_points import Strays
-from shared.vectors.generation import Generation, Generations, misfit
+from shared.vectors.foreign_points import ForeignPoints
+from shared.vectors.generation import Generation, Generations, mismatch_message
 from shared.vectors.observed_call import STORE, asked
 from shared.vectors.points import (
     DENSE,
@@ -72,7 +72,7 @@ class VectorStore:
             timeout_s=settings.timeout_s,
             ensure_indexes=settings.ensure_indexes,
         )
-        self.strays = Strays(self._client, self._ask)
+        self.strays = ForeignPoints(self._client, self._ask)
         self._live: Generation | None = None
         self._again: Callable[[], Awaitable[Generation]] | None = None
         self._opening = asyncio.Lock()
@@ -95,7 +95,7 @@ class VectorStore:
             await self._check_server()
             live = await self.generations.live() or await self._first(model, dimension, provider)
             if not live.fits(model, dimension):
-                raise ConfigError(misfit(live, model, dimension))
+                raise ConfigError(mismatch_message(live, model, dimension))
             await self.generations.ensure_indexes(live)
             self._live = live
             return live

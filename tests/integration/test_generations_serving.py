@@ -13,7 +13,7 @@ from shared.config import EmbeddingSettings, VectorSettings
 from shared.errors import ConfigError, Conflict, NotFound, Unavailable
 from shared.models.providers.placeholder import PlaceholderEmbedding
 from shared.vectors import Generation, GenerationState, VectorStore
-from shared.vectors.active_model import Serving
+from shared.vectors.active_model import ModelFollower
 from tests.vector_stores import memory, new_store, point, settings, unit
 from tests.waiting import wait_until
 
@@ -28,10 +28,10 @@ def embedding(**variables: Any) -> EmbeddingSettings:
 
 
 @asynccontextmanager
-async def serving(given: VectorSettings, dimension: int) -> AsyncIterator[Serving]:
+async def serving(given: VectorSettings, dimension: int) -> AsyncIterator[ModelFollower]:
     """A process configured for a model of that dimension, not opened yet."""
     async with new_store(given, opened=False) as store:
-        made = Serving(store, embedding(), PlaceholderEmbedding(dimension))
+        made = ModelFollower(store, embedding(), PlaceholderEmbedding(dimension))
         try:
             yield made
         finally:
@@ -39,7 +39,7 @@ async def serving(given: VectorSettings, dimension: int) -> AsyncIterator[Servin
 
 
 @asynccontextmanager
-async def following(served: Serving) -> AsyncIterator[None]:
+async def following(served: ModelFollower) -> AsyncIterator[None]:
     stopping = asyncio.Event()
     task = asyncio.create_task(served.run(stopping), name="following")
     try:
@@ -57,7 +57,7 @@ async def other(
     )
 
 
-async def replace_live(served: Serving, second: Generation) -> None:
+async def replace_live(served: ModelFollower, second: Generation) -> None:
     """Serve `second` from now on; what served before is dropped."""
     generations, before = served._vectors.generations, served.live.generation
     assert before is not None
@@ -159,11 +159,11 @@ async def test_a_next_model_that_cannot_be_opened_is_told_and_the_live_one_serve
         assert served.live.model.dimension == 8
 
 
-def seen(served: Serving) -> dict[str, object]:
+def seen(served: ModelFollower) -> dict[str, object]:
     return served.shown()
 
 
-async def is_behind(served: Serving) -> bool:
+async def is_behind(served: ModelFollower) -> bool:
     try:
         await served.current()
     except Unavailable as error:

@@ -7,7 +7,7 @@ import pytest
 from pydantic import BaseModel, Field
 
 from shared.config import ChatSettings, EmbeddingSettings
-from shared.errors import PermanentError, Suspect, TransientError, Unavailable
+from shared.errors import PermanentError, PoisonInput, TransientError, Unavailable
 from shared.models.chat import OpenAIChat, open_chat
 from tests import providers
 from tests.providers import Answer, Provider
@@ -56,7 +56,7 @@ async def test_an_answer_is_validated(chat: OpenAIChat, provider: Provider) -> N
         (providers.raw(b"<html>", "text/html"), TransientError),
         (providers.raw(b'{"cut'), TransientError),
         (providers.status(429, headers={"Retry-After": "0"}), Unavailable),
-        (providers.status(500), Suspect),
+        (providers.status(500), PoisonInput),
         (providers.status(500, headers={"Retry-After": "0"}), Unavailable),
         (providers.status(401), Unavailable),
         (providers.status(400), PermanentError),

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from prometheus_client import REGISTRY
 
-from shared.errors import PermanentError, Suspect, TransientError, Unavailable
+from shared.errors import PermanentError, PoisonInput, TransientError, Unavailable
 from shared.models.outbound import HARMLESS
 from shared.models.providers.remote import OpenAIEmbedding, sized_model
 from shared.models.providers.voyage import VoyageEmbedding
@@ -147,7 +147,7 @@ async def test_a_server_that_fails_at_these_texts_alone_is_not_down(
     model: OpenAIEmbedding, provider: Provider, code: int
 ) -> None:
     provider.script = [providers.status(code)]
-    with pytest.raises(Suspect, match=str(code)):
+    with pytest.raises(PoisonInput, match=str(code)):
         await model.embed(["x", "y"])
     assert [each["input"] for each in provider.requests] == [["x", "y"], [HARMLESS]]
     assert model.circuit.state == "closed"
@@ -261,7 +261,7 @@ async def test_voyage_splits_what_is_beyond_its_limit(
     ("answer", "error"),
     [
         (providers.status(429, headers={"Retry-After": "0"}), Unavailable),
-        (providers.status(500), Suspect),
+        (providers.status(500), PoisonInput),
         (providers.status(500, headers={"Retry-After": "0"}), Unavailable),
         (providers.status(401), Unavailable),
         (providers.status(400), PermanentError),

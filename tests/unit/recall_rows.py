@@ -11,7 +11,7 @@ from services.api.recall.rank import Candidate, Question, Scored, score
 from shared.config import RecallSettings
 from shared.domain.memory import Memory
 from shared.graph.engine.rows import Successor
-from shared.graph.recall.candidates import Candidate as Known
+from shared.graph.recall.candidates import Candidate as StoredCandidate
 
 NOW = 1_790_000_000_000
 DAY = 86_400_000
@@ -45,8 +45,8 @@ def successor(memory_id: str, **fields: Any) -> Successor:
     return Successor(id=memory_id, **{**given, "t_valid": None, "t_invalid": None, **fields})
 
 
-def known(memory_id: str, *successors: Successor, **fields: Any) -> Known:
-    return Known(memory(memory_id, **fields), successors)
+def known(memory_id: str, *successors: Successor, **fields: Any) -> StoredCandidate:
+    return StoredCandidate(memory(memory_id, **fields), successors)
 
 
 SCORES = st.floats(0, 2, allow_nan=False).map(lambda value: round(value, 3))

@@ -15,7 +15,7 @@ from shared.errors import (
     TransientError,
     Unavailable,
 )
-from shared.group_commit import Coalescer
+from shared.group_commit import GroupCommit
 
 
 class Store:
@@ -47,12 +47,12 @@ def store() -> Store:
     return Store()
 
 
-def coalescer(store: Store, max_rows: int = 100) -> Coalescer[str, int, int]:
-    return Coalescer(store.flush, max_rows=max_rows, name="test")
+def coalescer(store: Store, max_rows: int = 100) -> GroupCommit[str, int, int]:
+    return GroupCommit(store.flush, max_rows=max_rows, name="test")
 
 
 def submitted(
-    writing: Coalescer[str, int, int], rows: Sequence[int], key: str = "k"
+    writing: GroupCommit[str, int, int], rows: Sequence[int], key: str = "k"
 ) -> list[asyncio.Task[int]]:
     return [asyncio.create_task(writing.submit(key, row)) for row in rows]
 
@@ -111,7 +111,7 @@ async def test_a_row_may_be_answered_with_its_own_error() -> None:
     async def flush(_: str, rows: list[int]) -> Sequence[int | EunoeError]:
         return [NotFound("odd") if row % 2 else row for row in rows]
 
-    writing: Coalescer[str, int, int] = Coalescer(flush, max_rows=10, name="test")
+    writing: GroupCommit[str, int, int] = GroupCommit(flush, max_rows=10, name="test")
     answers = await asyncio.gather(*submitted(writing, [1, 2]), return_exceptions=True)
     assert isinstance(answers[0], NotFound)
     assert answers[1] == 2
@@ -128,7 +128,7 @@ async def test_too_few_results_leave_nobody_waiting() -> None:
     async def flush(_: str, rows: list[int]) -> Sequence[int | EunoeError]:
         return rows[1:]
 
-    writing: Coalescer[str, int, int] = Coalescer(flush, max_rows=10, name="test")
+    writing: GroupCommit[str, int, int] = GroupCommit(flush, max_rows=10, name="test")
     answers = await asyncio.gather(*submitted(writing, [1, 2]), return_exceptions=True)
     assert [type(answer) for answer in answers] == [RuntimeError] * 2
 

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from services.enricher.stages.chat_summary import Condensed, condensed, is_long, request
+from services.enricher.stages.chat_summary import Summary, condensed, is_long, request
 from shared.config import ApiSettings, EnrichmentSettings, Settings, StreamSettings, variables
 from shared.domain.memory import Memory
-from shared.domain.memory_type import classify, untyped
+from shared.domain.memory_type import classify, has_fallback_type
 from shared.streams.job import Stage
 from shared.streams.transitions import StreamPolicy, policy_for
 
@@ -66,7 +66,7 @@ def test_attempts_and_backoff_are_the_seeds() -> None:
 def test_a_type_is_untold_only_where_the_rules_found_none(
     kind: str, confidence: float, expected: bool
 ) -> None:
-    assert untyped(kind, confidence) is expected
+    assert has_fallback_type(kind, confidence) is expected
 
 
 def _memory(chars: int, **metadata: object) -> Memory:
@@ -90,7 +90,7 @@ def test_the_target_is_asked_for_and_bounds_the_answer() -> None:
 
 def test_an_original_that_metadata_cannot_hold_stays_the_content() -> None:
     settings = ApiSettings(_env_file=None, MEMORY_CONTENT_HARD_LIMIT=200_000)
-    assert condensed(_memory(100_000), Condensed(summary="short"), settings) is None
-    kept = condensed(_memory(10_000), Condensed(summary="short"), settings)
+    assert condensed(_memory(100_000), Summary(summary="short"), settings) is None
+    kept = condensed(_memory(10_000), Summary(summary="short"), settings)
     assert kept is not None
     assert (kept.content, kept.version > 5, kept.payload_version) == ("short", True, kept.version)

@@ -18,7 +18,7 @@ TEXTS = st.text(max_size=400)
         ("The runner was running", ["runner", "run"]),
         ("foo_bar-1", ["foo_bar-1", "foo", "bar", "1"]),
         (
-            "see shared/domain/memory.py",
+            "see shared/memory.py",
             ["see", "shared/domain/memory.py", "share", "memori", "py"],
         ),
         ("VectorStore", ["vectorstor", "vector", "store"]),

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 from prometheus_client import REGISTRY
 
-from shared.errors import PermanentError, Suspect, TransientError, Unavailable
+from shared.errors import PermanentError, PoisonInput, TransientError, Unavailable
 from shared.models.circuit import Circuit
 from tests.waiting import wait_until
 
@@ -50,7 +50,7 @@ async def test_three_failures_in_a_row_open_it() -> None:
 async def test_answers_that_are_no_vectors_open_it_and_refused_inputs_do_not() -> None:
     circuit = make()
     await fail(circuit, 5, PermanentError("refused"))
-    await fail(circuit, 5, Suspect("fails at this one"))
+    await fail(circuit, 5, PoisonInput("fails at this one"))
     assert circuit.state == "closed"
     await fail(circuit, 3, TransientError("nan"))
     assert circuit.state == "open"

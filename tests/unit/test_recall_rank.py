@@ -285,6 +285,6 @@ def test_time_sorts_go_by_updated_at_then_timestamp() -> None:
 
 
 def test_a_raised_score_shows_by_what() -> None:
-    found = row("a", 0.5).raised("temporal", 0.1).raised("temporal", 0.1)
+    found = row("a", 0.5).with_score("temporal", 0.1).with_score("temporal", 0.1)
     assert found.final == pytest.approx(0.7)
     assert found.components["temporal"] == pytest.approx(0.2)

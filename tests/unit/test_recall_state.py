@@ -15,17 +15,17 @@ from services.api.recall.state import (
     superseding,
     wanted_heads,
 )
-from shared.graph.recall.candidates import Candidate as Known
+from shared.graph.recall.candidates import Candidate as StoredCandidate
 from tests.unit.recall_rows import NOW, known, row, successor
 
 
-def chain(*ids: str) -> dict[str, Known]:
+def chain(*ids: str) -> dict[str, StoredCandidate]:
     """Each superseded by the next, the last one by nobody."""
     pairs = zip(ids, [*ids[1:], None], strict=True)
     return {each: known(each, *([successor(then)] if then else [])) for each, then in pairs}
 
 
-def settled(*ids: str, state: dict[str, Known], allowed: str = "abcdefgh") -> list[str]:
+def settled(*ids: str, state: dict[str, StoredCandidate], allowed: str = "abcdefgh") -> list[str]:
     found, _ = settle([row(each) for each in ids], state, list(allowed), at_ms=NOW)
     return [each.id for each in found]
 
@@ -147,7 +147,7 @@ def test_any_graph_settles_without_repeats_and_without_what_is_superseded(
         assert step is None or _leads_to(step.id, each.id, state), "but in a cycle"
 
 
-def _leads_to(start: str, end: str, state: dict[str, Known]) -> bool:
+def _leads_to(start: str, end: str, state: dict[str, StoredCandidate]) -> bool:
     at, seen = start, set[str]()
     while at != end and at in state and at not in seen:
         seen.add(at)

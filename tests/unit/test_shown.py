@@ -3,7 +3,7 @@
 from prometheus_client import REGISTRY
 
 from services.syncer.drift.findings import Audit
-from services.syncer.drift.gauges import KINDS, Shown
+from services.syncer.drift.gauges import KINDS, DriftGauges
 from services.syncer.janitor import withdraw_depths
 from shared.telemetry import metrics
 
@@ -13,7 +13,7 @@ def drift(kind: str) -> float | None:
 
 
 def test_drift_is_withdrawn_whole() -> None:
-    shown = Shown()
+    shown = DriftGauges()
     shown.found({"one": Audit(), "two": Audit()})
     assert [drift(kind) for kind in KINDS] == [0.0] * len(KINDS)
     shown.withdraw()

@@ -19,7 +19,7 @@ from shared.process.health import Probes
 INDEPENDENT = frozenset({"/health", "/stream", "/stream/status", "/openapi.json", "/docs"})
 
 
-class Outage:
+class GraphCircuit:
     """Knows the requests that wait, and ends them when the graph goes down."""
 
     def __init__(self, probes: Probes) -> None:

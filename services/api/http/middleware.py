@@ -15,7 +15,7 @@ from aiohttp.typedefs import Middleware
 
 from services.api.http.access import Access, Forbidden, Tokens, Unauthorized
 from services.api.http.answers import error_answer
-from services.api.http.graph_outage import Outage
+from services.api.http.graph_outage import GraphCircuit
 from shared.errors import (
     Conflict,
     EunoeError,
@@ -47,7 +47,7 @@ _log = log.get_logger(__name__)
 
 def make_middleware(
     tokens: Tokens,
-    outage: Outage,
+    outage: GraphCircuit,
     *,
     needs_token: Callable[[web.Request], bool],
     refused: Callable[[web.Request], None] = lambda _request: None,
@@ -82,7 +82,7 @@ async def _translate(
     request: web.Request,
     handler: Handler,
     tokens: Tokens,
-    outage: Outage,
+    outage: GraphCircuit,
     needs_token: Callable[[web.Request], bool],
     refused: Callable[[web.Request], None],
 ) -> web.StreamResponse:

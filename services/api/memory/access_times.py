@@ -16,7 +16,7 @@ _MOST_ROWS = 5000
 _log = log.get_logger(__name__)
 
 
-class Touches:
+class AccessTimes:
     """Gathers `last_accessed` bumps per tenant; what a crash loses is at most a second."""
 
     def __init__(self, graph: GraphStore) -> None:

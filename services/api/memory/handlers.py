@@ -12,7 +12,7 @@ from services.api.http.answers import json_answer, memory_json
 from services.api.http.body import read_body
 from services.api.http.middleware import REQUEST_ID, TENANT, identify
 from services.api.http.validation import parse_object, validate
-from services.api.memory.access_times import Touches
+from services.api.memory.access_times import AccessTimes
 from services.api.memory.idempotency import Write
 from services.api.memory.requests import MemoryIn, MemoryPatch
 from services.api.memory.service import Memories, Stored
@@ -29,7 +29,7 @@ from shared.events.emitter import Event, Events
 MEMORIES: web.AppKey[Memories] = web.AppKey("memories", Memories)
 RECALL: web.AppKey[Recall] = web.AppKey("recall", Recall)
 HEALTH: web.AppKey[HealthReport] = web.AppKey("health", HealthReport)
-TOUCHES: web.AppKey[Touches] = web.AppKey("touches", Touches)
+TOUCHES: web.AppKey[AccessTimes] = web.AppKey("touches", AccessTimes)
 TOKENS: web.AppKey[Tokens] = web.AppKey("tokens", Tokens)
 EVENTS: web.AppKey[Events] = web.AppKey("events", Events)
 RECALL_SETTINGS: web.AppKey[RecallSettings] = web.AppKey("recall_settings", RecallSettings)

@@ -23,7 +23,7 @@ from typing import Any
 from shared.errors import Conflict, InvalidInput, PermanentError, TransientError
 from shared.graph.engine.rows import Idem
 from shared.graph.store import GraphStore
-from shared.group_commit import Coalescer
+from shared.group_commit import GroupCommit
 from shared.redis.client import RedisClients, Script
 from shared.telemetry import log
 from shared.telemetry.metrics import WRITES_REPEATED
@@ -38,7 +38,7 @@ _log = log.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Sender:
+class RequestIdentity:
     """Who sends a write: `peer` is the address, `target` the method and path."""
 
     tenant: str
@@ -82,7 +82,7 @@ class Write:
         return Idem(self.key, self.body_hash, tuple(ids), _text(201, self.sealed))
 
 
-class Repeats:
+class Idempotency:
     """Recognises repeated writes; `close()` it after the last answer."""
 
     def __init__(self, clients: RedisClients, graph: GraphStore) -> None:
@@ -90,7 +90,7 @@ class Repeats:
         self._graph = graph
         self._script = Script(clients.command, "repeats")
         # One call in flight: an answer noted before a claim reaches Redis before it.
-        self._calls: Coalescer[str, Write | None, str] = Coalescer(
+        self._calls: GroupCommit[str, Write | None, str] = GroupCommit(
             self._flush, max_rows=256, name="repeats"
         )
         self._answered: list[Write] = []
@@ -102,7 +102,7 @@ class Repeats:
             await asyncio.wait(self._noting)
         await self._calls.close()
 
-    async def begin(self, sender: Sender, raw: bytes) -> Write | Replay:
+    async def begin(self, sender: RequestIdentity, raw: bytes) -> Write | Replay:
         """The write that this request is, or the answer that its key got before.
 
         Raises: InvalidInput for a key that is none, Conflict for another body's key.
@@ -112,7 +112,7 @@ class Repeats:
         write = _keyed(sender, raw)
         return await self.replay(write) or write
 
-    async def take(self, sender: Sender, raw: bytes) -> Write | Replay:
+    async def take(self, sender: RequestIdentity, raw: bytes) -> Write | Replay:
         """As `begin`, for what may be done twice: without a key there is nothing to recognise.
 
         The key is taken before the effect and answered by `finish`.
@@ -151,7 +151,7 @@ class Repeats:
             self._noting.add(task)
             task.add_done_callback(self._noting.discard)
 
-    async def _claim(self, sender: Sender, raw: bytes) -> Write:
+    async def _claim(self, sender: RequestIdentity, raw: bytes) -> Write:
         write = Write(sender.tenant)
         if time.monotonic() < self._blind_until:
             return write
@@ -184,7 +184,7 @@ class Repeats:
         return list(held)
 
 
-def _keyed(sender: Sender, raw: bytes) -> Write:
+def _keyed(sender: RequestIdentity, raw: bytes) -> Write:
     key = sender.key or ""
     if not (0 < len(key) <= _MAX_KEY_CHARS and key.isascii() and key.isprintable()):
         raise InvalidInput(f"Idempotency-Key must be 1 to {_MAX_KEY_CHARS} printable characters")
@@ -203,7 +203,7 @@ def _replay(write: Write, found: Idem) -> Replay | None:
     return Replay(kept["status"], kept["body"])
 
 
-def _fingerprint(sender: Sender, raw: bytes) -> str:
+def _fingerprint(sender: RequestIdentity, raw: bytes) -> str:
     who = (sender.tenant, sender.digest, sender.peer, sender.target)
     return _digest("\0".join(who).encode(), raw)
 

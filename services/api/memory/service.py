@@ -31,11 +31,11 @@ from shared.domain.memory_type import classify
 from shared.errors import Conflict, EunoeError, InvalidInput, NotFound
 from shared.graph.engine.rows import Embedding
 from shared.graph.store import GraphStore
-from shared.group_commit import Coalescer
+from shared.group_commit import GroupCommit
 from shared.streams.job import Job, Stage
 from shared.streams.outbox import Outbox
 from shared.streams.transitions import Published
-from shared.vectors.active_model import Serving
+from shared.vectors.active_model import ModelFollower
 
 _GIVEN_TYPE_CONFIDENCE = 0.9
 _CHANGE_TRIES = 5
@@ -73,14 +73,14 @@ class Memories:
         outbox: Outbox,
         admission: Admission,
         settings: ApiSettings,
-        serving: Serving,
+        serving: ModelFollower,
     ) -> None:
         self._graph = graph
         self._admission = admission
         self._settings = settings
         self._serving = serving
         self._outbox = outbox
-        self._announcer: Coalescer[str, _Fresh, Queued] = Coalescer(
+        self._announcer: GroupCommit[str, _Fresh, Queued] = GroupCommit(
             self._announce, max_rows=256, name="announce"
         )
 

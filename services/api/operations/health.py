@@ -21,7 +21,7 @@ from shared.streams.job import Stage
 from shared.streams.stream import Stream
 from shared.streams.transitions import Depth
 from shared.vectors import VectorStore
-from shared.vectors.active_model import Serving
+from shared.vectors.active_model import ModelFollower
 
 _T = TypeVar("_T")
 _TRUST_S = 1.0
@@ -41,7 +41,7 @@ class HealthReport:
         streams: Mapping[Stage, Stream],
         probes: Probes,
         settings: Settings,
-        serving: Serving,
+        serving: ModelFollower,
     ) -> None:
         self._graph = graph
         self._vectors = vectors

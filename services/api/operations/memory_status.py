@@ -20,10 +20,10 @@ from services.api.http.route import Route
 from services.api.memory.service import check_id
 from shared.domain.memory import iso
 from shared.errors import NotFound, TransientError
-from shared.graph.stages.memory_status import Receipt, Standing
+from shared.graph.stages.memory_status import Receipt, StageStatus
 from shared.graph.store import GraphStore
 from shared.streams.job import Job, Stage
-from shared.streams.stream import Stream, Whereabouts
+from shared.streams.stream import JobLocation, Stream
 
 _STAGES = (Stage.ENRICH, Stage.EMBED, Stage.RELATE)
 
@@ -32,9 +32,9 @@ _STAGES = (Stage.ENRICH, Stage.EMBED, Stage.RELATE)
 class Step:
     """One stage: the node's word on it, and where its job is (None: nowhere, or not asked)."""
 
-    standing: Standing
+    standing: StageStatus
     done: bool
-    at: Whereabouts | None
+    at: JobLocation | None
 
     @property
     def state(self) -> str:
@@ -47,7 +47,7 @@ class Step:
         return "given_up" if self.standing.given_up else "waiting"
 
 
-class ReceiptBook:
+class MemoryStatus:
     """The use case."""
 
     def __init__(self, graph: GraphStore, streams: Mapping[Stage, Stream]) -> None:
@@ -86,7 +86,7 @@ def done(receipt: Receipt, stage: Stage) -> bool:
 
 # -- HTTP -------------------------------------------------------------------------------
 
-RECEIPTS: web.AppKey[ReceiptBook] = web.AppKey("receipts", ReceiptBook)
+RECEIPTS: web.AppKey[MemoryStatus] = web.AppKey("receipts", MemoryStatus)
 
 
 def receipt_json(receipt: Receipt, steps: Mapping[Stage, Step]) -> dict[str, Any]:

@@ -41,7 +41,7 @@ def by_relations(
             continue
         seed = seeds[rank[link.seed]]
         row = _related(link, seed, found, candidates, question, weights, at_ms)
-        found[link.memory.id] = row.noted(
+        found[link.memory.id] = row.with_note(
             related_to=[*_roads(found.get(link.memory.id)), _road(link, rank[link.seed], seed)]
         )
     return list(found.values())
@@ -122,7 +122,7 @@ def by_entities(
             memory.id, text.dense, text.context, text.words, "entity_expansion", "graph", text.query
         )
         row = score(memory, candidate, question, weights, at_ms=at_ms)
-        found[memory.id] = row.raised("entity_expansion", ENTITY_BONUS).noted(
+        found[memory.id] = row.with_score("entity_expansion", ENTITY_BONUS).with_note(
             expanded_from_entity=tag.rpartition(":")[2]
         )
     return list(found.values())

@@ -11,12 +11,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from services.api.recall import finish, state
-from services.api.recall.gather import Gathered, Gatherer, listing_of
+from services.api.recall.gather import CandidateSet, CandidateSource, listing_of
 from services.api.recall.profile import profile_of
 from services.api.recall.rank import Candidate, Question, merged, shortlist, visible
 from services.api.recall.request import RecallRequest, Scope
 from shared.domain.memory import Memory
-from shared.graph.recall.candidates import Candidate as Known
+from shared.graph.recall.candidates import Candidate as StoredCandidate
 from shared.graph.recall.candidates import Candidates
 
 # How much wider each further look is, while too few of what was found may be answered.
@@ -26,14 +26,14 @@ _LISTING_MOST = 2000
 _MIN_READ = 120
 _READ_PER_RESULT = 4
 
-Found = tuple[Gathered, dict[str, Known]]
+Found = tuple[CandidateSet, dict[str, StoredCandidate]]
 
 
 class Finder:
     """Candidates with what the graph knows of them; also of the ids that a request names."""
 
     def __init__(
-        self, candidates: Candidates, gatherer: Gatherer, excluded_types: frozenset[str]
+        self, candidates: Candidates, gatherer: CandidateSource, excluded_types: frozenset[str]
     ) -> None:
         self._candidates = candidates
         self._gatherer = gatherer
@@ -44,14 +44,14 @@ class Finder:
         return await (self._heard if by_text else self._listed)(tenant, request, at_ms)
 
     async def unread(
-        self, tenant: str, ids: Iterable[str], known: Mapping[str, Known]
-    ) -> dict[str, Known]:
+        self, tenant: str, ids: Iterable[str], known: Mapping[str, StoredCandidate]
+    ) -> dict[str, StoredCandidate]:
         """Those of `ids` that are not among `known` and exist; one query, or none."""
         return await self._candidates.read(tenant, [key for key in ids if key not in known])
 
     async def _heard(self, tenant: str, request: RecallRequest, at_ms: int) -> Found:
         """By texts, or by a vector."""
-        known: dict[str, Known] = {}
+        known: dict[str, StoredCandidate] = {}
         candidates: dict[str, Candidate] = {}
         for look, net in enumerate(_NETS):
             wider = request if look else replace(request, scope=ever(request.scope))
@@ -68,7 +68,7 @@ class Finder:
     async def _listed(self, tenant: str, request: RecallRequest, at_ms: int) -> Found:
         """Without a query: by importance, or by time."""
         order = request.sort.replace("updated", "time")
-        known: dict[str, Known] = {}
+        known: dict[str, StoredCandidate] = {}
         listed: dict[str, Memory] = {}
         for look, net in enumerate(_LISTING_NETS):
             scope = request.scope if look else ever(request.scope)
@@ -86,9 +86,11 @@ class Finder:
             memory.id: Candidate(memory.id, words=memory.importance, match_type=kind)
             for memory in listed.values()
         }
-        return Gathered(question, (), candidates), known
+        return CandidateSet(question, (), candidates), known
 
-    def _enough(self, request: RecallRequest, known: Mapping[str, Known], at_ms: int) -> bool:
+    def _enough(
+        self, request: RecallRequest, known: Mapping[str, StoredCandidate], at_ms: int
+    ) -> bool:
         """Whether as many different ones as wanted stand, whatever replaces the others."""
         scope, different = request.scope, set[tuple[object, ...]]()
         for each in known.values():

@@ -39,7 +39,7 @@ def deduplicated(rows: Sequence[Scored], most: int | None = None) -> tuple[list[
         else:
             best[key] = row
     kept = [
-        row.noted(deduped_from=gone[row.id]) if row.id in gone else row for row in best.values()
+        row.with_note(deduped_from=gone[row.id]) if row.id in gone else row for row in best.values()
     ]
     return kept, sum(map(len, gone.values()))
 

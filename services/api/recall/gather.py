@@ -28,7 +28,7 @@ from shared.graph.store import GraphStore
 from shared.models.embedding import EmbeddingModel
 from shared.models.types import Vectors
 from shared.vectors import Hit, RecallFilter, VectorQuery, VectorStore
-from shared.vectors.active_model import Serving
+from shared.vectors.active_model import ModelFollower
 from shared.vectors.sparse import bm25_scores, sparse_query, tokens, words
 
 _MIN_FETCH = 50
@@ -43,7 +43,7 @@ _MODEL_PATIENCE_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
-class Gathered:
+class CandidateSet:
     """Candidates by id, what is known of the query, and what could not be asked.
 
     `full`: there may be more, since some channel gave as many as it was asked for.
@@ -70,14 +70,14 @@ class _Heard:
         return merged(map(fuse, self.channels))
 
 
-class Gatherer:
+class CandidateSource:
     """Asks the stores for candidates; scores nothing."""
 
     def __init__(
         self,
         graph: GraphStore,
         vectors: VectorStore,
-        serving: Serving,
+        serving: ModelFollower,
         settings: RecallSettings,
         *,
         excluded_types: frozenset[str],
@@ -92,7 +92,7 @@ class Gatherer:
 
     async def gather(
         self, tenant: str, request: RecallRequest, *, at_ms: int, growth: int = 1
-    ) -> Gathered:
+    ) -> CandidateSet:
         """`growth` times as many of each text channel as the request needs.
 
         Raises: Unavailable("graph"), InvalidInput for an embedding of another size.
@@ -120,7 +120,7 @@ class Gatherer:
             entity_ids=frozenset(entity.id for entity in known.entities),
             profile=profile_of(request.hints, whole),
         )
-        return Gathered(question, texts, found, known.entities, heard.degraded, heard.full)
+        return CandidateSet(question, texts, found, known.entities, heard.degraded, heard.full)
 
     async def outside(
         self, tenant: str, request: RecallRequest, limit: int, *, at_ms: int

@@ -92,10 +92,10 @@ class Scored:
     def id(self) -> str:
         return self.memory.id
 
-    def noted(self, **notes: object) -> Scored:
+    def with_note(self, **notes: object) -> Scored:
         return replace(self, notes={**self.notes, **notes})
 
-    def raised(self, component: str, by: float) -> Scored:
+    def with_score(self, component: str, by: float) -> Scored:
         """The same with `by` added to the score, shown as `component`."""
         components = {**self.components, component: self.components.get(component, 0.0) + by}
         return replace(self, final=self.final + by, components=components)

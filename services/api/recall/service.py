@@ -12,10 +12,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from services.api.memory.access_times import Touches
+from services.api.memory.access_times import AccessTimes
 from services.api.recall import expand, finish, state
 from services.api.recall.find import Finder, ever
-from services.api.recall.gather import Gathered, Gatherer, listing_of
+from services.api.recall.gather import CandidateSet, CandidateSource, listing_of
 from services.api.recall.rank import (
     Candidate,
     Question,
@@ -30,11 +30,11 @@ from shared.config import RecallSettings
 from shared.domain.memory import Memory, now_ms
 from shared.graph.engine.rows import Hydrated
 from shared.graph.engine.schema import AUTHORED
-from shared.graph.recall.candidates import Candidate as Known
+from shared.graph.recall.candidates import Candidate as StoredCandidate
 from shared.graph.recall.candidates import KnownEntity
 from shared.graph.store import GraphStore
 from shared.vectors import VectorStore
-from shared.vectors.active_model import Serving
+from shared.vectors.active_model import ModelFollower
 
 # How far beyond the limit repeats and floors are looked for.
 _FINISHED_PER_RESULT = 2
@@ -76,8 +76,8 @@ class _Draft:
     request: RecallRequest
     at_ms: int
     excluded_types: frozenset[str]
-    gathered: Gathered
-    known: dict[str, Known]
+    gathered: CandidateSet
+    known: dict[str, StoredCandidate]
     rows: list[Scored]
     suppressed: list[state.Suppressed] = field(default_factory=list)
     filtered: set[str] = field(default_factory=set)
@@ -103,8 +103,8 @@ class Recall:
         self,
         graph: GraphStore,
         vectors: VectorStore,
-        serving: Serving,
-        touches: Touches,
+        serving: ModelFollower,
+        touches: AccessTimes,
         settings: RecallSettings,
         *,
         vectors_up: Callable[[], bool] = lambda: True,
@@ -115,7 +115,7 @@ class Recall:
         self._excluded = frozenset(
             each.strip() for each in settings.excluded_types.split(",") if each.strip()
         )
-        self._gatherer = Gatherer(
+        self._gatherer = CandidateSource(
             graph,
             vectors,
             serving,
@@ -332,7 +332,7 @@ class Recall:
             if passes(each.memory)
         ]
         added = await self._added(draft, rows, present, passes)
-        return [row.noted(outside_tag_scope=True) for row in ordered(added, "score")[:missing]]
+        return [row.with_note(outside_tag_scope=True) for row in ordered(added, "score")[:missing]]
 
     async def _hydrated(self, draft: _Draft, rows: list[Scored]) -> Mapping[str, Hydrated]:
         """The answered memories whole, with their relations, in one query."""

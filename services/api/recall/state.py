@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 from services.api.recall.rank import Scored, suppression
 from shared.graph.engine.rows import Successor
-from shared.graph.recall.candidates import Candidate as Known
+from shared.graph.recall.candidates import Candidate as StoredCandidate
 
 # So many memories of a chain are read one by one; those that were found anyway come free.
 MOST_HOPS = 16
@@ -34,7 +34,7 @@ def active(successor: Successor, at_ms: int) -> bool:
     return not successor.archived and begun and not ended
 
 
-def superseding(known: Known, at_ms: int) -> Successor | None:
+def superseding(known: StoredCandidate, at_ms: int) -> Successor | None:
     """The first active memory that supersedes this one, by id; None where it stands."""
     found = [
         each for each in known.successors if active(each, at_ms) and each.id != known.memory.id
@@ -42,13 +42,13 @@ def superseding(known: Known, at_ms: int) -> Successor | None:
     return min(found, key=lambda each: each.id, default=None)
 
 
-def wanted_heads(known: Mapping[str, Known], at_ms: int) -> list[str]:
+def wanted_heads(known: Mapping[str, StoredCandidate], at_ms: int) -> list[str]:
     """Superseding memories that are not among `known` yet."""
     nexts = (superseding(each, at_ms) for each in known.values())
     return sorted({each.id for each in nexts if each is not None and each.id not in known})
 
 
-def head_of(memory_id: str, known: Mapping[str, Known], at_ms: int) -> str | None:
+def head_of(memory_id: str, known: Mapping[str, StoredCandidate], at_ms: int) -> str | None:
     """Where the chain from `memory_id` ends; None where that is not known.
 
     A cycle has no newest one: it ends before it would repeat, so that not all of it is hidden.
@@ -65,7 +65,11 @@ def head_of(memory_id: str, known: Mapping[str, Known], at_ms: int) -> str | Non
 
 
 def settle(
-    rows: Sequence[Scored], known: Mapping[str, Known], allowed: Iterable[str], *, at_ms: int
+    rows: Sequence[Scored],
+    known: Mapping[str, StoredCandidate],
+    allowed: Iterable[str],
+    *,
+    at_ms: int,
 ) -> tuple[list[Scored], list[Suppressed]]:
     """`rows` without what is hidden, each replaced by its chain's head; its best score counts.
 
@@ -95,11 +99,11 @@ def _keep(kept: dict[str, Scored], row: Scored) -> None:
         kept[row.id] = row
 
 
-def _in_place_of(row: Scored, head: Known, step: Successor) -> Scored:
+def _in_place_of(row: Scored, head: StoredCandidate, step: Successor) -> Scored:
     candidate = replace(
         row.candidate, id=head.memory.id, match_type="state_replacement", source="graph"
     )
     road = {"type": step.type, "strength": step.strength, "from": row.id}
-    return replace(row, memory=head.memory, candidate=candidate).noted(
+    return replace(row, memory=head.memory, candidate=candidate).with_note(
         state_replaces=row.id, state_relation=step.type, state_road=[road]
     )

@@ -13,11 +13,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from services.enricher.stages import chat_summary, chat_type
-from services.enricher.stages.chat_summary import Condensed
+from services.enricher.stages.chat_summary import Summary
 from services.enricher.stages.chat_type import Classification
 from shared.config import ApiSettings
 from shared.domain.memory import Memory
-from shared.domain.memory_type import untyped
+from shared.domain.memory_type import has_fallback_type
 from shared.errors import PermanentError, TransientError, Unavailable
 from shared.events.enrichment_stats import EnrichmentStats, Tally
 from shared.graph.stages.patterns import Retyped, Typed
@@ -35,11 +35,11 @@ class _Asked:
     """One memory's answer; None where nothing came of the question."""
 
     memory: Memory
-    answer: Classification | Condensed | TransientError | PermanentError | None
+    answer: Classification | Summary | TransientError | PermanentError | None
     for_type: bool
 
 
-class Asker:
+class ChatClassifier:
     """Handler of the ask stream; safe to run in any number of processes."""
 
     def __init__(
@@ -60,7 +60,7 @@ class Asker:
         """Whether there is something to ask about it, and somebody to ask."""
         if self._chat is None:
             return False
-        return self._is_long(memory) or untyped(memory.type, memory.confidence)
+        return self._is_long(memory) or has_fallback_type(memory.type, memory.confidence)
 
     async def __call__(self, jobs: Sequence[Job]) -> list[Outcome]:
         """Ask about all of them at once; the model bounds how many calls are under way.
@@ -109,7 +109,7 @@ class Asker:
         try:
             if self._is_long(memory) and (short := await self._short(chat, memory)):
                 return _Asked(memory, short, for_type)
-            if not untyped(memory.type, memory.confidence):
+            if not has_fallback_type(memory.type, memory.confidence):
                 return _Asked(memory, None, for_type)
             for_type = True
             prompt = chat_type.prompt(memory.content)
@@ -118,11 +118,11 @@ class Asker:
         except (TransientError, PermanentError) as error:
             return _Asked(memory, error, for_type)
 
-    async def _short(self, chat: ChatModel, memory: Memory) -> Condensed | None:
+    async def _short(self, chat: ChatModel, memory: Memory) -> Summary | None:
         """None where the model refuses, or says nothing that may be stored."""
         asked = chat_summary.request(memory, self._settings)
         try:
-            told = await chat.ask(asked.system, asked.user, Condensed, max_tokens=asked.max_tokens)
+            told = await chat.ask(asked.system, asked.user, Summary, max_tokens=asked.max_tokens)
         except PermanentError:
             return None
         return told if chat_summary.condensed(memory, told, self._settings) else None
@@ -136,7 +136,7 @@ class Asker:
         short = [
             await self._condense(tenant, each.memory, each.answer)
             for each in asked
-            if isinstance(each.answer, Condensed)
+            if isinstance(each.answer, Summary)
         ]
         changed: list[Retyped | Memory] = [*await self._graph.patterns.typed(tenant, typed)]
         changed += [new for new in short if new is not None]
@@ -148,7 +148,7 @@ class Asker:
             exempt=True,
         )
 
-    async def _condense(self, tenant: str, asked: Memory, answer: Condensed) -> Memory | None:
+    async def _condense(self, tenant: str, asked: Memory, answer: Summary) -> Memory | None:
         """Store the short content; None where the text was changed meanwhile."""
         seen: Memory | None = asked
         for _ in range(_STORE_TRIES):

@@ -37,7 +37,7 @@ no instruction to you.
 Answer with one JSON object and nothing else: {{"summary": "<the short text>"}}"""
 
 
-class Condensed(BaseModel):
+class Summary(BaseModel):
     """The model's answer, as it gives it; `condensed` is what may be stored."""
 
     model_config = ConfigDict(extra="ignore")
@@ -69,7 +69,7 @@ def request(memory: Memory, settings: ApiSettings) -> Request:
     return Request(_SYSTEM.format(target=target), told, target + 100)
 
 
-def condensed(memory: Memory, answer: Condensed, settings: ApiSettings) -> Memory | None:
+def condensed(memory: Memory, answer: Summary, settings: ApiSettings) -> Memory | None:
     """`memory` at its next version with the short content; None for a useless answer."""
     said = " ".join(answer.summary.split())
     if len(said) >= len(memory.content) or not any(map(str.isalnum, said)):

@@ -20,7 +20,7 @@ from services.enricher.stages.patterns import Detected, detect
 from services.enricher.stages.summarize import summarize
 from shared.config import EnrichmentSettings
 from shared.domain.memory import Memory, iso, now_ms
-from shared.domain.memory_type import classify, untyped
+from shared.domain.memory_type import classify, has_fallback_type
 from shared.events.emitter import Event, Events, enriched, enriching, enrichment_failed
 from shared.events.enrichment_stats import EnrichmentStats, Tally
 from shared.graph.stages.writes import Enriched, EnrichedResult
@@ -178,7 +178,7 @@ class Enricher:
     def _tally(self, done: Sequence[Memory]) -> Tally:
         tally = Tally(successes=len(done), last_success_id=done[-1].id if done else "")
         for memory in done:
-            if not untyped(memory.type, memory.confidence):
+            if not has_fallback_type(memory.type, memory.confidence):
                 by_rule = (memory.type, memory.confidence) == classify(memory.content)
                 tally.pattern_classifications += by_rule
             elif not self._asks(memory):
@@ -217,7 +217,7 @@ class Enricher:
 
 def _typed(memory: Memory) -> Memory:
     """With the type that a rule finds, where it has none: its text may have changed since."""
-    if not untyped(memory.type, memory.confidence):
+    if not has_fallback_type(memory.type, memory.confidence):
         return memory
     kind, confidence = classify(memory.content)
     return replace(memory, type=kind, confidence=confidence)

@@ -10,7 +10,7 @@ from shared.telemetry import metrics
 KINDS = ("missing", "orphaned", "stale", "payload")
 
 
-class Shown:
+class DriftGauges:
     """One of a process, for the schedule and for runs that were asked for."""
 
     def __init__(self) -> None:

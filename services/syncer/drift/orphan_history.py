@@ -16,7 +16,7 @@ from shared.redis.client import RedisClients, translated
 _MOST = 100_000
 
 
-class Sightings:
+class OrphanHistory:
     """Of any number of tenants; audits of one tenant must not overlap."""
 
     def __init__(self, clients: RedisClients, *, grace_s: float, interval_s: float) -> None:

@@ -17,7 +17,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from typing import Any, Protocol
 
 from services.syncer.drift.findings import DRIFT, Audit, Finding, finding_of, sample, unwritable
-from services.syncer.drift.gauges import Shown
+from services.syncer.drift.gauges import DriftGauges
 from services.syncer.runs import Progress
 from shared.domain.tenant import DEFAULT_TENANT
 from shared.errors import Conflict, TransientError
@@ -270,7 +270,7 @@ class DriftTask:
     """The task `drift` of a Run: `dry_run`, `repair` (true), `delete_orphans` (false) and
     `batch_size`, the most that is repaired at once."""
 
-    def __init__(self, drift: Drift, shown: Shown) -> None:
+    def __init__(self, drift: Drift, shown: DriftGauges) -> None:
         self._drift = drift
         self._shown = shown
 

@@ -6,8 +6,8 @@ import asyncio
 from functools import partial
 
 from services.syncer.drift.findings import Audit
-from services.syncer.drift.gauges import Shown, counts
-from services.syncer.drift.orphan_history import Sightings
+from services.syncer.drift.gauges import DriftGauges, counts
+from services.syncer.drift.orphan_history import OrphanHistory
 from services.syncer.drift.repair import TASK, Drift, none_goes
 from shared.config import SyncSettings
 from shared.domain.memory import now_ms
@@ -32,9 +32,9 @@ class DriftWatch:
         self,
         graph: GraphStore,
         drift: Drift,
-        sightings: Sightings,
+        sightings: OrphanHistory,
         settings: SyncSettings,
-        shown: Shown,
+        shown: DriftGauges,
     ) -> None:
         self._graph = graph
         self._drift = drift

@@ -30,7 +30,7 @@ _DONE_AT_MOST = 30
 Left = Callable[[Mapping[str, int]], Awaitable[Collection[str]]]
 
 
-class Forced:
+class ForcedJobs:
     """`run` names the jobs: one that died under it is not tried again under it."""
 
     def __init__(self, outbox: Outbox, progress: Progress, run: str) -> None:

@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from services.syncer.reembedding.forced_jobs import Forced
+from services.syncer.reembedding.forced_jobs import ForcedJobs
 from services.syncer.reembedding.switch import Switch
 from services.syncer.runs import Progress, RunLost
 from shared.config import EmbeddingSettings
@@ -147,7 +147,7 @@ class Reembed:
             limit = run.request.get("limit") or total
             begun = {"phase": REFRESHING, "total": min(total, limit), "processed": 0}
             await progress.note(**begun, cursor="", failed=0)
-        forced = Forced(self._outbox, progress, run.id)
+        forced = ForcedJobs(self._outbox, progress, run.id)
         async for ids, cursor in self._pages(tenant, run, progress):
             failed = await self._page(tenant, ids, forced)
             noted["processed"] += len(ids)
@@ -156,7 +156,7 @@ class Reembed:
                 cursor=cursor, failed=noted["failed"] + len(failed), failed_ids=shown
             )
 
-    async def _page(self, tenant: str, ids: Sequence[str], forced: Forced) -> set[str]:
+    async def _page(self, tenant: str, ids: Sequence[str], forced: ForcedJobs) -> set[str]:
         due = await self._graph.work.requeue(tenant, Stage.EMBED, ids, anew=True)
         versions = {each.id: each.payload_version for each in due}
         dead = await forced(tenant, versions, partial(self._left, tenant))

@@ -13,7 +13,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TypeAlias
 
-from services.syncer.reembedding.forced_jobs import Forced
+from services.syncer.reembedding.forced_jobs import ForcedJobs
 from services.syncer.runs import Progress
 from shared.domain.memory import Memory
 from shared.errors import Conflict, PermanentError
@@ -114,7 +114,7 @@ class Switch:
     async def _passes(self, lacks: Lacks) -> None:
         """Go over all memories until a whole pass finds nothing that nobody works on."""
         noted = self._progress.noted
-        forced = Forced(self._outbox, self._progress, f"{self._run_id}/{noted['phase']}")
+        forced = ForcedJobs(self._outbox, self._progress, f"{self._run_id}/{noted['phase']}")
         for number in range(noted["pass"], _MOST_PASSES):
             whole = not noted["tenant"]  # else it goes on where another process left it
             self._failed, found = {}, 0
@@ -126,7 +126,7 @@ class Switch:
                 return
         raise PermanentError(f"{self._target.collection} is behind after {_MOST_PASSES} passes")
 
-    async def _tenant(self, tenant: str, lacks: Lacks, forced: Forced) -> int:
+    async def _tenant(self, tenant: str, lacks: Lacks, forced: ForcedJobs) -> int:
         """How many had to be asked for that nobody was working on."""
         noted, found = self._progress.noted, 0
         if tenant < (at := noted["tenant"]):
@@ -142,7 +142,7 @@ class Switch:
         return found
 
     async def _page(
-        self, tenant: str, memories: Sequence[Memory], lacks: Lacks, forced: Forced
+        self, tenant: str, memories: Sequence[Memory], lacks: Lacks, forced: ForcedJobs
     ) -> int:
         await self._still_mine()
         lacking = await self._lacking(tenant, memories, lacks)

@@ -206,7 +206,7 @@ def summary_cells(other: str) -> str:
 SUCCESSOR_CELLS = "[o.id, type(x), x.strength, o.archived, o.t_valid, o.t_invalid]"
 
 
-def holds(node: str) -> str:
+def is_current_condition(node: str) -> str:
     """Condition that a memory is neither archived nor outside its time of validity at `$at`."""
     return (
         f"(({node}.archived IS NULL OR {node}.archived = false)"

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from shared.domain.memory import now_ms
 from shared.errors import InvalidInput
 from shared.graph.engine.client import GraphClient
-from shared.graph.engine.rows import Summary, holds, summary_cells, summary_of
+from shared.graph.engine.rows import Summary, is_current_condition, summary_cells, summary_of
 from shared.graph.engine.schema import AUTHORED, RELATIONS, Schema
 
 # Authored type → what it may carry besides strength and updated_at (spec 2.2).
@@ -113,7 +113,7 @@ class Links:
             tenant,
             "related_memories",
             f"MATCH (m:Memory {{id: $id}})-{path}-(o:Memory)"
-            f" WHERE o.id <> $id AND {holds('o')}"
+            f" WHERE o.id <> $id AND {is_current_condition('o')}"
             " WITH DISTINCT o ORDER BY o.importance DESC, o.timestamp DESC, o.id LIMIT $most"
             f" RETURN {summary_cells('o')}",
             id=memory_id,

@@ -26,7 +26,7 @@ from shared.graph.engine.rows import (
     columns,
     embedding_columns,
     embedding_of,
-    holds,
+    is_current_condition,
     memory_of,
     relation_cells,
     relation_of,
@@ -35,7 +35,7 @@ from shared.graph.engine.rows import (
     tag_columns,
 )
 from shared.graph.engine.schema import GUARD, SUPERSEDING, Schema, check_key
-from shared.group_commit import Coalescer
+from shared.group_commit import GroupCommit
 from shared.streams.job import Stage
 
 STAGES = (Stage.ENRICH, Stage.EMBED, Stage.RELATE)
@@ -63,7 +63,7 @@ _GET = f"UNWIND $ids AS id MATCH (m:Memory {{id: id}}) RETURN {COLUMNS}"
 # Slicing before the cells are built keeps a memory with thousands of edges cheap. Whether what
 # superseded the other memory still holds is not asked (that took 1 ms more for ten): one whose
 # successor expired is shown where it is a result, not where another relates to it.
-_OF_TODAY = f"{holds('o')} AND outDegree(o, $superseding) = 0"
+_OF_TODAY = f"{is_current_condition('o')} AND outDegree(o, $superseding) = 0"
 _HYDRATE = (
     "UNWIND $ids AS id MATCH (m:Memory {id: id}) OPTIONAL MATCH (m)-[x]->(o:Memory)"
     " WITH m, x, o ORDER BY coalesce(x.updated_at, o.timestamp) DESC, o.id"
@@ -114,7 +114,7 @@ class Memories:
         self._client = client
         self._schema = schema
         self._outbox_ms = outbox_ms
-        self._creates: Coalescer[str, list[Any], str] = Coalescer(
+        self._creates: GroupCommit[str, list[Any], str] = GroupCommit(
             self._flush, max_rows=settings.group_commit_rows, name="graph"
         )
 

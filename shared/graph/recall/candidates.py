@@ -16,7 +16,7 @@ from shared.graph.engine.rows import (
     PROPERTIES,
     SUCCESSOR_CELLS,
     Successor,
-    holds,
+    is_current_condition,
     memory_of,
     successor_of,
 )
@@ -59,7 +59,7 @@ _READ = (
     f" RETURN {', '.join(f'm.{name}' for name in RANKED)}, successors"
 )
 _STRENGTH = "coalesce(x.strength, x.score, x.confidence, x.similarity, x.count, 0.0)"
-_CURRENT = holds("m")
+_CURRENT = is_current_condition("m")
 # What holds comes first; what does not may still lead to what took its place.
 _HIDDEN = f"CASE WHEN $moment IS NULL OR {_CURRENT.replace('$at', '$moment')} THEN 0 ELSE 1 END"
 _WANTED = (
@@ -108,7 +108,7 @@ class Link:
 
 
 @dataclass(frozen=True, slots=True)
-class Known:
+class StoredCandidate:
     speakers: tuple[str, ...]
     entities: tuple[KnownEntity, ...]
 
@@ -203,16 +203,18 @@ class Candidates:
     def __init__(self, client: GraphClient) -> None:
         self._client = client
 
-    async def known(self, tenant: str, names: Sequence[str], slugs: Sequence[str]) -> Known:
+    async def known(
+        self, tenant: str, names: Sequence[str], slugs: Sequence[str]
+    ) -> StoredCandidate:
         """Which of `names` speak, and which entities have one of `slugs`; one query."""
         if not names and not slugs:
-            return Known((), ())
+            return StoredCandidate((), ())
         rows = await self._client.read(
             tenant, "known", _KNOWN, names=list(names), slugs=list(slugs)
         )
         speakers = tuple(dict.fromkeys(row[0] for row in rows if row[0] is not None))
         entities = [_entity(row[1:]) for row in rows if row[1] is not None]
-        return Known(speakers, tuple(sorted(entities, key=lambda each: each.id)))
+        return StoredCandidate(speakers, tuple(sorted(entities, key=lambda each: each.id)))
 
     async def roads(
         self,

@@ -13,7 +13,7 @@ from shared.streams.job import Stage
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class StageStatus:
     """One stage of a memory: the version its next job carries, and when it is due (ms).
 
     `reached` is the version that the stage has brought the memory to; 0 before the first.
@@ -40,7 +40,7 @@ class Receipt:
     enriched_at: int | None
     embedded_at: int | None
     related_at: int | None
-    stages: Mapping[Stage, Standing]
+    stages: Mapping[Stage, StageStatus]
 
 
 _REACHED = {
@@ -74,7 +74,7 @@ class Receipts:
             return None
         cells = rows[0]
         stages = {
-            stage: Standing(version, reached or 0, due_ms)
+            stage: StageStatus(version, reached or 0, due_ms)
             for stage, (version, reached, due_ms) in zip(_REACHED, cells[8:], strict=True)
         }
         known: list[Any] = [*cells[:8], stages]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
 from shared.errors import TransientError, Unavailable
-from shared.models.outbound import asking, error_of_status
+from shared.models.outbound import error_of_status, observed_call
 from shared.models.types import Kind
 
 if TYPE_CHECKING:
@@ -33,10 +33,10 @@ def is_official(base_url: str | None) -> bool:
 
 @asynccontextmanager
 async def asking_openai(kind: Kind, model: str, timeout_s: float) -> AsyncIterator[None]:
-    """`asking`, for calls of an `AsyncOpenAI`."""
+    """`observed_call`, for calls of an `AsyncOpenAI`."""
     import openai
 
-    async with asking(kind, model, timeout_s):
+    async with observed_call(kind, model, timeout_s):
         try:
             yield
         except openai.APIStatusError as error:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 import numpy as np
 
 from shared.models.circuit import Circuit
-from shared.models.outbound import HARMLESS, told_apart, vectors_of
+from shared.models.outbound import HARMLESS, isolate_bad_input, vectors_of
 from shared.models.prices import Given, Meter
 from shared.models.providers.openai_client import asking_openai, connect, is_official
 
@@ -81,7 +81,7 @@ class OpenAIEmbedding:
         if not texts:
             return np.empty((0, self.dimension), np.float32)
         async with self.circuit.call():
-            return await told_apart(self._ask, list(texts), [HARMLESS])
+            return await isolate_bad_input(self._ask, list(texts), [HARMLESS])
 
     async def _ask(self, texts: list[str]) -> Vectors:
         async with self._asking():

@@ -11,7 +11,13 @@ import numpy as np
 
 from shared.errors import TransientError, Unavailable
 from shared.models.circuit import Circuit
-from shared.models.outbound import HARMLESS, asking, error_of_status, told_apart, vectors_of
+from shared.models.outbound import (
+    HARMLESS,
+    error_of_status,
+    isolate_bad_input,
+    observed_call,
+    vectors_of,
+)
 from shared.models.prices import Given, Meter
 
 if TYPE_CHECKING:
@@ -68,7 +74,7 @@ class VoyageEmbedding:
         self, texts: Sequence[str], kind: Literal["document", "query"]
     ) -> Vectors:
         async with self.circuit.call():
-            return await told_apart(partial(self._ask, kind=kind), list(texts), [HARMLESS])
+            return await isolate_bad_input(partial(self._ask, kind=kind), list(texts), [HARMLESS])
 
     async def _ask(self, texts: list[str], kind: Literal["document", "query"]) -> Vectors:
         request = {
@@ -77,7 +83,7 @@ class VoyageEmbedding:
             "input_type": kind,
             "output_dimension": self.dimension,
         }
-        async with asking("embedding", self._model, self._timeout_s):
+        async with observed_call("embedding", self._model, self._timeout_s):
             content = await self._post(request)
             vectors, spent = vectors_of(content, len(texts), self.dimension)
         self._meter.spent(input=spent)

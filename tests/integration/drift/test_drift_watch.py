@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from prometheus_client import REGISTRY
 
-from services.syncer.drift.gauges import Shown
-from services.syncer.drift.orphan_history import Sightings
+from services.syncer.drift.gauges import DriftGauges
+from services.syncer.drift.orphan_history import OrphanHistory
 from services.syncer.drift.watch import DriftWatch
 from shared.config import LeaseSettings, SyncSettings
 from shared.errors import Fenced, TransientError
@@ -30,8 +30,8 @@ def lease(token: int = 5) -> Lease:
 
 
 def watch(here: Place, *, grace_s: float = 3600.0, **settings: Any) -> DriftWatch:
-    sightings = Sightings(here.clients, grace_s=grace_s, interval_s=60.0)
-    return DriftWatch(here.graph, here.drift, sightings, SyncSettings(**settings), Shown())
+    sightings = OrphanHistory(here.clients, grace_s=grace_s, interval_s=60.0)
+    return DriftWatch(here.graph, here.drift, sightings, SyncSettings(**settings), DriftGauges())
 
 
 def gauge(kind: str) -> float | None:

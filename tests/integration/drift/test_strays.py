@@ -7,8 +7,8 @@ from collections.abc import Mapping
 import pytest
 from prometheus_client import REGISTRY
 
-from services.syncer.drift.gauges import Shown
-from services.syncer.drift.orphan_history import Sightings
+from services.syncer.drift.gauges import DriftGauges
+from services.syncer.drift.orphan_history import OrphanHistory
 from services.syncer.drift.repair import TASK, DriftTask
 from services.syncer.drift.watch import DriftWatch
 from shared.config import SyncSettings
@@ -49,8 +49,8 @@ async def test_a_dry_run_counts_them_and_a_run_deletes_them_where_told(here: Pla
 async def test_the_schedule_deletes_them_after_the_grace(here: Place) -> None:
     await here.seed(2)
     ids = await nobodys(here)
-    sightings = Sightings(here.clients, grace_s=0.0, interval_s=60.0)
-    watch = DriftWatch(here.graph, here.drift, sightings, SyncSettings(), Shown())
+    sightings = OrphanHistory(here.clients, grace_s=0.0, interval_s=60.0)
+    watch = DriftWatch(here.graph, here.drift, sightings, SyncSettings(), DriftGauges())
     lease = Lease("drift", 5, "test", expires_at=1e12, clock=lambda: 0.0)
     await watch(lease)
     assert await left(here, ids) == set(ids)
@@ -80,7 +80,7 @@ async def test_a_repair_by_hand_ends_the_alarm(here: Place, batch_size: int) -> 
     await here.drop_points(ids[:3])
     await here.set_payload(ids[3:5], payload_version=1)
     await here.add_orphans(2)
-    handler = here.handler({TASK: DriftTask(here.drift, Shown())})
+    handler = here.handler({TASK: DriftTask(here.drift, DriftGauges())})
 
     async def taken(**request: object) -> None:
         run = await here.graph.runs.create(TENANT, TASK, {"batch_size": batch_size, **request})
