@@ -24,9 +24,9 @@ from shared.config import EnrichmentSettings, RedisSettings, Settings, StreamSet
 from shared.redis.client import RedisClients
 from shared.streams.job import Stage
 from shared.streams.stream import Stream, policy_for
-from tests.leaks import leaks
-from tests.proxy import LossyProxy
-from tests.redis_server import RedisServer
+from tests.support.stores.leaks import leaks
+from tests.support.stores.lossy_proxy import LossyProxy
+from tests.support.stores.redis_server import RedisServer
 
 MakeStream = Callable[..., Stream]
 # One for each test of a session that asks a stack, with some to spare.

@@ -12,8 +12,8 @@ from shared.graph.store import GraphStore
 from tests.bench.figures import Table, latencies, median
 from tests.bench.filled import connect, fill, opened
 from tests.bench.writes import QUIET
-from tests.stack import Stack, running
-from tests.waiting import wait_until
+from tests.support.stack.stack import Stack, running
+from tests.support.waiting.conditions import wait_until
 
 COUNT = 100_000
 EDGES = 50_000

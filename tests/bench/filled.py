@@ -9,7 +9,7 @@ from shared.config import GraphSettings
 from shared.domain.memory import Memory, now_ms
 from shared.graph.store import GraphStore
 from tests.bench.notes import notes
-from tests.stack import Stack
+from tests.support.stack.stack import Stack
 
 _DAY_MS = 86_400_000
 _CHUNK = 500

@@ -29,8 +29,8 @@ from shared.vectors.sparse import sparse_document, sparse_query
 from tests.bench.figures import Table, latencies, median
 from tests.bench.filled import opened
 from tests.bench.notes import notes
-from tests.stack import Stack, running
-from tests.waiting import wait_until
+from tests.support.stack.stack import Stack, running
+from tests.support.waiting.conditions import wait_until
 
 COUNT = int(os.environ.get("EUNOE_BENCH_MEMORIES", "10000"))
 ROUNDS = 3

@@ -9,8 +9,8 @@ from pathlib import Path
 from tests.bench.figures import Table, median
 from tests.bench.filled import connect, fill, opened
 from tests.bench.writes import QUIET
-from tests.stack import Client, Stack, running
-from tests.waiting import wait_until
+from tests.support.stack.stack import Client, Stack, running
+from tests.support.waiting.conditions import wait_until
 
 COUNT = 20_000
 EDGES = 30_000

@@ -24,8 +24,8 @@ from tests.bench.figures import Table, median
 from tests.bench.notes import notes
 from tests.bench.pipeline import cpu_s
 from tests.bench.writes import QUIET
-from tests.stack import REPOSITORY, Stack, running
-from tests.waiting import wait_until
+from tests.support.stack.stack import REPOSITORY, Stack, running
+from tests.support.waiting.conditions import wait_until
 
 ROUNDS = 3
 COUNT = int(os.environ.get("EUNOE_BENCH_MEMORIES", "2000"))

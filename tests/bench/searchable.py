@@ -21,7 +21,7 @@ from redis.asyncio import Redis
 from shared.config import variables
 from tests.bench.figures import Table, latencies
 from tests.bench.notes import notes
-from tests.stack import QUICK, Client, Stack, running
+from tests.support.stack.stack import QUICK, Client, Stack, running
 
 SECONDS = float(os.environ.get("EUNOE_BENCH_SECONDS", "60"))
 PER_S = 20

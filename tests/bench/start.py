@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 from tests.bench.figures import Table, median
-from tests.stack import Stack
+from tests.support.stack.stack import Stack
 
 ROUNDS = 3
 

@@ -19,7 +19,7 @@ from shared.graph.engine.rows import columns, embedding_columns, slot, tag_colum
 from shared.graph.memory.memories import _CREATED
 from tests.bench.figures import Table, latencies, median
 from tests.bench.notes import notes
-from tests.stack import REPOSITORY, Stack, running
+from tests.support.stack.stack import REPOSITORY, Stack, running
 
 ROUNDS = 5
 COUNT = 3000

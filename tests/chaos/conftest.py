@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import TENANTS
-from tests.stack import Client, Stack, running, write_tokens
+from tests.support.stack.stack import Client, Stack, running, write_tokens
 
 TOKEN = "token-of-every-tenant-0b7e"
 StartStack = Callable[..., Awaitable[Stack]]

@@ -7,7 +7,7 @@ from collections.abc import Collection
 import numpy as np
 from qdrant_client import models
 
-from tests.stack import Stack, StoreView, quiet
+from tests.support.stack.stack import Stack, StoreView, quiet
 
 # Scores are kept as 32-bit floats, and an int8 model differs a little from batch to batch.
 _TOLERANCE = 0.01

@@ -26,11 +26,11 @@ from shared.streams.job import Job, Stage
 from shared.streams.outbox import Outbox
 from shared.streams.stream import Stream, policy_for
 from shared.vectors import VectorStore
-from tests.drifting import Place
-from tests.graphs import TENANT
-from tests.stack import Stack, running
-from tests.vector_stores import DIMENSION
-from tests.waiting import wait_until
+from tests.support.stack.stack import Stack, running
+from tests.support.stores.drifting import Place
+from tests.support.stores.graphs import TENANT
+from tests.support.stores.vector_stores import DIMENSION
+from tests.support.waiting.conditions import wait_until
 
 pytestmark = pytest.mark.chaos
 

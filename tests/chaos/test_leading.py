@@ -9,8 +9,8 @@ import pytest
 
 from tests.bench.notes import notes
 from tests.chaos.conftest import StartStack
-from tests.stack import Running, Stack
-from tests.waiting import wait_until
+from tests.support.stack.stack import Running, Stack
+from tests.support.waiting.conditions import wait_until
 
 pytestmark = pytest.mark.chaos
 

@@ -11,8 +11,8 @@ import pytest
 from tests.bench.notes import notes
 from tests.chaos.conftest import StartStack
 from tests.chaos.finished import finished
-from tests.stack import Stack
-from tests.waiting import wait_until
+from tests.support.stack.stack import Stack
+from tests.support.waiting.conditions import wait_until
 
 pytestmark = pytest.mark.chaos
 

@@ -14,8 +14,8 @@ from shared.graph.upkeep.runs import RunState
 from shared.vectors import Generation
 from tests.bench.notes import notes
 from tests.chaos.conftest import StartStack
-from tests.reembedding import Back, back, recalling
-from tests.stack import Client, Stack
+from tests.support.stack.reembedding import Back, back, recalling
+from tests.support.stack.stack import Client, Stack
 
 pytestmark = pytest.mark.chaos
 COUNT = 300

@@ -9,12 +9,12 @@ from aiohttp import web
 
 from shared.graph.upkeep.runs import RunState
 from shared.streams.job import Stage
-from tests import providers
 from tests.chaos.conftest import StartStack
 from tests.chaos.test_model_switch import LOCAL, filled, holds_all, live
-from tests.providers import Provider, embeddings
-from tests.reembedding import back
-from tests.waiting import wait_until
+from tests.support.providers import scripted
+from tests.support.providers.scripted import Provider, embeddings
+from tests.support.stack.reembedding import back
+from tests.support.waiting.conditions import wait_until
 
 pytestmark = pytest.mark.chaos
 COUNT = 60
@@ -40,7 +40,7 @@ class Moody:
 
 
 async def test_only_the_refused_memory_is_left_out(start: StartStack) -> None:
-    async with providers.running(Provider(Moody())) as provider:
+    async with scripted.running(Provider(Moody())) as provider:
         stack = await start({**LOCAL, "OPENAI_BASE_URL": provider.url})
         async with stack.client() as client, back(stack) as stores:
             await filled(stack, client, COUNT)
@@ -63,7 +63,7 @@ async def test_a_provider_that_is_down_delays_the_switch_and_nothing_else(
     start: StartStack,
 ) -> None:
     moody = Moody()
-    async with providers.running(Provider(moody)) as provider:
+    async with scripted.running(Provider(moody)) as provider:
         stack = await start({**LOCAL, "OPENAI_BASE_URL": provider.url})
         async with stack.client() as client, back(stack) as stores:
             await filled(stack, client, COUNT)
@@ -85,7 +85,7 @@ async def test_a_provider_that_is_down_delays_the_switch_and_nothing_else(
 
 async def test_a_restart_after_the_switch_and_the_drop_serves_on(start: StartStack) -> None:
     """The settings still name the model of which nothing is left."""
-    async with providers.running(Provider(embeddings(8))) as provider:
+    async with scripted.running(Provider(embeddings(8))) as provider:
         given = {"EMBEDDING_PROVIDER": "openai", "EMBEDDING_MODEL": "scripted"}
         stack = await start({**given, "OPENAI_BASE_URL": provider.url, **NO_CHAT})
         async with stack.client() as client, back(stack) as stores:

@@ -10,8 +10,8 @@ import pytest
 from tests.bench.notes import notes
 from tests.chaos.conftest import StartStack
 from tests.chaos.finished import finished
-from tests.stack import Answer, Client, Stack, quiet, refused
-from tests.waiting import wait_until
+from tests.support.stack.stack import Answer, Client, Stack, quiet, refused
+from tests.support.waiting.conditions import wait_until
 
 pytestmark = pytest.mark.chaos
 WITHIN_S = 2.0

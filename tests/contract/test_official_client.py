@@ -12,7 +12,6 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from tests.api_process import ApiProcess, running_api
 from tests.contract.official_client import (
     BATCH,
     HEALTH,
@@ -22,8 +21,9 @@ from tests.contract.official_client import (
     OfficialClient,
     assert_shape,
 )
-from tests.holding_proxy import HoldingProxy
-from tests.waiting import wait_until
+from tests.support.stack.api_process import ApiProcess, running_api
+from tests.support.stores.holding_proxy import HoldingProxy
+from tests.support.waiting.conditions import wait_until
 
 TOKEN = "only-for-tests"
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.api_process import ApiProcess, running_api
+from tests.support.stack.api_process import ApiProcess, running_api
 
 TOKEN, ADMIN_TOKEN = "only-for-tests", "admin-only-for-tests"
 CHECKS = (

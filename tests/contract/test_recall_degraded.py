@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from tests import providers
-from tests.api_process import ApiProcess, running_api
-from tests.providers import Provider
+from tests.support.providers import scripted
+from tests.support.providers.scripted import Provider
+from tests.support.stack.api_process import ApiProcess, running_api
 
 _REMOTE = {
     "EMBEDDING_PROVIDER": "openai",
@@ -17,9 +17,9 @@ _REMOTE = {
     "VECTOR_SIZE": "384",
 }
 _ANSWERS = {
-    "fails": providers.status(503),
-    "refuses": providers.status(400),
-    "is silent": providers.silent,
+    "fails": scripted.status(503),
+    "refuses": scripted.status(400),
+    "is silent": scripted.silent,
 }
 # A client waits no longer for what is only one road of several.
 _PATIENCE_S = 2.0
@@ -29,8 +29,8 @@ _PATIENCE_S = 2.0
 async def test_without_the_model_the_other_candidates_answer(
     tmp_path: Path, redis_url: str, falkordb_url: str, qdrant_url: str, down: str
 ) -> None:
-    provider = Provider(providers.embeddings(384))
-    async with providers.running(provider):
+    provider = Provider(scripted.embeddings(384))
+    async with scripted.running(provider):
         remote = {**_REMOTE, "OPENAI_BASE_URL": provider.url, "QDRANT_URL": qdrant_url}
         async with running_api(ApiProcess(tmp_path, redis_url, falkordb_url, **remote)) as api:
             provider.otherwise = _ANSWERS[down]

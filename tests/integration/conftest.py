@@ -17,14 +17,14 @@ from shared.streams.job import Stage
 from shared.streams.stream import Stream
 from shared.vectors import VectorStore
 from tests.conftest import TENANTS, MakeStream
-from tests.enriching import Enriching, enriching
-from tests.graphs import graph_settings, opened
-from tests.operating import Operations, operated
-from tests.redis_server import RedisServer
-from tests.stack import Client, Stack, StoreView, quiet, running, write_tokens
-from tests.stores import running_qdrant
-from tests.vector_stores import new_store
-from tests.vector_stores import settings as vector_settings
+from tests.support.stack.operating import Operations, operated
+from tests.support.stack.stack import Client, Stack, StoreView, quiet, running, write_tokens
+from tests.support.stores.graphs import graph_settings, opened
+from tests.support.stores.qdrant_server import running_qdrant
+from tests.support.stores.redis_server import RedisServer
+from tests.support.stores.vector_stores import new_store
+from tests.support.stores.vector_stores import settings as vector_settings
+from tests.support.workers.enriching import Enriching, enriching
 
 # In every text that a test stores through `api`: no log line may ever show it (I8).
 CANARY = "kanarienvogel"

@@ -10,9 +10,9 @@ from shared.domain.memory import NEVER_MS
 from shared.redis.client import RedisClients
 from shared.streams.job import Job, Stage
 from shared.streams.stream import Published
-from tests.graphs import TENANT, a_memory, cypher
-from tests.operating import OTHER, OTHERS_TOKEN, Operations
-from tests.working import delivered, drained
+from tests.support.stack.operating import OTHER, OTHERS_TOKEN, Operations
+from tests.support.stores.graphs import TENANT, a_memory, cypher
+from tests.support.workers.working import delivered, drained
 
 
 async def _given_up(admin: Operations, stage: Stage = Stage.ENRICH) -> tuple[Job, str]:

@@ -12,10 +12,10 @@ from shared.streams.job import Stage
 from shared.streams.stream import Stream
 from shared.vectors import VectorStore
 from shared.vectors.generation import Generation
-from tests.graphs import TENANT
-from tests.operating import Operations, operated
-from tests.vector_stores import MODEL, memory, new_store, point, settings, unit
-from tests.working import drained
+from tests.support.stack.operating import Operations, operated
+from tests.support.stores.graphs import TENANT
+from tests.support.stores.vector_stores import MODEL, memory, new_store, point, settings, unit
+from tests.support.workers.working import drained
 
 PATH = "/admin/generations"
 

@@ -6,9 +6,9 @@ from typing import Any
 
 from shared.streams.job import Job, Stage
 from shared.streams.stream import Settlement
-from tests.graphs import TENANT
-from tests.operating import Operations
-from tests.working import Recorder, consuming, delivered, drained, jobs
+from tests.support.stack.operating import Operations
+from tests.support.stores.graphs import TENANT
+from tests.support.workers.working import Recorder, consuming, delivered, drained, jobs
 
 
 async def _of(admin: Operations, stage: Stage) -> Any:

@@ -20,11 +20,11 @@ from shared.graph.upkeep.runs import Run, RunState
 from shared.redis.client import RedisClients
 from shared.streams.job import Job, Stage
 from shared.streams.stream import Settlement, Stream
-from tests.graphs import TENANT
-from tests.operating import OTHERS_TOKEN, Operations, operated, probes
-from tests.serving import ADMIN_TOKEN, API
-from tests.waiting import wait_until
-from tests.working import drained
+from tests.support.stack.in_process import ADMIN_TOKEN, API
+from tests.support.stack.operating import OTHERS_TOKEN, Operations, operated, probes
+from tests.support.stores.graphs import TENANT
+from tests.support.waiting.conditions import wait_until
+from tests.support.workers.working import drained
 
 
 async def _taken(admin: Operations) -> Run:

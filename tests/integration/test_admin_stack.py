@@ -13,9 +13,9 @@ from typing import Any
 import aiohttp
 import pytest
 
-from tests.serving import ADMIN, ADMIN_TOKEN
-from tests.stack import REPOSITORY, Client, Stack, running
-from tests.waiting import wait_until
+from tests.support.stack.in_process import ADMIN, ADMIN_TOKEN
+from tests.support.stack.stack import REPOSITORY, Client, Stack, running
+from tests.support.waiting.conditions import wait_until
 
 pytestmark = pytest.mark.timeout(90)
 

@@ -14,8 +14,8 @@ from shared.errors import PermanentError, Unavailable
 from shared.redis.client import RedisClients, Script, translated
 from shared.streams.job import Stage
 from shared.streams.stream import Settled, Settlement, Stream, policy_for
-from tests.redis_server import RedisServer, free_port
-from tests.working import delivered, jobs
+from tests.support.stores.redis_server import RedisServer, free_port
+from tests.support.workers.working import delivered, jobs
 
 
 async def test_nothing_connects_before_the_first_command(stream_settings: StreamSettings) -> None:

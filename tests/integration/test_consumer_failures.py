@@ -20,9 +20,9 @@ from shared.streams.consumer import Done, Outcome
 from shared.streams.job import Job, Stage
 from shared.streams.stream import Depth, Stream, policy_for
 from tests.conftest import MakeStream
-from tests.redis_server import RedisServer
-from tests.waiting import wait_until
-from tests.working import Gate, Recorder, consuming, delivered, drained, job, jobs
+from tests.support.stores.redis_server import RedisServer
+from tests.support.waiting.conditions import wait_until
+from tests.support.workers.working import Gate, Recorder, consuming, delivered, drained, job, jobs
 
 Spawn = Callable[..., subprocess.Popen[bytes]]
 
@@ -183,12 +183,14 @@ async def test_a_poison_job_kills_only_itself(
     """Each process that runs it dies; in the end it is buried, and its neighbours are done."""
     stream = make_stream(Stage.ENRICH, EUNOE_MAX_DELIVERIES=4)
     await stream.publish([Job("default", "poison", 1), *jobs(7)])
-    victims = [spawn("tests.worker", "poison", "victim-0")]
+    victims = [spawn("tests.support.workers.worker", "poison", "victim-0")]
 
     async def restarted_until_quiet() -> bool:
         """A supervisor: whoever died is started again."""
         if victims[-1].poll() is not None:
-            victims.append(spawn("tests.worker", "poison", f"victim-{len(victims)}"))
+            victims.append(
+                spawn("tests.support.workers.worker", "poison", f"victim-{len(victims)}")
+            )
         return await empty(stream)
 
     await wait_until(restarted_until_quiet, "all is settled", 30.0)
@@ -207,10 +209,10 @@ async def test_a_killed_consumers_work_is_finished_by_the_others(
     """SIGKILL in the middle of handlers: every job is done, within the visibility."""
     wanted = jobs(200)
     await enrich.publish(wanted)
-    victim = spawn("tests.worker", "slow", "victim")
+    victim = spawn("tests.support.workers.worker", "slow", "victim")
     await wait_until(lambda: _holds(enrich, "victim"), "the victim holds work")
     victim.kill()
-    survivors = [spawn("tests.worker", "quick", name) for name in ("one", "two")]
+    survivors = [spawn("tests.support.workers.worker", "quick", name) for name in ("one", "two")]
     await wait_until(lambda: empty(enrich), "all is settled", 20.0)
     done = await clients.command.hgetall(clients.key("test", "done"))
     assert set(done) == {each.memory_id for each in wanted}

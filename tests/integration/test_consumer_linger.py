@@ -9,8 +9,8 @@ from shared.errors import Unavailable
 from shared.streams.consumer import Done, Outcome
 from shared.streams.job import Job
 from shared.streams.stream import Stream
-from tests.waiting import wait_until
-from tests.working import Gate, Recorder, consuming, delivered, job, jobs
+from tests.support.waiting.conditions import wait_until
+from tests.support.workers.working import Gate, Recorder, consuming, delivered, job, jobs
 
 
 def left(recorder: Recorder, *wanted: Job) -> bool:

@@ -14,8 +14,8 @@ from shared.streams.consumer import Bury, Done, Outcome, Park, Retry
 from shared.streams.job import Job, Stage
 from shared.streams.stream import Depth, Settlement, Stream
 from tests.conftest import MakeStream
-from tests.waiting import wait_until
-from tests.working import Gate, Recorder, consuming, delivered, drained, job, jobs
+from tests.support.waiting.conditions import wait_until
+from tests.support.workers.working import Gate, Recorder, consuming, delivered, drained, job, jobs
 
 EMPTY = Depth(ready=0, pending=0, delayed=0, dead=0)
 

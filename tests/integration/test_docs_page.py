@@ -9,7 +9,7 @@ import pytest
 
 from services.api.routes import ROUTES
 from tests.integration.conftest import TOKEN
-from tests.stack import Client, Stack, refused
+from tests.support.stack.stack import Client, Stack, refused
 
 
 @pytest.fixture

@@ -13,8 +13,8 @@ from shared.domain.memory import Memory
 from shared.graph.stages.patterns import Typed
 from shared.graph.stages.writes import Embedded, Related
 from shared.streams.job import Job
-from tests.enriching import Enriching, Held, enriching, told_by_rule
-from tests.graphs import TENANT
+from tests.support.stores.graphs import TENANT
+from tests.support.workers.enriching import Enriching, Held, enriching, told_by_rule
 
 TEXT = "Robert Miller decided to use Kafka"
 

@@ -10,9 +10,9 @@ from shared.config import GraphSettings
 from shared.domain.memory import Memory
 from shared.streams.job import Stage
 from shared.streams.outbox import Outbox
-from tests.enriching import Enriching, told_by_rule
-from tests.graphs import TENANT, cypher
-from tests.working import drained
+from tests.support.stores.graphs import TENANT, cypher
+from tests.support.workers.enriching import Enriching, told_by_rule
+from tests.support.workers.working import drained
 
 BOB = "entity:people:bob-smithson"
 ROBERT = "entity:people:robert-smithson"

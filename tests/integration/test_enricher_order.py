@@ -9,8 +9,8 @@ import pytest
 from shared.config import GraphSettings
 from shared.domain.memory import Memory, iso
 from shared.graph.stages.preceded_by import WEEK_MS
-from tests.enriching import Enriching, told_by_rule
-from tests.graphs import cypher
+from tests.support.stores.graphs import cypher
+from tests.support.workers.enriching import Enriching, told_by_rule
 
 NOON = 1_767_700_000_000
 MINUTE_MS = 60_000

@@ -13,8 +13,8 @@ from shared.domain.memory import Memory
 from shared.graph.stages.patterns import pattern_id
 from shared.streams.job import Job
 from shared.telemetry.metrics import STORE_DURATION
-from tests.enriching import Enriching, told_by_rule
-from tests.graphs import TENANT, associate, cypher
+from tests.support.stores.graphs import TENANT, associate, cypher
+from tests.support.workers.enriching import Enriching, told_by_rule
 
 DECISION = pattern_id("Decision")
 PATTERNS = (

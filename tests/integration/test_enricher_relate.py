@@ -18,9 +18,9 @@ from shared.graph.store import GraphStore
 from shared.streams.job import Job
 from shared.telemetry.metrics import STORE_DURATION
 from shared.vectors import VectorStore
-from tests.graphs import TENANT, a_memory, cypher
-from tests.vector_stores import new_store, point
-from tests.vector_stores import settings as vector_settings
+from tests.support.stores.graphs import TENANT, a_memory, cypher
+from tests.support.stores.vector_stores import new_store, point
+from tests.support.stores.vector_stores import settings as vector_settings
 
 COUNT = 1000
 _DIMENSION = 48

@@ -15,10 +15,10 @@ from shared.redis.client import RedisClients
 from shared.streams.consumer import Done, Outcome
 from shared.streams.handler import Failure
 from shared.streams.job import Job, Stage
-from tests.enriching import Enriching, told_by_rule
-from tests.graphs import TENANT
-from tests.waiting import wait_until
-from tests.working import consuming
+from tests.support.stores.graphs import TENANT
+from tests.support.waiting.conditions import wait_until
+from tests.support.workers.enriching import Enriching, told_by_rule
+from tests.support.workers.working import consuming
 
 EMPTY = {
     "stats": {

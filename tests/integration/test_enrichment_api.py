@@ -13,10 +13,10 @@ from shared.domain.memory import NEVER_MS, Memory
 from shared.events.enrichment_stats import Tally
 from shared.graph.stages.writes import Embedded, Enriched, Related
 from shared.streams.job import Job, Stage
-from tests.graphs import TENANT, a_memory, cypher
-from tests.operating import OTHER, OTHERS_TOKEN, Operations
-from tests.serving import API
-from tests.working import Recorder, consuming, delivered, drained
+from tests.support.stack.in_process import API
+from tests.support.stack.operating import OTHER, OTHERS_TOKEN, Operations
+from tests.support.stores.graphs import TENANT, a_memory, cypher
+from tests.support.workers.working import Recorder, consuming, delivered, drained
 
 REPROCESS = "/enrichment/reprocess"
 

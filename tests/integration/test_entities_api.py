@@ -18,8 +18,8 @@ from shared.graph.stages.writes import Enriched
 from shared.graph.store import GraphStore
 from shared.streams.job import Stage
 from shared.streams.outbox import Outbox
-from tests.graphs import TENANT, a_memory, cypher
-from tests.serving import ADMIN, API, Client, make_app, served, tokens
+from tests.support.stack.in_process import ADMIN, API, Client, make_app, served, tokens
+from tests.support.stores.graphs import TENANT, a_memory, cypher
 
 
 @pytest.fixture

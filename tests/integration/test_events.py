@@ -21,10 +21,10 @@ from shared.config import EventSettings, RedisSettings, StreamSettings
 from shared.errors import Overloaded, Unavailable
 from shared.events.emitter import Events, enrichment_failed, feed_key, preview, recalled, stored
 from shared.redis.client import RedisClients
-from tests.graphs import a_memory
-from tests.redis_server import free_port
-from tests.serving import API, make_app, served, tokens
-from tests.waiting import wait_until
+from tests.support.stack.in_process import API, make_app, served, tokens
+from tests.support.stores.graphs import a_memory
+from tests.support.stores.redis_server import free_port
+from tests.support.waiting.conditions import wait_until
 
 TENANT = "default"
 

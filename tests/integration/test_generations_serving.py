@@ -14,8 +14,8 @@ from shared.errors import ConfigError, Conflict, NotFound, Unavailable
 from shared.models.providers.placeholder import PlaceholderEmbedding
 from shared.vectors import Generation, GenerationState, VectorStore
 from shared.vectors.active_model import ModelFollower
-from tests.vector_stores import memory, new_store, point, settings, unit
-from tests.waiting import wait_until
+from tests.support.stores.vector_stores import memory, new_store, point, settings, unit
+from tests.support.waiting.conditions import wait_until
 
 
 @pytest.fixture

@@ -17,9 +17,9 @@ from shared.graph.memory import views as views_module
 from shared.graph.memory.views import Views, Wanted
 from shared.graph.store import GraphStore
 from shared.vectors import VectorStore
-from tests.graphs import TENANT, a_memory, associate, cypher
-from tests.serving import Client, make_app, served, tokens
-from tests.vector_stores import point, unit
+from tests.support.stack.in_process import Client, make_app, served, tokens
+from tests.support.stores.graphs import TENANT, a_memory, associate, cypher
+from tests.support.stores.vector_stores import point, unit
 
 HIDDEN = ("MetaPattern",)
 DAY_MS = 86_400_000

@@ -16,8 +16,8 @@ from shared.config import LeaseSettings, RedisSettings, StreamSettings
 from shared.errors import Fenced
 from shared.leading.lease import Election, Lease
 from shared.redis.client import RedisClients
-from tests.redis_server import RedisServer
-from tests.waiting import wait_until
+from tests.support.stores.redis_server import RedisServer
+from tests.support.waiting.conditions import wait_until
 
 Spawn = Callable[..., subprocess.Popen[bytes]]
 QUICK = LeaseSettings(
@@ -178,7 +178,7 @@ async def test_a_leader_that_cannot_renew_ends_before_its_lease(
 
 async def test_a_leader_that_was_frozen_has_lost(clients: RedisClients, spawn: Spawn) -> None:
     """SIGSTOP, another leads, SIGCONT: the old token is the smaller one, and its body ends."""
-    frozen = spawn("tests.leader", "frozen")
+    frozen = spawn("tests.support.workers.leader", "frozen")
     log = clients.key("test", "terms")
     redis: Any = clients.command
 
@@ -187,7 +187,7 @@ async def test_a_leader_that_was_frozen_has_lost(clients: RedisClients, spawn: S
 
     await wait_until(terms, "the first leads")
     os.kill(frozen.pid, signal.SIGSTOP)
-    successor = spawn("tests.leader", "successor")
+    successor = spawn("tests.support.workers.leader", "successor")
 
     async def both_led() -> bool:
         return len(await terms()) >= 2

@@ -9,8 +9,8 @@ from pydantic import BaseModel, Field
 from shared.config import ChatSettings, EmbeddingSettings
 from shared.errors import PermanentError, PoisonInput, TransientError, Unavailable
 from shared.models.chat import OpenAIChat, open_chat
-from tests import providers
-from tests.providers import Answer, Provider
+from tests.support.providers import scripted
+from tests.support.providers.scripted import Answer, Provider
 
 
 class Verdict(BaseModel):
@@ -18,12 +18,12 @@ class Verdict(BaseModel):
     confidence: Annotated[float, Field(ge=0, le=1)]
 
 
-GOOD = providers.completion('{"type": "Decision", "confidence": 0.9}')
+GOOD = scripted.completion('{"type": "Decision", "confidence": 0.9}')
 
 
 @pytest.fixture
 async def provider() -> AsyncIterator[Provider]:
-    async with providers.running(Provider(GOOD)) as running:
+    async with scripted.running(Provider(GOOD)) as running:
         yield running
 
 
@@ -46,24 +46,24 @@ async def test_an_answer_is_validated(chat: OpenAIChat, provider: Provider) -> N
 @pytest.mark.parametrize(
     ("answer", "error"),
     [
-        (providers.completion('{"type": "Decision", "confidence": 7}'), TransientError),
-        (providers.completion("sure! here it is"), TransientError),
-        (providers.completion(None), TransientError),
-        (providers.completion(None, refusal="no"), PermanentError),
-        (providers.completion('{"type": "De', finish_reason="length"), PermanentError),
-        (providers.raw(b"{}"), TransientError),
-        (providers.raw(b'{"choices": []}'), TransientError),
-        (providers.raw(b"<html>", "text/html"), TransientError),
-        (providers.raw(b'{"cut'), TransientError),
-        (providers.status(429, headers={"Retry-After": "0"}), Unavailable),
-        (providers.status(500), PoisonInput),
-        (providers.status(500, headers={"Retry-After": "0"}), Unavailable),
-        (providers.status(401), Unavailable),
-        (providers.status(400), PermanentError),
+        (scripted.completion('{"type": "Decision", "confidence": 7}'), TransientError),
+        (scripted.completion("sure! here it is"), TransientError),
+        (scripted.completion(None), TransientError),
+        (scripted.completion(None, refusal="no"), PermanentError),
+        (scripted.completion('{"type": "De', finish_reason="length"), PermanentError),
+        (scripted.raw(b"{}"), TransientError),
+        (scripted.raw(b'{"choices": []}'), TransientError),
+        (scripted.raw(b"<html>", "text/html"), TransientError),
+        (scripted.raw(b'{"cut'), TransientError),
+        (scripted.status(429, headers={"Retry-After": "0"}), Unavailable),
+        (scripted.status(500), PoisonInput),
+        (scripted.status(500, headers={"Retry-After": "0"}), Unavailable),
+        (scripted.status(401), Unavailable),
+        (scripted.status(400), PermanentError),
         # It has no chat: a question asked again would find none either.
-        (providers.status(404), PermanentError),
-        (providers.silent, Unavailable),
-        (providers.cut, Unavailable),
+        (scripted.status(404), PermanentError),
+        (scripted.silent, Unavailable),
+        (scripted.cut, Unavailable),
     ],
 )
 async def test_anything_else_is_an_error(

@@ -8,8 +8,8 @@ import pytest
 from shared.config import EmbeddingSettings
 from shared.errors import ConfigError
 from shared.models.open import chosen_provider, open_embedding
-from tests import providers
-from tests.providers import Provider
+from tests.support.providers import scripted
+from tests.support.providers.scripted import Provider
 
 KEYS = ("OPENAI_API_KEY", "OPENAI_BASE_URL", "VOYAGE_API_KEY", "OLLAMA_BASE_URL", "OLLAMA_MODEL")
 
@@ -20,7 +20,7 @@ def settings(**variables: Any) -> EmbeddingSettings:
 
 @pytest.fixture
 async def provider() -> AsyncIterator[Provider]:
-    async with providers.running(Provider(providers.embeddings(dimension=8))) as running:
+    async with scripted.running(Provider(scripted.embeddings(dimension=8))) as running:
         yield running
 
 
@@ -79,13 +79,13 @@ async def test_a_provider_without_its_key_names_the_variable(name: str, variable
 
 
 async def test_a_refused_key_is_told_at_start(provider: Provider) -> None:
-    provider.otherwise = providers.status(401, headers={"Retry-After": "0"})
+    provider.otherwise = scripted.status(401, headers={"Retry-After": "0"})
     with pytest.raises(ConfigError, match="OPENAI_API_KEY"):
         await open_embedding(settings(OPENAI_BASE_URL=provider.url, OPENAI_API_KEY="wrong"))
 
 
 async def test_a_busy_provider_is_asked_again_at_start(provider: Provider) -> None:
-    provider.script = [providers.status(503, headers={"Retry-After": "0"})]
+    provider.script = [scripted.status(503, headers={"Retry-After": "0"})]
     model = await open_embedding(settings(OPENAI_BASE_URL=provider.url))
     await model.close()
     assert len(provider.requests) == 2

@@ -15,18 +15,18 @@ from shared.errors import PermanentError, PoisonInput, TransientError, Unavailab
 from shared.models.outbound import HARMLESS
 from shared.models.providers.remote import OpenAIEmbedding, sized_model
 from shared.models.providers.voyage import VoyageEmbedding
-from tests import providers
-from tests.providers import Answer, Provider
+from tests.support.providers import scripted
+from tests.support.providers.scripted import Answer, Provider
 
-NAN = providers.rows(lambda rows: [{**row, "embedding": [float("nan")] * 8} for row in rows])
-ZERO = providers.rows(lambda rows: [{**row, "embedding": [0.0] * 8} for row in rows])
-RAGGED = providers.rows(lambda rows: [{**rows[0], "embedding": [1.0]}, *rows[1:]])
-SAME_INDEX = providers.rows(lambda rows: [{**row, "index": 0} for row in rows])
+NAN = scripted.rows(lambda rows: [{**row, "embedding": [float("nan")] * 8} for row in rows])
+ZERO = scripted.rows(lambda rows: [{**row, "embedding": [0.0] * 8} for row in rows])
+RAGGED = scripted.rows(lambda rows: [{**rows[0], "embedding": [1.0]}, *rows[1:]])
+SAME_INDEX = scripted.rows(lambda rows: [{**row, "index": 0} for row in rows])
 
 
 @pytest.fixture
 async def provider() -> AsyncIterator[Provider]:
-    async with providers.running(Provider(providers.embeddings())) as running:
+    async with scripted.running(Provider(scripted.embeddings())) as running:
         yield running
 
 
@@ -93,7 +93,7 @@ async def test_a_shortened_model_has_a_name_of_its_own() -> None:
 async def test_rate_limit_says_when_to_come_back(
     model: OpenAIEmbedding, provider: Provider
 ) -> None:
-    provider.script = [providers.status(429, headers={"Retry-After": "7"})]
+    provider.script = [scripted.status(429, headers={"Retry-After": "7"})]
     with pytest.raises(TransientError) as caught:
         await model.embed(["x"])
     assert caught.value.retry_after_s == 7
@@ -103,7 +103,7 @@ async def test_rate_limit_says_when_to_come_back(
 
 async def test_a_rate_limit_holds_for_everybody(model: OpenAIEmbedding, provider: Provider) -> None:
     in_a_while = format_datetime(datetime.now(UTC) + timedelta(seconds=30), usegmt=True)
-    provider.script = [providers.status(429, headers={"Retry-After": in_a_while})]
+    provider.script = [scripted.status(429, headers={"Retry-After": in_a_while})]
     with pytest.raises(Unavailable):
         await model.embed(["x"])
     with pytest.raises(Unavailable, match="left alone") as caught:
@@ -116,7 +116,7 @@ async def test_a_rate_limit_holds_for_everybody(model: OpenAIEmbedding, provider
 async def test_an_exhausted_quota_stops_everything(
     model: OpenAIEmbedding, provider: Provider
 ) -> None:
-    provider.script = [providers.status(429, error={"code": "insufficient_quota"})]
+    provider.script = [scripted.status(429, error={"code": "insufficient_quota"})]
     with pytest.raises(Unavailable, match="insufficient_quota"):
         await model.embed(["x"])
 
@@ -125,7 +125,7 @@ async def test_an_exhausted_quota_stops_everything(
 async def test_a_refused_input_is_permanent(
     model: OpenAIEmbedding, provider: Provider, code: int
 ) -> None:
-    provider.script = [providers.status(code, error={"message": "secret text", "code": "too_long"})]
+    provider.script = [scripted.status(code, error={"message": "secret text", "code": "too_long"})]
     with pytest.raises(PermanentError, match="too_long") as caught:
         await model.embed(["secret text"])
     assert "secret" not in str(caught.value)
@@ -135,7 +135,7 @@ async def test_a_refused_input_is_permanent(
 async def test_what_fails_for_all_burns_no_attempt(
     model: OpenAIEmbedding, provider: Provider, code: int
 ) -> None:
-    provider.otherwise = providers.status(code)
+    provider.otherwise = scripted.status(code)
     with pytest.raises(Unavailable, match=str(code)) as caught:
         await model.embed(["x"])
     assert caught.value.dependency == "embedding"
@@ -146,7 +146,7 @@ async def test_what_fails_for_all_burns_no_attempt(
 async def test_a_server_that_fails_at_these_texts_alone_is_not_down(
     model: OpenAIEmbedding, provider: Provider, code: int
 ) -> None:
-    provider.script = [providers.status(code)]
+    provider.script = [scripted.status(code)]
     with pytest.raises(PoisonInput, match=str(code)):
         await model.embed(["x", "y"])
     assert [each["input"] for each in provider.requests] == [["x", "y"], [HARMLESS]]
@@ -156,19 +156,19 @@ async def test_a_server_that_fails_at_these_texts_alone_is_not_down(
 @pytest.mark.parametrize(
     ("answer", "error"),
     [
-        (providers.rows(lambda rows: rows[1:]), TransientError),
-        (providers.rows(lambda rows: [*rows, rows[0]]), TransientError),
+        (scripted.rows(lambda rows: rows[1:]), TransientError),
+        (scripted.rows(lambda rows: [*rows, rows[0]]), TransientError),
         (SAME_INDEX, TransientError),
         (NAN, TransientError),
         (ZERO, TransientError),
         (RAGGED, TransientError),
-        (providers.embeddings(dimension=9), Unavailable),
-        (providers.rows(lambda _: None), TransientError),
-        (providers.raw(b'{"data": [{"index": 0, "embed'), TransientError),
-        (providers.raw(b"[]"), TransientError),
-        (providers.raw(b"<html>busy</html>", "text/html"), TransientError),
-        (providers.cut, Unavailable),
-        (providers.silent, Unavailable),
+        (scripted.embeddings(dimension=9), Unavailable),
+        (scripted.rows(lambda _: None), TransientError),
+        (scripted.raw(b'{"data": [{"index": 0, "embed'), TransientError),
+        (scripted.raw(b"[]"), TransientError),
+        (scripted.raw(b"<html>busy</html>", "text/html"), TransientError),
+        (scripted.cut, Unavailable),
+        (scripted.silent, Unavailable),
     ],
 )
 async def test_an_unusable_answer_is_an_error_never_a_vector(
@@ -200,7 +200,7 @@ async def test_calls_in_flight_are_bounded(provider: Provider) -> None:
             most = max(most, now)
             await asyncio.sleep(0.02)
             now -= 1
-            return providers.embeddings()(request, body)
+            return scripted.embeddings()(request, body)
 
         return respond()
 
@@ -260,13 +260,13 @@ async def test_voyage_splits_what_is_beyond_its_limit(
 @pytest.mark.parametrize(
     ("answer", "error"),
     [
-        (providers.status(429, headers={"Retry-After": "0"}), Unavailable),
-        (providers.status(500), PoisonInput),
-        (providers.status(500, headers={"Retry-After": "0"}), Unavailable),
-        (providers.status(401), Unavailable),
-        (providers.status(400), PermanentError),
-        (providers.cut, TransientError),
-        (providers.silent, Unavailable),
+        (scripted.status(429, headers={"Retry-After": "0"}), Unavailable),
+        (scripted.status(500), PoisonInput),
+        (scripted.status(500, headers={"Retry-After": "0"}), Unavailable),
+        (scripted.status(401), Unavailable),
+        (scripted.status(400), PermanentError),
+        (scripted.cut, TransientError),
+        (scripted.silent, Unavailable),
         (NAN, TransientError),
     ],
 )

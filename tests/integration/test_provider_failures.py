@@ -23,20 +23,20 @@ from shared.config import RedisSettings, Settings, StreamSettings
 from shared.redis.client import RedisClients
 from shared.streams.job import Stage
 from shared.streams.stream import DeadJob, Stream, policy_for
-from tests import providers
-from tests.providers import Answer, Provider, vector_of
-from tests.stack import Client, Stack, running
-from tests.waiting import wait_until
+from tests.support.providers import scripted
+from tests.support.providers.scripted import Answer, Provider, vector_of
+from tests.support.stack.stack import Client, Stack, running
+from tests.support.waiting.conditions import wait_until
 
-NAN = providers.rows(lambda rows: [{**row, "embedding": [float("nan")] * 8} for row in rows])
+NAN = scripted.rows(lambda rows: [{**row, "embedding": [float("nan")] * 8} for row in rows])
 FAILURES = {
-    "429": providers.status(429, headers={"Retry-After": "1"}),
-    "500": providers.status(500),
-    "timeout": providers.silent,
-    "cut body": providers.cut,
-    "half a JSON": providers.raw(b'{"data": [{"index": 0, "embed'),
-    "wrong count": providers.rows(lambda rows: rows[1:]),
-    "wrong dimension": providers.embeddings(dimension=9),
+    "429": scripted.status(429, headers={"Retry-After": "1"}),
+    "500": scripted.status(500),
+    "timeout": scripted.silent,
+    "cut body": scripted.cut,
+    "half a JSON": scripted.raw(b'{"data": [{"index": 0, "embed'),
+    "wrong count": scripted.rows(lambda rows: rows[1:]),
+    "wrong dimension": scripted.embeddings(dimension=9),
     "not a number": NAN,
 }
 _REFUSED = "unspeakable"
@@ -48,7 +48,7 @@ class Embeddings(Provider):
     async def handle(self, request: web.Request) -> web.StreamResponse:
         if request.path.endswith("/embeddings"):
             return await super().handle(request)
-        verdict = providers.completion('{"type": "Context", "confidence": 0.6}')
+        verdict = scripted.completion('{"type": "Context", "confidence": 0.6}')
         response: web.Response = verdict(request, await request.json())
         response.force_close()
         return response
@@ -56,7 +56,7 @@ class Embeddings(Provider):
 
 @pytest.fixture(scope="module")
 async def provider() -> AsyncIterator[Provider]:
-    async with providers.running(Embeddings(providers.faithful())) as opened:
+    async with scripted.running(Embeddings(scripted.faithful())) as opened:
         yield opened
 
 
@@ -84,7 +84,7 @@ async def api(stack: Stack, provider: Provider) -> AsyncIterator[Client]:
     async with stack.client() as client:
         yield client
         provider.script.clear()
-        provider.otherwise = providers.faithful()
+        provider.otherwise = scripted.faithful()
         answer = await client.ask("GET", "/memory/by-tag?tags=test&limit=200")
         assert answer.status == 200, answer
         for memory in answer.body["memories"]:
@@ -198,7 +198,7 @@ def held(gate: asyncio.Event, word: str) -> Answer:
         async def respond() -> web.StreamResponse:
             if any(word in text for text in body["input"]):
                 await gate.wait()
-            return providers.faithful()(request, body)  # type: ignore[no-any-return]
+            return scripted.faithful()(request, body)  # type: ignore[no-any-return]
 
         return respond()
 
@@ -210,7 +210,7 @@ def broken_by(word: str, failure: Answer) -> Answer:
 
     def answer(request: web.Request, body: dict[str, Any]) -> Any:
         broken = any(word in text for text in body["input"])
-        return (failure if broken else providers.faithful())(request, body)
+        return (failure if broken else scripted.faithful())(request, body)
 
     return answer
 
@@ -218,7 +218,7 @@ def broken_by(word: str, failure: Answer) -> Answer:
 async def test_every_other_memory_is_embedded_and_the_refused_one_can_be_replayed(
     stack: Stack, provider: Provider, api: Client, embed: Stream
 ) -> None:
-    refusing = providers.faithful(refusing=_REFUSED)
+    refusing = scripted.faithful(refusing=_REFUSED)
     provider.otherwise = refusing
     # A good answer after each bad one: otherwise the waits would double.
     provider.script = [each for failure in FAILURES.values() for each in (failure, refusing)]
@@ -241,7 +241,7 @@ async def test_every_other_memory_is_embedded_and_the_refused_one_can_be_replaye
     assert not any(_REFUSED in each.error for each in dead)
     assert refused not in await stack.stores().points()
 
-    provider.otherwise = providers.faithful()
+    provider.otherwise = scripted.faithful()
     assert await embed.replay([each.entry_id for each in dead]) == len(dead)
     await embedded(stack, contents | others)
     assert not await embed.dead(limit=10)
@@ -250,7 +250,7 @@ async def test_every_other_memory_is_embedded_and_the_refused_one_can_be_replaye
 async def test_a_provider_that_is_down_is_left_alone_and_burns_no_attempt(
     stack: Stack, provider: Provider, api: Client, embed: Stream
 ) -> None:
-    provider.otherwise = providers.status(500)
+    provider.otherwise = scripted.status(500)
     provider.requests.clear()
     began = time.monotonic()
     contents = await store(api, [f"patient statement {number}" for number in range(100)])
@@ -268,7 +268,7 @@ async def test_a_provider_that_is_down_is_left_alone_and_burns_no_attempt(
     assert shown["ok"], "a provider that is down is no reason to restart or to route around"
     assert shown["embedding"]["circuit"]["circuit"] in {"open", "half-open"}
     assert "500" in shown["embedding"]["circuit"]["error"]
-    provider.otherwise = providers.faithful()
+    provider.otherwise = scripted.faithful()
     await embedded(stack, contents)
     assert metric(stack, "embedder", "eunoe_model_circuit_open") == 0
     assert (await embed.depth()).dead == 0
@@ -279,7 +279,7 @@ async def test_a_text_that_breaks_the_provider_is_buried_and_delays_no_other(
 ) -> None:
     """Some servers answer 500 to a text they cannot embed: told apart from being down by a
     harmless text, which they answer."""
-    provider.otherwise = broken_by("breaking", providers.status(500))
+    provider.otherwise = broken_by("breaking", scripted.status(500))
     contents = await store(api, [*(f"sound statement {n}" for n in range(40)), "breaking"])
     [breaking] = [each for each, text in contents.items() if text == "breaking"]
     await embedded(stack, {each: text for each, text in contents.items() if each != breaking})
@@ -289,7 +289,7 @@ async def test_a_text_that_breaks_the_provider_is_buried_and_delays_no_other(
     dead = await buried(embed, breaking)
     assert {each.reason for each in dead} == {"exhausted"}
     assert all("HTTP 500" in each.error for each in dead)
-    provider.otherwise = providers.faithful()
+    provider.otherwise = scripted.faithful()
     assert await embed.replay([each.entry_id for each in dead]) == len(dead)
     await embedded(stack, contents)
 
@@ -311,13 +311,13 @@ async def test_recalls_do_not_wait_for_a_provider_that_is_down(
 ) -> None:
     contents = await store(api, ["Ada prefers window seats"])
     await embedded(stack, contents)
-    provider.otherwise = providers.silent
+    provider.otherwise = scripted.silent
     answers = [await api.ask("GET", f"/recall?query=window+seats+{n}") for n in range(5)]
     assert [answer.body["degraded"] for answer in answers] == [["vector"]] * 5
     assert [answer.body["results"][0]["id"] for answer in answers] == [*contents] * 5
     assert metric(stack, "api", "eunoe_model_circuit_open") == 1
     assert min(answer.seconds for answer in answers[3:]) < 0.3
-    provider.otherwise = providers.faithful()
+    provider.otherwise = scripted.faithful()
 
     async def served() -> bool:
         answer = await api.ask("GET", "/recall?query=window+seats+again")

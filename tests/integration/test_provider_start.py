@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.stack import REPOSITORY
+from tests.support.stack.stack import REPOSITORY
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from shared.config import VectorSettings
 from shared.models.providers.local import LocalEmbedding
 from shared.vectors import VectorQuery, VectorStore
 from tests.integration.conftest import CANARY
-from tests.stack import Client, Stack, StoreView, refused
+from tests.support.stack.stack import Client, Stack, StoreView, refused
 
 # Beside recall itself: the touch of what was found, the probes, what health counts.
 _BESIDE = ("touch", "ping", "counts", "count", "probe", "readiness", "get_aliases")

@@ -10,7 +10,7 @@ import aiohttp
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.integration.conftest import CANARY
-from tests.stack import Client, Stack, StoreView
+from tests.support.stack.stack import Client, Stack, StoreView
 
 
 async def stored(api: Client, rows: Sequence[dict[str, Any]]) -> list[str]:

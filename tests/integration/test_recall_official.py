@@ -9,7 +9,7 @@ import pytest
 
 from tests.contract.official_client import MEMORY, NUMBER, TEXT, OfficialClient, assert_shape
 from tests.integration.conftest import ALPHA, CANARY
-from tests.stack import Stack
+from tests.support.stack.stack import Stack
 
 
 def day(back: float) -> str:

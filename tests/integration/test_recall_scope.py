@@ -13,9 +13,9 @@ from shared.config import GraphSettings
 from shared.domain.memory import Memory
 from shared.graph.recall.candidates import Listing
 from shared.graph.store import GraphStore
-from tests.graphs import TENANT, a_memory, associate, cypher
 from tests.integration.conftest import CANARY
-from tests.stack import Client, Stack, StoreView, running
+from tests.support.stack.stack import Client, Stack, StoreView, running
+from tests.support.stores.graphs import TENANT, a_memory, associate, cypher
 
 # After every memory of a test became valid.
 NOW_MS = 4_000_000_000_000

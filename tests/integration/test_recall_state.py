@@ -11,7 +11,7 @@ import pytest
 
 from tests.integration.conftest import CANARY
 from tests.integration.test_recall_filling import related, stored
-from tests.stack import Client, Stack, StoreView
+from tests.support.stack.stack import Client, Stack, StoreView
 
 
 def day(back: float) -> str:

@@ -11,10 +11,10 @@ from shared.domain.memory import Memory, iso
 from shared.graph.stages.writes import Embedded, Enriched, Related
 from shared.streams.job import Job, Stage
 from shared.streams.stream import Settlement
-from tests.graphs import TENANT, a_memory
-from tests.operating import OTHERS_TOKEN, Operations
-from tests.serving import API
-from tests.working import delivered, drained
+from tests.support.stack.in_process import API
+from tests.support.stack.operating import OTHERS_TOKEN, Operations
+from tests.support.stores.graphs import TENANT, a_memory
+from tests.support.workers.working import delivered, drained
 
 
 @pytest.fixture

@@ -9,8 +9,8 @@ from qdrant_client import AsyncQdrantClient, models
 
 from shared.graph.upkeep.runs import RunState
 from tests.integration.conftest import CANARY
-from tests.reembedding import back
-from tests.stack import Client, Stack, StoreView
+from tests.support.stack.reembedding import back
+from tests.support.stack.stack import Client, Stack, StoreView
 
 TEXTS = [f"{CANARY}: the {number}. note about falcons and their nests" for number in range(12)]
 

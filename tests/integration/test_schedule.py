@@ -16,7 +16,7 @@ from shared.errors import Fenced, Unavailable
 from shared.leading.lease import Election, Lease
 from shared.leading.schedule import Schedule
 from shared.redis.client import RedisClients
-from tests.waiting import wait_until
+from tests.support.waiting.conditions import wait_until
 
 QUICK = LeaseSettings(
     EUNOE_LEASE_TTL_SECONDS=0.6,

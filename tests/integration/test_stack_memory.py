@@ -11,8 +11,8 @@ import pytest
 from qdrant_client import models
 
 from tests.integration.conftest import CANARY
-from tests.stack import Client, Stack, StoreView, refused
-from tests.waiting import wait_until
+from tests.support.stack.stack import Client, Stack, StoreView, refused
+from tests.support.waiting.conditions import wait_until
 
 STORED_KEYS = {
     *("status", "message", "memory_id", "stored_at", "timestamp", "updated_at", "last_accessed"),

@@ -11,8 +11,8 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.integration.conftest import CANARY, TOKEN
-from tests.stack import ROLES, Client, Stack, StoreView
-from tests.waiting import wait_until
+from tests.support.stack.stack import ROLES, Client, Stack, StoreView
+from tests.support.waiting.conditions import wait_until
 
 _NOT_CLOSED = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}|^t\d+$|^(alpha|beta|gamma)$")
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.integration.conftest import CANARY
-from tests.stack import Client, Stack, StoreView, refused
+from tests.support.stack.stack import Client, Stack, StoreView, refused
 
 NOTES = (
     "The invoice of the caterer was paid on Tuesday",

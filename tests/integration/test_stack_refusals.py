@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.integration.conftest import CANARY, TOKEN
-from tests.stack import Answer, Client, Stack, refused
+from tests.support.stack.stack import Answer, Client, Stack, refused
 
 HUGE = 10**400
 

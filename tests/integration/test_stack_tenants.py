@@ -10,8 +10,8 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 
 from tests.integration.conftest import ALPHA, BETA, CANARY, TOKEN
-from tests.stack import Client, Stack, refused
-from tests.waiting import wait_until
+from tests.support.stack.stack import Client, Stack, refused
+from tests.support.waiting.conditions import wait_until
 
 PATHS = ("/recall", "/memory/00000000-0000-4000-8000-000000000000", "/no/such/route")
 

@@ -7,7 +7,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.integration.conftest import CANARY
-from tests.stack import Client, StoreView, refused
+from tests.support.stack.stack import Client, StoreView, refused
 
 LIMIT = 2000
 SAMPLES = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 from shared.redis.client import RedisClients
 from shared.streams.job import Job
 from shared.streams.stream import DeadJob, Depth, Published, Settlement, Stream
-from tests.working import delivered, drained, job, jobs
+from tests.support.workers.working import delivered, drained, job, jobs
 
 
 async def bury(stream: Stream, wanted: list[Job], reason: str = "permanent") -> list[DeadJob]:

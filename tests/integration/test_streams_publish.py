@@ -11,8 +11,8 @@ from shared.redis.client import RedisClients
 from shared.streams.job import Job, Stage
 from shared.streams.stream import Depth, Published, Settlement, Stream
 from tests.conftest import MakeStream
-from tests.proxy import LossyProxy
-from tests.working import delivered, drained, job, jobs
+from tests.support.stores.lossy_proxy import LossyProxy
+from tests.support.workers.working import delivered, drained, job, jobs
 
 NEW, DUPLICATE, DEAD, BUSY = Published.NEW, Published.DUPLICATE, Published.DEAD, Published.BUSY
 

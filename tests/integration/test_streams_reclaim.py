@@ -9,8 +9,8 @@ from shared.streams.job import Delivery, Stage
 from shared.streams.stream import ConsumerState, Depth, Settlement, Stream
 from shared.streams.transitions import Published
 from tests.conftest import MakeStream
-from tests.waiting import wait_until
-from tests.working import delivered, drained, job, jobs
+from tests.support.waiting.conditions import wait_until
+from tests.support.workers.working import delivered, drained, job, jobs
 
 
 async def stale(stream: Stream, consumer: str) -> None:

@@ -9,8 +9,8 @@ import pytest
 from shared.redis.client import RedisClients
 from shared.streams.job import Job
 from shared.streams.stream import Depth, Published, Settled, Settlement, Stream
-from tests.waiting import wait_until
-from tests.working import delivered, drained, job, jobs, make_due, taken_over
+from tests.support.waiting.conditions import wait_until
+from tests.support.workers.working import delivered, drained, job, jobs, make_due, taken_over
 
 OK, LOST, GONE = Settled.OK, Settled.LOST, Settled.GONE
 EMPTY = Depth(ready=0, pending=0, delayed=0, dead=0)

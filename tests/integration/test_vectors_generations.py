@@ -11,9 +11,17 @@ from shared.config import VectorSettings
 from shared.errors import ConfigError, PermanentError, Unavailable
 from shared.vectors import VectorQuery, VectorStore
 from shared.vectors.points import PAYLOAD_INDEXES
-from tests.stores import QdrantProcess
-from tests.vector_stores import DIMENSION, MODEL, memory, new_store, point, settings, unit
-from tests.waiting import wait_until
+from tests.support.stores.qdrant_server import QdrantProcess
+from tests.support.stores.vector_stores import (
+    DIMENSION,
+    MODEL,
+    memory,
+    new_store,
+    point,
+    settings,
+    unit,
+)
+from tests.support.waiting.conditions import wait_until
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from prometheus_client import REGISTRY
 from shared.domain.memory import Memory
 from shared.vectors import RecallFilter, VectorQuery, VectorStore
 from shared.vectors.sparse import sparse_query
-from tests.vector_stores import emptied, memory, point, unit
+from tests.support.stores.vector_stores import emptied, memory, point, unit
 
 QUERY = unit(1)
 

@@ -13,7 +13,7 @@ import pytest
 from shared.domain.memory import Memory
 from shared.errors import PermanentError
 from shared.vectors import StoredPoint, VectorQuery, VectorStore, point_for
-from tests.vector_stores import emptied, memory, new_store, point, settings, unit
+from tests.support.stores.vector_stores import emptied, memory, new_store, point, settings, unit
 
 
 @pytest.fixture

@@ -12,7 +12,15 @@ from structlog.testing import capture_logs
 from services.api.http.access import Access, Tokens, digest_of
 from services.api.http.middleware import TENANT
 from services.api.http.route import Route, Scope
-from tests.serving import ADMIN, ADMIN_TOKEN, API, API_TOKEN, make_app, served, tokens
+from tests.support.stack.in_process import (
+    ADMIN,
+    ADMIN_TOKEN,
+    API,
+    API_TOKEN,
+    make_app,
+    served,
+    tokens,
+)
 
 NONE = {"X-Nothing": "1"}
 

@@ -10,7 +10,7 @@ import pytest
 from services.api.memory.requests import MemoryPatch
 from services.api.memory.service import authored, changed
 from shared.domain.memory import Memory, summary_marks
-from tests.graphs import a_memory
+from tests.support.stores.graphs import a_memory
 
 ORIGINAL = "A long text. " * 60
 FOUND = {"people": ["Alice Cooper"]}

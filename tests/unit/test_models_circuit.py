@@ -7,7 +7,7 @@ from prometheus_client import REGISTRY
 
 from shared.errors import PermanentError, PoisonInput, TransientError, Unavailable
 from shared.models.circuit import Circuit
-from tests.waiting import wait_until
+from tests.support.waiting.conditions import wait_until
 
 DOWN = Unavailable("embedding", "down")
 

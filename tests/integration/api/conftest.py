@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from tests.api_process import ApiProcess, running_api
+from tests.support.stack.api_process import ApiProcess, running_api
 
 
 @pytest.fixture(scope="module")

@@ -8,8 +8,8 @@ from uuid import uuid4
 import pytest
 from redis.asyncio import Redis
 
-from tests.api_process import ApiProcess
-from tests.waiting import wait_until
+from tests.support.stack.api_process import ApiProcess
+from tests.support.waiting.conditions import wait_until
 
 
 async def batch(api: ApiProcess, rows: list[dict[str, Any]]) -> list[str]:

@@ -9,9 +9,9 @@ from uuid import uuid4
 
 import pytest
 
-from tests.api_process import ApiProcess
-from tests.graphs import cypher
-from tests.waiting import wait_until
+from tests.support.stack.api_process import ApiProcess
+from tests.support.stores.graphs import cypher
+from tests.support.waiting.conditions import wait_until
 
 
 @pytest.mark.parametrize("content", [None, "", "   ", 5, "x" * 2001])

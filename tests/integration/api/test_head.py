@@ -8,7 +8,7 @@ import aiohttp
 import pytest
 
 from services.api.routes import ROUTES
-from tests.api_process import ApiProcess, running_api
+from tests.support.stack.api_process import ApiProcess, running_api
 
 API = {"X-API-Key": "api-token"}
 ADMIN = {"X-Admin-Token": "admin-token"}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.api_process import ApiProcess
+from tests.support.stack.api_process import ApiProcess
 
 
 @pytest.mark.parametrize(

@@ -6,8 +6,8 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from tests.api_process import ApiProcess, running_api
-from tests.graphs import cypher
+from tests.support.stack.api_process import ApiProcess, running_api
+from tests.support.stores.graphs import cypher
 
 
 @pytest.fixture

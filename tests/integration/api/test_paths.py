@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from services.api.routes import ROUTES
-from tests.api_process import ApiProcess
+from tests.support.stack.api_process import ApiProcess
 
 PATHS = [(route.method, route.path) for route in ROUTES if "{" in route.path]
 

@@ -7,9 +7,9 @@ from uuid import uuid4
 
 import pytest
 
-from tests.api_process import ApiProcess
-from tests.graphs import cypher
-from tests.stack import Answer
+from tests.support.stack.api_process import ApiProcess
+from tests.support.stack.stack import Answer
+from tests.support.stores.graphs import cypher
 
 
 async def associate(api: ApiProcess, **body: Any) -> Answer:

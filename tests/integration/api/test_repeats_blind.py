@@ -17,10 +17,10 @@ import aiohttp
 import pytest
 from redis.asyncio import Redis
 
-from tests.api_process import ApiProcess, running_api
-from tests.holding_proxy import HoldingProxy
-from tests.redis_server import RedisServer
-from tests.waiting import wait_until
+from tests.support.stack.api_process import ApiProcess, running_api
+from tests.support.stores.holding_proxy import HoldingProxy
+from tests.support.stores.redis_server import RedisServer
+from tests.support.waiting.conditions import wait_until
 
 WRITES = ("/memory", "/memory/batch")
 

@@ -8,9 +8,9 @@ from uuid import uuid4
 
 import pytest
 
-from tests.api_process import ApiProcess
-from tests.graphs import cypher
-from tests.stack import Answer
+from tests.support.stack.api_process import ApiProcess
+from tests.support.stack.stack import Answer
+from tests.support.stores.graphs import cypher
 
 
 async def post(api: ApiProcess, path: str, body: dict[str, Any], key: str) -> Answer:

@@ -11,7 +11,7 @@ from uuid import uuid4
 
 import aiohttp
 
-from tests.api_process import ApiProcess
+from tests.support.stack.api_process import ApiProcess
 
 
 class Watcher:

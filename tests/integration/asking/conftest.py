@@ -10,11 +10,11 @@ import pytest
 from shared.config import GraphSettings
 from shared.domain.memory import Memory
 from shared.models.chat import OpenAIChat
-from tests import providers
-from tests.enriching import Enriching, enriching, told_by_rule
-from tests.providers import Provider
+from tests.support.providers import scripted
+from tests.support.providers.scripted import Provider
+from tests.support.workers.enriching import Enriching, enriching, told_by_rule
 
-HABIT = providers.completion('{"type": "routine", "confidence": 0.8}')
+HABIT = scripted.completion('{"type": "routine", "confidence": 0.8}')
 
 
 def untold(content: str = "plain text") -> Memory:
@@ -25,7 +25,7 @@ def untold(content: str = "plain text") -> Memory:
 
 @pytest.fixture
 async def provider() -> AsyncIterator[Provider]:
-    async with providers.running(Provider(HABIT)) as running:
+    async with scripted.running(Provider(HABIT)) as running:
         yield running
 
 

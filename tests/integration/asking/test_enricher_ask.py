@@ -15,13 +15,13 @@ from shared.errors import Unavailable
 from shared.graph.stages.patterns import pattern_id
 from shared.streams.consumer import Done, Retry
 from shared.streams.job import Job, Stage
-from tests import providers
-from tests.enriching import Enriching, enriching, told_by_rule
-from tests.graphs import TENANT, a_memory, cypher
 from tests.integration.asking.conftest import HABIT, untold
-from tests.providers import Provider
-from tests.waiting import wait_until
-from tests.working import consuming, drained
+from tests.support.providers import scripted
+from tests.support.providers.scripted import Provider
+from tests.support.stores.graphs import TENANT, a_memory, cypher
+from tests.support.waiting.conditions import wait_until
+from tests.support.workers.enriching import Enriching, enriching, told_by_rule
+from tests.support.workers.working import consuming, drained
 
 LONG = "The team talked about the new storage layer. " * 20
 
@@ -124,7 +124,7 @@ async def test_a_type_patched_meanwhile_stays(work: Enriching, provider: Provide
 async def test_only_what_is_known_is_believed(
     work: Enriching, provider: Provider, answer: str, believed: tuple[str, float]
 ) -> None:
-    provider.script = [providers.completion(answer)]
+    provider.script = [scripted.completion(answer)]
     memory = untold()
     await work.store(memory)
     await work.enrich(memory)
@@ -136,7 +136,7 @@ async def test_only_what_is_known_is_believed(
 async def test_a_refusal_leaves_the_fallback_and_is_told(
     work: Enriching, provider: Provider
 ) -> None:
-    provider.script = [providers.completion(None, refusal="no")]
+    provider.script = [scripted.completion(None, refusal="no")]
     memory = untold()
     await work.store(memory)
     await work.enrich(memory)
@@ -152,7 +152,7 @@ async def test_a_refusal_leaves_the_fallback_and_is_told(
 async def test_one_failing_answer_spares_its_neighbours(
     work: Enriching, provider: Provider
 ) -> None:
-    provider.script = [providers.completion("sure! here it is")]
+    provider.script = [scripted.completion("sure! here it is")]
     memories = [untold(f"plain text {n}") for n in range(4)]
     await work.store(*memories)
     await work.enrich(*memories)
@@ -165,7 +165,7 @@ async def test_one_failing_answer_spares_its_neighbours(
 async def test_a_model_that_is_down_delays_its_answer_and_nothing_else(
     work: Enriching, provider: Provider
 ) -> None:
-    provider.otherwise = providers.status(500)
+    provider.otherwise = scripted.status(500)
     memory = untold()
     await work.store(memory)
     await work.enrich(memory)
@@ -202,7 +202,7 @@ async def test_a_question_outlives_the_loss_of_redis(work: Enriching, provider: 
 async def test_a_forced_run_asks_again_although_the_first_job_is_dead(
     work: Enriching, provider: Provider
 ) -> None:
-    provider.otherwise = providers.completion("sure! here it is")
+    provider.otherwise = scripted.completion("sure! here it is")
     memory, stream = untold(), work.streams[Stage.ASK]
     await work.store(memory)
     await work.enrich(memory)

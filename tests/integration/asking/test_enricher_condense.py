@@ -12,20 +12,20 @@ from shared.config import ApiSettings
 from shared.graph.engine.rows import Embedding
 from shared.streams.consumer import Done
 from shared.streams.job import Stage
-from tests import providers
-from tests.enriching import Enriching
-from tests.graphs import TENANT, a_memory
 from tests.integration.asking.conftest import untold
-from tests.providers import Answer, Provider
-from tests.waiting import wait_until
-from tests.working import drained
+from tests.support.providers import scripted
+from tests.support.providers.scripted import Answer, Provider
+from tests.support.stores.graphs import TENANT, a_memory
+from tests.support.waiting.conditions import wait_until
+from tests.support.workers.enriching import Enriching
+from tests.support.workers.working import drained
 
 LONG = "The team talked about the new storage layer. " * 20
 SHORT = "The team talked about the storage layer."
 
 
 def summary(text: str) -> Answer:
-    return providers.completion(json.dumps({"summary": text}))
+    return scripted.completion(json.dumps({"summary": text}))
 
 
 async def test_a_long_content_becomes_its_summary_once(work: Enriching, provider: Provider) -> None:

@@ -15,10 +15,10 @@ from services.api.backup import backup as api
 from services.api.backup.backup import BACKUP, Backup
 from shared.graph.store import GraphStore
 from shared.vectors import VectorStore
-from tests.backing_up import backup_app, filled, raw_backup
-from tests.graphs import TENANT, a_memory
-from tests.serving import ADMIN, API, make_app, served, tokens
-from tests.vector_stores import point, unit
+from tests.support.stack.in_process import ADMIN, API, make_app, served, tokens
+from tests.support.stores.backing_up import backup_app, filled, raw_backup
+from tests.support.stores.graphs import TENANT, a_memory
+from tests.support.stores.vector_stores import point, unit
 
 
 def _members(raw: bytes) -> dict[str, Any]:

@@ -18,8 +18,8 @@ from shared.graph.store import GraphStore
 from shared.graph.upkeep import restore as store_module
 from shared.streams.job import Stage
 from shared.vectors import VectorStore
-from tests.backing_up import OTHER, backup_app, filled, raw_backup, restored
-from tests.graphs import TENANT, cypher
+from tests.support.stores.backing_up import OTHER, backup_app, filled, raw_backup, restored
+from tests.support.stores.graphs import TENANT, cypher
 
 
 async def test_what_was_saved_comes_back(

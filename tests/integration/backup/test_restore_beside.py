@@ -17,10 +17,10 @@ import aiohttp
 import pytest
 
 from shared.graph.upkeep.runs import RunState
-from tests.reembedding import back
-from tests.serving import ADMIN, ADMIN_TOKEN
-from tests.stack import REPOSITORY, Client, Stack, running, write_tokens
-from tests.waiting import wait_until
+from tests.support.stack.in_process import ADMIN, ADMIN_TOKEN
+from tests.support.stack.reembedding import back
+from tests.support.stack.stack import REPOSITORY, Client, Stack, running, write_tokens
+from tests.support.waiting.conditions import wait_until
 
 TENANTS = ("default", "alpha", "beta")
 TOKEN = "token-of-three-tenants-6d1f"

@@ -15,8 +15,8 @@ import pytest
 from services.api.memory.metadata import terms
 from shared.config import GraphSettings
 from shared.graph.store import GraphStore
-from tests.backing_up import OTHER, restored
-from tests.graphs import cypher
+from tests.support.stores.backing_up import OTHER, restored
+from tests.support.stores.graphs import cypher
 
 
 def _automem(nodes: list[dict[str, Any]], links: list[dict[str, Any]]) -> bytes:

@@ -11,9 +11,9 @@ from shared.redis.client import RedisClients
 from shared.streams.job import Stage
 from shared.vectors import VectorStore
 from tests.conftest import MakeStream
-from tests.drifting import Place, place
-from tests.graphs import TENANT
-from tests.vector_stores import emptied
+from tests.support.stores.drifting import Place, place
+from tests.support.stores.graphs import TENANT
+from tests.support.stores.vector_stores import emptied
 
 
 @pytest.fixture

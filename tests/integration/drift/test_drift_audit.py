@@ -8,8 +8,8 @@ import pytest
 
 from shared.domain.memory import text_hash
 from shared.streams.job import Stage
-from tests.drifting import Place, point_of
-from tests.graphs import TENANT, a_memory, cypher
+from tests.support.stores.drifting import Place, point_of
+from tests.support.stores.graphs import TENANT, a_memory, cypher
 
 
 async def test_two_stores_that_agree_have_no_drift(here: Place) -> None:

@@ -15,9 +15,9 @@ from shared.domain.memory import next_version, now_ms
 from shared.errors import Conflict
 from shared.graph.upkeep.runs import Run, RunState
 from shared.streams.job import Job, Stage
-from tests.drifting import Place, point_of
-from tests.graphs import TENANT, a_memory, cypher
-from tests.waiting import wait_until
+from tests.support.stores.drifting import Place, point_of
+from tests.support.stores.graphs import TENANT, a_memory, cypher
+from tests.support.waiting.conditions import wait_until
 
 
 async def broken(here: Place, count: int = 40) -> dict[str, list[str]]:

@@ -20,9 +20,9 @@ from shared.graph.upkeep.sweeps import Fencing
 from shared.leading.lease import Election, Lease
 from shared.leading.schedule import Schedule
 from shared.streams.job import Stage
-from tests.drifting import Place, point_of
-from tests.graphs import TENANT, a_memory
-from tests.waiting import wait_until
+from tests.support.stores.drifting import Place, point_of
+from tests.support.stores.graphs import TENANT, a_memory
+from tests.support.waiting.conditions import wait_until
 
 
 def lease(token: int = 5) -> Lease:

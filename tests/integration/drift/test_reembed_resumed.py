@@ -13,8 +13,8 @@ from services.syncer.runs import Progress, RunLost
 from shared.config import EmbeddingSettings
 from shared.domain.memory import Memory
 from shared.graph.upkeep.runs import Run
-from tests.drifting import Place
-from tests.graphs import TENANT, a_memory
+from tests.support.stores.drifting import Place
+from tests.support.stores.graphs import TENANT, a_memory
 
 LIMIT = 6
 

@@ -19,10 +19,10 @@ from shared.graph.upkeep.sweeps import Fencing
 from shared.leading.lease import Lease
 from shared.streams.consumer import Done, Park, Retry
 from shared.streams.job import Job, Stage
-from tests.drifting import Place
-from tests.graphs import TENANT, cypher
-from tests.waiting import wait_until
-from tests.working import consuming
+from tests.support.stores.drifting import Place
+from tests.support.stores.graphs import TENANT, cypher
+from tests.support.waiting.conditions import wait_until
+from tests.support.workers.working import consuming
 
 
 class Steps:

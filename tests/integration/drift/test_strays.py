@@ -14,8 +14,8 @@ from services.syncer.drift.watch import DriftWatch
 from shared.config import SyncSettings
 from shared.leading.lease import Lease
 from shared.streams.job import Job
-from tests.drifting import Place
-from tests.graphs import TENANT
+from tests.support.stores.drifting import Place
+from tests.support.stores.graphs import TENANT
 
 
 async def nobodys(here: Place) -> list[str]:

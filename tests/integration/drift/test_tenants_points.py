@@ -18,9 +18,9 @@ from services.syncer.runs import Progress
 from shared.domain.memory import Memory
 from shared.vectors import VectorQuery
 from shared.vectors.points import struct_of
-from tests.drifting import Place, point_of
-from tests.graphs import TENANT, a_memory
-from tests.vector_stores import DIMENSION
+from tests.support.stores.drifting import Place, point_of
+from tests.support.stores.graphs import TENANT, a_memory
+from tests.support.stores.vector_stores import DIMENSION
 
 BETA = "beta"
 

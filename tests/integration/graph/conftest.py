@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.redis_server import EmbeddedServer
+from tests.support.stores.redis_server import EmbeddedServer
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import pytest
 
 from shared.domain.memory import Memory, now_ms
 from shared.graph.store import GraphStore
-from tests.graphs import TENANT, a_memory
+from tests.support.stores.graphs import TENANT, a_memory
 
 
 async def _said(store: GraphStore, session: str, *seconds: int) -> list[Memory]:

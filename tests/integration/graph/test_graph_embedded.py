@@ -10,7 +10,7 @@ import redis
 
 from shared.config import GraphSettings
 from shared.embedded.stores import FALKORDB_ARGS
-from tests.redis_server import EmbeddedServer
+from tests.support.stores.redis_server import EmbeddedServer
 
 SETTINGS = GraphSettings(EUNOE_GRAPH_SERVER_TIMEOUT_SECONDS=7)
 

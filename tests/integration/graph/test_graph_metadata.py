@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from shared.config import GraphSettings
 from shared.graph.store import GraphStore
-from tests.graphs import TENANT, a_memory, cypher
+from tests.support.stores.graphs import TENANT, a_memory, cypher
 
 KEYS = 100_000
 _PER_MEMORY = 200

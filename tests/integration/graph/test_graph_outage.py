@@ -12,8 +12,8 @@ import pytest
 from shared.config import GraphSettings
 from shared.errors import PermanentError, Unavailable
 from shared.graph.store import GraphStore
-from tests.graphs import TENANT, a_memory, opened
-from tests.redis_server import EmbeddedServer
+from tests.support.stores.graphs import TENANT, a_memory, opened
+from tests.support.stores.redis_server import EmbeddedServer
 
 
 async def test_a_server_that_is_down_is_unavailable_and_not_waited_for(

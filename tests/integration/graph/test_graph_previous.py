@@ -9,7 +9,7 @@ import pytest
 from shared.domain.memory import Memory
 from shared.graph.stages.preceded_by import WINDOWS_MS
 from shared.graph.store import GraphStore
-from tests.graphs import TENANT, a_memory
+from tests.support.stores.graphs import TENANT, a_memory
 
 DAY_MS = 86_400_000
 NOON = 1_767_700_000_000

@@ -11,7 +11,7 @@ from shared.graph.memory.links import Association
 from shared.graph.stages.writes import Embedded, Related
 from shared.graph.store import GraphStore
 from shared.streams.job import Stage
-from tests.graphs import TENANT, a_memory, associate, cypher
+from tests.support.stores.graphs import TENANT, a_memory, associate, cypher
 
 HOUR_MS = 3_600_000
 

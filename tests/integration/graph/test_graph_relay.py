@@ -11,7 +11,7 @@ from shared.domain.memory import Memory
 from shared.graph.stages.writes import Due
 from shared.graph.store import GraphStore
 from shared.streams.job import Stage
-from tests.graphs import TENANT, a_memory, opened
+from tests.support.stores.graphs import TENANT, a_memory, opened
 
 DELAY_MS = 60_000
 

@@ -21,9 +21,9 @@ from shared.graph.stages.writes import Embedded, Enriched, Related
 from shared.graph.store import GraphStore
 from shared.graph.upkeep.runs import RunState
 from shared.streams.job import Stage
-from tests.graphs import TENANT, a_memory, associate, cypher, opened
-from tests.redis_server import EmbeddedServer
-from tests.waiting import wait_until
+from tests.support.stores.graphs import TENANT, a_memory, associate, cypher, opened
+from tests.support.stores.redis_server import EmbeddedServer
+from tests.support.waiting.conditions import wait_until
 
 _TENANTS = ("one", "two", "three")
 _CONNECTIONS = 6

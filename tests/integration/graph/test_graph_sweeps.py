@@ -17,7 +17,7 @@ from shared.errors import Fenced
 from shared.graph.engine.rows import SLOTS, Idem
 from shared.graph.store import GraphStore
 from shared.graph.upkeep.sweeps import Decay, Fencing, Sweep
-from tests.graphs import TENANT, a_memory, associate, cypher
+from tests.support.stores.graphs import TENANT, a_memory, associate, cypher
 
 DAY_MS = 86_400_000
 NOW = 1_767_700_000_000

@@ -16,7 +16,7 @@ from shared.graph.stages.writes import Enriched, Related
 from shared.graph.store import GraphStore
 from shared.graph.upkeep.sweeps import Fencing
 from shared.streams.job import Stage
-from tests.graphs import TENANT, a_memory, associate, cypher, drop
+from tests.support.stores.graphs import TENANT, a_memory, associate, cypher, drop
 
 _RUSH = """
 import asyncio, sys

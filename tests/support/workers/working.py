@@ -10,7 +10,7 @@ from typing import Any
 from shared.streams.consumer import Consumer, Done, Handler, Outcome
 from shared.streams.job import Delivery, Job
 from shared.streams.stream import Settlement, Stream
-from tests.waiting import wait_until
+from tests.support.waiting.conditions import wait_until
 
 
 def job(number: int, *, version: int = 1, tenant: str = "default") -> Job:

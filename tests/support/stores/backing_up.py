@@ -16,8 +16,8 @@ from shared.graph.engine.rows import Embedding, Idem
 from shared.graph.stages.writes import Embedded, Enriched, Related
 from shared.graph.store import GraphStore
 from shared.vectors import VectorStore
-from tests.graphs import TENANT, a_memory, associate
-from tests.serving import ADMIN, make_app, served, tokens
+from tests.support.stack.in_process import ADMIN, make_app, served, tokens
+from tests.support.stores.graphs import TENANT, a_memory, associate
 
 # Whom backups are read back for where a test names nobody.
 OTHER = "restored"

@@ -32,9 +32,9 @@ from shared.streams.stream import Stream
 from shared.vectors import Point, VectorStore, point_for
 from shared.vectors.points import Vector
 from shared.vectors.sparse import SparseVector, sparse_document
-from tests.graphs import TENANT, a_memory, opened
-from tests.vector_stores import DIMENSION, MODEL
-from tests.working import Running, consuming
+from tests.support.stores.graphs import TENANT, a_memory, opened
+from tests.support.stores.vector_stores import DIMENSION, MODEL
+from tests.support.workers.working import Running, consuming
 
 _SEED_PAGE = 500
 

@@ -19,10 +19,10 @@ from redis.asyncio import Redis
 from yarl import URL
 
 from shared.config import GraphSettings
-from tests.graphs import cypher, drop
-from tests.redis_server import free_port
-from tests.stack import REPOSITORY, Answer
-from tests.waiting import wait_until
+from tests.support.stack.stack import REPOSITORY, Answer
+from tests.support.stores.graphs import cypher, drop
+from tests.support.stores.redis_server import free_port
+from tests.support.waiting.conditions import wait_until
 
 _START_TIMEOUT_S = 60.0
 

@@ -14,7 +14,7 @@ import aiohttp
 from yarl import URL
 
 if TYPE_CHECKING:
-    from tests.stack import Stack
+    from tests.support.stack.stack import Stack
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,8 +27,8 @@ from shared.streams.job import Job, Stage
 from shared.streams.outbox import Outbox
 from shared.streams.stream import Settlement, Stream
 from shared.vectors.generation import Generations
-from tests.serving import ADMIN, API, Client, served, tokens
-from tests.working import delivered
+from tests.support.stack.in_process import ADMIN, API, Client, served, tokens
+from tests.support.workers.working import delivered
 
 ROUTES = (
     *memory_status.ROUTES,

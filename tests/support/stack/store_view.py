@@ -16,10 +16,10 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
-from tests.waiting import wait_until
+from tests.support.waiting.conditions import wait_until
 
 if TYPE_CHECKING:
-    from tests.stack import Stack
+    from tests.support.stack.stack import Stack
 
 
 _STATE = (

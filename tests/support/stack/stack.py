@@ -20,10 +20,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from tests.leaks import leaks
-from tests.stack_client import Answer, Client, refused
-from tests.stack_stores import StoreView
-from tests.waiting import wait_until
+from tests.support.stack.client import Answer, Client, refused
+from tests.support.stack.store_view import StoreView
+from tests.support.stores.leaks import leaks
+from tests.support.waiting.conditions import wait_until
 
 __all__ = ["Answer", "Client", "Running", "Stack", "StoreView", "refused", "running"]
 

@@ -18,8 +18,8 @@ from shared.redis.client import RedisClients
 from shared.streams.job import Job, Stage
 from shared.streams.stream import Stream, policy_for
 from shared.vectors import VectorStore
-from tests.stack import Client, Stack
-from tests.waiting import wait_until
+from tests.support.stack.stack import Client, Stack
+from tests.support.waiting.conditions import wait_until
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""A leader as a process of its own, to be frozen: `python -m tests.leader <name>`.
+"""A leader as a process of its own, to be frozen: `python -m tests.support.workers.leader <name>`.
 
 Writes `began <name> <token>` and `ended <name> <token>` to the list `{test}:terms`.
 """

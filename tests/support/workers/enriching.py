@@ -28,8 +28,8 @@ from shared.streams.consumer import Outcome
 from shared.streams.job import Job, Stage
 from shared.streams.outbox import Outbox
 from shared.streams.stream import Stream
-from tests.graphs import TENANT, a_memory, opened
-from tests.working import drained
+from tests.support.stores.graphs import TENANT, a_memory, opened
+from tests.support.workers.working import drained
 
 
 @cache

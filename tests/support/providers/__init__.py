@@ -1,0 +1,1 @@
+"""Model providers that answer as a test scripts them."""

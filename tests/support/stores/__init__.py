@@ -1,0 +1,1 @@
+"""Real stores as processes, and views past the product."""

@@ -1,0 +1,1 @@
+"""Wait for conditions; no test sleeps and hopes."""

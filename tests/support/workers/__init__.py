@@ -1,0 +1,1 @@
+"""Consumers and leaders as processes, and handlers driven batch by batch."""
