@@ -27,7 +27,7 @@ from tests.support.waiting.conditions import wait_until
 
 __all__ = ["Answer", "Client", "Running", "Stack", "StoreView", "refused", "running"]
 
-REPOSITORY = Path(__file__).parent.parent
+REPOSITORY = Path(__file__).parents[3]
 ROLES = ("api", "enricher", "embedder", "consolidator", "syncer")
 STORES = ("redis", "qdrant")
 _START_TIMEOUT_S = 60.0

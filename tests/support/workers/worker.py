@@ -1,4 +1,6 @@
-"""A consumer as a process of its own, to be killed: `python -m tests.support.workers.worker <handler> <name>`.
+"""A consumer as a process of its own, to be killed.
+
+Run `python -m tests.support.workers.worker <handler> <name>`.
 
 Each finished job is counted in the hash `{test}:done`.
 """
