@@ -17,10 +17,7 @@ TEXTS = st.text(max_size=400)
     [
         ("The runner was running", ["runner", "run"]),
         ("foo_bar-1", ["foo_bar-1", "foo", "bar", "1"]),
-        (
-            "see shared/memory.py",
-            ["see", "shared/domain/memory.py", "share", "memori", "py"],
-        ),
+        ("see shared/memory.py", ["see", "shared/memory.py", "share", "memori", "py"]),
         ("VectorStore", ["vectorstor", "vector", "store"]),
         ("parseHTTPResponse", ["parsehttprespons", "pars", "http", "respons"]),
         ("Anna’s dog, John's cat", ["anna", "dog", "john", "cat"]),
