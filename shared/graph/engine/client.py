@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from falkordb.asyncio import FalkorDB
@@ -48,6 +49,7 @@ _VIOLATION = re.compile(r"unique constraint violation,? on node of type (\w+)", 
 _SERVER_TIME = "Query internal execution time: "
 
 Rows = list[list[Any]]
+Row = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +58,12 @@ class Answer:
 
     rows: Rows
     server_ms: float
+    header: tuple[str, ...] = ()
+
+    def named(self) -> list[Row]:
+        """The rows as maps by column: its alias, or of `m.name` the part after the dot."""
+        names = _column_names(self.header)
+        return [dict(zip(names, row, strict=True)) for row in self.rows]
 
 
 def literal(value: object) -> str:
@@ -75,6 +83,14 @@ def _unescape(match: re.Match[str]) -> str:
     return chr(int(code, 16)) if code else match.group(0)
 
 
+@lru_cache(maxsize=1024)
+def _column_names(header: tuple[str, ...]) -> tuple[str, ...]:
+    names = tuple(column.rpartition(".")[2] for column in header)
+    if len(set(names)) < len(names):
+        raise PermanentError(f"graph: a query returns two columns of one name: {names}")
+    return names
+
+
 def _value(cell: list[Any]) -> Any:
     """A cell of the compact form, `[type, value]`: 4 boolean, 5 double, 6 list, 10 map."""
     kind, value = cell
@@ -92,10 +108,15 @@ def _value(cell: list[Any]) -> Any:
 
 
 def _answer(reply: list[Any]) -> Answer:
-    rows = [[_value(cell) for cell in row] for row in reply[1]] if len(reply) == 3 else []
+    header: tuple[str, ...] = ()
+    rows: Rows = []
+    if len(reply) == 3:
+        header = tuple(name for _, name in reply[0])
+        # Most cells are plain; a call for each would take half of the decoding.
+        rows = [[c[1] if c[0] <= 3 else _value(c) for c in row] for row in reply[1]]
     timing = next((line for line in reply[-1] if line.startswith(_SERVER_TIME)), None)
     ms = float(timing.removeprefix(_SERVER_TIME).split()[0]) if timing else 0.0
-    return Answer(rows, ms)
+    return Answer(rows, ms, header)
 
 
 def _translated(error: RedisError | OSError) -> EunoeError:
@@ -173,15 +194,22 @@ class GraphClient:
         return tenant if _TENANT.fullmatch(tenant) and tenant != DEFAULT_TENANT else None
 
     async def read(self, tenant: str, operation: str, cypher: str, **params: object) -> Rows:
+        return (await self._read(tenant, operation, cypher, params)).rows
+
+    async def query(self, tenant: str, operation: str, cypher: str, **params: object) -> list[Row]:
         """Rows of a read-only query; none where the tenant has no graph (none is made)."""
+        return (await self._read(tenant, operation, cypher, params)).named()
+
+    async def _read(
+        self, tenant: str, operation: str, cypher: str, params: dict[str, object]
+    ) -> Answer:
         with _observed(operation):
             try:
-                answer = await self._query("GRAPH.RO_QUERY", tenant, cypher, params)
+                return await self._query("GRAPH.RO_QUERY", tenant, cypher, params)
             except ResponseError as error:
                 if _MISSING_GRAPH in str(error):
-                    return []
+                    return Answer([], 0.0)
                 raise
-        return answer.rows
 
     async def write(self, tenant: str, operation: str, cypher: str, **params: object) -> Answer:
         """Run a writing query; whole or not at all. Makes the graph's key if it is missing."""

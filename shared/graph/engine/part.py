@@ -1,0 +1,44 @@
+"""What every part of the store does alike: read and change one tenant's graph."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from shared.domain.memory import now_ms
+from shared.graph.engine.client import GraphClient, Row
+from shared.graph.engine.schema import Schema
+
+
+class StorePart:
+    """A part of GraphStore, reached as `store.<name>`; every method takes the tenant first.
+
+    What is written is due `outbox_ms` later: then the relay publishes the job that was lost.
+    """
+
+    def __init__(self, client: GraphClient, schema: Schema, *, outbox_ms: int = 0) -> None:
+        self._client = client
+        self._schema = schema
+        self._outbox_ms = outbox_ms
+
+    async def _read(
+        self, tenant: str, operation: str, cypher: str, **params: object
+    ) -> list[Row]:
+        """Rows of a read-only query; none where the tenant has no graph."""
+        return await self._client.query(tenant, operation, cypher, **params)
+
+    async def _change(
+        self, tenant: str, operation: str, cypher: str, **params: object
+    ) -> list[Row]:
+        """Rows of a query that changes what exists; none where the tenant has no graph."""
+        if not await self._schema.exists(tenant):
+            return []
+        return (await self._client.write(tenant, operation, cypher, **params)).named()
+
+    def _due(self) -> int:
+        """The time in ms at which the relay takes up what is written now."""
+        return now_ms() + self._outbox_ms
+
+
+def unique(ids: Iterable[str]) -> list[str]:
+    """`ids` in their order, each once."""
+    return list(dict.fromkeys(ids))
