@@ -20,9 +20,7 @@ class StorePart:
         self._schema = schema
         self._outbox_ms = outbox_ms
 
-    async def _read(
-        self, tenant: str, operation: str, cypher: str, **params: object
-    ) -> list[Row]:
+    async def _read(self, tenant: str, operation: str, cypher: str, **params: object) -> list[Row]:
         """Rows of a read-only query; none where the tenant has no graph."""
         return await self._client.query(tenant, operation, cypher, **params)
 
