@@ -15,8 +15,8 @@ import numpy as np
 from services.embedder.batch import Known, Plan, Vector, plan, whole_hash, words_in_context
 from shared.domain.memory import Memory
 from shared.errors import PermanentError, PoisonInput
-from shared.graph.engine.rows import Embedding
 from shared.graph.memory.dialogue import Before
+from shared.graph.records import Embedding
 from shared.vectors import Point, VectorStore, point_for
 from shared.vectors.active_model import ActiveModel
 

@@ -15,8 +15,8 @@ from redis import Redis
 
 from shared.domain.memory import Memory, now_ms
 from shared.graph.engine.client import literal
-from shared.graph.engine.rows import columns, embedding_columns, slot, tag_columns
 from shared.graph.memory.memories import _CREATED
+from shared.graph.records import columns, embedding_columns, slot, tag_columns
 from tests.bench.figures import Table, latencies, median
 from tests.bench.notes import notes
 from tests.support.stack.stack import REPOSITORY, Stack, running

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from services.api.recall.rank import Candidate, Question, Scored, score
 from shared.config import RecallSettings
 from shared.domain.memory import Memory
-from shared.graph.engine.rows import Successor
 from shared.graph.recall.candidates import Candidate as StoredCandidate
+from shared.graph.records import Successor
 
 NOW = 1_790_000_000_000
 DAY = 86_400_000

@@ -10,11 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.config import GraphSettings
+from shared.domain.relations import AUTHORED, RELATIONS
 from shared.errors import InvalidInput, Unavailable
 from shared.graph.engine.client import GraphClient, literal
-from shared.graph.engine.rows import SLOTS, Embedding, embedding_columns, embedding_of, slot
-from shared.graph.engine.schema import AUTHORED, PROPERTY_KEYS, RELATIONS, Schema
+from shared.graph.engine.schema import PROPERTY_KEYS, Schema
 from shared.graph.memory.links import RELATION_PROPERTIES, Association, Links
+from shared.graph.records import SLOTS, Embedding, embedding_columns, embedding_of, slot
 
 
 @pytest.mark.parametrize(

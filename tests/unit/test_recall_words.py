@@ -27,7 +27,7 @@ from services.api.recall.words import (
 )
 from shared.config import RecallSettings
 from shared.domain.memory import speaker_of
-from shared.graph.engine.rows import Hydrated
+from shared.graph.records import Hydrated
 from tests.unit.recall_rows import NOW, Query, memory, row
 
 # A Wednesday.

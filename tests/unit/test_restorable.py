@@ -13,7 +13,7 @@ from services.api.backup.row_check import node_of, plain, relation_of, restored
 from services.api.http.answers import memory_json
 from shared.domain.memory import Memory, iso
 from shared.errors import InvalidInput
-from shared.graph.engine.rows import PROPERTIES, columns
+from shared.graph.records import PROPERTIES, columns
 
 NOW = 1_790_000_000_000
 _ID = str(uuid4())

@@ -23,9 +23,9 @@ from services.api.backup.archive import rows_of
 from services.api.backup.row_check import node_of, plain, relation_of, restored
 from shared.config import Settings, load
 from shared.domain.memory import now_ms
+from shared.domain.relations import RELATIONS
 from shared.domain.tenant import check_tenant
 from shared.errors import EunoeError, InvalidInput
-from shared.graph.engine.schema import RELATIONS
 from shared.graph.upkeep.restore import LABELS, Restore, Restored
 
 BATCH = 500

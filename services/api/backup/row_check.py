@@ -24,8 +24,7 @@ from shared.domain.memory import (
     speaker_of,
 )
 from shared.errors import InvalidInput
-from shared.graph.engine.rows import PROPERTIES, embedding_of, memory_of
-from shared.graph.engine.schema import check_key
+from shared.graph.records import PROPERTIES, check_key, embedding_of, memory_of
 from shared.graph.upkeep.restore import Restored
 
 # Edge labels of older AutoMem graphs: the same edge by today's name (spec 2.2).

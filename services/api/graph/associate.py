@@ -21,8 +21,8 @@ from services.api.memory.requests import BATCH_ROWS, unit
 from services.api.memory.service import check_id
 from services.api.repeatable import effecting
 from shared.domain.memory import check_text, finite
+from shared.domain.relations import AUTHORED
 from shared.errors import InvalidInput, NotFound
-from shared.graph.engine.schema import AUTHORED
 from shared.graph.memory.links import RELATION_PROPERTIES, Association, Value
 from shared.graph.store import GraphStore
 

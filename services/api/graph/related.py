@@ -13,9 +13,9 @@ from services.api.http.middleware import TENANT
 from services.api.http.query import integer, texts
 from services.api.http.route import Param, Route
 from shared.domain.memory import check_text, iso
-from shared.graph.engine.rows import Summary
-from shared.graph.engine.schema import AUTHORED
+from shared.domain.relations import AUTHORED
 from shared.graph.memory.links import MAX_DEPTH
+from shared.graph.records import Summary
 from shared.graph.store import GraphStore
 
 # Followed only where a request names them.

@@ -20,8 +20,8 @@ from services.api.http.middleware import TENANT
 from services.api.http.query import flag, integer, number, texts, when
 from services.api.http.route import Param, Route
 from shared.domain.memory import FALLBACK_TYPE, TYPES, Memory, check_text, iso, now_ms
+from shared.domain.relations import RELATIONS
 from shared.errors import InvalidInput, NotFound, TransientError
-from shared.graph.engine.schema import RELATIONS
 from shared.graph.memory.views import Edge, Views, Wanted
 from shared.graph.store import GraphStore
 from shared.vectors import VectorStore

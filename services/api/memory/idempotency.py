@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from shared.errors import Conflict, InvalidInput, PermanentError, TransientError
-from shared.graph.engine.rows import Idem
+from shared.graph.records import Idem
 from shared.graph.store import GraphStore
 from shared.group_commit import GroupCommit
 from shared.redis.client import RedisClients, Script

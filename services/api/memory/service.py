@@ -29,7 +29,7 @@ from shared.domain.memory import (
 )
 from shared.domain.memory_type import classify
 from shared.errors import Conflict, EunoeError, InvalidInput, NotFound
-from shared.graph.engine.rows import Embedding
+from shared.graph.records import Embedding
 from shared.graph.store import GraphStore
 from shared.group_commit import GroupCommit
 from shared.streams.job import Job, Stage

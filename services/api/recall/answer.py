@@ -10,7 +10,7 @@ from services.api.recall.request import RecallRequest
 from services.api.recall.service import Recalled
 from services.api.recall.words import keywords
 from shared.domain.memory import iso
-from shared.graph.engine.rows import Hydrated, Relation
+from shared.graph.records import Hydrated, Relation
 
 _SHOWN_ENTITIES = 10
 _PREVIEW_CHARS = 160

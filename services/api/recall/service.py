@@ -28,10 +28,10 @@ from services.api.recall.rank import (
 from services.api.recall.request import RecallRequest, Scope
 from shared.config import RecallSettings
 from shared.domain.memory import Memory, now_ms
-from shared.graph.engine.rows import Hydrated
-from shared.graph.engine.schema import AUTHORED
+from shared.domain.relations import AUTHORED
 from shared.graph.recall.candidates import Candidate as StoredCandidate
 from shared.graph.recall.candidates import KnownEntity
+from shared.graph.records import Hydrated
 from shared.graph.store import GraphStore
 from shared.vectors import VectorStore
 from shared.vectors.active_model import ModelFollower

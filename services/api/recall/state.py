@@ -10,8 +10,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from services.api.recall.rank import Scored, suppression
-from shared.graph.engine.rows import Successor
 from shared.graph.recall.candidates import Candidate as StoredCandidate
+from shared.graph.records import Successor
 
 # So many memories of a chain are read one by one; those that were found anyway come free.
 MOST_HOPS = 16

@@ -16,9 +16,10 @@ import asyncio
 
 from redis.exceptions import ResponseError
 
-from shared.errors import Conflict, InvalidInput, PermanentError, Unavailable
+from shared.domain.relations import RELATIONS
+from shared.errors import Conflict, PermanentError, Unavailable
 from shared.graph.engine.client import GraphClient
-from shared.graph.engine.rows import PROPERTIES
+from shared.graph.records import PROPERTIES
 
 SCHEMA_VERSION = 2
 
@@ -27,16 +28,6 @@ SCHEDULES = (
     *("relay", "janitor", "drift", "reembed"),
     *("importance_decay", "summarization", "dreaming", "retention"),
 )
-
-# Relations that clients author (POST /associate), then those that only workers write.
-AUTHORED = (
-    *("RELATES_TO", "LEADS_TO", "OCCURRED_BEFORE", "PREFERS_OVER", "EXEMPLIFIES", "CONTRADICTS"),
-    *("REINFORCES", "INVALIDATED_BY", "EVOLVED_INTO", "DERIVED_FROM", "PART_OF"),
-)
-WORKERS = ("SIMILAR_TO", "PRECEDED_BY", "DISCOVERED", "REFERENCED_IN", "SUMMARIZES")
-RELATIONS = (*AUTHORED, *WORKERS)
-# An edge of these from a memory to an active one takes the memory out of current recall.
-SUPERSEDING = ("INVALIDATED_BY", "EVOLVED_INTO")
 
 # Label → its unique key.
 UNIQUE = {
@@ -107,23 +98,6 @@ _FENCES = (
     " CREATE (:Fence {name: name, token: 0})"
 )
 _MARK = "MERGE (s:Schema {name: 'schema'}) SET s.version = $schema"
-
-
-_MAX_KEY_BYTES = 1024
-
-
-def check_key(value: str, what: str) -> str:
-    """Return a value that may stand under a unique key.
-
-    Raises: InvalidInput for an empty text, white space at its ends, control characters and
-    more than 1024 bytes: FalkorDB 4.16.3 dies of a unique value that is empty, that its index
-    trims or splits, or that is longer than 4096 bytes (FalkorDB#1340, #2440).
-    """
-    if not value or value != value.strip() or not value.isprintable():
-        raise InvalidInput(f"{what} must be printable text without blanks at its ends")
-    if len(value.encode()) > _MAX_KEY_BYTES:
-        raise InvalidInput(f"{what} exceeds {_MAX_KEY_BYTES} bytes")
-    return value
 
 
 class Schema:

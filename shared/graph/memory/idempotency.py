@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from shared.domain.memory import now_ms
 from shared.graph.engine.client import GraphClient
-from shared.graph.engine.rows import Idem
 from shared.graph.engine.schema import GUARD, Schema
+from shared.graph.records import Idem
 
 _TAKE = (
     f"{GUARD} MERGE (i:Idem {{key: $key}})"

@@ -6,10 +6,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from shared.domain.memory import now_ms
+from shared.domain.relations import AUTHORED, RELATIONS
 from shared.errors import InvalidInput
 from shared.graph.engine.client import GraphClient
-from shared.graph.engine.rows import Summary, is_current_condition, summary_cells, summary_of
-from shared.graph.engine.schema import AUTHORED, RELATIONS, Schema
+from shared.graph.engine.schema import Schema
+from shared.graph.records import Summary, is_current_condition, summary_cells, summary_of
 
 # Authored type → what it may carry besides strength and updated_at (spec 2.2).
 RELATION_PROPERTIES: Mapping[str, tuple[str, ...]] = {

@@ -13,9 +13,11 @@ from typing import Any
 
 from shared.config import GraphSettings
 from shared.domain.memory import NEVER_MS, Memory, now_ms
+from shared.domain.relations import SUPERSEDING
 from shared.errors import Conflict, EunoeError, PermanentError
 from shared.graph.engine.client import GraphClient
-from shared.graph.engine.rows import (
+from shared.graph.engine.schema import GUARD, Schema
+from shared.graph.records import (
     AUTHORED,
     COLUMNS,
     PROPERTIES,
@@ -23,6 +25,7 @@ from shared.graph.engine.rows import (
     Embedding,
     Hydrated,
     Idem,
+    check_key,
     columns,
     embedding_columns,
     embedding_of,
@@ -34,7 +37,6 @@ from shared.graph.engine.rows import (
     successor_of,
     tag_columns,
 )
-from shared.graph.engine.schema import GUARD, SUPERSEDING, Schema, check_key
 from shared.group_commit import GroupCommit
 from shared.streams.job import Stage
 

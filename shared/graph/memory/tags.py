@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from shared.domain.memory import Memory
 from shared.graph.engine.client import GraphClient
-from shared.graph.engine.rows import COLUMNS, memory_of
 from shared.graph.engine.schema import Schema
+from shared.graph.records import COLUMNS, memory_of
 
 _ANY = "UNWIND $keys AS key MATCH (m:Memory) WHERE key IN m.tag_keys"
 

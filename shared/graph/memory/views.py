@@ -11,9 +11,10 @@ from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequen
 from dataclasses import dataclass
 from typing import Any
 
+from shared.domain.relations import RELATIONS
 from shared.graph.engine.client import GraphClient
-from shared.graph.engine.rows import SLOTS
-from shared.graph.engine.schema import RELATIONS, Schema
+from shared.graph.engine.schema import Schema
+from shared.graph.records import SLOTS
 
 # About 5 ms a page, with what the client takes to read it.
 _RANKED_PAGE = 2_000

@@ -11,7 +11,7 @@ from typing import Any
 
 from shared.domain.memory import Memory
 from shared.graph.engine.client import GraphClient
-from shared.graph.engine.rows import (
+from shared.graph.records import (
     COLUMNS,
     PROPERTIES,
     SUCCESSOR_CELLS,

@@ -10,8 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from shared.domain.memory import tag_keys, tag_prefixes
-from shared.graph.engine.rows import json_text
-from shared.graph.engine.schema import check_key
+from shared.graph.records import check_key, json_text
 from shared.graph.stages.patterns import pattern_id
 from shared.graph.stages.preceded_by import WEEK_MS
 

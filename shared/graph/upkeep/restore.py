@@ -17,10 +17,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from shared.domain.memory import Memory, now_ms
+from shared.domain.relations import RELATIONS, WORKERS
 from shared.errors import InvalidInput, PermanentError
 from shared.graph.engine.client import GraphClient
-from shared.graph.engine.rows import PROPERTIES, columns, slot, tag_columns
-from shared.graph.engine.schema import GUARD, PROPERTY_KEYS, RELATIONS, UNIQUE, WORKERS, Schema
+from shared.graph.engine.schema import GUARD, PROPERTY_KEYS, UNIQUE, Schema
+from shared.graph.records import PROPERTIES, columns, slot, tag_columns
 from shared.streams.job import Stage
 
 # Nodes besides memories that a backup brings back.

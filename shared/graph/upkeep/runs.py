@@ -16,8 +16,8 @@ from typing import Any
 
 from shared.domain.memory import now_ms
 from shared.graph.engine.client import GraphClient
-from shared.graph.engine.rows import json_text
-from shared.graph.engine.schema import GUARD, Schema, check_key
+from shared.graph.engine.schema import GUARD, Schema
+from shared.graph.records import check_key, json_text
 
 
 class RunState(StrEnum):

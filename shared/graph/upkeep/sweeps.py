@@ -15,10 +15,11 @@ from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from shared.domain.memory import NEVER_MS, Memory, now_ms
+from shared.domain.relations import RELATIONS
 from shared.errors import Fenced, Unavailable
 from shared.graph.engine.client import GraphClient
-from shared.graph.engine.rows import SLOTS, json_text, memory_of, slot
-from shared.graph.engine.schema import RELATIONS, Schema
+from shared.graph.engine.schema import Schema
+from shared.graph.records import SLOTS, json_text, memory_of, slot
 
 _FIRST_WIDTH = SLOTS >> 10
 _GROWTH = 4.0

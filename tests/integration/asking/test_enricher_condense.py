@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from shared.config import ApiSettings
-from shared.graph.engine.rows import Embedding
+from shared.graph.records import Embedding
 from shared.streams.consumer import Done
 from shared.streams.job import Stage
 from tests.integration.asking.conftest import untold

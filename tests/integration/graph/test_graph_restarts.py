@@ -16,7 +16,7 @@ from redis.asyncio import Redis
 from shared.config import GraphSettings
 from shared.domain.memory import Memory, now_ms
 from shared.errors import Conflict
-from shared.graph.engine.rows import Embedding, Idem
+from shared.graph.records import Embedding, Idem
 from shared.graph.stages.writes import Embedded, Enriched, Related
 from shared.graph.store import GraphStore
 from shared.graph.upkeep.runs import RunState

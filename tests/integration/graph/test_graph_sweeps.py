@@ -14,7 +14,7 @@ import pytest
 from shared.config import GraphSettings
 from shared.domain.memory import Memory, now_ms
 from shared.errors import Fenced
-from shared.graph.engine.rows import SLOTS, Idem
+from shared.graph.records import SLOTS, Idem
 from shared.graph.store import GraphStore
 from shared.graph.upkeep.sweeps import Decay, Fencing, Sweep
 from tests.support.stores.graphs import TENANT, a_memory, associate, cypher

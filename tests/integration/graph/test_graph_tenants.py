@@ -10,8 +10,9 @@ import pytest
 
 from shared.config import GraphSettings
 from shared.domain.memory import Memory
+from shared.domain.relations import RELATIONS
 from shared.errors import Conflict, InvalidInput
-from shared.graph.engine.schema import RELATIONS, SCHEDULES, SCHEMA_VERSION, UNIQUE
+from shared.graph.engine.schema import SCHEDULES, SCHEMA_VERSION, UNIQUE
 from shared.graph.stages.writes import Enriched, Related
 from shared.graph.store import GraphStore
 from shared.graph.upkeep.sweeps import Fencing

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from shared.config import GraphSettings
 from shared.domain.memory import Memory, next_version, now_ms
 from shared.errors import Conflict, InvalidInput, PermanentError
-from shared.graph.engine.rows import Embedding, Idem
+from shared.graph.records import Embedding, Idem
 from shared.graph.stages.writes import Enriched
 from shared.graph.store import GraphStore
 from shared.streams.job import Stage

@@ -12,7 +12,7 @@ from services.api.backup import backup as api
 from services.api.backup.backup import BACKUP, Backup
 from services.api.backup.restore import Report, Restorer
 from shared.domain.memory import Memory, now_ms
-from shared.graph.engine.rows import Embedding, Idem
+from shared.graph.records import Embedding, Idem
 from shared.graph.stages.writes import Embedded, Enriched, Related
 from shared.graph.store import GraphStore
 from shared.vectors import VectorStore

@@ -11,7 +11,8 @@ from redis.asyncio import Redis
 
 from shared.config import GraphSettings
 from shared.domain.memory import Memory, now_ms
-from shared.graph.engine.schema import PROPERTY_KEYS, RELATIONS, UNIQUE
+from shared.domain.relations import RELATIONS
+from shared.graph.engine.schema import PROPERTY_KEYS, UNIQUE
 from shared.graph.memory.links import Association, Value
 from shared.graph.store import GraphStore
 

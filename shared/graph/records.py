@@ -16,6 +16,7 @@ from typing import Any
 from zlib import crc32
 
 from shared.domain.memory import FALLBACK_TYPE, Memory, tag_keys, tag_prefixes
+from shared.errors import InvalidInput
 
 PROPERTIES = tuple(each.name for each in fields(Memory))
 COLUMNS = ", ".join(f"m.{name}" for name in PROPERTIES)
@@ -99,6 +100,7 @@ class Hydrated:
 # Sweeps and pages go over this number, not over the id: an index range over strings also
 # returns rows outside its bounds (4.16.3: up to sixty times as many; FIRST to 0040… 645 of 5).
 SLOTS = 1 << 32
+_MAX_KEY_BYTES = 1024
 
 
 def slot(memory_id: str) -> int:
@@ -107,6 +109,20 @@ def slot(memory_id: str) -> int:
         return int(memory_id[:8], 16)
     except ValueError:
         return crc32(memory_id.encode())
+
+
+def check_key(value: str, what: str) -> str:
+    """Return a value that may stand under a unique key.
+
+    Raises: InvalidInput for an empty text, white space at its ends, control characters and
+    more than 1024 bytes: FalkorDB 4.16.3 dies of a unique value that is empty, that its index
+    trims or splits, or that is longer than 4096 bytes (FalkorDB#1340, #2440).
+    """
+    if not value or value != value.strip() or not value.isprintable():
+        raise InvalidInput(f"{what} must be printable text without blanks at its ends")
+    if len(value.encode()) > _MAX_KEY_BYTES:
+        raise InvalidInput(f"{what} exceeds {_MAX_KEY_BYTES} bytes")
+    return value
 
 
 def columns(memory: Memory, names: Sequence[str] = PROPERTIES) -> list[Any]:
