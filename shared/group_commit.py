@@ -10,9 +10,11 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import Generic, TypeVar
 
 from shared.errors import EunoeError, PermanentError, Unavailable
+from shared.halving import in_halves
 
 Key = TypeVar("Key")
 Row = TypeVar("Row")
@@ -79,24 +81,23 @@ class GroupCommit(Generic[Key, Row, Result]):
                 future.cancel()
 
     async def _write(self, key: Key, batch: list[tuple[Row, asyncio.Future[Result]]]) -> None:
-        # gather hands back whatever was raised, so that no caller waits for ever on a bug.
-        [outcome] = await asyncio.gather(self._call(key, batch), return_exceptions=True)
-        if isinstance(outcome, PermanentError) and len(batch) > 1:
-            middle = len(batch) // 2
-            await self._write(key, batch[:middle])
-            await self._write(key, batch[middle:])
-            return
-        results: Sequence[Result | BaseException]
-        results = [outcome] * len(batch) if isinstance(outcome, BaseException) else outcome
+        rows = [row for row, _ in batch]
+        flush = partial(self._flush_all, key)
+        results = await in_halves(flush, rows, split_on=PermanentError, failed=lambda error: error)
         for (_, future), result in zip(batch, results, strict=True):
             _answer(future, result)
 
-    async def _call(
-        self, key: Key, batch: list[tuple[Row, asyncio.Future[Result]]]
-    ) -> Sequence[Result | EunoeError]:
-        results = await self._flush(key, [row for row, _ in batch])
-        if len(results) != len(batch):
-            raise RuntimeError(f"{self._name}: {len(results)} results for {len(batch)} rows")
+    async def _flush_all(self, key: Key, rows: Sequence[Row]) -> Sequence[Result | BaseException]:
+        """Flush once; a PermanentError is raised, any other error is every row's result."""
+        # gather hands back whatever was raised, so that no caller waits for ever on a bug.
+        [results] = await asyncio.gather(self._flush(key, list(rows)), return_exceptions=True)
+        if isinstance(results, PermanentError):
+            raise results
+        if isinstance(results, BaseException):
+            return [results] * len(rows)
+        if len(results) != len(rows):
+            wrong = RuntimeError(f"{self._name}: {len(results)} results for {len(rows)} rows")
+            return [wrong] * len(rows)
         return results
 
 

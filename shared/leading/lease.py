@@ -19,6 +19,7 @@ from shared.config import LeaseSettings
 from shared.errors import Unavailable
 from shared.redis.client import RedisClients, Script
 from shared.telemetry import log
+from shared.waiting import wait
 
 Clock = Callable[[], float]
 
@@ -97,7 +98,7 @@ class Election:
             while not stopping.is_set():
                 if lease := await self._try_acquire(holder):
                     return lease
-                await pause(stopping, self._settings.retry_every_s * random.uniform(1.0, 1.2))
+                await wait(stopping, self._settings.retry_every_s * random.uniform(1.0, 1.2))
         finally:
             # A request that seemed to fail may have been granted: nobody should wait for its ttl.
             if lease is None:
@@ -171,13 +172,3 @@ class Election:
             await self._release(self._keys[:1], [holder])
         except Unavailable as error:
             _log.warning("lease.unreleased", lease=self.name, error=str(error))
-
-
-async def pause(stopping: asyncio.Event, seconds: float) -> bool:
-    """Wait `seconds`, or until `stopping` is set; whether it is."""
-    try:
-        async with asyncio.timeout(seconds):
-            await stopping.wait()
-    except TimeoutError:
-        return False
-    return True

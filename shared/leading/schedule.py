@@ -10,14 +10,13 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-import traceback
 from collections.abc import Awaitable, Callable
-from pathlib import Path
 
 from shared.errors import EunoeError, Fenced, Unavailable
-from shared.leading.lease import Election, Lease, pause
+from shared.leading.lease import Election, Lease
 from shared.redis.client import RedisClients, Script
 from shared.telemetry import log, metrics
+from shared.waiting import backoff_s, wait
 
 _log = log.get_logger(__name__)
 _SHORTEST_MEMORY_MS = 86_400_000
@@ -76,7 +75,7 @@ class Schedule:
                 await self.election.lead(self._term, stopping)
             except Fenced as error:
                 self._note_failure(error)
-                await pause(stopping, self._backoff_s())
+                await wait(stopping, self._backoff_s())
 
     async def _term(self, lease: Lease) -> None:
         """Run the body whenever it is due, for as long as this process leads."""
@@ -118,8 +117,8 @@ class Schedule:
         return self.interval_s * (1 + random.uniform(0.0, self._jitter))
 
     def _backoff_s(self) -> float:
-        doubled = self._retry_s * 2 ** min(self._failures - 1, 20)
-        return float(min(self.interval_s, doubled) * random.uniform(0.75, 1.0))
+        longest = backoff_s(self._failures, first_s=self._retry_s, longest_s=self.interval_s)
+        return longest * random.uniform(0.75, 1.0)
 
     async def _until_due_s(self) -> float:
         """Seconds until the next run by whoever led before; soon, where nobody knows."""
@@ -144,8 +143,7 @@ class Schedule:
         metrics.SCHEDULE_FAILURES.labels(schedule=self.name).inc()
         # Only our own errors are known to quote no memory.
         told = str(error) if isinstance(error, EunoeError) else type(error).__name__
-        stack = traceback.extract_tb(error.__traceback__)[-8:]
-        frames = [f"{Path(frame.filename).name}:{frame.lineno} {frame.name}" for frame in stack]
+        frames = log.frames_of(error)
         _log.error("schedule.failed", schedule=self.name, error=told, frames=frames)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import itertools
 import os
 import platform
 import signal
@@ -22,7 +23,7 @@ from shared.errors import ConfigError, Unavailable
 from shared.process.admin_server import make_admin_app, probe_self, serve
 from shared.process.health import Health, Probes
 from shared.telemetry import log, metrics
-from shared.waiting import wait
+from shared.waiting import backoff_s, wait
 
 EX_CONFIG = 78
 _T = TypeVar("_T")
@@ -58,15 +59,14 @@ class Process:
 
         Raises: asyncio.CancelledError when the process is told to stop meanwhile.
         """
-        delay_s = 0.1
-        while True:
+        for failures in itertools.count(1):
             try:
                 return await open_it()
             except Unavailable as error:
                 _log.warning("store.awaited", store=what, error=str(error))
-            if await wait(self.stopping, delay_s):
-                raise asyncio.CancelledError
-            delay_s = min(2.0, delay_s * 2)
+            if await wait(self.stopping, backoff_s(failures, first_s=0.1, longest_s=2.0)):
+                break
+        raise asyncio.CancelledError
 
     def probe(self, probes: Probes, *needed: str) -> None:
         """Make readiness depend on the last probe of each needed dependency."""

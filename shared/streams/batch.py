@@ -26,11 +26,10 @@ from shared.streams.handler import (
 from shared.streams.intake import Pause
 from shared.streams.job import Delivery
 from shared.streams.stream import Settled, Settlement, Stream
-from shared.streams.transitions import OUTCOME, Transition
+from shared.streams.transitions import OUTCOME, Transition, redis_backoff_s
 from shared.telemetry import log, metrics
 
 _log = log.get_logger(__name__)
-_LONGEST_BACKOFF_S = 2.0
 
 
 class Batch:
@@ -121,7 +120,7 @@ class Batch:
                 answers = await self._stream.settle(consumer, kept) if kept else []
             except Unavailable:
                 failures += 1
-                await asyncio.sleep(backoff_s(failures))
+                await asyncio.sleep(redis_backoff_s(failures))
             else:
                 break
         dropped = len(self._deliveries) - len(kept)
@@ -145,11 +144,6 @@ class Batch:
                 )
         _log.info("batch.settled", stream=stage, elapsed_s=elapsed_s, **+counts)
         return failures
-
-
-def backoff_s(failures: int) -> float:
-    """Wait after the n-th failure in a row of a call to Redis."""
-    return float(min(_LONGEST_BACKOFF_S, 0.05 * 2 ** min(failures, 10)))
 
 
 def _parked(outcome: Outcome, at_least_s: float) -> Outcome:

@@ -17,12 +17,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from shared.errors import Unavailable
-from shared.streams.batch import Batch, backoff_s
+from shared.streams.batch import Batch
 from shared.streams.handler import Bury, Done, FailureListener, Handler, Outcome, Park, Retry
 from shared.streams.intake import Pause
 from shared.streams.job import Delivery
 from shared.streams.stream import Stream
+from shared.streams.transitions import redis_backoff_s
 from shared.telemetry import log, metrics
+from shared.waiting import wait
 
 __all__ = ["Bury", "Consumer", "Done", "Handler", "Outcome", "Park", "Retry"]
 
@@ -142,7 +144,7 @@ class Consumer:
                 failures += 1
                 if failures == 1:
                     _log.warning("stream.unreadable", stream=self._stream.stage, error=str(error))
-                await asyncio.sleep(backoff_s(failures))
+                await asyncio.sleep(redis_backoff_s(failures))
             else:
                 failures = 0
             self._start_batches()
@@ -155,7 +157,7 @@ class Consumer:
             if not pause_s and self._free_batches() > 0:
                 return
             self._freed.clear()
-            await _set_within(self._freed, min(self._policy.block_s, pause_s or 60.0))
+            await wait(self._freed, min(self._policy.block_s, pause_s or 60.0))
 
     def _free_batches(self) -> int:
         """How many batches may start now; a suspect runs with nobody else to take down."""
@@ -318,11 +320,3 @@ class Consumer:
         metrics.CONSUMER_SLOTS.labels(stream=self._stream.stage).set(slots)
         busy = len(self._waiting) + sum(len(batch.entry_ids) for batch in self._running)
         metrics.CONSUMER_SLOTS_BUSY.labels(stream=self._stream.stage).set(busy)
-
-
-async def _set_within(event: asyncio.Event, limit_s: float) -> None:
-    try:
-        async with asyncio.timeout(limit_s):
-            await event.wait()
-    except TimeoutError:
-        return

@@ -9,19 +9,17 @@ none is buried for its neighbour's failure.
 from __future__ import annotations
 
 import random
-import traceback
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TypeAlias, assert_never
 
 from shared.errors import Overloaded, PermanentError, PoisonInput, TransientError, Unavailable
+from shared.halving import in_halves
 from shared.streams.job import Delivery, Job
 from shared.streams.transitions import Settlement, StreamPolicy
 from shared.telemetry import log
 
 _log = log.get_logger(__name__)
-_FRAMES = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,14 +85,13 @@ async def handle(handler: Handler, jobs: Sequence[Job], *, max_attempts: int) ->
     ]
     crowd = [index for index in range(len(jobs)) if index not in set(last)]
     outcomes: dict[int, Outcome] = {}
-    down: Unavailable | None = None
+    attempt = _Attempt(handler)
     for group in [crowd, *([index] for index in last)]:
-        if not group:
-            continue
-        handled = await _run(handler, [jobs[index] for index in group])
-        outcomes.update(zip(group, handled.outcomes, strict=True))
-        down = handled.down or down
-    return Handled([outcomes[index] for index in range(len(jobs))], down)
+        results = await in_halves(
+            attempt, [jobs[index] for index in group], split_on=Exception, failed=_outcome_alone
+        )
+        outcomes.update(zip(group, results, strict=True))
+    return Handled([outcomes[index] for index in range(len(jobs))], attempt.down)
 
 
 def settlement_for(delivery: Delivery, outcome: Outcome, policy: StreamPolicy) -> Settlement:
@@ -109,29 +106,32 @@ def settlement_for(delivery: Delivery, outcome: Outcome, policy: StreamPolicy) -
         case Retry(error, retry_after_s):
             if delivery.job.attempt + 1 >= policy.max_attempts:
                 return Settlement.bury(delivery, "exhausted", error)
-            wait_s = policy.backoff(delivery.job.attempt) * random.uniform(0.5, 1.0)
+            wait_s = policy.backoff_s(delivery.job.attempt + 1) * random.uniform(0.5, 1.0)
             return Settlement.retry(delivery, max(wait_s, retry_after_s or 0.0), error)
     assert_never(outcome)
 
 
-async def _run(handler: Handler, jobs: Sequence[Job]) -> Handled:
-    try:
-        return Handled(_complete(await handler(jobs), len(jobs)))
-    except Unavailable as error:
-        parked = Park(str(error), error.retry_after_s or 0.0)
-        return Handled([parked] * len(jobs), error)
-    except PoisonInput as error:
-        return await _halved(handler, jobs, Retry(str(error)))
-    except (TransientError, Overloaded) as error:
-        return Handled([Retry(str(error), error.retry_after_s)] * len(jobs))
-    except PermanentError as error:
-        return await _halved(handler, jobs, Bury("permanent", str(error)))
-    except Exception as error:  # noqa: BLE001 - the consumer's blanket catch: unknown is retryable
-        # Its text may quote what was being worked on: only its type and place are kept.
-        frames = _frames(error)
-        _log.error("handler.failed", error=type(error).__name__, jobs=len(jobs), frames=frames)
-        place = frames[-1] if frames else "unknown"
-        return await _halved(handler, jobs, Retry(f"{type(error).__name__} at {place}"))
+@dataclass(slots=True)
+class _Attempt:
+    """Calls the handler; raises only what one of several jobs may have caused."""
+
+    handler: Handler
+    down: Unavailable | None = None
+
+    async def __call__(self, jobs: Sequence[Job]) -> list[Outcome]:
+        try:
+            return _complete(await self.handler(jobs), len(jobs))
+        except Unavailable as error:
+            self.down = error
+            return [Park(str(error), error.retry_after_s or 0.0)] * len(jobs)
+        except (PoisonInput, PermanentError):
+            raise
+        except (TransientError, Overloaded) as error:
+            return [Retry(str(error), error.retry_after_s)] * len(jobs)
+        except Exception as error:
+            failed = type(error).__name__
+            _log.error("handler.failed", error=failed, jobs=len(jobs), frames=log.frames_of(error))
+            raise
 
 
 def _complete(outcomes: Sequence[Outcome], jobs: int) -> list[Outcome]:
@@ -140,16 +140,12 @@ def _complete(outcomes: Sequence[Outcome], jobs: int) -> list[Outcome]:
     return list(outcomes)
 
 
-async def _halved(handler: Handler, jobs: Sequence[Job], alone: Outcome) -> Handled:
-    """Run both halves again; `alone` is the outcome of a single job."""
-    if len(jobs) == 1:
-        return Handled([alone])
-    middle = len(jobs) // 2
-    first = await _run(handler, jobs[:middle])
-    second = await _run(handler, jobs[middle:])
-    return Handled([*first.outcomes, *second.outcomes], second.down or first.down)
-
-
-def _frames(error: BaseException) -> list[str]:
-    stack = traceback.extract_tb(error.__traceback__)[-_FRAMES:]
-    return [f"{Path(frame.filename).name}:{frame.lineno} {frame.name}" for frame in stack]
+def _outcome_alone(error: Exception) -> Outcome:
+    """The outcome of a single job for which the handler raised."""
+    match error:
+        case PoisonInput():
+            return Retry(str(error))
+        case PermanentError():
+            return Bury("permanent", str(error))
+    # Its text may quote a memory: only its type and place are kept.
+    return Retry(f"{type(error).__name__} at {['unknown', *log.frames_of(error)][-1]}")

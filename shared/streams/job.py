@@ -11,6 +11,8 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Self
 
+from shared.compact_json import compact_json
+
 
 class Stage(StrEnum):
     """The work streams; each stage is one stream, one group, one ledger."""
@@ -53,9 +55,8 @@ class Job:
         return replace(self, attempt=self.attempt + 1)
 
     def encode(self) -> str:
-        return json.dumps(
-            [self.tenant, self.memory_id, self.version, self.run, self.attempt, self.trace],
-            separators=(",", ":"),
+        return compact_json(
+            [self.tenant, self.memory_id, self.version, self.run, self.attempt, self.trace]
         )
 
     @classmethod

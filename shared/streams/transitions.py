@@ -6,7 +6,8 @@ Also the one place that knows how these look on the wire to the scripts.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from itertools import islice
@@ -14,6 +15,7 @@ from typing import Any, Self, TypeVar
 
 from shared.config import Settings
 from shared.streams.job import Delivery, Job, Malformed, Stage
+from shared.waiting import backoff_s
 
 # One script call handles at most so many jobs: it holds Redis for some milliseconds.
 CHUNK = 500
@@ -133,11 +135,13 @@ class Reclaimed:
 
 @dataclass(frozen=True, slots=True)
 class StreamPolicy:
-    """One stage's limits. `backoff(n)`: longest wait in s after the n-th failure, n from 0."""
+    """One stage's limits; a retry waits at most `first_backoff_s`, times the factor per attempt."""
 
     stage: Stage
     max_attempts: int
-    backoff: Callable[[int], float]
+    first_backoff_s: float
+    backoff_factor: float
+    longest_backoff_s: float
     max_deliveries: int
     visibility_s: float
     block_s: float
@@ -145,22 +149,25 @@ class StreamPolicy:
     high_water: int
     tenant_share: float
 
+    def backoff_s(self, attempts: int) -> float:
+        """Return the longest wait in s before a retry of what failed `attempts` times."""
+        return backoff_s(
+            attempts,
+            first_s=self.first_backoff_s,
+            longest_s=self.longest_backoff_s,
+            factor=self.backoff_factor,
+        )
+
 
 def policy_for(stage: Stage, settings: Settings) -> StreamPolicy:
     streams, enrichment = settings.streams, settings.enrichment
-
-    def enrich_backoff(failures: int) -> float:
-        return float(enrichment.failure_backoff_s * 5**failures)
-
-    def embed_backoff(failures: int) -> float:
-        doubled: float = streams.embed_backoff_s * 2 ** min(failures, 32)
-        return min(streams.embed_backoff_max_s, doubled)
-
     slow = stage in (Stage.ENRICH, Stage.RELATE)
     return StreamPolicy(
         stage=stage,
         max_attempts=enrichment.max_attempts if slow else streams.embed_attempts,
-        backoff=enrich_backoff if slow else embed_backoff,
+        first_backoff_s=enrichment.failure_backoff_s if slow else streams.embed_backoff_s,
+        backoff_factor=5.0 if slow else 2.0,
+        longest_backoff_s=math.inf if slow else streams.embed_backoff_max_s,
         max_deliveries=streams.max_deliveries,
         visibility_s=streams.visibility_s,
         block_s=min(streams.block_s, enrichment.idle_sleep_s) if slow else streams.block_s,
@@ -177,6 +184,11 @@ class RawEntry:
     entry_id: str
     deliveries: int
     fields: Mapping[str, str] = field(default_factory=dict)
+
+
+def redis_backoff_s(failures: int) -> float:
+    """Return the pause in s after the n-th call to Redis in a row that failed."""
+    return backoff_s(failures, first_s=0.1, longest_s=2.0)
 
 
 def chunks(items: Iterable[_T]) -> Iterator[list[_T]]:

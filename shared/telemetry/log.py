@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import logging
 import sys
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import structlog
@@ -54,6 +56,12 @@ def configure(level: str, *, role: str, json_lines: bool | None = None) -> None:
 
 def get_logger(name: str) -> Any:
     return structlog.get_logger(name)
+
+
+def frames_of(error: BaseException) -> list[str]:
+    """Return the last eight places of the traceback; unlike its text they quote no memory."""
+    stack = traceback.extract_tb(error.__traceback__)[-8:]
+    return [f"{Path(frame.filename).name}:{frame.lineno} {frame.name}" for frame in stack]
 
 
 @contextmanager

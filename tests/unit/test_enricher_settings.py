@@ -51,7 +51,7 @@ def test_idle_sleep_is_the_longest_wait_of_an_idle_read() -> None:
 def test_attempts_and_backoff_are_the_seeds() -> None:
     policy = _policy(ENRICHMENT_MAX_ATTEMPTS=4, ENRICHMENT_FAILURE_BACKOFF_SECONDS=2)
     assert policy.max_attempts == 4
-    assert [policy.backoff(failures) for failures in range(3)] == [2, 10, 50]
+    assert [policy.backoff_s(attempts) for attempts in (1, 2, 3)] == [2, 10, 50]
 
 
 @pytest.mark.parametrize(

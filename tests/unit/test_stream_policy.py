@@ -23,13 +23,13 @@ def delivery(attempt: int = 0) -> Delivery:
 @pytest.mark.parametrize("stage", [Stage.ENRICH, Stage.RELATE])
 def test_enrichment_waits_5_and_25_seconds_of_3_attempts(stage: Stage) -> None:
     assert policy(stage).max_attempts == 3
-    assert [policy(stage).backoff(failures) for failures in range(2)] == [5.0, 25.0]
+    assert [policy(stage).backoff_s(attempts) for attempts in (1, 2)] == [5.0, 25.0]
 
 
 @pytest.mark.parametrize("stage", [Stage.EMBED, Stage.EXTRACT, Stage.CONSOLIDATE, Stage.SYNC])
 def test_the_others_double_from_2_to_60_seconds(stage: Stage) -> None:
     assert policy(stage).max_attempts == 5
-    waits = [policy(stage).backoff(failures) for failures in (0, 1, 2, 3, 4, 5, 500)]
+    waits = [policy(stage).backoff_s(attempts) for attempts in (1, 2, 3, 4, 5, 6, 500)]
     assert waits == [2.0, 4.0, 8.0, 16.0, 32.0, 60.0, 60.0]
 
 
