@@ -29,7 +29,8 @@ _BUFFERED = 2_000
 _FLUSHED_AT_ONCE = 500
 # Gathering for this long makes one round trip of what a burst of requests emits.
 _GATHER_S = 0.02
-_PAUSE_S = 0.5
+# Between a failed flush and the next try: the first pause, and the longest.
+_PAUSES_S = (0.5, 10.0)
 
 
 class Event(StrEnum):
@@ -59,8 +60,7 @@ class Events:
     """The emitting half; `run` must run for events to leave this process."""
 
     def __init__(self, clients: RedisClients, settings: EventSettings) -> None:
-        self._redis = clients.command
-        self._prefix = clients.prefix
+        self._clients = clients
         self._settings = settings
         self._buffer: deque[tuple[str, _Emitted]] = deque()
         self._some = asyncio.Event()
@@ -79,15 +79,30 @@ class Events:
     async def run(self, stopping: asyncio.Event) -> None:
         """Flush in the background until `stopping`, then once more."""
         while not stopping.is_set():
-            await _either(self._some, stopping)
+            if not self._buffer:
+                await _either(self._some, stopping)
             if await wait(stopping, _GATHER_S):
                 break
             if not await self.flush():
-                await wait(stopping, _PAUSE_S)
+                await self._until_redis_answers(stopping)
         await self.flush()
 
+    async def _until_redis_answers(self, stopping: asyncio.Event) -> None:
+        """Try Redis after longer and longer pauses; what is buffered stays in the buffer."""
+        pause_s, longest_s = _PAUSES_S
+        while not await wait(stopping, pause_s):
+            try:
+                await self._clients.ping()
+            except EunoeError:
+                pause_s = min(longest_s, pause_s * 2)
+            else:
+                return
+
     async def flush(self) -> bool:
-        """Send what is buffered; False where Redis did not take it, which is then dropped."""
+        """Send the buffered events; False where Redis refused a batch, which is then dropped.
+
+        The events after that batch stay in the buffer.
+        """
         self._some.clear()
         sent = True
         while self._buffer and sent:
@@ -100,12 +115,12 @@ class Events:
         return sent
 
     async def _send(self, tenant: str, rows: Sequence[_Emitted]) -> bool:
-        key = feed_key(self._prefix, tenant)
+        key = feed_key(self._clients.prefix, tenant)
         kept = self._settings.kept
         try:
             with translated():
                 # One transaction: a feed never stays without its time-to-live.
-                async with self._redis.pipeline(transaction=True) as pipe:
+                async with self._clients.command.pipeline(transaction=True) as pipe:
                     for row in rows[-kept:]:
                         pipe.xadd(key, {FIELD: row.text()}, maxlen=kept, approximate=True)
                     pipe.expire(key, self._settings.ttl_s)

@@ -19,6 +19,7 @@ from services.api.operations.event_feed import Feed
 from services.api.operations.event_stream import WATCHING, Watching
 from shared.config import EventSettings, RedisSettings, StreamSettings
 from shared.errors import Overloaded, Unavailable
+from shared.events import emitter
 from shared.events.emitter import Events, enrichment_failed, feed_key, preview, recalled, stored
 from shared.redis.client import RedisClients
 from tests.support.stack.in_process import API, make_app, served, tokens
@@ -301,6 +302,33 @@ async def test_one_connection_reads_for_all_watchers(clients: RedisClients, even
             feed.leave(watcher)
 
 
+async def test_delivery_goes_on_while_subscribers_come_and_go(
+    clients: RedisClients, events: Events, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every new tenant cut the read off that was under way, so that none was ever finished."""
+    feed = Feed(clients, _settings(), block_s=5)
+    received: list[Any] = []
+
+    async def newest(_tenant: str) -> str:
+        await asyncio.sleep(0)  # Redis answers sooner than it does a read of the feeds
+        return "0-0"
+
+    async def come_and_go() -> None:
+        while len(received) < 20:
+            feed.leave(await feed.subscribe("another"))
+
+    async with _running(feed):
+        watcher = await feed.subscribe(TENANT)
+        monkeypatch.setattr(feed, "_newest", newest)
+        async with asyncio.timeout(20), asyncio.TaskGroup() as group:
+            group.create_task(come_and_go())
+            await _emit(events, *range(20))
+            while len(received) < 20:
+                received += await watcher.next(1)
+        assert [json.loads(text)["data"]["n"] for _, text in received] == list(range(20))
+        feed.leave(watcher)
+
+
 async def test_the_feed_is_trimmed_and_expires(
     clients: RedisClients, redis_settings: RedisSettings
 ) -> None:
@@ -344,6 +372,64 @@ async def test_without_redis_events_are_dropped_and_watching_says_so(
     with pytest.raises(Unavailable):
         await feed.subscribe(TENANT)
     assert feed.count(TENANT) == 0
+    await nowhere.close()
+
+
+async def test_what_a_failed_flush_kept_is_sent_without_another_event(
+    clients: RedisClients, events: Events, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The rest of the buffer waited for the next event, however long that took."""
+    key = feed_key(clients.prefix, TENANT)
+    await clients.command.set(key, "no stream")  # Redis refuses to append to it
+    send = events._send
+
+    async def send_and_repair(tenant: str, rows: Any) -> bool:
+        sent = await send(tenant, rows)
+        if not sent:
+            await clients.command.delete(key)
+        return sent
+
+    async def rest_arrived() -> bool:
+        if events._buffer:
+            return False
+        rows: Any = await clients.command.xrange(key)
+        numbers = [json.loads(fields["event"])["data"]["n"] for _, fields in rows]
+        return numbers == list(range(500, 700))
+
+    monkeypatch.setattr(events, "_send", send_and_repair)
+    before = _dropped("redis")
+    for number in range(700):
+        events.emit(TENANT, "test", {"n": number})
+    async with _running(events):
+        await wait_until(rest_arrived, "the other events were sent")
+    assert _dropped("redis") == before + 500
+
+
+async def test_what_is_buffered_is_kept_while_redis_does_not_answer(
+    stream_settings: StreamSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    away = RedisSettings(
+        REDIS_URL=f"redis://127.0.0.1:{free_port()}/0", EUNOE_REDIS_TIMEOUT_SECONDS=0.2
+    )
+    nowhere = RedisClients.open(away, stream_settings)
+    events = Events(nowhere, _settings())
+    pings = 0
+    ping = RedisClients.ping
+
+    async def counted(clients: RedisClients) -> None:
+        nonlocal pings
+        pings += 1
+        await ping(clients)
+
+    monkeypatch.setattr(RedisClients, "ping", counted)
+    monkeypatch.setattr(emitter, "_PAUSES_S", (0.01, 0.02))
+    before = _dropped("redis")
+    for number in range(700):
+        events.emit(TENANT, "test", {"n": number})
+    async with _running(events):
+        await wait_until(lambda: pings >= 3, "Redis was tried again")
+        assert _dropped("redis") == before + 500
+        assert len(events._buffer) == 200
     await nowhere.close()
 
 

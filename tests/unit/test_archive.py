@@ -119,6 +119,24 @@ def test_a_backup_without_its_graph_is_told(tmp_path: Path) -> None:
         list(rows_of(file, "falkordb", "nodes"))
 
 
+def test_a_long_row_is_parsed_in_linear_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A row of many chunks was parsed again for every chunk that was read."""
+    parsed_chars = 0
+
+    class _Counting(json.JSONDecoder):
+        def raw_decode(self, s: str, idx: int = 0) -> tuple[Any, int]:
+            nonlocal parsed_chars
+            parsed_chars += len(s) - idx
+            return super().raw_decode(s, idx)
+
+    monkeypatch.setattr(json, "JSONDecoder", _Counting)
+    monkeypatch.setattr(archive, "_CHUNK_BYTES", 1_000)
+    text = json.dumps({"nodes": [{"text": "x" * 1_000_000}, {"id": 2}]})
+    rows = [row for _, row in archive._Reader(io.StringIO(text)).rows()]
+    assert [len(row) for row in rows] == [1, 1]
+    assert parsed_chars < 5 * len(text)
+
+
 def test_a_row_without_end_does_not_fill_the_memory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

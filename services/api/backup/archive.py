@@ -133,7 +133,11 @@ def _rows(raw: IO[bytes], keys: tuple[str, ...]) -> Iterator[tuple[str, Mapping[
 
 
 class _Reader:
-    """Walks one JSON object and gives the elements of its arrays, one in memory at a time."""
+    """Walks one JSON object and gives the elements of its arrays, one in memory at a time.
+
+    Accepts what Python's `json` writes, NaN and lone surrogates included: the row that holds
+    one is refused later, where other parsers would reject the file or change the text.
+    """
 
     def __init__(self, text: io.TextIOBase) -> None:
         self._text = text
@@ -143,28 +147,23 @@ class _Reader:
 
     def rows(self) -> Iterator[tuple[str, Any]]:
         self._expect("{")
-        if self._skip("}"):
-            return
-        while True:
-            key = self._value()
+        for _ in self._items("}"):
+            key = str(self._value())
             self._expect(":")
-            if self._skip("["):
-                for row in self._elements():
-                    yield str(key), row
-            else:
+            if not self._skip("["):
                 self._value()
-            if not self._skip(","):
-                break
-        self._expect("}")
+                continue
+            for _ in self._items("]"):
+                yield key, self._value()
 
-    def _elements(self) -> Iterator[Any]:
-        if self._skip("]"):
+    def _items(self, closing: str) -> Iterator[None]:
+        """Yield before each item of a comma-separated list, and consume its `closing`."""
+        if self._skip(closing):
             return
-        while True:
-            yield self._value()
-            if not self._skip(","):
-                break
-        self._expect("]")
+        yield
+        while self._skip(","):
+            yield
+        self._expect(closing)
 
     def _value(self) -> Any:
         self._next()
@@ -201,9 +200,15 @@ class _Reader:
                 return ""
 
     def _more(self) -> bool:
-        if len(self._buffer) - self._at > _MAX_ROW_CHARS:
+        """Read on; False at the end of the text.
+
+        What is left of the buffer is parsed again after this, so it doubles: a long row then
+        takes linear time.
+        """
+        unparsed = len(self._buffer) - self._at
+        if unparsed > _MAX_ROW_CHARS:
             raise InvalidInput("the backup is damaged: a row is too long")
-        chunk = self._text.read(_CHUNK_BYTES)
+        chunk = self._text.read(max(_CHUNK_BYTES, unparsed))
         self._buffer = self._buffer[self._at :] + chunk
         self._at = 0
         return bool(chunk)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from shared.config import EventSettings
@@ -100,14 +100,14 @@ class Feed:
         self._prefix = clients.prefix
         self._settings = settings
         self._block_ms = max(1, int(block_s * 1000))
-        self._watchers: dict[str, set[Subscription]] = {}
+        self._subscriptions: dict[str, set[Subscription]] = {}
         self._read_to: dict[str, str] = {}
         self._changed = asyncio.Event()
         self._closed = False
 
     def count(self, tenant: str) -> int:
         """The tenant's watchers in this process."""
-        return len(self._watchers.get(tenant, ()))
+        return len(self._subscriptions.get(tenant, ()))
 
     async def subscribe(self, tenant: str, after: str | None = None) -> Subscription:
         """Watch from now on, or from the event after `after` where it is still kept.
@@ -123,23 +123,23 @@ class Feed:
         subscription = Subscription(
             self, tenant, after or read_to, self._settings.queue, resumed=after is not None
         )
-        self._watchers.setdefault(tenant, set()).add(subscription)
+        self._subscriptions.setdefault(tenant, set()).add(subscription)
         metrics.EVENT_SUBSCRIBERS.set(self._total())
         self._changed.set()
         return subscription
 
     def leave(self, subscription: Subscription) -> None:
-        watchers = self._watchers.get(subscription.tenant, set())
+        watchers = self._subscriptions.get(subscription.tenant, set())
         watchers.discard(subscription)
         if not watchers:
-            self._watchers.pop(subscription.tenant, None)
+            self._subscriptions.pop(subscription.tenant, None)
             self._read_to.pop(subscription.tenant, None)
         metrics.EVENT_SUBSCRIBERS.set(self._total())
 
     def close(self) -> None:
         """End every watcher and let nobody in."""
         self._closed = True
-        for watchers in self._watchers.values():
+        for watchers in self._subscriptions.values():
             for each in watchers:
                 each.end()
         self._changed.set()
@@ -162,12 +162,20 @@ class Feed:
                 await wait(stopping, _PAUSE_S)
 
     async def _read_once(self) -> None:
-        """Read until something comes, the block is over, or other tenants are watched."""
+        """Read until something comes, the block is over, or another tenant is watched."""
+        subscribed = self._changed.is_set()
         self._changed.clear()
         if not self._read_to:
             await wait(self._changed, self._block_ms / 1000)
-            return
-        read = asyncio.create_task(self._read(dict(self._read_to)), name="feed-read")
+        elif subscribed:
+            # This read does not block and runs to its end: however fast subscribers come and
+            # go, every turn delivers what has arrived.
+            self._deliver(await self._read(None))
+        else:
+            await self._read_until_changed()
+
+    async def _read_until_changed(self) -> None:
+        read = asyncio.create_task(self._read(self._block_ms), name="feed-read")
         changed = asyncio.create_task(self._changed.wait(), name="feed-changed")
         try:
             await asyncio.wait({read, changed}, return_when=asyncio.FIRST_COMPLETED)
@@ -177,21 +185,22 @@ class Feed:
                 task.cancel()
             await asyncio.gather(read, changed, return_exceptions=True)
         if not read.cancelled():
-            for tenant, entries in read.result().items():
-                self._deliver(tenant, entries)
+            self._deliver(read.result())
 
-    async def _read(self, read_to: dict[str, str]) -> dict[str, list[Entry]]:
-        keys = {feed_key(self._prefix, tenant): tenant for tenant in read_to}
-        streams: Any = {key: read_to[tenant] for key, tenant in keys.items()}
+    async def _read(self, block_ms: int | None) -> dict[str, list[Entry]]:
+        """The new entries by tenant; without `block_ms` those that are there already."""
+        tenants = {feed_key(self._prefix, tenant): tenant for tenant in self._read_to}
+        streams: Any = {key: self._read_to[tenant] for key, tenant in tenants.items()}
         with translated():
-            answer: Any = await self._blocking.xread(streams, count=_PAGE, block=self._block_ms)
-        return {keys[key]: _entries(rows) for key, rows in answer or ()}
+            answer: Any = await self._blocking.xread(streams, count=_PAGE, block=block_ms)
+        return {tenants[key]: _entries(rows) for key, rows in answer or ()}
 
-    def _deliver(self, tenant: str, entries: list[Entry]) -> None:
-        if tenant in self._read_to and entries:
-            self._read_to[tenant] = entries[-1][0]
-        for watcher in self._watchers.get(tenant, ()):
-            watcher.offer(entries)
+    def _deliver(self, by_tenant: Mapping[str, list[Entry]]) -> None:
+        for tenant, entries in by_tenant.items():
+            if tenant in self._read_to and entries:
+                self._read_to[tenant] = entries[-1][0]
+            for subscription in self._subscriptions.get(tenant, ()):
+                subscription.offer(entries)
 
     async def _newest(self, tenant: str) -> str:
         with translated():
@@ -203,7 +212,7 @@ class Feed:
             raise Overloaded("Too many event streams are open")
 
     def _total(self) -> int:
-        return sum(map(len, self._watchers.values()))
+        return sum(map(len, self._subscriptions.values()))
 
 
 def _entries(rows: Iterable[Any]) -> list[Entry]:
