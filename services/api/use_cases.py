@@ -119,7 +119,9 @@ class UseCases:
         app[views.GRAPH_VIEWS] = views.GraphViews(
             graph, stores.vectors, hidden=hidden, views=graph.views
         )
-        app[views.SHOWN] = views.Shown(settings.consolidation.archive_threshold, hidden)
+        app[views.VIEW_SETTINGS] = views.ViewSettings(
+            settings.consolidation.archive_threshold, hidden
+        )
         app[entities.ENTITIES] = entities.Entities(graph, stores.outbox)
         app[backup.BACKUP] = backup.Backup(graph.export, stores.vectors)
         self._install_operations(app)

@@ -10,11 +10,11 @@ import pytest
 from aiohttp import web
 
 from services.api.graph import views as graph_views
-from services.api.graph.views import GRAPH_VIEWS, SHOWN, GraphViews, Shown
+from services.api.graph.views import GRAPH_VIEWS, VIEW_SETTINGS, GraphViews, ViewSettings
 from shared.config import GraphSettings
 from shared.domain.memory import Memory, iso, now_ms
 from shared.graph.memory import views as views_module
-from shared.graph.memory.views import Views, Wanted
+from shared.graph.memory.views import NodeFilter, Views
 from shared.graph.store import GraphStore
 from shared.vectors import VectorStore
 from tests.support.stack.in_process import Client, make_app, served, tokens
@@ -34,7 +34,7 @@ def _app(store: GraphStore, vectors: VectorStore) -> web.Application:
     app = make_app(graph_views.ROUTES, tokens())
     found = Views(store._client, store._schema)
     app[GRAPH_VIEWS] = GraphViews(store, vectors, hidden=HIDDEN, views=found)
-    app[SHOWN] = Shown(archive_threshold=0.1, hidden=HIDDEN)
+    app[VIEW_SETTINGS] = ViewSettings(archive_threshold=0.1, hidden=HIDDEN)
     return app
 
 
@@ -197,7 +197,7 @@ async def test_a_picture_is_read_in_a_bounded_number_of_calls(
         return await read(tenant, operation, *rest, **params)
 
     monkeypatch.setattr(store._client, "read", counting)
-    ids = await views.strongest(TENANT, Wanted(limit=200))
+    ids = await views.strongest(TENANT, NodeFilter(limit=200))
     await views.edges(TENANT, ids, most=1000)
     assert len(ids) == 200
     assert len(calls) == 3

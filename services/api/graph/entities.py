@@ -12,7 +12,7 @@ from typing import Annotated, Any
 from aiohttp import web
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from services.api.graph.entity_identity import Candidate, Named, flaw, similar_pairs, verdict
+from services.api.graph.entity_identity import MergeCandidate, flaw, merge_candidate, similar_pairs
 from services.api.http.answers import json_answer
 from services.api.http.middleware import TENANT
 from services.api.http.query import flag, integer, text
@@ -57,7 +57,7 @@ class Audit:
 
     sound: Sequence[Entity]
     flawed: Sequence[Flawed]
-    candidates: Sequence[Candidate]
+    candidates: Sequence[MergeCandidate]
 
 
 class Entities:
@@ -83,21 +83,15 @@ class Entities:
             wanted = found[0].merged_into
         raise NotFound(f"{what} '{name}' not found")
 
-    async def candidates(self, tenant: str, category: str | None = None) -> list[Candidate]:
-        """Entities that may be one, surest first; never more than COMPARED_PAIRS."""
+    async def candidates(self, tenant: str, category: str | None = None) -> list[MergeCandidate]:
+        """Return entities that may be the same, surest first; at most COMPARED_PAIRS."""
         entities = await self._store.top(tenant, category=category, limit=COMPARED_ENTITIES)
-        named = [Named(e.id, e.category, e.slug, e.references) for e in entities]
-        # Some hundred thousand comparisons at most: not in the event loop.
-        pairs = await asyncio.to_thread(similar_pairs, named, most=COMPARED_PAIRS)
-        # The less known one comes first: its references are the ones that are walked.
-        ends = [
-            (p.alias.id, p.canonical.id)
-            if p.alias.references <= p.canonical.references
-            else (p.canonical.id, p.alias.id)
-            for p in pairs
-        ]
-        shared = await self._store.shared(tenant, ends)
-        judged = [verdict(pair, count) for pair, count in zip(pairs, shared, strict=True)]
+        # Up to some hundred thousand comparisons would hold the event loop.
+        pairs = await asyncio.to_thread(similar_pairs, entities, most=COMPARED_PAIRS)
+        # The query walks the memories of the first entity: the one with fewer comes first.
+        ends = [sorted((p.alias, p.canonical), key=lambda e: e.references) for p in pairs]
+        shared = await self._store.shared(tenant, [(first.id, second.id) for first, second in ends])
+        judged = map(merge_candidate, pairs, shared)
         found = [candidate for candidate in judged if candidate is not None]
         return sorted(found, key=lambda c: (not c.auto_merge, -c.confidence, c.canonical, c.alias))
 
@@ -177,7 +171,7 @@ def entity_json(entity: Entity) -> dict[str, Any]:
     }
 
 
-def candidate_json(candidate: Candidate) -> dict[str, Any]:
+def candidate_json(candidate: MergeCandidate) -> dict[str, Any]:
     first, second = sorted((candidate.canonical, candidate.alias))
     return {
         "entity_a": first,

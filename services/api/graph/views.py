@@ -22,7 +22,7 @@ from services.api.http.route import Param, Route
 from shared.domain.memory import FALLBACK_TYPE, TYPES, Memory, check_text, iso, now_ms
 from shared.domain.relations import RELATIONS
 from shared.errors import InvalidInput, NotFound, TransientError
-from shared.graph.memory.views import Edge, Views, Wanted
+from shared.graph.memory.views import Edge, NodeFilter, Views
 from shared.graph.store import GraphStore
 from shared.vectors import VectorStore
 
@@ -101,9 +101,9 @@ class GraphViews:
         self._hidden = tuple(hidden)
         self._turns = asyncio.Semaphore(_AT_ONCE)
 
-    async def snapshot(self, tenant: str, wanted: Wanted) -> Picture:
+    async def snapshot(self, tenant: str, chosen: NodeFilter) -> Picture:
         async with self._turns:
-            ids = await self._views.strongest(tenant, wanted)
+            ids = await self._views.strongest(tenant, chosen)
             shown, nodes = await self._nodes(tenant, ids)
             edges = await self._views.edges(tenant, shown, most=MAX_EDGES)
             by_type = await self._views.edges_by_type(tenant, hidden=self._hidden)
@@ -247,7 +247,7 @@ def _is_uuid(text: str) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class Shown:
+class ViewSettings:
     """What the handlers need besides the use cases."""
 
     archive_threshold: float
@@ -255,7 +255,7 @@ class Shown:
 
 
 GRAPH_VIEWS: web.AppKey[GraphViews] = web.AppKey("graph_views", GraphViews)
-SHOWN: web.AppKey[Shown] = web.AppKey("graph_shown", Shown)
+VIEW_SETTINGS: web.AppKey[ViewSettings] = web.AppKey("graph_shown", ViewSettings)
 
 
 async def snapshot(request: web.Request) -> web.Response:
@@ -265,12 +265,12 @@ async def snapshot(request: web.Request) -> web.Response:
         raise InvalidInput("limit must be >= 0")
     picture = await request.app[GRAPH_VIEWS].snapshot(
         request[TENANT],
-        Wanted(
+        NodeFilter(
             limit=limit or MAX_NODES,
             min_importance=number(request.query, "min_importance", default=0.0),
             types=texts(request.query, "types"),
             since_ms=when(request.query, "since"),
-            hidden=request.app[SHOWN].hidden,
+            hidden=request.app[VIEW_SETTINGS].hidden,
         ),
     )
     tail = _json({"stats": _stats(picture), "meta": _meta(request, began)})
@@ -295,7 +295,7 @@ def _meta(request: web.Request, began: float) -> dict[str, Any]:
         "type_colors": TYPE_COLORS,
         "relation_colors": RELATION_COLORS,
         "query_time_ms": _ms_since(began),
-        "archive_threshold": request.app[SHOWN].archive_threshold,
+        "archive_threshold": request.app[VIEW_SETTINGS].archive_threshold,
     }
 
 

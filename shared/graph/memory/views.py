@@ -66,7 +66,7 @@ class Edge:
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class NodeFilter:
     """Which memories a picture shows; `types` empty: every type but the hidden ones."""
 
     limit: int
@@ -118,20 +118,20 @@ class Views:
         rows = await self._client.read(tenant, "view_count", cypher, **params)
         return int(rows[0][0]) if rows else 0
 
-    async def strongest(self, tenant: str, wanted: Wanted) -> list[str]:
-        """Ids by importance, then timestamp, both falling, then id; at most `wanted.limit`."""
+    async def strongest(self, tenant: str, chosen: NodeFilter) -> list[str]:
+        """Ids by importance, then timestamp, both falling, then id; at most `chosen.limit`."""
         best: list[tuple[float, int, str]] = []
-        least = wanted.min_importance
+        least = chosen.min_importance
         async for lo, hi in self._ranges(tenant, _RANKED_PAGE):
             rows = await self._client.read(
-                tenant, "view_ranked", _RANKED, **_ranked_params(wanted, lo, hi, least)
+                tenant, "view_ranked", _RANKED, **_ranked_params(chosen, lo, hi, least)
             )
             best += [(-row[0], -(row[1] or 0), row[2]) for row in rows]
-            if len(best) > 2 * wanted.limit:
+            if len(best) > 2 * chosen.limit:
                 # What is weaker than the last of a full list need not be sent any more.
-                best = sorted(best)[: wanted.limit]
+                best = sorted(best)[: chosen.limit]
                 least = max(least, -best[-1][0])
-        return [memory_id for _, _, memory_id in sorted(best)[: wanted.limit]]
+        return [memory_id for _, _, memory_id in sorted(best)[: chosen.limit]]
 
     async def edges(self, tenant: str, ids: Iterable[str], *, most: int) -> list[Edge]:
         """Edges between any two of `ids`, in the ids' order; the first `most` of them."""
@@ -227,14 +227,14 @@ class Views:
             yield lo, min(SLOTS, lo + width)
 
 
-def _ranked_params(wanted: Wanted, lo: int, hi: int, least: float) -> dict[str, Any]:
+def _ranked_params(chosen: NodeFilter, lo: int, hi: int, least: float) -> dict[str, Any]:
     return {
         "lo": lo,
         "hi": hi,
         "least": least,
-        "types": list(wanted.types),
+        "types": list(chosen.types),
         # A hidden type that is asked for by name is shown.
-        "hidden": [kind for kind in wanted.hidden if kind not in wanted.types],
-        "since": wanted.since_ms,
-        "most": wanted.limit,
+        "hidden": [kind for kind in chosen.hidden if kind not in chosen.types],
+        "since": chosen.since_ms,
+        "most": chosen.limit,
     }

@@ -6,11 +6,32 @@ import random
 
 import pytest
 
-from services.api.graph.entity_identity import Named, Pair, flaw, similar_pairs, similarity, verdict
+from services.api.graph.entity_identity import (
+    SimilarPair,
+    flaw,
+    merge_candidate,
+    similar_pairs,
+    similarity,
+)
+from shared.graph.memory.entities import Entity
 
 
-def _named(slug: str, references: int = 10, category: str = "people") -> Named:
-    return Named(f"entity:{category}:{slug}", category, slug, references)
+def _named(slug: str, references: int = 10, category: str = "people") -> Entity:
+    return Entity(
+        id=f"entity:{category}:{slug}",
+        slug=slug,
+        category=category,
+        name=slug,
+        aliases=(),
+        identity=None,
+        identity_version=0,
+        identity_updated_at=None,
+        identity_source_count=0,
+        created_at=None,
+        last_referenced_at=None,
+        merged_into=None,
+        references=references,
+    )
 
 
 @pytest.mark.parametrize(
@@ -57,25 +78,25 @@ def test_many_entities_of_one_word_are_not_all_compared() -> None:
     assert len(similar_pairs(entities, most=1_000)) == 1_000
 
 
-def _pair(slug: str, other: str, references: int = 10) -> Pair:
+def _pair(slug: str, other: str, references: int = 10) -> SimilarPair:
     [pair] = similar_pairs([_named(slug, references, "tools"), _named(other, 10, "tools")], most=1)
     return pair
 
 
 def test_overlap_decides() -> None:
     pair = _pair("postgresq", "postgresql")
-    sure = verdict(pair, 9)
+    sure = merge_candidate(pair, 9)
     assert sure is not None
     assert sure.auto_merge
     assert sure.confidence == pytest.approx(0.4 * 0.9 + 0.6 * 0.9)
-    unsure = verdict(pair, 5)
+    unsure = merge_candidate(pair, 5)
     assert unsure is not None
     assert not unsure.auto_merge
-    assert verdict(pair, 1) is None
+    assert merge_candidate(pair, 1) is None
 
 
 def test_what_only_looks_alike_is_never_merged_by_itself() -> None:
-    found = verdict(_pair("kubernetes", "kubernetse"), 10)
+    found = merge_candidate(_pair("kubernetes", "kubernetse"), 10)
     assert found is not None
     assert found.confidence > 0.8
     assert not found.auto_merge
@@ -85,7 +106,7 @@ def test_a_first_name_of_two_people_is_ambiguous() -> None:
     one, other = _named("alice-johnson"), _named("alice-smith")
     pairs = similar_pairs([_named("alice"), one, other], most=10)
     for pair in (pair for pair in pairs if pair.alias.slug == "alice"):
-        found = verdict(pair, 10)
+        found = merge_candidate(pair, 10)
         assert found is None or not found.auto_merge
     assert {pair.ambiguous for pair in pairs if pair.alias.slug == "alice"} == {True}
     [alone] = similar_pairs([_named("alice"), one], most=10)
