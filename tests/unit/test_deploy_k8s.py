@@ -237,6 +237,13 @@ def test_a_slow_start_is_not_killed(role: str) -> None:
 
 
 @pytest.mark.parametrize("role", config.ROLES)
+def test_a_role_that_answers_nothing_for_half_a_minute_is_restarted(role: str) -> None:
+    probe = _container(role)["livenessProbe"]
+    assert 20 <= probe["periodSeconds"] * probe["failureThreshold"] <= 30
+    assert probe["timeoutSeconds"] < probe["periodSeconds"]
+
+
+@pytest.mark.parametrize("role", config.ROLES)
 def test_a_pod_has_the_time_to_drain(role: str) -> None:
     drain_s = _default("EUNOE_DRAIN_DELAY_SECONDS") + _default("EUNOE_DRAIN_TIMEOUT_SECONDS")
     assert _pod(role)["terminationGracePeriodSeconds"] >= drain_s + 10

@@ -22,7 +22,7 @@ from services.api.http.route import Param, Route, Scope
 from services.api.http.validation import AbsentBody
 
 _REFERENCE = "#/components/schemas/{model}"
-_PATH_PARAMETER = re.compile(r"\{(\w+)(?::[^}]*)?\}")
+_PATH_PARAMETER = re.compile(r"\{(\w+)(?::[^{}]*)?\}")
 _TOKENS = ("bearer", "apiKey", "apiKeyQuery")
 _ADMIN_TOKENS = ("adminToken", "adminApiKey", "adminTokenQuery")
 _SCHEMES: Mapping[str, Any] = {

@@ -12,7 +12,7 @@ from shared.domain.memory import Memory, tag_keys
 
 _GAP_SHARE = 0.25
 _FINGERPRINT_CHARS = 320
-_MARKUP = re.compile(r"<[^>]*>|[`*_#>~\[\]()]")
+_MARKUP = re.compile(r"<[^>]{0,320}>|[`*_#>~\[\]()]")
 _NOISE = re.compile(r"[\W_]+")
 _RECENT_WORDS = frozenset(
     (

@@ -83,7 +83,7 @@ _ERROR_NAME = re.compile(r"\w*(?:Error|Exception|Warning|Fault)s?$|E[A-Z]{4,}$|S
 _HTTP_STATUS = re.compile(r"(?:http|error|status|code)-?[1-5]\d\d(?:-|$)|[1-5]\d\d-[a-z]")
 _ESCAPE = re.compile(r"\\[ux][0-9a-f]{2}|(?:^|-)u(?=[0-9a-f]*\d)[0-9a-f]{4}(?:-|$)", re.IGNORECASE)
 _NUMBER = (
-    r"(?:\d+|one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|twenty|thirty|forty"
+    r"(?:\d|one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|twenty|thirty|forty"
     r"|fifty|hundred|thousand|million|half|several|many|few|dozens?|hundreds|thousands)"
 )
 _UNIT = (

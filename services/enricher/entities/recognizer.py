@@ -7,13 +7,14 @@ iteration: equal texts always give equal entities.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping
-from itertools import pairwise
+from itertools import accumulate, pairwise
 
 from services.enricher.entities.filter import CATEGORIES, refusal, slug
 from services.enricher.entities.nlp import Annotated, Span
 from services.enricher.entities.rules import (
-    Candidate,
+    NamedSpan,
     Rank,
     Word,
     known_names,
@@ -71,6 +72,26 @@ _ARTICLES = ("the ", "a ", "an ")
 _POSSESSIVES = ("'s", "’s", "‘s")
 
 
+class _Ranges:
+    """Ranges of a text, kept in order so that an overlap is found without a look at each."""
+
+    def __init__(self, ranges: Iterable[tuple[int, int]] = ()) -> None:
+        ordered = sorted(ranges)
+        self._starts = [start for start, _ in ordered]
+        # The furthest end of the ranges up to here, since they may overlap each other.
+        self._ends = list(accumulate((end for _, end in ordered), max))
+
+    def overlap(self, span: NamedSpan) -> bool:
+        before = bisect_left(self._starts, span.end)
+        return before > 0 and self._ends[before - 1] > span.start
+
+    def add(self, span: NamedSpan) -> None:
+        """Add a span that overlaps no range."""
+        at = bisect_left(self._starts, span.start)
+        self._starts.insert(at, span.start)
+        self._ends.insert(at, span.end)
+
+
 def extract(annotated: Iterable[Annotated]) -> list[Found]:
     """Return the entities of each text, in input order; at most `MAX_ENTITIES` each."""
     return [_entities(text) for text in annotated]
@@ -110,7 +131,7 @@ def _entities(annotated: Annotated) -> Found:
     return found
 
 
-def _candidates(annotated: Annotated) -> Iterator[Candidate]:
+def _candidates(annotated: Annotated) -> Iterator[NamedSpan]:
     text = annotated.text
     words = words_of(text)
     starts = {span.start for span in annotated.spans}
@@ -122,23 +143,21 @@ def _candidates(annotated: Annotated) -> Iterator[Candidate]:
     yield from _outside(others, noise + messages)
 
 
-def _outside(candidates: Iterable[Candidate], ranges: list[tuple[int, int]]) -> Iterator[Candidate]:
-    if not ranges:
-        yield from candidates
-        return
-    for each in candidates:
-        if not any(each.start < end and start < each.end for start, end in ranges):
-            yield each
+def _outside(
+    candidates: Iterable[NamedSpan], ranges: Iterable[tuple[int, int]]
+) -> Iterator[NamedSpan]:
+    taken = _Ranges(ranges)
+    return (each for each in candidates if not taken.overlap(each))
 
 
-def _is_entity(candidate: Candidate) -> bool:
+def _is_entity(candidate: NamedSpan) -> bool:
     known = KNOWN.get(candidate.name.lower())
     if known is not None and known[0] != candidate.category and candidate.rank > Rank.NAMED:
         return False
     return refusal(candidate.category, candidate.name) is None
 
 
-def _seen(annotated: Annotated, words: list[Word]) -> Iterator[Candidate]:
+def _seen(annotated: Annotated, words: list[Word]) -> Iterator[NamedSpan]:
     foreign = is_foreign(word.lower for word in words)
     following = {word.start: after.lower for word, after in pairwise(words)}
     opening = {word.start: following.get(word.start, "") for word in words if word.opens}
@@ -161,7 +180,7 @@ def _seen(annotated: Annotated, words: list[Word]) -> Iterator[Candidate]:
             and (" " in name or _may_be_subject(opening.get(start)))
         ):
             continue
-        yield Candidate(rank, category, name, start, start + len(name))
+        yield NamedSpan(rank, category, name, start, start + len(name))
 
 
 def _cleaned(text: str, span: Span) -> tuple[str, int]:
@@ -260,28 +279,30 @@ def _may_be_subject(following: str | None) -> bool:
     )
 
 
-def _one_per_place(candidates: Iterable[Candidate]) -> list[Candidate]:
+def _one_per_place(candidates: Iterable[NamedSpan]) -> list[NamedSpan]:
     """Of candidates that overlap, the one of the highest rank, then the longest."""
-    kept: list[Candidate] = []
+    kept: list[NamedSpan] = []
+    taken = _Ranges()
     for each in sorted(candidates, key=_trust):
-        if not any(each.start < other.end and other.start < each.end for other in kept):
+        if not taken.overlap(each):
+            taken.add(each)
             kept.append(each)
     return kept
 
 
-def _trust(candidate: Candidate) -> tuple[int, int, int, int]:
+def _trust(candidate: NamedSpan) -> tuple[int, int, int, int]:
     length = candidate.end - candidate.start
     return (candidate.rank, -length, _CATEGORY_ORDER[candidate.category], candidate.start)
 
 
-def _one_per_name(candidates: Iterable[Candidate]) -> list[Candidate]:
-    by_slug: dict[str, Candidate] = {}
+def _one_per_name(candidates: Iterable[NamedSpan]) -> list[NamedSpan]:
+    by_slug: dict[str, NamedSpan] = {}
     for each in sorted(candidates, key=lambda c: (c.rank, _CATEGORY_ORDER[c.category], c.start)):
         by_slug.setdefault(slug(each.name), each)
     return list(by_slug.values())
 
 
-def _without_parts(candidates: list[Candidate]) -> list[Candidate]:
+def _without_parts(candidates: list[NamedSpan]) -> list[NamedSpan]:
     """Drop `Alice` beside the person Alice Johnson, whatever category it came with."""
     parts: set[str] = set()
     for each in candidates:

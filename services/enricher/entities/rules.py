@@ -1,6 +1,6 @@
 """Where entities may stand in a text: the wording that introduces them, and what is noise.
 
-Each finder yields Candidates with character offsets; nothing is filtered or decided here but
+Each finder yields NamedSpans with character offsets; nothing is filtered or decided here but
 what the wording itself decides. `Rank` says whose word counts when two claim the same place.
 """
 
@@ -41,7 +41,7 @@ class Rank(IntEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Candidate:
+class NamedSpan:
     """`text[start:end]` may be an entity of `category`, called `name`."""
 
     rank: Rank
@@ -145,10 +145,10 @@ _NOISE = re.compile(
     r"|\b\w{2,12}://\S+"
     r"|(?<![\w.+-])[\w.+-]{1,64}@[\w-]{1,64}\.\w[\w.-]*"
     r"|</?[A-Za-z][^<>\n]{0,200}>"
-    r"|\{[^{}\n]*\"[^{}\n]*:[^{}\n]*\}"
+    r"|\{[^{}\n\"]*+\"[^{}\n:]*+:[^{}\n]*+\}"
     r"|Traceback[ ]\(most.*?(?:\n\n|\Z)"
-    r"|(?<![\w.])[~.]{0,2}/[\w.@/-]+|(?<![\w/])[a-z0-9_.-]+/[\w./-]+"
-    r"|\b[A-Za-z_]\w+(?:\.[A-Za-z_]\w*)*\([^()\n]{0,200}\)"
+    r"|(?<![\w.])[~.]{0,2}/[\w.@/-]+|(?<![\w/])[a-z0-9_.-]{1,64}+/[\w./-]+"
+    r"|\b[A-Za-z_]\w++(?:\.[A-Za-z_]\w*+){0,16}+\([^()\n]{0,200}\)"
     r"|\b[a-z_]\w+(?:\.[A-Za-z_]\w+)+(?::\d+)?"
     r"|\b\w+_\w+\b"
     r"|\b(?:SELECT|INSERT[ ]INTO|DELETE[ ]FROM|CREATE[ ]TABLE|ALTER[ ]TABLE)\b[^;\n]*",
@@ -157,13 +157,14 @@ _NOISE = re.compile(
 # Inside, only names of our own lists count: an error message capitalises as it likes.
 _MESSAGE = re.compile(
     r"\b\w{0,60}(?:Error|Exception|ERROR|FATAL|PANIC)\b:?[^\n]*"
-    r"|^\W*(?:\d{4}-\d\d-\d\d|WARN|WARNING|INFO|DEBUG|TRACE)[T \[:][^\n]*\b(?:WARN|ERROR|INFO|DEBUG"
-    r"|Timeout|Exceeded)[^\n]*"
+    r"|^[^\w\n]*+(?:\d{4}-\d\d-\d\d|WARN|WARNING|INFO|DEBUG|TRACE)[T \[:][^\n]*\b"
+    r"(?:WARN|ERROR|INFO|DEBUG|Timeout|Exceeded)[^\n]*"
     r"|\bHTTP[ /]?[\d.]*[ ]?[1-5]\d\d\b[^\n,.]*",
     re.MULTILINE,
 )
 _CODE_SIGNS = re.compile(r"[{}<>=]|;\s*$|\w\(|\)\.|->|::|&&|\|\|")
 _CODE_LINE_SIGNS = 3
+_MOST_TITLES = 6
 
 
 def words_of(text: str) -> list[Word]:
@@ -199,29 +200,29 @@ def _code_lines(text: str) -> Iterator[tuple[int, int]]:
         start += len(line)
 
 
-def stated_projects(text: str) -> Iterator[Candidate]:
+def stated_projects(text: str) -> Iterator[NamedSpan]:
     for match in _PROJECT.finditer(text) if "roject" in text or "epo" in text else ():
         name = match[match.lastgroup or 0]
-        yield Candidate(Rank.STATED, "projects", name, match.start(), match.end())
+        yield NamedSpan(Rank.STATED, "projects", name, match.start(), match.end())
     for match in _TICKED.finditer(text) if "`" in text else ():
         inner = match[1].strip()
         is_known = inner.lower() in KNOWN
         if not is_known and (inner[:1].isupper() or "-" in inner) and len(inner.split()) <= 4:
-            yield Candidate(Rank.STATED, "projects", inner, match.start(), match.end())
+            yield NamedSpan(Rank.STATED, "projects", inner, match.start(), match.end())
     for match in _SLUG.finditer(text) if "-" in text else ():
-        yield Candidate(Rank.STATED, "projects", match.group(), *match.span())
+        yield NamedSpan(Rank.STATED, "projects", match.group(), *match.span())
 
 
-def stated_organizations(text: str) -> Iterator[Candidate]:
+def stated_organizations(text: str) -> Iterator[NamedSpan]:
     """`Nordwind GmbH`, `Stanford University`: the last word says what it is."""
     for match in _ORGANIZATION.finditer(text):
         name = _LEADING_WORD.sub("", match.group())
         if " " in name:
             start = match.end() - len(name)
-            yield Candidate(Rank.STATED, "organizations", name, start, match.end())
+            yield NamedSpan(Rank.STATED, "organizations", name, start, match.end())
 
 
-def known_names(words: list[Word], seen: set[int]) -> Iterator[Candidate]:
+def known_names(words: list[Word], seen: set[int]) -> Iterator[NamedSpan]:
     """Names of our lists, longest first; `seen` are the starts of spaCy's names.
 
     Of places and organizations a longer name that spaCy sees is preferred: Air France.
@@ -236,7 +237,7 @@ def known_names(words: list[Word], seen: set[int]) -> Iterator[Candidate]:
         index += max(taken, 1)
 
 
-def _known_at(words: list[Word], index: int, seen: set[int]) -> tuple[int, Candidate | None]:
+def _known_at(words: list[Word], index: int, seen: set[int]) -> tuple[int, NamedSpan | None]:
     for count in range(min(KNOWN_MOST_WORDS, len(words) - index), 0, -1):
         run = words[index : index + count]
         entry = KNOWN.get(" ".join(word.lower for word in run))
@@ -244,7 +245,7 @@ def _known_at(words: list[Word], index: int, seen: set[int]) -> tuple[int, Candi
             continue
         if (name := _spelling(run, *entry)) and _is_name_here(words, index, run, seen):
             rank = Rank.KNOWN if entry[0] == "tools" else Rank.SEEN
-            return count, Candidate(rank, entry[0], name, run[0].start, run[-1].end)
+            return count, NamedSpan(rank, entry[0], name, run[0].start, run[-1].end)
     return 0, None
 
 
@@ -274,7 +275,7 @@ def _is_name_here(words: list[Word], index: int, run: list[Word], seen: set[int]
     return True
 
 
-def named_people(words: list[Word]) -> Iterator[Candidate]:
+def named_people(words: list[Word]) -> Iterator[NamedSpan]:
     """Names led by a title or by a known given name, with the surname that follows."""
     index = 0
     while index < len(words):
@@ -295,17 +296,18 @@ def named_people(words: list[Word]) -> Iterator[Candidate]:
         index += 1
 
 
-def _person(rank: Rank, run: list[Word]) -> Candidate:
+def _person(rank: Rank, run: list[Word]) -> NamedSpan:
     name = " ".join(word.text for word in run)
-    return Candidate(rank, "people", name, run[0].start, run[-1].end)
+    return NamedSpan(rank, "people", name, run[0].start, run[-1].end)
 
 
 def _after_titles(words: list[Word], index: int) -> int | None:
     """The word after `Frau Dr.`; titles and the name are apart by a space or `. `."""
-    while index + 1 < len(words) and words[index + 1].start - words[index].end <= 2:
-        index += 1
-        if words[index].lower not in HONORIFICS:
-            return index
+    for at in range(index + 1, min(index + _MOST_TITLES + 1, len(words))):
+        if words[at].start - words[at - 1].end > 2:
+            return None
+        if words[at].lower not in HONORIFICS:
+            return at
     return None
 
 
@@ -344,23 +346,27 @@ def _apart_by_space(words: list[Word], index: int) -> bool:
     return gap == 1 or (gap == 2 and len(before.text) == 1)
 
 
-def worded(text: str) -> Iterator[Candidate]:
+def worded(text: str) -> Iterator[NamedSpan]:
     """What the words around a name say it is."""
     for pattern, rank, category in _WORDINGS:
         for match in pattern.finditer(text):
             for group, name in match.groupdict().items():
                 if name:
-                    yield Candidate(rank, category, name, *match.span(group))
+                    yield NamedSpan(rank, category, name, *match.span(group))
 
 
-def speakers(text: str) -> Iterator[Candidate]:
+def speakers(text: str) -> Iterator[NamedSpan]:
     """`Caroline: …` at the start of a line, unless it is a role or a heading.
 
     A name we do not know speaks only where the line is speech: I, you, a question.
     """
-    for match in _SPEAKER.finditer(text) if ":" in text else ():
+    lines = list(_SPEAKER.finditer(text)) if ":" in text else []
+    last_speech = (
+        max((each.start() for each in _SPEECH.finditer(text)), default=-1) if lines else -1
+    )
+    for match in lines:
         names = match["name"].lower().split()
         if any(name in NO_SPEAKER for name in names):
             continue
-        if names[0] in GIVEN or _SPEECH.search(text, match.end()):
-            yield Candidate(Rank.WORDED, "people", match["name"], *match.span("name"))
+        if names[0] in GIVEN or last_speech >= match.end():
+            yield NamedSpan(Rank.WORDED, "people", match["name"], *match.span("name"))

@@ -9,12 +9,12 @@ _ELLIPSIS = "…"
 
 # The sentence ends at one of these, closing quotes included, before a space or the end; CJK
 # marks need no space.
-_END = re.compile(r"[.!?…]+[\"'”“’‘»«)\]]*(?=\s|$)|[。！？]+[」』）]*")
+_END = re.compile(r"(?<![.!?…])[.!?…]++[\"'”“’‘»«)\]]*+(?=\s|$)|[。！？]+[」』）]*")
 # A word before a full stop that does not end a sentence: titles, initials, `e.g.`, `z. B.`.
 _ABBREVIATION = re.compile(
     r"(?:^|[\s(\"'“„])(?:mr|mrs|ms|dr|prof|st|sr|jr|vs|approx|vol|fig|ca|bzw|usw|vgl|nr|str"
     r"|inkl|evtl|ggf|mme|mlle|cf|al|inc|ltd|co|corp|dept|est|u\.s|[^\W\d_]"
-    r"|(?:[^\W\d_]\.[ ]?)+[^\W\d_])\.$",
+    r"|(?:[^\W\d_]\.[ ]?){1,11}[^\W\d_])\.$",
     re.IGNORECASE,
 )
 _LEADING_MARKUP = re.compile(r"^(?:#{1,6}\s+|[-*•>]\s+|\d+[.)]\s+(?=\S))")
