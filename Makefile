@@ -42,7 +42,7 @@ format: $(VENV)/dev.stamp
 	$(BIN)/ruff check --fix .
 
 documents: $(VENV)/dev.stamp  ## docs/openapi.json and docs/configuration.md, from the code
-	$(BIN)/python -m services.api.http.openapi > docs/openapi.json
+	$(BIN)/python -m services.api.routes > docs/openapi.json
 	$(BIN)/python -m shared.config > docs/configuration.md
 
 clean:

@@ -2,34 +2,32 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Awaitable, Callable, Mapping
-from typing import Any
+from collections.abc import Awaitable, Callable
 
 from aiohttp import web
+from pydantic_core import to_json
 
-from services.api.http.answers import json_answer
+from services.api.http.answers import Answer, json_answer
 from services.api.http.middleware import ACCESS, TENANT
-from services.api.memory.idempotency import Idempotency, Replay, RequestIdentity, Write
+from services.api.memory.idempotency import Body, Idempotency, Replay, RequestIdentity, Write
 from shared.errors import Conflict
 
 REPEATS: web.AppKey[Idempotency] = web.AppKey("repeats", Idempotency)
 KEY_HEADER = "Idempotency-Key"
 
 # Stores under the write's ids and key; the body to answer with 201.
-Store = Callable[[Write], Awaitable[Mapping[str, Any]]]
+Store = Callable[[Write], Awaitable[Answer]]
 # Does what may be done twice; status and body.
-Effect = Callable[[], Awaitable[tuple[int, Mapping[str, Any]]]]
+Effect = Callable[[], Awaitable[tuple[int, Body]]]
 
 
 class Written(web.Response):
     """An answer that says when it was written on a connection that is still alive."""
 
-    def __init__(
-        self, request: web.Request, body: Mapping[str, Any], written: Callable[[], None]
-    ) -> None:
-        text = json.dumps(body, ensure_ascii=False, separators=(",", ":"))
-        super().__init__(text=text, status=201, content_type="application/json")
+    def __init__(self, request: web.Request, body: Body, written: Callable[[], None]) -> None:
+        super().__init__(
+            body=to_json(body), status=201, content_type="application/json", charset="utf-8"
+        )
         self._asked = request
         self._written = written
 

@@ -6,6 +6,8 @@ parse, call one use case, and render.
 
 from __future__ import annotations
 
+import sys
+
 from aiohttp import web
 
 from services.api import later
@@ -15,8 +17,10 @@ from services.api.http import docs_page, openapi
 from services.api.http.access import Tokens
 from services.api.http.answer_schemas import shape
 from services.api.http.authentication import guarded
+from services.api.http.parameters import SETTINGS
 from services.api.http.route import Route
 from services.api.memory import batch, by_tag, handlers
+from services.api.memory.answers import ChangedAnswer, FoundAnswer, StoredAnswer
 from services.api.memory.requests import MemoryIn, MemoryPatch
 from services.api.operations import (
     dead_letters,
@@ -31,6 +35,7 @@ from services.api.operations import (
 )
 from services.api.recall import startup
 from services.api.recall.parameters import RECALL_PARAMETERS
+from shared.config import Settings
 
 ROUTES: tuple[Route, ...] = (
     Route(
@@ -51,7 +56,7 @@ ROUTES: tuple[Route, ...] = (
         scope="write",
         body=MemoryIn,
         answers={201: "Stored; enrichment and embedding follow"},
-        returns=shape("Stored"),
+        returns=StoredAnswer,
         repeatable=True,
     ),
     *batch.ROUTES,
@@ -61,7 +66,7 @@ ROUTES: tuple[Route, ...] = (
         "/memory/{memory_id}",
         handlers.fetch_memory,
         "Read a memory",
-        returns=shape("Found"),
+        returns=FoundAnswer,
     ),
     Route(
         "PATCH",
@@ -71,7 +76,7 @@ ROUTES: tuple[Route, ...] = (
         scope="write",
         body=MemoryPatch,
         answers={200: "Changed", 409: "Others keep changing it; try again"},
-        returns=shape("Changed"),
+        returns=ChangedAnswer,
     ),
     Route(
         "DELETE",
@@ -79,7 +84,7 @@ ROUTES: tuple[Route, ...] = (
         handlers.delete_memory,
         "Delete a memory",
         scope="write",
-        returns=shape("Changed"),
+        returns=ChangedAnswer,
     ),
     Route(
         "GET",
@@ -117,4 +122,8 @@ def add_routes(app: web.Application, tokens: Tokens) -> None:
         # As Flask does; but an event stream would send its HEAD nothing, for ever.
         if route.method == "GET" and route.media_type != "text/event-stream":
             app.router.add_route("HEAD", route.path, handler)
-    app[docs_page.DOCUMENT] = openapi.rendered(ROUTES)
+    app[docs_page.DOCUMENT] = openapi.rendered(ROUTES, app[SETTINGS])
+
+
+if __name__ == "__main__":  # docs/openapi.json
+    sys.stdout.write(openapi.rendered(ROUTES, Settings()))

@@ -15,6 +15,7 @@ from services.api.graph.related import RELATED, Related
 from services.api.http.access import Tokens
 from services.api.http.body import BATCH_BODY_BYTES, BODY_BYTES
 from services.api.http.graph_outage import GraphCircuit
+from services.api.http.parameters import SETTINGS
 from services.api.memory import handlers
 from services.api.memory.access_times import AccessTimes
 from services.api.memory.admission import Admission
@@ -100,6 +101,7 @@ class UseCases:
         """Put everything where the handlers look for it."""
         stores, settings, graph = self.stores, self.settings, self.stores.graph
         hidden = views.hidden_types(settings.recall.excluded_types)
+        app[SETTINGS] = settings
         app[BODY_BYTES] = settings.api.body_bytes
         app[BATCH_BODY_BYTES] = settings.api.batch_body_bytes
         app[handlers.MEMORIES] = self.memories

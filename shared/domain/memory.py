@@ -110,6 +110,15 @@ class Memory:
     def enriched(self) -> bool:
         return self.enriched_version >= self.version
 
+    @property
+    def embedded(self) -> bool:
+        return self.embedded_version >= self.payload_version
+
+    @property
+    def related(self) -> bool:
+        return self.embedded_version > 0 and self.related_version > 0
+
+    @property
     def shown_metadata(self) -> dict[str, Any]:
         """The client's metadata with the workers' keys on top, as AutoMem shows it."""
         shown = dict(self.metadata)

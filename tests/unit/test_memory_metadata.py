@@ -27,14 +27,14 @@ def _patched(memory: Memory, **body: Any) -> dict[str, Any]:
 
 def test_the_clients_own_is_shown_under_the_workers_keys() -> None:
     memory = _enriched({"entities": {"mine": [1], "people": ["me"]}, "enrichment": {"x": 1}})
-    shown = memory.shown_metadata()
+    shown = memory.shown_metadata
     assert shown == {"entities": {"mine": [1], **FOUND}, "enrichment": {"x": 1, **BLOCK}}
     assert memory.metadata["entities"] == {"mine": [1], "people": ["me"]}
 
 
 def test_what_is_no_object_is_shown_where_no_block_is() -> None:
     memory = replace(_enriched({"entities": "none", "enrichment": [1]}), entities={})
-    assert memory.shown_metadata() == {"entities": "none", "enrichment": BLOCK}
+    assert memory.shown_metadata == {"entities": "none", "enrichment": BLOCK}
 
 
 @pytest.mark.parametrize(
@@ -48,7 +48,7 @@ def test_what_is_no_object_is_shown_where_no_block_is() -> None:
 )
 def test_written_back_as_it_was_read_it_is_the_clients(metadata: dict[str, Any]) -> None:
     memory = _enriched(metadata)
-    assert _patched(memory, metadata=memory.shown_metadata()) == metadata
+    assert _patched(memory, metadata=memory.shown_metadata) == metadata
 
 
 def test_what_the_client_took_out_of_what_it_read_goes() -> None:
@@ -80,7 +80,7 @@ def test_a_new_content_has_no_original() -> None:
     memory = replace(a_memory("Short."), metadata={"k": 1, **summary_marks(ORIGINAL)})
     assert _patched(memory, content="new") == {"k": 1}
     assert _patched(memory, content="new", metadata={"m": 2}) == {"m": 2}
-    assert _patched(memory, content="new", metadata=memory.shown_metadata()) == {"k": 1}
+    assert _patched(memory, content="new", metadata=memory.shown_metadata) == {"k": 1}
     theirs = summary_marks("another")
     assert _patched(memory, content="new", metadata={"n": None, **theirs}) == {"n": None, **theirs}
 

@@ -12,13 +12,15 @@ from openapi_spec_validator import OpenAPIV31SpecValidator
 from services.api.http.openapi import document, rendered
 from services.api.http.route import Route
 from services.api.routes import ROUTES
+from shared.config import Settings
 
+SETTINGS = Settings()
 COMMITTED = Path(__file__).parents[2] / "docs" / "openapi.json"
 
 
 @pytest.fixture(scope="module")
 def made() -> dict[str, Any]:
-    return document(ROUTES)
+    return document(ROUTES, SETTINGS)
 
 
 def _operation(made: dict[str, Any], method: str, path: str) -> dict[str, Any]:
@@ -31,7 +33,7 @@ def test_it_is_valid(made: dict[str, Any]) -> None:
 
 
 def test_the_committed_one_is_what_the_table_makes() -> None:
-    assert COMMITTED.read_text() == rendered(ROUTES), "python -m services.api.http.openapi > docs/…"
+    assert COMMITTED.read_text() == rendered(ROUTES, SETTINGS), "make documents"
 
 
 def test_every_documented_route_is_in_it_and_nothing_else(made: dict[str, Any]) -> None:
@@ -131,5 +133,5 @@ def test_a_path_s_pattern_is_no_part_of_its_name() -> None:
     async def nothing(_request: object) -> Any: ...
 
     route = Route("GET", "/thing/{name:[a-z]+}", nothing, "A thing")
-    [path] = document([route])["paths"]
+    [path] = document([route], SETTINGS)["paths"]
     assert path == "/thing/{name}"

@@ -31,34 +31,6 @@ def shape(name: str) -> Schema:
     return {"$ref": f"#/components/schemas/{name}"}
 
 
-_MEMORY = object_of(
-    "What is unset is absent",
-    {
-        "t_invalid": TIME,
-        "summary": TEXT,
-        "session_id": TEXT,
-        "relevance_score": NUMBER,
-        "archived": FLAG,
-        "enriched_at": TIME,
-    },
-    id=ID,
-    memory_id=ID,
-    content=TEXT,
-    type=TEXT,
-    confidence=UNIT,
-    importance=UNIT,
-    tags=list_of(TEXT),
-    tag_prefixes=list_of(TEXT),
-    timestamp=TIME,
-    updated_at=TIME,
-    last_accessed=TIME,
-    metadata=ANY,
-    project=TEXT,
-    layer=TEXT,
-    version=WHOLE,
-    enriched=FLAG,
-    embedded=FLAG,
-)
 _REFERENCE: Schema = {"$ref": "#/components/schemas/Memory"}
 _ROW = object_of(
     "One memory with why it stands where it stands",
@@ -109,58 +81,6 @@ _ASSOCIATED: Schema = {
 }
 SHAPES: Mapping[str, Schema] = {
     **OPERATIONS,
-    "Error": object_of(
-        "Every error; `error`, `message` and `detail` say the same, for different clients",
-        status={"type": "string", "enum": ["error"]},
-        code=WHOLE,
-        error=TEXT,
-        message=TEXT,
-        detail=TEXT,
-        request_id=TEXT,
-    ),
-    "Memory": _MEMORY,
-    "Found": object_of("A memory", status=SUCCESS, memory=_REFERENCE),
-    "Stored": object_of(
-        "A stored memory",
-        status=SUCCESS,
-        message=TEXT,
-        memory_id=ID,
-        id=ID,
-        stored_at=TIME,
-        timestamp=TIME,
-        type=TEXT,
-        confidence=UNIT,
-        qdrant=TEXT,
-        embedding_status=TEXT,
-        enrichment=TEXT,
-        enrichment_queued=FLAG,
-        embedding_queued=FLAG,
-        query_time_ms=NUMBER,
-    ),
-    "StoredBatch": object_of(
-        "Stored memories; their ids are in the order of the request",
-        {"warnings": list_of(TEXT)},
-        status=SUCCESS,
-        stored=WHOLE,
-        memory_ids=list_of(ID),
-        qdrant=TEXT,
-        enrichment=TEXT,
-        query_time_ms=NUMBER,
-    ),
-    "Changed": object_of("What was changed", status=SUCCESS, message=TEXT, memory_id=ID),
-    "Page": object_of(
-        "Memories with any of the tags",
-        status=SUCCESS,
-        tags=list_of(TEXT),
-        count=WHOLE,
-        limit=WHOLE,
-        offset=WHOLE,
-        has_more=FLAG,
-        memories=list_of(_REFERENCE),
-    ),
-    "DeletedByTag": object_of(
-        "How many went", status=SUCCESS, tags=list_of(TEXT), deleted_count=WHOLE
-    ),
     "Related": object_of(
         "Related memories in short",
         status=SUCCESS,

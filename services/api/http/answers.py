@@ -1,22 +1,109 @@
-"""How memories and errors look on the wire: supersets of AutoMem's shapes and the seeds'."""
+"""Answers: one model per answer renders it and describes it in the OpenAPI document.
+
+    class FoundAnswer(Success):
+        \"""A memory.\"""  # the description of the component `Found`
+        memory: MemoryAnswer
+        note: Absent[str] = None  # None leaves the key out; `str | None` would answer null
+    Route("GET", "/memory/{memory_id}", fetch, "Read a memory", returns=FoundAnswer)
+    return json_answer(FoundAnswer(memory=…))
+
+A class is named after its component with `Answer` behind it. Keys keep the order of the fields.
+Bodies may hold more than is described: they are supersets of AutoMem's and of the seeds' shapes.
+"""
 
 from __future__ import annotations
 
-import json
+import operator
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any, Literal, TypeVar
 
 from aiohttp import web
+from pydantic import (
+    AliasChoices,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    GetJsonSchemaHandler,
+    WithJsonSchema,
+)
+from pydantic_core import CoreSchema, to_json
 
 from shared.domain.memory import Memory, iso, tag_prefixes
 
+_T = TypeVar("_T")
 
-def json_answer(body: Mapping[str, Any], *, status: int = 200, **headers: str) -> web.Response:
-    text = json.dumps(body, ensure_ascii=False, separators=(",", ":"))
+
+class _LeftOut:
+    """Marks a field whose None is no answer: it is described as optional, and never null."""
+
+    @staticmethod
+    def __get_pydantic_json_schema__(
+        core_schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        [shown] = [each for each in handler(core_schema)["anyOf"] if each != {"type": "null"}]
+        return dict(shown)
+
+
+def _is_none(value: object) -> bool:
+    return value is None
+
+
+Absent = Annotated[_T | None, _LeftOut, Field(exclude_if=_is_none)]
+OnlyTrue = Annotated[bool, Field(exclude_if=operator.not_)]
+Id = Annotated[str, WithJsonSchema({"type": "string", "format": "uuid"})]
+# Given in milliseconds, answered as ISO 8601 with `+00:00`.
+Time = Annotated[
+    str, BeforeValidator(iso), WithJsonSchema({"type": "string", "format": "date-time"})
+]
+Unit = Annotated[float, Field(json_schema_extra={"minimum": 0, "maximum": 1})]
+
+
+class Answer(BaseModel):
+    """The body of an answer, or a part of one.
+
+    It is made of keywords, or by `model_validate` of an object with attributes of these names
+    (or of the one that `attribute` gives); so are its parts.
+    """
+
+    model_config = ConfigDict(
+        from_attributes=True,
+        validate_by_name=True,
+        validate_by_alias=True,
+        serialize_by_alias=True,
+    )
+
+
+def attribute(name: str) -> Any:
+    """A field whose value is the attribute `name` of the object that is validated."""
+    return Field(validation_alias=AliasChoices(name))
+
+
+class Success(Answer):
+    """An answer with AutoMem's `status` key."""
+
+    status: Literal["success"] = "success"
+
+
+class ErrorAnswer(Answer):
+    """Every error; `error`, `message` and `detail` say the same, for different clients."""
+
+    status: Literal["error"] = "error"
+    code: int
+    error: str
+    message: str
+    detail: str
+    request_id: str
+
+
+def json_answer(
+    body: Answer | Mapping[str, Any], *, status: int = 200, **headers: str
+) -> web.Response:
     return web.Response(
-        text=text,
+        body=to_json(body),
         status=status,
         content_type="application/json",
+        charset="utf-8",
         headers={name.replace("_", "-"): value for name, value in headers.items()},
     )
 
@@ -24,15 +111,9 @@ def json_answer(body: Mapping[str, Any], *, status: int = 200, **headers: str) -
 def error_answer(
     status: int, message: str, *, request_id: str, retry_after_s: float | None = None
 ) -> web.Response:
-    """One body for all errors: the three systems' clients read error, message or detail."""
-    body = {
-        "status": "error",
-        "code": status,
-        "error": message,
-        "message": message,
-        "detail": message,
-        "request_id": request_id,
-    }
+    body = ErrorAnswer(
+        code=status, error=message, message=message, detail=message, request_id=request_id
+    )
     headers = {}
     if retry_after_s is not None:
         headers["Retry_After"] = str(max(1, round(retry_after_s)))
@@ -40,7 +121,7 @@ def error_answer(
 
 
 def memory_json(memory: Memory) -> dict[str, Any]:
-    """Every field of a memory; what is unset is absent, as clients of AutoMem expect."""
+    """A memory as a dict, for the rooms that have no answer models yet."""
     shown: dict[str, Any] = {
         "id": memory.id,
         "memory_id": memory.id,
@@ -55,7 +136,7 @@ def memory_json(memory: Memory) -> dict[str, Any]:
         "last_accessed": iso(memory.last_accessed),
         "t_valid": iso(memory.t_valid),
         "t_invalid": iso(memory.t_invalid),
-        "metadata": memory.shown_metadata(),
+        "metadata": memory.shown_metadata,
         "summary": memory.summary,
         "session_id": memory.session_id,
         "project": memory.project,

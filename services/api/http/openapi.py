@@ -1,6 +1,5 @@
 """The OpenAPI 3.1 document, made from the route table.
 
-`python -m services.api.http.openapi` prints it.
 What all routes share (tokens, errors, headers) is written here once; the rest each Route says.
 """
 
@@ -8,18 +7,22 @@ from __future__ import annotations
 
 import json
 import re
-import sys
 from collections.abc import Iterable, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from itertools import product
 from typing import Any
 
-from pydantic import BaseModel
-from pydantic.json_schema import models_json_schema
+from pydantic import TypeAdapter
+from pydantic.json_schema import GenerateJsonSchema, JsonSchemaMode
+from pydantic_core import core_schema
 
 from services.api.http.answer_schemas import SHAPES
-from services.api.http.route import Param, Route, Scope
+from services.api.http.answers import ErrorAnswer
+from services.api.http.parameters import Param, text
+from services.api.http.route import Param as DescribedParam
+from services.api.http.route import Route, Scope
 from services.api.http.validation import AbsentBody
+from shared.config import Settings
 
 _REFERENCE = "#/components/schemas/{model}"
 _PATH_PARAMETER = re.compile(r"\{(\w+)(?::[^{}]*)?\}")
@@ -35,16 +38,16 @@ _SCHEMES: Mapping[str, Any] = {
 }
 _TEXT: Mapping[str, Any] = {"type": "string"}
 # HTTP forbids other characters in a header.
-_PRINTABLE = {"type": "string", "minLength": 1, "pattern": "^[!-~]+$"}
-TENANT = Param(
+_PRINTABLE = {"minLength": 1, "pattern": "^[!-~]+$"}
+TENANT = text(
     "X-Tenant-Id",
-    {**_PRINTABLE, "maxLength": 64},
     "Which of the tenants that the token grants; default: its first",
+    schema={**_PRINTABLE, "maxLength": 64},
 )
-IDEMPOTENCY_KEY = Param(
+IDEMPOTENCY_KEY = text(
     "Idempotency-Key",
-    {**_PRINTABLE, "maxLength": 255},
     "The same key with the same body is answered as the first time, for a day",
+    schema={**_PRINTABLE, "maxLength": 255},
 )
 _HEADERS: Mapping[str, Any] = {
     "X-Request-Id": {"description": "Names the request in the logs", "schema": _TEXT},
@@ -68,19 +71,49 @@ _ERRORS: Mapping[int, str] = {
 }
 _DESCRIPTION = (
     "Long-term memory for AI agents, compatible with AutoMem's clients. Where no token is"
-    " configured none is asked for. Numbers out of range are clamped or refused as each"
-    " parameter says; unknown parameters and keys are ignored."
+    " configured none is asked for. A number in the query that is out of range is clamped"
+    " unless the parameter says otherwise; unknown parameters and keys are ignored."
 )
 
 
-def document(routes: Iterable[Route]) -> dict[str, Any]:
-    """The document of what `routes` documents; the same routes give the same document."""
+class _JsonSchema(GenerateJsonSchema):
+    """Describes an answer by what is in it: no defaults, no titles, and keys that are there."""
+
+    def field_is_required(
+        self,
+        field: core_schema.ModelField | core_schema.DataclassField | core_schema.TypedDictField,
+        total: bool,
+    ) -> bool:
+        if self.mode == "serialization":
+            return "serialization_exclude_if" not in field
+        return super().field_is_required(field, total)
+
+    def default_schema(self, schema: core_schema.WithDefaultSchema) -> dict[str, Any]:
+        if self.mode == "serialization":
+            return self.generate_inner(schema["schema"])
+        return super().default_schema(schema)
+
+    def field_title_should_be_set(self, schema: Any) -> bool:
+        return self.mode == "validation" and super().field_title_should_be_set(schema)
+
+    def model_schema(self, schema: core_schema.ModelSchema) -> dict[str, Any]:
+        described = super().model_schema(schema)
+        if self.mode == "serialization":
+            del described["title"]
+        return described
+
+    def normalize_name(self, name: str) -> str:
+        return super().normalize_name(name).removesuffix("Answer")
+
+
+def document(routes: Iterable[Route], settings: Settings) -> dict[str, Any]:
+    """The document of what `routes` documents; the same arguments give the same document."""
     shown = [route for route in routes if route.documented]
-    models = list(dict.fromkeys(route.body for route in shown if route.body is not None))
+    schemas, components = _schemas(shown)
     paths: dict[str, dict[str, Any]] = {}
     for route in shown:
         path = _PATH_PARAMETER.sub(r"{\1}", route.path)
-        paths.setdefault(path, {})[route.method.lower()] = _operation(route)
+        paths.setdefault(path, {})[route.method.lower()] = _operation(route, schemas, settings)
     return {
         "openapi": "3.1.0",
         "info": {"title": "Eunoe", "version": _version(), "description": _DESCRIPTION},
@@ -88,40 +121,55 @@ def document(routes: Iterable[Route]) -> dict[str, Any]:
         "tags": [{"name": name} for name in dict.fromkeys(route.group for route in shown)],
         "paths": paths,
         "components": {
-            "schemas": {**SHAPES, **_schemas(models)},
-            "responses": {str(code): _error(code, text) for code, text in _ERRORS.items()},
+            "schemas": {**SHAPES, **components},
+            "responses": {str(code): _error(code, meaning) for code, meaning in _ERRORS.items()},
             "headers": dict(_HEADERS),
             "securitySchemes": dict(_SCHEMES),
         },
     }
 
 
-def _schemas(models: Iterable[type[BaseModel]]) -> dict[str, Any]:
-    _, found = models_json_schema(
-        [(model, "validation") for model in models], ref_template=_REFERENCE
+# A body or an answer → its schema, which refers to the components.
+_Schemas = Mapping[object, Mapping[str, Any]]
+
+
+def _schemas(routes: Iterable[Route]) -> tuple[_Schemas, dict[str, Any]]:
+    """The schemas of all bodies and answers, and the components that they refer to."""
+    modes: dict[Any, JsonSchemaMode] = {ErrorAnswer: "serialization"}
+    modes |= {
+        route.returns: "serialization"
+        for route in routes
+        if route.returns is not None and not isinstance(route.returns, Mapping)
+    }
+    modes |= {route.body: "validation" for route in routes if route.body is not None}
+    found, components = TypeAdapter.json_schemas(
+        [(type_, mode, TypeAdapter(type_)) for type_, mode in modes.items()],
+        ref_template=_REFERENCE,
+        schema_generator=_JsonSchema,
     )
-    return dict(found.get("$defs", {}))
+    schemas: dict[object, Mapping[str, Any]] = {None: {"type": "object"}}
+    schemas |= {type_: schema for (type_, _), schema in found.items()}
+    return schemas, components["$defs"]
 
 
-def _operation(route: Route) -> dict[str, Any]:
+def _operation(route: Route, schemas: _Schemas, settings: Settings) -> dict[str, Any]:
     operation: dict[str, Any] = {
         "operationId": re.sub(r"[^\w-]+", "_", f"{route.method.lower()}{route.path}").strip("_"),
         "tags": [route.group],
         "summary": route.summary,
-        "parameters": _parameters(route),
-        "responses": _responses(route),
+        "parameters": _parameters(route, settings),
+        "responses": _responses(route, schemas),
         "security": _security(route.scope),
     }
     if route.body is not None:
-        reference = {"$ref": _REFERENCE.format(model=route.body.__name__)}
         operation["requestBody"] = {
             "required": not issubclass(route.body, AbsentBody),
-            "content": {"application/json": {"schema": reference}},
+            "content": {"application/json": {"schema": schemas[route.body]}},
         }
     return {name: value for name, value in operation.items() if value != [] or name == "security"}
 
 
-def _parameters(route: Route) -> list[dict[str, Any]]:
+def _parameters(route: Route, settings: Settings) -> list[dict[str, Any]]:
     headers = list(route.headers)
     if route.scope != "open":
         headers.append(TENANT)
@@ -129,8 +177,8 @@ def _parameters(route: Route) -> list[dict[str, Any]]:
         headers.append(IDEMPOTENCY_KEY)
     return [
         *(_path_parameter(name, route) for name in _PATH_PARAMETER.findall(route.path)),
-        *(_parameter(param, "query") for param in route.query),
-        *(_parameter(param, "header") for param in headers),
+        *(_parameter(param, "query", settings) for param in route.query),
+        *(_parameter(param, "header", settings) for param in headers),
     ]
 
 
@@ -141,19 +189,27 @@ def _path_parameter(name: str, route: Route) -> dict[str, Any]:
     return {"name": name, "in": "path", "required": True, "schema": schema}
 
 
-def _parameter(param: Param, place: str) -> dict[str, Any]:
-    schema = dict(param.schema)
-    found: dict[str, Any] = {"name": param.name, "in": place, "schema": schema}
-    if param.repeated:
-        listed = {"type": "array", "items": schema, "maxItems": param.most}
-        found |= {"schema": listed, "style": "form", "explode": True}
-    if param.description:
-        found["description"] = param.description
-    return {**found, "required": True} if param.required else found
+def _parameter(
+    param: Param[Any] | DescribedParam, place: str, settings: Settings
+) -> dict[str, Any]:
+    if isinstance(param, DescribedParam):
+        param = param.as_param()
+    schema = dict(param.schema(settings))
+    described: dict[str, Any] = {"name": param.name, "in": place, "schema": schema}
+    if param.most_values is not None:
+        listed = {"type": "array", "items": schema, "maxItems": param.most_values}
+        described |= {"schema": listed, "style": "form", "explode": True}
+    aliases = f"also named {', '.join(param.aliases)}" if param.aliases else ""
+    if description := "; ".join(filter(None, (param.description, aliases))):
+        described["description"] = description
+    return {**described, "required": True} if param.required else described
 
 
-def _responses(route: Route) -> dict[str, Any]:
-    own = {code: _own(route, code, text) for code, text in route.answers.items()}
+def _responses(route: Route, schemas: _Schemas) -> dict[str, Any]:
+    own = {
+        code: _success(route, meaning, schemas) if code < 400 else _error(code, meaning)
+        for code, meaning in route.answers.items()
+    }
     shared = {
         code: {"$ref": f"#/components/responses/{code}"} for code in _failures(route) - set(own)
     }
@@ -172,19 +228,20 @@ def _failures(route: Route) -> set[int]:
     }
 
 
-def _own(route: Route, code: int, text: str) -> dict[str, Any]:
-    if code >= 400:
-        return _error(code, text)
-    answer: dict[str, Any] = {"description": text, "headers": _headers("X-Request-Id")}
+def _success(route: Route, meaning: str, schemas: _Schemas) -> dict[str, Any]:
+    answer: dict[str, Any] = {"description": meaning, "headers": _headers("X-Request-Id")}
     if route.repeatable:
         answer["headers"] |= _headers("Idempotent-Replay")
-    schema = route.returns if route.media_type == "application/json" else None
-    return answer | {"content": {route.media_type: {"schema": schema} if schema else {}}}
+    content = {}
+    if route.media_type == "application/json":
+        returns = route.returns
+        content["schema"] = returns if isinstance(returns, Mapping) else schemas[returns]
+    return answer | {"content": {route.media_type: content}}
 
 
-def _error(code: int, text: str) -> dict[str, Any]:
+def _error(code: int, meaning: str) -> dict[str, Any]:
     return {
-        "description": text,
+        "description": meaning,
         "headers": _headers("X-Request-Id", *(("Retry-After",) if code == 503 else ())),
         "content": {"application/json": {"schema": {"$ref": _REFERENCE.format(model="Error")}}},
     }
@@ -211,11 +268,5 @@ def _version() -> str:
         return "0.1.0"
 
 
-def rendered(routes: Iterable[Route]) -> str:
-    return json.dumps(document(routes), ensure_ascii=False, indent=1) + "\n"
-
-
-if __name__ == "__main__":
-    from services.api.routes import ROUTES
-
-    sys.stdout.write(rendered(ROUTES))
+def rendered(routes: Iterable[Route], settings: Settings) -> str:
+    return json.dumps(document(routes, settings), ensure_ascii=False, indent=1) + "\n"

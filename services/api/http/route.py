@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
+from types import UnionType
 from typing import Any, Literal
 
 from aiohttp import web
 from pydantic import BaseModel
+
+from services.api.http import parameters
+from services.api.http.answers import Answer
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 # open: no token; admin: the API token and the admin token; admin_only: the admin token alone.
@@ -16,10 +20,7 @@ Scope = Literal["open", "read", "write", "admin", "admin_only"]
 
 @dataclass(frozen=True, slots=True)
 class Param:
-    """A parameter of the query or header.
-
-    `schema` is JSON Schema; `repeated` ones may occur `most` times.
-    """
+    """A parameter that is only described; http/parameters.py takes its place room by room."""
 
     name: str
     schema: Mapping[str, Any]
@@ -27,6 +28,16 @@ class Param:
     required: bool = False
     repeated: bool = False
     most: int = 100
+
+    def as_param(self) -> parameters.Param[str]:
+        return parameters.Param(
+            self.name,
+            lambda _values, _settings: "",
+            lambda _settings: self.schema,
+            self.description,
+            required=self.required,
+            most_values=self.most if self.repeated else None,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,14 +50,13 @@ class Route:
     summary: str
     scope: Scope = "read"
     body: type[BaseModel] | None = None
-    query: tuple[Param, ...] = ()
+    query: tuple[parameters.Param[Any] | Param, ...] = ()
     answers: Mapping[int, str] = field(default_factory=lambda: {200: "Success"})
     group: str = "memory"
     media_type: str = "application/json"
-    body_bytes: int | None = None
-    headers: tuple[Param, ...] = ()
-    # JSON Schema of the body of a success; names of shapes.SHAPES may be referred to.
-    returns: Mapping[str, Any] = field(default_factory=lambda: {"type": "object"})
+    headers: tuple[parameters.Param[Any] | Param, ...] = ()
+    # The body of a success; None: any object.
+    returns: type[Answer] | UnionType | Mapping[str, Any] | None = None
     # Takes an Idempotency-Key.
     repeatable: bool = False
     # Whether the OpenAPI document names it: aliases and catch-alls are left out.

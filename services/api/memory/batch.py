@@ -7,19 +7,20 @@ a bad timestamp and metadata that are no object do not refuse the batch; `warnin
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
 from aiohttp import web
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from services.api.http.answer_schemas import shape
+from services.api.http.answers import Answer
 from services.api.http.body import BATCH_BODY_BYTES, read_body
 from services.api.http.middleware import REQUEST_ID, TENANT
 from services.api.http.route import Route
 from services.api.http.validation import parse_json, validate
 from services.api.memory.admission import Admission
+from services.api.memory.answers import StoredBatchAnswer
 from services.api.memory.handlers import EVENTS
 from services.api.memory.idempotency import Write
 from services.api.memory.requests import BATCH_ROWS, Layer, MemoryIn, Metadata, Moment, Tags
@@ -112,7 +113,7 @@ class Batches:
         self,
         write: Write,
         bodies: Sequence[MemoryIn],
-        answer: Callable[[StoredBatch], Mapping[str, Any]],
+        answer: Callable[[StoredBatch], Answer],
         *,
         trace: str = "",
     ) -> StoredBatch:
@@ -204,10 +205,10 @@ async def store_batch(request: web.Request) -> web.StreamResponse:
     batches = request.app[BATCHES]
     batch = parse_batch(raw, content_chars=batches.content_chars)
 
-    def answer(stored: StoredBatch) -> Mapping[str, Any]:
+    def answer(stored: StoredBatch) -> StoredBatchAnswer:
         return _answer(stored, batch.warnings, _ms_since(began))
 
-    async def store(write: Write) -> Mapping[str, Any]:
+    async def store(write: Write) -> StoredBatchAnswer:
         done = await batches.store(write, batch.memories, answer, trace=request[REQUEST_ID])
         for memory in done.written:
             told = emitter.stored(memory, _ms_since(began))
@@ -221,22 +222,17 @@ def _ms_since(began: float) -> float:
     return round((time.perf_counter() - began) * 1000, 2)
 
 
-def _answer(stored: StoredBatch, warnings: tuple[str, ...], elapsed_ms: float) -> dict[str, Any]:
+def _answer(stored: StoredBatch, warnings: tuple[str, ...], elapsed_ms: float) -> StoredBatchAnswer:
     """Both hints of every memory are announced or will be: `queued` whatever Redis said."""
-    body: dict[str, Any] = {
-        "status": "success",
-        "message": f"{len(stored.ids)} memories stored successfully",
-        "stored": len(stored.ids),
-        "memory_ids": list(stored.ids),
-        "qdrant": "queued",
-        "enrichment": "queued",
-        "enrichment_queued": stored.queued.enrich,
-        "embedding_queued": stored.queued.embed,
-        "query_time_ms": elapsed_ms,
-    }
-    if warnings:
-        body["warnings"] = list(warnings)
-    return body
+    return StoredBatchAnswer(
+        message=f"{len(stored.ids)} memories stored successfully",
+        stored=len(stored.ids),
+        memory_ids=stored.ids,
+        enrichment_queued=stored.queued.enrich,
+        embedding_queued=stored.queued.embed,
+        query_time_ms=elapsed_ms,
+        warnings=warnings or None,
+    )
 
 
 ROUTES: tuple[Route, ...] = (
@@ -248,8 +244,7 @@ ROUTES: tuple[Route, ...] = (
         scope="write",
         body=BatchIn,
         answers={201: "Stored; enrichment and embedding follow"},
-        body_bytes=8 * 1024 * 1024,
-        returns=shape("StoredBatch"),
+        returns=StoredBatchAnswer,
         repeatable=True,
     ),
 )

@@ -10,21 +10,18 @@ from dataclasses import dataclass
 
 from aiohttp import web
 
-from services.api.http.answer_schemas import shape
-from services.api.http.answers import json_answer, memory_json
+from services.api.http.answers import json_answer
 from services.api.http.middleware import TENANT
-from services.api.http.query import integer
-from services.api.http.route import Param, Route
+from services.api.http.parameters import Query, integer, texts
+from services.api.http.route import Route
+from services.api.memory.answers import DeletedByTagAnswer, PageAnswer
 from services.api.memory.handlers import TOUCHES
-from shared.domain.memory import Memory, check_text, now_ms, tag_keys
-from shared.errors import InvalidInput
+from shared.domain.memory import Memory, now_ms, tag_keys
 from shared.graph.store import GraphStore
 from shared.streams.job import Job, Stage
 from shared.streams.outbox import Outbox
 
 _MOST = 200
-_MAX_OFFSET = 10_000_000
-_MAX_TAGS = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,51 +67,35 @@ class ByTag:
 # -- HTTP -------------------------------------------------------------------------------
 
 BY_TAG: web.AppKey[ByTag] = web.AppKey("by_tag", ByTag)
+_TAGS = texts(
+    "tags", "A whole tag, whatever its case; a memory with any of them matches", required=True
+)
+_LIMIT = integer("limit", "Memories per page", default=20, least=1, most=_MOST)
+_OFFSET = integer("offset", "Memories to pass over", default=0, least=0, most=10_000_000)
 
 
 async def find_by_tag(request: web.Request) -> web.Response:
-    tags = _tags(request)
-    limit = integer(request.query, "limit", default=20, least=1, most=_MOST)
-    offset = integer(request.query, "offset", default=0, least=0, most=_MAX_OFFSET)
-    tenant = request[TENANT]
+    query, tenant = Query.of(request), request[TENANT]
+    tags, limit, offset = query[_TAGS], query[_LIMIT], query[_OFFSET]
     page = await request.app[BY_TAG].find(tenant, tags, limit=limit, offset=offset)
     request.app[TOUCHES].add(tenant, [memory.id for memory in page.memories], now_ms())
     return json_answer(
-        {
-            "status": "success",
-            "tags": list(tags),
-            "count": len(page.memories),
-            "limit": limit,
-            "offset": offset,
-            "has_more": page.has_more,
-            "memories": [memory_json(memory) for memory in page.memories],
-        }
+        PageAnswer(
+            tags=tags,
+            count=len(page.memories),
+            limit=limit,
+            offset=offset,
+            has_more=page.has_more,
+            memories=page.memories,
+        )
     )
 
 
 async def delete_by_tag(request: web.Request) -> web.Response:
-    tags = _tags(request)
+    tags = Query.of(request)[_TAGS]
     deleted = await request.app[BY_TAG].delete(request[TENANT], tags)
-    return json_answer({"status": "success", "tags": list(tags), "deleted_count": deleted})
+    return json_answer(DeletedByTagAnswer(tags=tags, deleted_count=deleted))
 
-
-def _tags(request: web.Request) -> tuple[str, ...]:
-    given = (tag.strip() for tag in request.query.getall("tags", []))
-    tags = tuple(dict.fromkeys(check_text(tag, "'tags'") for tag in given if tag))
-    if not tags:
-        raise InvalidInput("'tags' query parameter is required")
-    if len(tags) > _MAX_TAGS:
-        raise InvalidInput(f"'tags' must not hold more than {_MAX_TAGS} tags")
-    return tags
-
-
-_TAGS = Param(
-    "tags",
-    {"type": "string"},
-    "A whole tag, whatever its case; a memory with any of them matches",
-    required=True,
-    repeated=True,
-)
 
 ROUTES: tuple[Route, ...] = (
     Route(
@@ -122,12 +103,8 @@ ROUTES: tuple[Route, ...] = (
         "/memory/by-tag",
         find_by_tag,
         "List the memories with any of some tags",
-        query=(
-            _TAGS,
-            Param("limit", {"type": "integer", "default": 20}, f"Clamped into 1..{_MOST}"),
-            Param("offset", {"type": "integer", "default": 0}, "Memories to pass over"),
-        ),
-        returns=shape("Page"),
+        query=(_TAGS, _LIMIT, _OFFSET),
+        returns=PageAnswer,
     ),
     Route(
         "DELETE",
@@ -136,6 +113,6 @@ ROUTES: tuple[Route, ...] = (
         "Delete the memories with any of some tags",
         scope="write",
         query=(_TAGS,),
-        returns=shape("DeletedByTag"),
+        returns=DeletedByTagAnswer,
     ),
 )

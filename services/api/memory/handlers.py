@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import time
-from typing import Any
 
 from aiohttp import web
 
 from services.api.http.access import DEFAULT_TENANT, Forbidden, Tokens, Unauthorized
-from services.api.http.answers import json_answer, memory_json
+from services.api.http.answers import json_answer
 from services.api.http.body import read_body
 from services.api.http.middleware import REQUEST_ID, TENANT, identify
 from services.api.http.validation import parse_object, validate
 from services.api.memory.access_times import AccessTimes
+from services.api.memory.answers import ChangedAnswer, FoundAnswer, StoredAnswer
 from services.api.memory.idempotency import Write
 from services.api.memory.requests import MemoryIn, MemoryPatch
 from services.api.memory.service import Memories, Stored
@@ -22,7 +22,7 @@ from services.api.recall.request import parse_recall
 from services.api.recall.service import Recall
 from services.api.repeatable import storing
 from shared.config import RecallSettings
-from shared.domain.memory import iso, now_ms
+from shared.domain.memory import now_ms
 from shared.events import emitter
 from shared.events.emitter import Event, Events
 
@@ -50,10 +50,10 @@ async def store_memory(request: web.Request) -> web.StreamResponse:
     raw = await read_body(request)
     body, memories = validate(MemoryIn, parse_object(raw)), request.app[MEMORIES]
 
-    def answer(stored: Stored) -> dict[str, Any]:
-        return stored_json(stored, _ms_since(began))
+    def answer(stored: Stored) -> StoredAnswer:
+        return StoredAnswer.of(stored, _ms_since(began))
 
-    async def store(write: Write) -> dict[str, Any]:
+    async def store(write: Write) -> StoredAnswer:
         done = await memories.store(write, body, answer, trace=request[REQUEST_ID])
         told = emitter.stored(done.memory, _ms_since(began))
         request.app[EVENTS].emit(request[TENANT], Event.STORE, told)
@@ -62,36 +62,10 @@ async def store_memory(request: web.Request) -> web.StreamResponse:
     return await storing(request, raw, store)
 
 
-def stored_json(stored: Stored, elapsed_ms: float) -> dict[str, Any]:
-    """AutoMem's fields and the seed's together."""
-    memory = stored.memory
-    return {
-        "status": "success",
-        "message": "Memory stored successfully",
-        "memory_id": memory.id,
-        "id": memory.id,
-        "stored_at": iso(memory.timestamp),
-        "timestamp": iso(memory.timestamp),
-        "updated_at": iso(memory.updated_at),
-        "last_accessed": iso(memory.last_accessed),
-        "type": memory.type,
-        "confidence": memory.confidence,
-        "metadata": memory.shown_metadata(),
-        "session_id": memory.session_id,
-        "qdrant": "queued",
-        "embedding_status": "provided" if stored.embedding else "queued",
-        "enrichment": "queued",
-        "enrichment_queued": stored.queued.enrich,
-        "embedding_queued": stored.queued.embed,
-        "queued": stored.queued.enrich and stored.queued.embed,
-        "query_time_ms": elapsed_ms,
-    }
-
-
 async def fetch_memory(request: web.Request) -> web.Response:
     memory = await request.app[MEMORIES].fetch(request[TENANT], request.match_info["memory_id"])
     request.app[TOUCHES].add(request[TENANT], [memory.id], now_ms())
-    return json_answer({"status": "success", "memory": memory_json(memory)})
+    return json_answer(FoundAnswer(memory=memory))
 
 
 async def change_memory(request: web.Request) -> web.Response:
@@ -101,12 +75,11 @@ async def change_memory(request: web.Request) -> web.Response:
         request[TENANT], memory_id, body, trace=request[REQUEST_ID]
     )
     return json_answer(
-        {
-            "status": "success",
-            "message": "Memory updated successfully",
-            "memory_id": memory.id,
-            "updated_at": iso(memory.updated_at),
-        }
+        ChangedAnswer(
+            message="Memory updated successfully",
+            memory_id=memory.id,
+            updated_at=memory.updated_at,
+        )
     )
 
 
@@ -114,11 +87,7 @@ async def delete_memory(request: web.Request) -> web.Response:
     memory_id = request.match_info["memory_id"]
     await request.app[MEMORIES].delete(request[TENANT], memory_id)
     return json_answer(
-        {
-            "status": "success",
-            "message": "Memory deleted successfully",
-            "memory_id": memory_id.lower(),
-        }
+        ChangedAnswer(message="Memory deleted successfully", memory_id=memory_id.lower())
     )
 
 

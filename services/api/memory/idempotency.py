@@ -20,6 +20,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from pydantic_core import to_json
+
+from services.api.http.answers import Answer
 from shared.errors import Conflict, InvalidInput, PermanentError, TransientError
 from shared.graph.records import Idem
 from shared.graph.store import GraphStore
@@ -35,6 +38,7 @@ _MAX_KEY_CHARS = 255
 _TIMEOUT_S = 1.0
 _BLIND_S = 2.0
 _log = log.get_logger(__name__)
+Body = Answer | Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,13 +69,13 @@ class Write:
     fingerprint: str | None = None
     key: str | None = None
     body_hash: str = ""
-    sealed: Mapping[str, Any] | None = None
+    sealed: Body | None = None
 
     def ids(self, count: int) -> list[str]:
         """So many UUIDv4s: `id`, then what follows from it."""
         return [self.id, *(_derived(self.id, at) for at in range(1, count))][:count]
 
-    def seal(self, ids: Sequence[str], answer: Callable[[], Mapping[str, Any]]) -> Idem | None:
+    def seal(self, ids: Sequence[str], answer: Callable[[], Body]) -> Idem | None:
         """What is written with the memories where the request has a key.
 
         The answer must be known by then; it tells what will be so if all goes well.
@@ -130,13 +134,14 @@ class Idempotency:
         found = await self._graph.memories.idem(write.tenant, write.key)
         return None if found is None else _replay(write, found)
 
-    async def finish(self, write: Write, status: int, body: Mapping[str, Any]) -> Mapping[str, Any]:
+    async def finish(self, write: Write, status: int, body: Body) -> Body:
         """The answer to give: with a key, the one that is kept under it."""
         if write.key is None:
             return body
-        if write.sealed is not None:
+        if write.sealed is not None and isinstance(body, Answer):
             # Elapsed time was known up to the write only.
-            body = {**body, "query_time_ms": write.sealed.get("query_time_ms")}
+            elapsed_ms = getattr(write.sealed, "query_time_ms", None)
+            body = body.model_copy(update={"query_time_ms": elapsed_ms})
         if body != write.sealed:
             await self._graph.keys.answer(write.tenant, write.key, _text(status, body))
         return body
@@ -218,5 +223,5 @@ def _derived(seed: str, at: int) -> str:
     return str(uuid.UUID(bytes=digest, version=4))
 
 
-def _text(status: int, body: Mapping[str, Any]) -> str:
-    return json.dumps({"status": status, "body": body}, ensure_ascii=False, separators=(",", ":"))
+def _text(status: int, body: Body) -> str:
+    return to_json({"status": status, "body": body}).decode()

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from services.api.http.answers import Answer
 from services.api.memory.admission import Admission
 from services.api.memory.idempotency import Write
 from services.api.memory.metadata import terms
@@ -91,7 +92,7 @@ class Memories:
         self,
         write: Write,
         body: MemoryIn,
-        answer: Callable[[Stored], Mapping[str, Any]],
+        answer: Callable[[Stored], Answer],
         *,
         trace: str = "",
     ) -> Stored:

@@ -96,7 +96,7 @@ def _lesson(memory: Memory) -> dict[str, Any]:
         **_rule(memory),
         "importance": memory.importance,
         "type": memory.type,
-        "metadata": memory.shown_metadata(),
+        "metadata": memory.shown_metadata,
     }
 
 

@@ -15,8 +15,9 @@ from aiohttp.test_utils import TestClient, TestServer
 from services.api.http import middleware
 from services.api.http.access import Tokens
 from services.api.http.authentication import guarded, needs_api_token
+from services.api.http.parameters import SETTINGS
 from services.api.http.route import Route
-from shared.config import ApiSettings
+from shared.config import ApiSettings, Settings
 from shared.errors import EunoeError
 
 API_TOKEN = "api-token"
@@ -45,6 +46,7 @@ def make_app(routes: Iterable[Route], known: Tokens) -> web.Application:
             return middleware._domain_answer(error, "test")
 
     app = web.Application(middlewares=[around])
+    app[SETTINGS] = Settings()
     for route in routes:
         app.router.add_route(route.method, route.path, guarded(route, known))
     return app

@@ -15,10 +15,11 @@ from services.api.http.authentication import audit_refused, guarded, needs_api_t
 from services.api.http.body import BODY_BYTES
 from services.api.http.graph_outage import GraphCircuit
 from services.api.http.middleware import make_middleware
+from services.api.http.parameters import SETTINGS
 from services.api.operations import dead_letters, enrichment, memory_status, queues, reembed, sync
 from services.api.operations import generations as admin_generations
 from services.api.operations import runs as admin_runs
-from shared.config import EmbeddingSettings, EnrichmentSettings
+from shared.config import EmbeddingSettings, EnrichmentSettings, Settings
 from shared.events.enrichment_stats import EnrichmentStats
 from shared.graph.store import GraphStore
 from shared.process.health import Probes, Seen
@@ -118,6 +119,7 @@ async def operated(
             )
         ]
     )
+    app[SETTINGS] = Settings()
     for route in ROUTES:
         app.router.add_route(route.method, route.path, guarded(route, known))
     outbox = Outbox(clients, streams, prefix=clients.prefix, delay_s=60.0)
