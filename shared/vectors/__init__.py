@@ -4,7 +4,7 @@ Invariant: every read is filtered by its tenant and every write reaches only poi
 tenant, and no write replaces what a newer payload_version wrote.
 """
 
-from shared.vectors.filters import Hit, RecallFilter, VectorQuery
+from shared.vectors.filters import Hit, VectorQuery
 from shared.vectors.generation import Generation, GenerationState, ListedGeneration
 from shared.vectors.points import Point, StoredPoint, point_for
 from shared.vectors.store import VectorStore
@@ -15,7 +15,6 @@ __all__ = [
     "Hit",
     "ListedGeneration",
     "Point",
-    "RecallFilter",
     "StoredPoint",
     "VectorQuery",
     "VectorStore",

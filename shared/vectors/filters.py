@@ -1,4 +1,4 @@
-"""RecallFilter and the write guards as Qdrant filters; the tenant is in every one of them."""
+"""A recall's Scope and the write guards as Qdrant filters; each one names the tenant."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from qdrant_client import models
 
-from shared.domain.memory import tag_keys, tag_prefixes
+from shared.domain.memory import tag_keys
+from shared.domain.scope import EVERYTHING, Scope, longest_prefixes
 from shared.domain.tenant import DEFAULT_TENANT
 from shared.vectors.points import (
     ARCHIVED,
@@ -18,38 +19,10 @@ from shared.vectors.points import (
     Point,
     StoredPoint,
     point_id,
-    speaker_key,
 )
 from shared.vectors.sparse import SparseVector
 
 _Conditions = list[models.Condition]
-
-
-@dataclass(frozen=True, slots=True)
-class RecallFilter:
-    """What a candidate must be; empty or None means any.
-
-    `start_ms` and `end_ms` bound `timestamp`, both included. `current_at_ms` hides what is
-    archived, not yet valid (t_valid after it) or expired (t_invalid at or before it).
-    Tags, also excluded ones, match whole segments: `temp` hides `temp:x`, not `temp-1`.
-    """
-
-    tags: tuple[str, ...] = ()
-    tag_mode: Literal["any", "all"] = "any"
-    tag_match: Literal["exact", "prefix"] = "prefix"
-    exclude_tags: tuple[str, ...] = ()
-    start_ms: int | None = None
-    end_ms: int | None = None
-    project: str | None = None
-    session_id: str | None = None
-    layer: str | None = None
-    types: tuple[str, ...] = ()
-    exclude_types: tuple[str, ...] = ()
-    current_at_ms: int | None = None
-    speaker: str | None = None
-
-
-NO_FILTER = RecallFilter()
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +32,7 @@ class VectorQuery:
     kind: Literal["dense", "context", "bm25"]
     vector: NDArray[np.float32] | Sequence[float] | SparseVector
     limit: int
-    filter: RecallFilter = NO_FILTER
+    scope: Scope = EVERYTHING
 
 
 class Hit(NamedTuple):
@@ -89,7 +62,7 @@ def request_of(tenant: str, query: VectorQuery) -> models.QueryRequest:
     return models.QueryRequest(
         query=vector,
         using=query.kind,
-        filter=recall_filter(tenant, query.filter),
+        filter=recall_filter(tenant, query.scope),
         limit=query.limit,
         with_payload=naming(tenant),
         with_vector=False,
@@ -110,9 +83,9 @@ def hits_of(points: Sequence[models.ScoredPoint]) -> list[Hit]:
     return list(found.values())
 
 
-def recall_filter(tenant: str, wanted: RecallFilter) -> models.Filter:
-    must = [tenant_is(tenant), *_scope(wanted), *_tags(wanted)]
-    return models.Filter(must=must, must_not=_hidden(wanted) or None)
+def recall_filter(tenant: str, scope: Scope) -> models.Filter:
+    must = [tenant_is(tenant), *_fields(scope), *_tags(scope)]
+    return models.Filter(must=must, must_not=_hidden(scope) or None)
 
 
 def newest_wins(tenant: str, points: Sequence[Point]) -> models.Filter:
@@ -185,45 +158,37 @@ def _not_newer(point: Point) -> _Conditions:
     ]
 
 
-def _scope(wanted: RecallFilter) -> _Conditions:
+def _fields(scope: Scope) -> _Conditions:
     named = {
-        "project": wanted.project,
-        "session_id": wanted.session_id,
-        "layer": wanted.layer,
-        "speaker": speaker_key(wanted.speaker),
+        "project": scope.project,
+        "session_id": scope.session_id,
+        "layer": scope.layer,
     }
     found: _Conditions = [_is(key, value) for key, value in named.items() if value is not None]
-    if wanted.types:
-        found.append(_any("type", wanted.types))
-    if wanted.start_ms is not None or wanted.end_ms is not None:
-        found.append(_range("timestamp", gte=wanted.start_ms, lte=wanted.end_ms))
+    if scope.start_ms is not None or scope.end_ms is not None:
+        found.append(_range("timestamp", gte=scope.start_ms, lte=scope.end_ms))
     return found
 
 
-def _hidden(wanted: RecallFilter) -> _Conditions:
+def _hidden(scope: Scope) -> _Conditions:
     """What must not be; a key that a point lacks hides nothing."""
     found: _Conditions = []
-    if wanted.exclude_types:
-        found.append(_any("type", wanted.exclude_types))
-    if excluded := tag_keys(wanted.exclude_tags):
-        found += [_any("tags", excluded), _any("tag_prefixes", _prefix_keys(excluded))]
-    if wanted.current_at_ms is not None:
-        found += _not_current(wanted.current_at_ms)
+    if scope.exclude_types:
+        found.append(_any("type", scope.exclude_types))
+    if excluded := tag_keys(scope.exclude_tags):
+        found += [_any("tags", excluded), _any("tag_prefixes", longest_prefixes(excluded))]
+    if scope.current_at_ms is not None:
+        found += _not_current(scope.current_at_ms)
     return found
 
 
-def _tags(wanted: RecallFilter) -> _Conditions:
-    exact = wanted.tag_match == "exact"
-    key = "tags" if exact else "tag_prefixes"
-    values = tag_keys(wanted.tags) if exact else _prefix_keys(wanted.tags)
-    if not values:
+def _tags(scope: Scope) -> _Conditions:
+    if not scope.stored_tags:
         return []
-    return [_any(key, values)] if wanted.tag_mode == "any" else [_is(key, each) for each in values]
-
-
-def _prefix_keys(tags: Sequence[str]) -> tuple[str, ...]:
-    """`Proj/Alpha` as it stands among tag_prefixes: its own longest prefix."""
-    return tuple(dict.fromkeys((tag, *tag_prefixes([tag]))[-1] for tag in tag_keys(tags)))
+    key = "tags" if scope.tag_match == "exact" else "tag_prefixes"
+    if scope.tag_mode == "any":
+        return [_any(key, scope.stored_tags)]
+    return [_is(key, each) for each in scope.stored_tags]
 
 
 def _not_current(at_ms: int) -> _Conditions:

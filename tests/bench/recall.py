@@ -22,9 +22,10 @@ import numpy as np
 
 from shared.config import VectorSettings
 from shared.domain.memory import Memory, now_ms
+from shared.domain.scope import Scope
 from shared.graph.store import GraphStore
 from shared.models.providers.local import LocalEmbedding
-from shared.vectors import RecallFilter, VectorQuery, VectorStore, point_for
+from shared.vectors import VectorQuery, VectorStore, point_for
 from shared.vectors.sparse import sparse_document, sparse_query
 from tests.bench.figures import Table, latencies, median
 from tests.bench.filled import opened
@@ -153,7 +154,7 @@ def _figures(seconds: Sequence[float], lasted_s: float) -> dict[str, float]:
 async def bare(filled: Filled, rng: random.Random) -> list[float]:
     """One embedding, one dense query, one sparse query, one read of fifty ids: their sums."""
     until, sums = time.perf_counter() + _SECONDS, list[float]()
-    everything = RecallFilter()
+    everything = Scope()
     while time.perf_counter() < until:
         text = _query(rng, filled)
         ids = [memory.id for memory in rng.sample(filled.memories, 50)]

@@ -11,7 +11,7 @@ import pytest
 
 from shared.config import GraphSettings
 from shared.domain.memory import Memory
-from shared.graph.recall.candidates import Listing
+from shared.domain.scope import Scope
 from shared.graph.store import GraphStore
 from tests.integration.conftest import CANARY
 from tests.support.stack.stack import Client, Stack, StoreView, running
@@ -102,25 +102,25 @@ async def test_without_the_vectors_narrow_tags_fill(tmp_path: Path) -> None:
 # -- each condition in the graph ------------------------------------------------------------
 
 
-SCOPES: tuple[tuple[Listing, dict[str, Any], dict[str, Any]], ...] = (
-    (Listing(tags=("proj:a",)), {"tags": ("Proj/A/x",)}, {"tags": ("proj",)}),
-    (Listing(tags=("proj",), by_prefix=False), {"tags": ("Proj",)}, {"tags": ("proj:a",)}),
-    (Listing(tags=("a", "b"), all_tags=True), {"tags": ("a", "b")}, {"tags": ("a",)}),
-    (Listing(tags=("a", "b")), {"tags": ("b",)}, {"tags": ("c",)}),
-    (Listing(exclude_tags=("temp", "old")), {"tags": ("kept",)}, {"tags": ("Temp-1",)}),
-    (Listing(exclude_tags=("temp",)), {}, {"tags": ("b", "temp")}),
-    (Listing(start_ms=10), {"timestamp": 10}, {"timestamp": 9}),
-    (Listing(end_ms=10), {"timestamp": 10}, {"timestamp": 11}),
-    (Listing(start_ms=5, end_ms=10), {"timestamp": 7}, {"timestamp": 11}),
-    (Listing(project="p"), {"project": "p"}, {"project": "q"}),
-    (Listing(session_id="s"), {"session_id": "s"}, {}),
-    (Listing(layer="semantic"), {"layer": "semantic"}, {}),
-    (Listing(exclude_types=("Habit",)), {}, {"type": "Habit"}),
-    (Listing(at_ms=100), {"t_valid": 100}, {"t_valid": 101}),
-    (Listing(at_ms=100), {"t_valid": None}, {"t_valid": None, "archived": True}),
-    (Listing(at_ms=100), {"t_valid": 1, "t_invalid": 101}, {"t_valid": 1, "t_invalid": 100}),
+SCOPES: tuple[tuple[Scope, dict[str, Any], dict[str, Any]], ...] = (
+    (Scope(tags=("proj:a",)), {"tags": ("Proj/A/x",)}, {"tags": ("proj",)}),
+    (Scope(tags=("proj",), tag_match="exact"), {"tags": ("Proj",)}, {"tags": ("proj:a",)}),
+    (Scope(tags=("a", "b"), tag_mode="all"), {"tags": ("a", "b")}, {"tags": ("a",)}),
+    (Scope(tags=("a", "b")), {"tags": ("b",)}, {"tags": ("c",)}),
+    (Scope(exclude_tags=("temp", "old")), {"tags": ("kept",)}, {"tags": ("Temp-1",)}),
+    (Scope(exclude_tags=("temp",)), {}, {"tags": ("b", "temp")}),
+    (Scope(start_ms=10), {"timestamp": 10}, {"timestamp": 9}),
+    (Scope(end_ms=10), {"timestamp": 10}, {"timestamp": 11}),
+    (Scope(start_ms=5, end_ms=10), {"timestamp": 7}, {"timestamp": 11}),
+    (Scope(project="p"), {"project": "p"}, {"project": "q"}),
+    (Scope(session_id="s"), {"session_id": "s"}, {}),
+    (Scope(layer="semantic"), {"layer": "semantic"}, {}),
+    (Scope(exclude_types=("Habit",)), {}, {"type": "Habit"}),
+    (Scope(current_at_ms=100), {"t_valid": 100}, {"t_valid": 101}),
+    (Scope(current_at_ms=100), {"t_valid": None}, {"t_valid": None, "archived": True}),
+    (Scope(current_at_ms=100), {"t_valid": 1, "t_invalid": 101}, {"t_valid": 1, "t_invalid": 100}),
     (
-        Listing(tags=("a",), project="p", exclude_tags=("x",)),
+        Scope(tags=("a",), project="p", exclude_tags=("x",)),
         {"tags": ("a",), "project": "p"},
         {"tags": ("a", "xy"), "project": "p"},
     ),
@@ -131,7 +131,7 @@ SCOPES: tuple[tuple[Listing, dict[str, Any], dict[str, Any]], ...] = (
 async def test_every_road_cuts_after_the_scope(
     store: GraphStore,
     settings: GraphSettings,
-    scope: Listing,
+    scope: Scope,
     inside: dict[str, Any],
     outside: dict[str, Any],
 ) -> None:
@@ -153,12 +153,12 @@ async def test_every_road_cuts_after_the_scope(
         [wanted.id],
         [wanted.id],
     )
-    fresh = await store.words.unembedded(TENANT, ["word"], 1, scan=1, wanted=scope)
-    newest = await store.words.newest(TENANT, ["word"], 1, scan=1, wanted=scope)
+    fresh = await store.words.unembedded(TENANT, ["word"], 1, scan=1, scope=scope)
+    newest = await store.words.newest(TENANT, ["word"], 1, scan=1, scope=scope)
     listed = await store.candidates.listing(TENANT, scope, 1)
     assert [each.id for each in (*fresh, *newest)] == [wanted.id, wanted.id]
     assert [each.id for each in listed] == [wanted.id]
-    tagged = await store.candidates.tagged(TENANT, ["entity:people:ada"], 1, wanted=scope)
+    tagged = await store.candidates.tagged(TENANT, ["entity:people:ada"], 1, scope=scope)
     assert [each.id for _, each in tagged] == [wanted.id]
 
 
@@ -174,12 +174,12 @@ async def test_relations_are_cut_after_the_scope_and_what_holds_comes_first(
     around = partial(
         store.candidates.around, TENANT, [seed.id], relations=["RELATES_TO"], per_seed=2
     )
-    scope = Listing(project="p")
-    found = await around(wanted=scope, at_ms=NOW_MS)
+    scope = Scope(project="p")
+    found = await around(scope=scope, at_ms=NOW_MS)
     assert {each.memory.id for each in found} == {near.id, wanted.id}
-    found = await around(wanted=scope, at_ms=NOW_MS, least_importance=0.4)
+    found = await around(scope=scope, at_ms=NOW_MS, least_importance=0.4)
     assert {each.memory.id for each in found} - {each.id for each in ended} == {wanted.id}
-    assert await around(wanted=scope, least_strength=0.6) == []
+    assert await around(scope=scope, least_strength=0.6) == []
 
 
 async def test_an_alias_means_the_entity_that_it_was_merged_into(

@@ -7,7 +7,8 @@ import pytest
 from prometheus_client import REGISTRY
 
 from shared.domain.memory import Memory
-from shared.vectors import RecallFilter, VectorQuery, VectorStore
+from shared.domain.scope import Scope
+from shared.vectors import VectorQuery, VectorStore
 from shared.vectors.sparse import sparse_query
 from tests.support.stores.vector_stores import emptied, memory, point, unit
 
@@ -20,7 +21,7 @@ async def store(vectors: VectorStore) -> AsyncIterator[VectorStore]:
     await emptied(vectors, ("a", "b"))
 
 
-async def found(store: VectorStore, wanted: RecallFilter, tenant: str = "a") -> set[str]:
+async def found(store: VectorStore, wanted: Scope, tenant: str = "a") -> set[str]:
     (hits,) = await store.search(tenant, [VectorQuery("dense", QUERY, 50, wanted)])
     return {hit.id for hit in hits}
 
@@ -32,46 +33,44 @@ async def keep(store: VectorStore, *memories: Memory, tenant: str = "a") -> None
 NOW = 1_000_000
 PLAIN = memory()
 FILTERS = [
-    (RecallFilter(project="p"), memory(project="p"), PLAIN),
-    (RecallFilter(session_id="s"), memory(session_id="s"), PLAIN),
-    (RecallFilter(layer="semantic"), memory(layer="semantic"), PLAIN),
-    (RecallFilter(speaker=" ANNA"), memory(speaker="Anna"), memory(speaker="Bob")),
-    (RecallFilter(types=("Insight", "Habit")), memory(type="Habit"), PLAIN),
-    (RecallFilter(exclude_types=("Habit",)), PLAIN, memory(type="Habit")),
-    (RecallFilter(start_ms=10), memory(timestamp=10), memory(timestamp=9)),
-    (RecallFilter(end_ms=10), memory(timestamp=10), memory(timestamp=11)),
-    (RecallFilter(tags=("x", "DB")), memory(tags=("db",)), memory(tags=("dbx",))),
-    (RecallFilter(tags=("proj",)), memory(tags=("Proj/Alpha:x",)), memory(tags=("project",))),
-    (RecallFilter(tags=("proj/alpha",)), memory(tags=("proj:alpha:x",)), memory(tags=("proj",))),
+    (Scope(project="p"), memory(project="p"), PLAIN),
+    (Scope(session_id="s"), memory(session_id="s"), PLAIN),
+    (Scope(layer="semantic"), memory(layer="semantic"), PLAIN),
+    (Scope(exclude_types=("Habit",)), PLAIN, memory(type="Habit")),
+    (Scope(start_ms=10), memory(timestamp=10), memory(timestamp=9)),
+    (Scope(end_ms=10), memory(timestamp=10), memory(timestamp=11)),
+    (Scope(tags=("x", "DB")), memory(tags=("db",)), memory(tags=("dbx",))),
+    (Scope(tags=("proj",)), memory(tags=("Proj/Alpha:x",)), memory(tags=("project",))),
+    (Scope(tags=("proj/alpha",)), memory(tags=("proj:alpha:x",)), memory(tags=("proj",))),
     (
-        RecallFilter(tags=("proj",), tag_match="exact"),
+        Scope(tags=("proj",), tag_match="exact"),
         memory(tags=("PROJ",)),
         memory(tags=("proj:alpha",)),
     ),
     (
-        RecallFilter(tags=("a", "b"), tag_mode="all"),
+        Scope(tags=("a", "b"), tag_mode="all"),
         memory(tags=("a:x", "b")),
         memory(tags=("a",)),
     ),
     (
-        RecallFilter(tags=("a", "b"), tag_mode="all", tag_match="exact"),
+        Scope(tags=("a", "b"), tag_mode="all", tag_match="exact"),
         memory(tags=("A", "b")),
         memory(tags=("a:x", "b")),
     ),
-    (RecallFilter(exclude_tags=("A",)), memory(tags=("b",)), memory(tags=("a:x",))),
-    (RecallFilter(current_at_ms=NOW), PLAIN, memory(archived=True)),
-    (RecallFilter(current_at_ms=NOW), memory(t_valid=NOW), memory(t_valid=NOW + 1)),
-    (RecallFilter(current_at_ms=NOW), memory(t_invalid=NOW + 1), memory(t_invalid=NOW)),
+    (Scope(exclude_tags=("A",)), memory(tags=("b",)), memory(tags=("a:x",))),
+    (Scope(current_at_ms=NOW), PLAIN, memory(archived=True)),
+    (Scope(current_at_ms=NOW), memory(t_valid=NOW), memory(t_valid=NOW + 1)),
+    (Scope(current_at_ms=NOW), memory(t_invalid=NOW + 1), memory(t_invalid=NOW)),
 ]
 
 
 @pytest.mark.parametrize(("wanted", "inside", "outside"), FILTERS)
 async def test_a_filter_keeps_what_fits(
-    store: VectorStore, wanted: RecallFilter, inside: Memory, outside: Memory
+    store: VectorStore, wanted: Scope, inside: Memory, outside: Memory
 ) -> None:
     await keep(store, inside, outside)
     assert await found(store, wanted) == {inside.id}
-    assert await found(store, RecallFilter()) == {inside.id, outside.id}
+    assert await found(store, Scope()) == {inside.id, outside.id}
 
 
 async def test_a_batch_answers_each_query_in_its_place(store: VectorStore) -> None:
@@ -147,7 +146,7 @@ async def test_one_tenant_never_sees_anothers(store: VectorStore) -> None:
     await keep(store, mine, tenant="a")
     await keep(store, theirs, tenant="b")
     words = VectorQuery("bm25", sparse_query("disk"), 50)
-    assert await found(store, RecallFilter(), "a") == {mine.id}
+    assert await found(store, Scope(), "a") == {mine.id}
     assert [hit.id for hit in (await store.search("a", [words]))[0]] == [mine.id]
     assert await store.stored("a", [mine.id, theirs.id]) == await store.stored("a", [mine.id])
     assert await store.count("a") == 1

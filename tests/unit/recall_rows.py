@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from services.api.recall.rank import Candidate, Question, Scored, score
 from shared.config import RecallSettings
 from shared.domain.memory import Memory
-from shared.graph.recall.candidates import Candidate as StoredCandidate
+from shared.graph.recall.candidates import StoredCandidate
 from shared.graph.records import Successor
 
 NOW = 1_790_000_000_000

@@ -3,31 +3,25 @@
 from __future__ import annotations
 
 import random
-from typing import Any, Literal
+from typing import Any
 
 import pytest
-from hypothesis import assume, given
+from hypothesis import given
 from hypothesis import strategies as st
 
 from services.api.recall.rank import (
     Candidate,
     Channels,
     Question,
-    excluded,
     fuse,
     merged,
     ordered,
     recency,
     score,
     shortlist,
-    suppression,
-    tagged,
-    visible,
-    wanted_keys,
 )
-from services.api.recall.request import SORTS, Scope
+from services.api.recall.request import SORTS
 from shared.config import RecallSettings
-from shared.domain.memory import tag_prefixes
 from shared.vectors import Hit
 from tests.unit.recall_rows import DAY, NOW, WEIGHTS, memory, row, rows, scored
 
@@ -105,97 +99,6 @@ def test_what_other_roads_found_stays_beyond_the_shortlist() -> None:
     by_text = Candidate("a", words=1.0)
     by_road = Candidate("b", match_type="metadata")
     assert set(shortlist({"b": by_road, "a": by_text}, 1)) == {"a", "b"}
-
-
-# -- scope ----------------------------------------------------------------------------------
-
-
-def shows(scope: Scope, **fields: Any) -> bool:
-    return visible(memory(**fields), scope, at_ms=NOW, excluded_types=frozenset({"MetaPattern"}))
-
-
-@pytest.mark.parametrize(
-    ("fields", "reason"),
-    [
-        ({"archived": True}, "archived"),
-        ({"t_valid": NOW + 1}, "not_yet_valid"),
-        ({"t_invalid": NOW}, "expired"),
-        ({"t_valid": NOW, "t_invalid": NOW + 1}, None),
-        ({}, None),
-    ],
-)
-def test_what_current_mode_hides(fields: dict[str, Any], reason: str | None) -> None:
-    assert suppression(memory(**fields), NOW) == reason
-    assert shows(Scope(), **fields) is (reason is None)
-    assert shows(Scope(current=False), **fields)
-
-
-@pytest.mark.parametrize("current", [True, False])
-def test_excluded_types_are_never_shown(current: bool) -> None:
-    assert not shows(Scope(current=current), type="MetaPattern")
-
-
-@pytest.mark.parametrize(
-    ("scope", "inside"),
-    [
-        (Scope(start_ms=NOW - DAY, end_ms=NOW - DAY), True),
-        (Scope(start_ms=NOW - DAY + 1), False),
-        (Scope(end_ms=NOW - DAY - 1), False),
-        (Scope(project="p"), True),
-        (Scope(project="q"), False),
-        (Scope(session_id="s"), True),
-        (Scope(session_id="t"), False),
-        (Scope(layer="semantic"), True),
-        (Scope(layer="working"), False),
-        (Scope(exclude_tags=("work",)), False),
-        (Scope(exclude_tags=("ork",)), True),
-        (Scope(tags=("work",)), True),
-        (Scope(tags=("home",)), False),
-    ],
-)
-def test_the_whole_scope_is_applied(scope: Scope, inside: bool) -> None:
-    held = {"project": "p", "session_id": "s", "layer": "semantic", "tags": ("Work:Alpha",)}
-    assert shows(scope, **held) is inside
-
-
-@pytest.mark.parametrize(
-    ("tags", "mode", "match", "inside"),
-    [
-        (("proj",), "any", "prefix", True),
-        (("PROJ:alpha",), "any", "prefix", True),
-        (("proj/alpha",), "any", "prefix", True),
-        (("proj:al",), "any", "prefix", False),
-        (("proj",), "any", "exact", False),
-        (("PROJ:ALPHA:x",), "any", "exact", True),
-        (("proj", "home"), "any", "prefix", True),
-        (("proj", "home"), "all", "prefix", False),
-        (("proj", "db"), "all", "prefix", True),
-        (("proj,db",), "any", "prefix", False),
-    ],
-)
-def test_tags(
-    tags: tuple[str, ...],
-    mode: Literal["any", "all"],
-    match: Literal["prefix", "exact"],
-    inside: bool,
-) -> None:
-    scope = Scope(tags=tags, tag_mode=mode, tag_match=match)
-    assert tagged(memory(tags=("Proj:Alpha:X", "db")), scope) is inside
-
-
-@given(st.text(max_size=12), st.sampled_from(["prefix", "exact"]))
-def test_a_tag_matches_itself_in_any_case(tag: str, match: Literal["prefix", "exact"]) -> None:
-    assume(tag_prefixes([tag]))  # separators alone have no segment to match
-    held = memory(tags=(tag.strip(),))
-    for asked in (tag, tag.lower()):
-        assert tagged(held, Scope(tags=(asked,), tag_match=match))
-    assert excluded(held, Scope(exclude_tags=(tag,)))
-
-
-@given(st.lists(st.text(max_size=6), max_size=4).map(tuple))
-def test_wanted_keys_never_fail(tags: tuple[str, ...]) -> None:
-    for match in ("prefix", "exact"):
-        assert len(wanted_keys(Scope(tags=tags, tag_match=match))) <= len(tags)
 
 
 # -- scores ---------------------------------------------------------------------------------

@@ -92,7 +92,7 @@ def test_the_defaults() -> None:
     assert (found.limit, found.per_query_limit) == (5, 5)
     assert found.sort == "score"
     assert (found.scope.tag_mode, found.scope.tag_match) == ("any", "prefix")
-    assert found.scope.current
+    assert found.scope.current_at_ms == NOW
     assert found.adaptive_floor
     assert found.recency_bias == "off"
     assert (found.expansion.relation_limit, found.expansion.limit) == (5, 25)
@@ -283,7 +283,9 @@ def test_sorts(name: str, sort: str) -> None:
 def test_current_only_wins_over_state_mode(
     state_mode: str, current_only: str, current: bool
 ) -> None:
-    assert parsed(state_mode=state_mode, current_only=current_only).scope.current is current
+    assert parsed(state_mode=state_mode, current_only=current_only).scope.current_at_ms == (
+        NOW if current else None
+    )
 
 
 def test_settings_give_the_defaults() -> None:

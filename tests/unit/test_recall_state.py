@@ -15,7 +15,7 @@ from services.api.recall.state import (
     superseding,
     wanted_heads,
 )
-from shared.graph.recall.candidates import Candidate as StoredCandidate
+from shared.graph.recall.candidates import StoredCandidate
 from tests.unit.recall_rows import NOW, known, row, successor
 
 

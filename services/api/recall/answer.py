@@ -33,7 +33,7 @@ def recall_json(wanted: RecallRequest, found: Recalled, elapsed_ms: float) -> di
         "count": len(results),
         "dedup_removed": found.dedup_removed,
         "sort": wanted.sort,
-        "state_mode": "current" if scope.current else "history",
+        "state_mode": "current" if scope.current_at_ms is not None else "history",
         "vector_search": {
             "enabled": "vector" not in found.degraded,
             "matched": any(row.candidate.source == "qdrant" for row in found.rows),
@@ -116,7 +116,7 @@ def _expansion(wanted: RecallRequest, found: Recalled) -> dict[str, Any]:
 
 
 def _state(wanted: RecallRequest, found: Recalled) -> dict[str, Any]:
-    if not wanted.scope.current:
+    if wanted.scope.current_at_ms is None:
         return {}
     replaced = [row for row in found.rows if "state_replaces" in row.notes]
     block: dict[str, Any] = {

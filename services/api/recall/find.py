@@ -11,13 +11,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from services.api.recall import finish, state
-from services.api.recall.gather import CandidateSet, CandidateSource, listing_of
+from services.api.recall.gather import CandidateSet, CandidateSource
 from services.api.recall.profile import profile_of
-from services.api.recall.rank import Candidate, Question, merged, shortlist, visible
-from services.api.recall.request import RecallRequest, Scope
+from services.api.recall.rank import Candidate, Question, merged, shortlist
+from services.api.recall.request import RecallRequest
 from shared.domain.memory import Memory
-from shared.graph.recall.candidates import Candidate as StoredCandidate
-from shared.graph.recall.candidates import Candidates
+from shared.domain.scope import is_visible
+from shared.graph.recall.candidates import Candidates, StoredCandidate
 
 # How much wider each further look is, while too few of what was found may be answered.
 _NETS = (1, 4, 16)
@@ -32,16 +32,13 @@ Found = tuple[CandidateSet, dict[str, StoredCandidate]]
 class Finder:
     """Candidates with what the graph knows of them; also of the ids that a request names."""
 
-    def __init__(
-        self, candidates: Candidates, gatherer: CandidateSource, excluded_types: frozenset[str]
-    ) -> None:
+    def __init__(self, candidates: Candidates, gatherer: CandidateSource) -> None:
         self._candidates = candidates
         self._gatherer = gatherer
-        self._excluded = excluded_types
 
-    async def find(self, tenant: str, request: RecallRequest, at_ms: int) -> Found:
+    async def find(self, tenant: str, request: RecallRequest) -> Found:
         by_text = bool(request.texts or request.embedding)
-        return await (self._heard if by_text else self._listed)(tenant, request, at_ms)
+        return await (self._heard if by_text else self._listed)(tenant, request)
 
     async def unread(
         self, tenant: str, ids: Iterable[str], known: Mapping[str, StoredCandidate]
@@ -49,36 +46,35 @@ class Finder:
         """Those of `ids` that are not among `known` and exist; one query, or none."""
         return await self._candidates.read(tenant, [key for key in ids if key not in known])
 
-    async def _heard(self, tenant: str, request: RecallRequest, at_ms: int) -> Found:
+    async def _heard(self, tenant: str, request: RecallRequest) -> Found:
         """By texts, or by a vector."""
         known: dict[str, StoredCandidate] = {}
         candidates: dict[str, Candidate] = {}
         for look, net in enumerate(_NETS):
-            wider = request if look else replace(request, scope=ever(request.scope))
-            gathered = await self._gatherer.gather(tenant, wider, at_ms=at_ms, growth=net)
+            wider = request if look else replace(request, scope=request.scope.at_any_time())
+            gathered = await self._gatherer.gather(tenant, wider, growth=net)
             most = net * max(_MIN_READ, _READ_PER_RESULT * request.limit)
             full = gathered.full or len(gathered.candidates) > most
             candidates = merged([candidates, shortlist(gathered.candidates, most)])
             wanted = (*candidates, *request.hints.ids)
             known |= await self.unread(tenant, wanted, known)
-            if not full or self._enough(request, known, at_ms):
+            if not full or self._enough(request, known):
                 break
         return replace(gathered, candidates=candidates), known
 
-    async def _listed(self, tenant: str, request: RecallRequest, at_ms: int) -> Found:
+    async def _listed(self, tenant: str, request: RecallRequest) -> Found:
         """Without a query: by importance, or by time."""
         order = request.sort.replace("updated", "time")
         known: dict[str, StoredCandidate] = {}
         listed: dict[str, Memory] = {}
         for look, net in enumerate(_LISTING_NETS):
-            scope = request.scope if look else ever(request.scope)
-            wanted = listing_of(scope, order, at_ms, self._excluded)
+            scope = request.scope if look else request.scope.at_any_time()
             size = min(_LISTING_MOST, net * (2 * request.limit + 10))
-            memories = await self._candidates.listing(tenant, wanted, size)
+            memories = await self._candidates.listing(tenant, scope, size, order)
             listed |= {memory.id: memory for memory in memories}
             known |= await self.unread(tenant, (*listed, *request.hints.ids), known)
             ended = len(memories) < size or size == _LISTING_MOST
-            if ended or self._enough(request, known, at_ms):
+            if ended or self._enough(request, known):
                 break
         question = Question("", profile=profile_of(request.hints, ""))
         kind = "tag" if request.scope.tags else "trending"
@@ -88,22 +84,15 @@ class Finder:
         }
         return CandidateSet(question, (), candidates), known
 
-    def _enough(
-        self, request: RecallRequest, known: Mapping[str, StoredCandidate], at_ms: int
-    ) -> bool:
+    def _enough(self, request: RecallRequest, known: Mapping[str, StoredCandidate]) -> bool:
         """Whether as many different ones as wanted stand, whatever replaces the others."""
         scope, different = request.scope, set[tuple[object, ...]]()
         for each in known.values():
-            if not visible(each.memory, scope, at_ms=at_ms, excluded_types=self._excluded):
+            if not is_visible(each.memory, scope):
                 continue
-            if scope.current and state.superseding(each, at_ms):
+            if scope.current_at_ms is not None and state.superseding(each, request.at_ms):
                 continue
             different.add(finish.likeness(each.memory))
             if len(different) >= request.limit:
                 return True
         return False
-
-
-def ever(scope: Scope) -> Scope:
-    """The scope, also of what does not hold now."""
-    return replace(scope, current=False)

@@ -16,18 +16,19 @@ from dataclasses import dataclass, replace
 from services.api.memory.metadata import tokens as metadata_tokens
 from services.api.recall.dates import period_of
 from services.api.recall.profile import profile_of
-from services.api.recall.rank import Candidate, Channels, Question, fuse, merged, wanted_keys
-from services.api.recall.request import RecallRequest, Scope
+from services.api.recall.rank import Candidate, Channels, Question, fuse, merged
+from services.api.recall.request import RecallRequest
 from services.api.recall.words import decomposed, grams, named, names, query_tokens, without
 from shared.config import RecallSettings
 from shared.domain.memory import tag_keys
+from shared.domain.scope import Scope
 from shared.errors import InvalidInput, PermanentError, TransientError, Unavailable
-from shared.graph.recall.candidates import KnownEntity, Listing
+from shared.graph.recall.candidates import KnownEntity
 from shared.graph.recall.word_index import Text
 from shared.graph.store import GraphStore
 from shared.models.embedding import EmbeddingModel
 from shared.models.types import Vectors
-from shared.vectors import Hit, RecallFilter, VectorQuery, VectorStore
+from shared.vectors import Hit, VectorQuery, VectorStore
 from shared.vectors.active_model import ModelFollower
 from shared.vectors.sparse import bm25_scores, sparse_query, tokens, words
 
@@ -80,7 +81,6 @@ class CandidateSource:
         serving: ModelFollower,
         settings: RecallSettings,
         *,
-        excluded_types: frozenset[str],
         vectors_up: Callable[[], bool],
     ) -> None:
         self._vectors_up = vectors_up
@@ -88,11 +88,8 @@ class CandidateSource:
         self._vectors = vectors
         self._serving = serving
         self._settings = settings
-        self._excluded = excluded_types
 
-    async def gather(
-        self, tenant: str, request: RecallRequest, *, at_ms: int, growth: int = 1
-    ) -> CandidateSet:
+    async def gather(self, tenant: str, request: RecallRequest, *, growth: int = 1) -> CandidateSet:
         """`growth` times as many of each text channel as the request needs.
 
         Raises: Unavailable("graph"), InvalidInput for an embedding of another size.
@@ -102,10 +99,9 @@ class CandidateSource:
         whole = " ".join(texts)
         known = await self._graph.candidates.known(tenant, names(whole), grams(whole))
         speakers = named(whole, known.speakers)
-        wanted = listing_of(request.scope, "score", at_ms, self._excluded)
         heard, (by_metadata, by_entity) = await asyncio.gather(
-            self._heard(tenant, request, texts, speakers, at_ms, growth),
-            self._roads(tenant, whole, [entity.id for entity in known.entities], wanted),
+            self._heard(tenant, request, texts, speakers, growth),
+            self._roads(tenant, whole, [entity.id for entity in known.entities], request.scope),
         )
         found = heard.candidates
         for kind, ids in (("metadata", by_metadata), ("entity", by_entity)):
@@ -123,14 +119,14 @@ class CandidateSource:
         return CandidateSet(question, texts, found, known.entities, heard.degraded, heard.full)
 
     async def outside(
-        self, tenant: str, request: RecallRequest, limit: int, *, at_ms: int
+        self, tenant: str, request: RecallRequest, limit: int
     ) -> dict[str, Candidate]:
         """Candidates whatever their tags, for when the scope is too small.
 
         Two calls, and a third for excluded tags.
         """
-        free = replace(request, scope=replace(request.scope, tags=()), per_query_limit=limit)
-        heard = await self._heard(tenant, free, texts_of(request), {}, at_ms)
+        free = replace(request, scope=request.scope.with_any_tags(), per_query_limit=limit)
+        heard = await self._heard(tenant, free, texts_of(request), {})
         return heard.candidates
 
     async def _heard(
@@ -139,20 +135,18 @@ class CandidateSource:
         request: RecallRequest,
         texts: Sequence[str],
         speakers: Mapping[str, float],
-        at_ms: int,
         growth: int = 1,
     ) -> _Heard:
         """Without vectors the newest that hold a word of the query stand in."""
         whole, degraded = " ".join(texts), list[str]()
-        wanted = listing_of(request.scope, "score", at_ms, self._excluded)
         fetch, kept = growth * self._fetch(request), growth * _UNEMBEDDED_KEPT
         channels, fresh = await asyncio.gather(
-            self._channels(tenant, request, texts, speakers, at_ms, degraded, fetch),
-            self._unembedded(tenant, whole, wanted),
+            self._channels(tenant, request, texts, speakers, degraded, fetch),
+            self._unembedded(tenant, whole, request.scope),
         )
         if "vector" in degraded:
             fresh = await self._graph.words.newest(
-                tenant, list(words(whole)), _DEGRADED_ROWS, wanted=wanted
+                tenant, list(words(whole)), _DEGRADED_ROWS, scope=request.scope
             )
         full = len(fresh) > kept or any(each.longest >= fetch for each in channels)
         with_all = [with_fresh(each, fresh, kept) for each in channels]
@@ -164,7 +158,6 @@ class CandidateSource:
         request: RecallRequest,
         texts: Sequence[str],
         speakers: Mapping[str, float],
-        at_ms: int,
         degraded: list[str],
         fetch: int,
     ) -> list[Channels]:
@@ -174,9 +167,9 @@ class CandidateSource:
             self._query_vectors(live.model, request, texts, speakers, degraded),
             self._graph.candidates.tag_keys(tenant, tag_keys(request.scope.exclude_tags)),
         )
-        scope = filter_of(request.scope, at_ms, self._excluded)
         # The vector store knows tags by whole segments only.
-        scope = replace(scope, exclude_tags=(*scope.exclude_tags, *unwanted))
+        excluded = (*request.scope.exclude_tags, *unwanted)
+        scope = replace(request.scope, exclude_tags=excluded)
         queries: list[VectorQuery] = []
         for text, vector in zip(texts, vectors, strict=True):
             queries.append(VectorQuery("bm25", sparse_query(text), fetch, scope))
@@ -221,18 +214,18 @@ class CandidateSource:
             degraded.append("vector")
             return [None] * len(texts)
 
-    async def _unembedded(self, tenant: str, text: str, wanted: Listing) -> list[Text]:
+    async def _unembedded(self, tenant: str, text: str, scope: Scope) -> list[Text]:
         return await self._graph.words.unembedded(
-            tenant, list(words(text)), _UNEMBEDDED_ROWS, wanted=wanted
+            tenant, list(words(text)), _UNEMBEDDED_ROWS, scope=scope
         )
 
     async def _roads(
-        self, tenant: str, text: str, entity_ids: Sequence[str], wanted: Listing
+        self, tenant: str, text: str, entity_ids: Sequence[str], scope: Scope
     ) -> tuple[list[str], list[str]]:
         terms: list[str] = []
         if self._settings.metadata_search:
             terms = [token for token in metadata_tokens(text) if len(token) > 2]
-        return await self._graph.candidates.roads(tenant, terms, entity_ids, wanted)
+        return await self._graph.candidates.roads(tenant, terms, entity_ids, scope)
 
     def _fetch(self, request: RecallRequest) -> int:
         wanted = self._settings.overfetch * request.per_query_limit
@@ -276,39 +269,4 @@ def unheard(memory_id: str, kind: str, channels: Sequence[Channels]) -> Candidat
         context=min((hit.score for hit in first.context or ()), default=0.0),
         match_type=kind,
         query=first.text,
-    )
-
-
-def listing_of(scope: Scope, order: str, at_ms: int, excluded: frozenset[str]) -> Listing:
-    """The scope as the graph finds and lists by it."""
-    return Listing(
-        tags=wanted_keys(scope),
-        by_prefix=scope.tag_match == "prefix",
-        all_tags=scope.tag_mode == "all",
-        start_ms=scope.start_ms,
-        end_ms=scope.end_ms,
-        project=scope.project,
-        session_id=scope.session_id,
-        layer=scope.layer,
-        exclude_types=tuple(sorted(excluded)),
-        at_ms=at_ms if scope.current else None,
-        order=order,
-        exclude_tags=tag_keys(scope.exclude_tags),
-    )
-
-
-def filter_of(scope: Scope, at_ms: int, excluded: frozenset[str]) -> RecallFilter:
-    """The scope as the vector store filters by it."""
-    return RecallFilter(
-        tags=scope.tags,
-        tag_mode=scope.tag_mode,
-        tag_match=scope.tag_match,
-        exclude_tags=scope.exclude_tags,
-        start_ms=scope.start_ms,
-        end_ms=scope.end_ms,
-        project=scope.project,
-        session_id=scope.session_id,
-        layer=scope.layer,
-        exclude_types=tuple(sorted(excluded)),
-        current_at_ms=at_ms if scope.current else None,
     )

@@ -13,9 +13,8 @@ from dataclasses import dataclass, field, replace
 from services.api.memory.metadata import is_exact, match_score
 from services.api.recall.dates import Period
 from services.api.recall.profile import Profile
-from services.api.recall.request import Scope
 from shared.config import RecallSettings
-from shared.domain.memory import Memory, tag_keys, tag_prefixes
+from shared.domain.memory import Memory, tag_keys
 from shared.vectors import Hit
 
 # How the text channels share the fused score; flat optima on two conversations.
@@ -141,64 +140,6 @@ def shortlist(candidates: Mapping[str, Candidate], size: int) -> dict[str, Candi
 
 
 _BY_TEXT = ("vector", "keyword")
-
-
-def visible(memory: Memory, scope: Scope, *, at_ms: int, excluded_types: frozenset[str]) -> bool:
-    """The whole scope, applied to what the graph says: a stale payload cannot leak."""
-    if memory.type in excluded_types:
-        return False
-    if scope.current and suppression(memory, at_ms) is not None:
-        return False
-    return (
-        _within(memory, scope)
-        and _same(scope.project, memory.project)
-        and _same(scope.session_id, memory.session_id)
-        and _same(scope.layer, memory.layer)
-        and not excluded(memory, scope)
-        and tagged(memory, scope)
-    )
-
-
-def suppression(memory: Memory, at_ms: int) -> str | None:
-    """Why current mode hides this memory by its own fields, or None."""
-    if memory.archived:
-        return "archived"
-    if memory.t_valid is not None and memory.t_valid > at_ms:
-        return "not_yet_valid"
-    if memory.t_invalid is not None and memory.t_invalid <= at_ms:
-        return "expired"
-    return None
-
-
-def _within(memory: Memory, scope: Scope) -> bool:
-    after = scope.start_ms is None or memory.timestamp >= scope.start_ms
-    return after and (scope.end_ms is None or memory.timestamp <= scope.end_ms)
-
-
-def _same(wanted: str | None, held: str | None) -> bool:
-    return wanted is None or wanted == held
-
-
-def excluded(memory: Memory, scope: Scope) -> bool:
-    """Whether a tag is, or begins with, one that the caller does not want."""
-    unwanted = tuple(tag.strip().lower() for tag in scope.exclude_tags)
-    return bool(unwanted) and any(key.startswith(unwanted) for key in tag_keys(memory.all_tags))
-
-
-def tagged(memory: Memory, scope: Scope) -> bool:
-    """Case-insensitive; prefix matches whole `:`-separated segments."""
-    if not scope.tags:
-        return True
-    by_prefix = scope.tag_match == "prefix"
-    held = set(tag_prefixes(memory.all_tags) if by_prefix else tag_keys(memory.all_tags))
-    return (all if scope.tag_mode == "all" else any)(tag in held for tag in wanted_keys(scope))
-
-
-def wanted_keys(scope: Scope) -> tuple[str, ...]:
-    """The scope's tags as memories hold them, among tag_prefixes or tag_keys."""
-    if scope.tag_match == "exact":
-        return tag_keys(scope.tags)
-    return tuple(dict.fromkeys((tag, *tag_prefixes([tag]))[-1] for tag in tag_keys(scope.tags)))
 
 
 def score(

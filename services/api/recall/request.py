@@ -10,6 +10,7 @@ from services.api.memory.requests import parse_embedding
 from services.api.recall.when import UnknownTime, Window, window_of
 from shared.config import RecallSettings
 from shared.domain.memory import check_text, finite, parse_time
+from shared.domain.scope import Scope
 from shared.errors import InvalidInput
 
 Sort = Literal["score", "time_desc", "time_asc", "updated_desc", "updated_asc"]
@@ -25,22 +26,6 @@ class Query(Protocol):
     """The request's query string: repeated names, in order."""
 
     def getall(self, key: str, default: list[str]) -> Sequence[str]: ...
-
-
-@dataclass(frozen=True, slots=True)
-class Scope:
-    """Which memories may be returned at all; the stores filter by it, hydration once more."""
-
-    tags: tuple[str, ...] = ()
-    tag_mode: Literal["any", "all"] = "any"
-    tag_match: Literal["prefix", "exact"] = "prefix"
-    exclude_tags: tuple[str, ...] = ()
-    start_ms: int | None = None
-    end_ms: int | None = None
-    project: str | None = None
-    session_id: str | None = None
-    layer: str | None = None
-    current: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +56,9 @@ class Expansion:
 
 @dataclass(frozen=True, slots=True)
 class RecallRequest:
+    """What one recall is for; `at_ms` is the time that it counts as now."""
+
+    at_ms: int
     query: str
     queries: tuple[str, ...]
     limit: int
@@ -106,12 +94,13 @@ def parse_recall(query: Query, settings: RecallSettings, *, now_ms: int) -> Reca
     limit = read.whole("limit", 5, 1, settings.max_limit)
     bare_window = window.bounded and not (text or queries or embedding)
     return RecallRequest(
+        at_ms=now_ms,
         query=text,
         queries=queries[:MAX_QUERIES],
         limit=limit,
         per_query_limit=read.whole("per_query_limit", limit, 1, 100),
         embedding=None if embedding is None else tuple(embedding),
-        scope=_scope(read, read.many("tags"), window),
+        scope=_scope(read, read.many("tags"), window, settings.hidden_types, now_ms),
         sort=_sort(read, bare_window=bare_window),
         expansion=_expansion(read, settings),
         hints=_hints(read),
@@ -170,7 +159,13 @@ def _sort(read: _Reader, *, bare_window: bool) -> Sort:
     return "time_desc" if bare_window and named is None else "score"
 
 
-def _scope(read: _Reader, tags: tuple[str, ...], window: Window) -> Scope:
+def _scope(
+    read: _Reader,
+    tags: tuple[str, ...],
+    window: Window,
+    hidden_types: frozenset[str],
+    now_ms: int,
+) -> Scope:
     state = read.one("state_mode") or "current"
     if state not in ("current", "history"):
         raise InvalidInput("'state_mode' must be 'current' or 'history'")
@@ -185,7 +180,8 @@ def _scope(read: _Reader, tags: tuple[str, ...], window: Window) -> Scope:
         project=read.label("project"),
         session_id=read.label("session_id"),
         layer=read.label("layer"),
-        current=current,
+        exclude_types=tuple(sorted(hidden_types)),
+        current_at_ms=now_ms if current else None,
     )
 
 

@@ -10,27 +10,25 @@ pure functions.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from services.api.memory.access_times import AccessTimes
 from services.api.recall import expand, finish, state
-from services.api.recall.find import Finder, ever
-from services.api.recall.gather import CandidateSet, CandidateSource, listing_of
+from services.api.recall.find import Finder
+from services.api.recall.gather import CandidateSet, CandidateSource
 from services.api.recall.rank import (
     Candidate,
     Question,
     Scored,
     ordered,
     score,
-    tagged,
-    visible,
 )
-from services.api.recall.request import RecallRequest, Scope
+from services.api.recall.request import RecallRequest
 from shared.config import RecallSettings
-from shared.domain.memory import Memory, now_ms
+from shared.domain.memory import Memory
 from shared.domain.relations import AUTHORED
-from shared.graph.recall.candidates import Candidate as StoredCandidate
-from shared.graph.recall.candidates import KnownEntity
+from shared.domain.scope import Scope, has_wanted_tags, is_visible
+from shared.graph.recall.candidates import KnownEntity, StoredCandidate
 from shared.graph.records import Hydrated
 from shared.graph.store import GraphStore
 from shared.vectors import VectorStore
@@ -74,8 +72,6 @@ class _Draft:
 
     tenant: str
     request: RecallRequest
-    at_ms: int
-    excluded_types: frozenset[str]
     gathered: CandidateSet
     known: dict[str, StoredCandidate]
     rows: list[Scored]
@@ -84,16 +80,17 @@ class _Draft:
     injected: bool = False
 
     @property
+    def at_ms(self) -> int:
+        return self.request.at_ms
+
+    @property
     def reach(self) -> Scope:
         """Where expansions may go: they leave the tags unless told to respect them."""
         scope = self.request.scope
-        return scope if self.request.expansion.respect_tags else replace(scope, tags=())
-
-    def visible(self, memory: Memory, scope: Scope) -> bool:
-        return visible(memory, scope, at_ms=self.at_ms, excluded_types=self.excluded_types)
+        return scope if self.request.expansion.respect_tags else scope.with_any_tags()
 
     def answerable(self, memory: Memory) -> bool:
-        return self.visible(memory, self.request.scope)
+        return is_visible(memory, self.request.scope)
 
 
 class Recall:
@@ -112,22 +109,18 @@ class Recall:
         self._graph = graph
         self._touches = touches
         self._settings = settings
-        self._excluded = frozenset(
-            each.strip() for each in settings.excluded_types.split(",") if each.strip()
-        )
         self._gatherer = CandidateSource(
             graph,
             vectors,
             serving,
             settings,
-            excluded_types=self._excluded,
             vectors_up=vectors_up,
         )
-        self._finder = Finder(graph.candidates, self._gatherer, self._excluded)
+        self._finder = Finder(graph.candidates, self._gatherer)
 
     async def recall(self, tenant: str, request: RecallRequest) -> Recalled:
         """Raises: Unavailable("graph"), InvalidInput; never an empty answer for a store down."""
-        draft = await self._draft(tenant, request, at_ms=now_ms())
+        draft = await self._draft(tenant, request)
         await self._inject(draft)
         rows = await self._settled(draft, ordered(draft.rows, "score"), draft.answerable)
         rows, removed = finish.deduplicated(ordered(rows, "score"), _most(request))
@@ -160,17 +153,17 @@ class Recall:
             pool=sum(each.match_type == "vector" for each in draft.gathered.candidates.values()),
         )
 
-    async def _draft(self, tenant: str, request: RecallRequest, *, at_ms: int) -> _Draft:
-        gathered, known = await self._finder.find(tenant, request, at_ms)
-        draft = _Draft(tenant, request, at_ms, self._excluded, gathered, known, [])
+    async def _draft(self, tenant: str, request: RecallRequest) -> _Draft:
+        gathered, known = await self._finder.find(tenant, request)
+        draft = _Draft(tenant, request, gathered, known, [])
         found = (each.memory for key, each in known.items() if key in gathered.candidates)
         draft.rows = self._in_scope(draft, found)
         return draft
 
     def _in_scope(self, draft: _Draft, memories: Iterable[Memory]) -> list[Scored]:
         """Rows for those that the request may answer, or whose successors it may."""
-        scope = ever(draft.request.scope)
-        return [self._score(draft, each) for each in memories if draft.visible(each, scope)]
+        scope = draft.request.scope.at_any_time()
+        return [self._score(draft, each) for each in memories if is_visible(each, scope)]
 
     def _score(self, draft: _Draft, memory: Memory) -> Scored:
         candidate = draft.gathered.candidates.get(memory.id) or Candidate(
@@ -183,7 +176,7 @@ class Recall:
         self, draft: _Draft, rows: Sequence[Scored], passes: Callable[[Memory], bool]
     ) -> list[Scored]:
         """What is hidden makes way for heads that pass; a chain is followed for a few reads."""
-        if not draft.request.scope.current:
+        if draft.request.scope.current_at_ms is None:
             return list(rows)
         draft.known |= await self._finder.unread(
             draft.tenant, (row.id for row in rows), draft.known
@@ -213,9 +206,13 @@ class Recall:
         ]
         fitting = (row.memory for row in draft.rows if profile.matches(row.memory))
         if profile.tags and not any(map(draft.answerable, fitting)):
-            scope = replace(Scope(current=draft.request.scope.current), tags=profile.tags)
-            wanted = listing_of(scope, "score", draft.at_ms, self._excluded)
-            extra += await self._graph.candidates.listing(draft.tenant, wanted, _INJECTED)
+            asked = draft.request.scope
+            scope = Scope(
+                tags=profile.tags,
+                exclude_types=asked.exclude_types,
+                current_at_ms=asked.current_at_ms,
+            )
+            extra += await self._graph.candidates.listing(draft.tenant, scope, _INJECTED)
         fresh = {memory.id: memory for memory in extra if memory.id not in present}
         rows = self._in_scope(draft, fresh.values())
         draft.injected = bool(rows)
@@ -264,8 +261,8 @@ class Recall:
             [row.id for row in seeds],
             per_seed=wanted.relation_limit,
             relations=AUTHORED,
-            wanted=listing_of(ever(reach), "score", draft.at_ms, self._excluded),
-            at_ms=draft.at_ms if reach.current else None,
+            scope=reach.at_any_time(),
+            at_ms=reach.current_at_ms,
             least_strength=wanted.min_strength or 0.0,
             least_importance=wanted.min_importance or 0.0,
         )
@@ -280,7 +277,7 @@ class Recall:
         )
 
         def passes(memory: Memory) -> bool:
-            return expand.important_enough(memory, wanted) and draft.visible(memory, reach)
+            return expand.important_enough(memory, wanted) and is_visible(memory, reach)
 
         return (await self._added(draft, rows, seeds, passes))[: wanted.limit]
 
@@ -295,8 +292,8 @@ class Recall:
             draft.tenant,
             keys,
             expand.PER_ENTITY,
-            wanted=listing_of(ever(reach), "score", draft.at_ms, self._excluded),
-            at_ms=draft.at_ms if reach.current else None,
+            scope=reach.at_any_time(),
+            at_ms=reach.current_at_ms,
         )
         added = expand.by_entities(
             found,
@@ -306,7 +303,7 @@ class Recall:
             self._settings,
             at_ms=draft.at_ms,
         )
-        added = await self._added(draft, added, rows, lambda memory: draft.visible(memory, reach))
+        added = await self._added(draft, added, rows, lambda memory: is_visible(memory, reach))
         return added, [key.rpartition(":")[2] for key in keys]
 
     async def _outside(
@@ -317,13 +314,13 @@ class Recall:
         if not (request.scope_fallback and request.scope.tags and request.texts and missing > 0):
             return None
         most = min(2 * request.limit, _FALLBACK_MOST)
-        found = await self._gatherer.outside(draft.tenant, request, most, at_ms=draft.at_ms)
+        found = await self._gatherer.outside(draft.tenant, request, most)
         known = await self._graph.candidates.read(draft.tenant, list(found))
         draft.known |= known
-        free = replace(request.scope, tags=())
+        free = request.scope.with_any_tags()
 
         def passes(memory: Memory) -> bool:
-            return draft.visible(memory, free) and not tagged(memory, request.scope)
+            return is_visible(memory, free) and not has_wanted_tags(memory, request.scope)
 
         question = draft.gathered.question
         rows = [
@@ -340,7 +337,7 @@ class Recall:
             draft.tenant,
             [row.id for row in rows],
             relation_limit=self._settings.relation_limit,
-            at_ms=draft.at_ms if draft.request.scope.current else None,
+            at_ms=draft.request.scope.current_at_ms,
         )
 
 

@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from services.api.recall.rank import Scored, suppression
-from shared.graph.recall.candidates import Candidate as StoredCandidate
+from services.api.recall.rank import Scored
+from shared.domain.scope import hidden_reason
+from shared.graph.recall.candidates import StoredCandidate
 from shared.graph.records import Successor
 
 # So many memories of a chain are read one by one; those that were found anyway come free.
@@ -81,7 +82,7 @@ def settle(
     hidden: list[Suppressed] = []
     for row in rows:
         step = superseding(known[row.id], at_ms) if row.id in known else None
-        reason = suppression(row.memory, at_ms) or ("superseded" if step else None)
+        reason = hidden_reason(row.memory, at_ms) or ("superseded" if step else None)
         if reason is None:
             _keep(kept, row)
         elif step is None:

@@ -16,8 +16,8 @@ from services.syncer.reembedding.switch import Switch
 from services.syncer.runs import Progress, RunLost
 from shared.config import EmbeddingSettings
 from shared.domain.memory import Memory, now_ms
+from shared.domain.scope import Scope
 from shared.errors import ConfigError, PermanentError
-from shared.graph.recall.candidates import Listing
 from shared.graph.store import GraphStore
 from shared.graph.upkeep.runs import Run
 from shared.models.open import chosen_provider, named, open_embedding
@@ -203,8 +203,8 @@ class Reembed:
         at, _, after = cursor.partition(":")
         most = count + 1  # the one at the cursor, if it is still there
         while True:
-            wanted = Listing(end_ms=int(at))
-            found = await self._graph.words.newest(tenant, [], most, wanted=wanted)
+            scope = Scope(end_ms=int(at))
+            found = await self._graph.words.newest(tenant, [], most, scope=scope)
             rows = await self._graph.sweeps.audited(tenant, [each.id for each in found])
             behind = [row.memory for row in rows.values() if _order(row.memory) > (-int(at), after)]
             if behind or len(found) < most:

@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from shared.domain.memory import Memory
+from shared.domain.memory import Memory, tag_keys
+from shared.domain.scope import EVERYTHING, Scope
 from shared.graph.engine.client import GraphClient
 from shared.graph.records import (
     COLUMNS,
@@ -89,7 +90,7 @@ class KnownEntity:
 
 
 @dataclass(frozen=True, slots=True)
-class Candidate:
+class StoredCandidate:
     """A memory as the ranking needs it: itself, and what supersedes it."""
 
     memory: Memory
@@ -108,93 +109,67 @@ class Link:
 
 
 @dataclass(frozen=True, slots=True)
-class StoredCandidate:
+class KnownNames:
+    """The speakers and the entities of a tenant that a query may name."""
+
     speakers: tuple[str, ...]
     entities: tuple[KnownEntity, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Listing:
-    """Which memories a recall may find; `order` is for one without a query, which lists them.
-
-    `tags` are as memories hold them. `exclude_tags` are lower case, and also what longer
-    tags begin with. `at_ms` None also finds what no longer holds.
-    """
-
-    tags: tuple[str, ...] = ()
-    by_prefix: bool = True
-    all_tags: bool = False
-    start_ms: int | None = None
-    end_ms: int | None = None
-    project: str | None = None
-    session_id: str | None = None
-    layer: str | None = None
-    exclude_types: tuple[str, ...] = ()
-    at_ms: int | None = None
-    order: str = "score"
-    exclude_tags: tuple[str, ...] = ()
-
-    @property
-    def held(self) -> str:
-        """The property that `tags` are among."""
-        return "m.tag_prefixes" if self.by_prefix else "m.tag_keys"
-
-    @property
-    def narrow(self) -> bool:
-        """Whether an index other than the time's says which memories these are."""
-        return bool(self.tags or self.project or self.session_id or self.layer)
-
-    def params(self) -> dict[str, Any]:
-        return {
-            "keys": list(self.tags),
-            "unwanted": list(self.exclude_tags),
-            "start": self.start_ms,
-            "end": self.end_ms,
-            "types": list(self.exclude_types),
-            "project": self.project,
-            "session": self.session_id,
-            "layer": self.layer,
-            "at": self.at_ms,
-        }
+def scope_params(scope: Scope) -> dict[str, Any]:
+    """The parameters that `fields`, `kept` and `matched` refer to."""
+    return {
+        "keys": list(scope.stored_tags),
+        "unwanted": list(tag_keys(scope.exclude_tags)),
+        "start": scope.start_ms,
+        "end": scope.end_ms,
+        "types": list(scope.exclude_types),
+        "project": scope.project,
+        "session": scope.session_id,
+        "layer": scope.layer,
+        "at": scope.current_at_ms,
+    }
 
 
-def fields(wanted: Listing) -> str:
+def _held(scope: Scope) -> str:
+    """The property that the scope's tags are looked for in."""
+    return "m.tag_keys" if scope.tag_match == "exact" else "m.tag_prefixes"
+
+
+def fields(scope: Scope) -> str:
     """What a memory `m` must be but for its tags; names only what is asked, for the indexes."""
     asked = {
-        "m.timestamp >= $start": wanted.start_ms is not None,
-        "m.timestamp <= $end": wanted.end_ms is not None,
-        "m.project = $project": wanted.project is not None,
-        "m.session_id = $session": wanted.session_id is not None,
-        "m.layer = $layer": wanted.layer is not None,
-        _CURRENT: wanted.at_ms is not None,
+        "m.timestamp >= $start": scope.start_ms is not None,
+        "m.timestamp <= $end": scope.end_ms is not None,
+        "m.project = $project": scope.project is not None,
+        "m.session_id = $session": scope.session_id is not None,
+        "m.layer = $layer": scope.layer is not None,
+        _CURRENT: scope.current_at_ms is not None,
     }
     return " AND ".join(("NOT m.type IN $types", *(text for text, on in asked.items() if on)))
 
 
-def kept(wanted: Listing, *, any_tag: bool = True, beside: str = "") -> str:
+def kept(scope: Scope, *, any_tag: bool = True, beside: str = "") -> str:
     """Then its tags; projected first: `WHERE any(…)` right before RETURN finds nothing (4.16.3).
 
     `beside`: what else than `m` is carried on.
     """
     tests = []
-    if wanted.tags and (any_tag or wanted.all_tags):
-        quantifier = "all" if wanted.all_tags else "any"
-        tests.append(f"{quantifier}(key IN $keys WHERE key IN {wanted.held})")
-    if wanted.exclude_tags:
+    if scope.tags and (any_tag or scope.tag_mode == "all"):
+        quantifier = "all" if scope.tag_mode == "all" else "any"
+        tests.append(f"{quantifier}(key IN $keys WHERE key IN {_held(scope)})")
+    if scope.exclude_tags:
         tests.append(_WANTED)
     return f" WITH m{beside}, {' AND '.join(tests)} AS fits WHERE fits" if tests else ""
 
 
-def matched(wanted: Listing, condition: str) -> str:
+def matched(scope: Scope, condition: str) -> str:
     """The wanted memories `m`, each once, that meet the condition; tags come by their index."""
-    conditions = f"{condition} AND {fields(wanted)}"
-    if not wanted.tags:
-        return f"MATCH (m:Memory) WHERE {conditions}{kept(wanted)}"
-    tagged = f"UNWIND $keys AS name MATCH (m:Memory) WHERE name IN {wanted.held}"
-    return f"{tagged} AND {conditions} WITH DISTINCT m{kept(wanted, any_tag=False)}"
-
-
-EVERYTHING = Listing()
+    conditions = f"{condition} AND {fields(scope)}"
+    if not scope.tags:
+        return f"MATCH (m:Memory) WHERE {conditions}{kept(scope)}"
+    tagged = f"UNWIND $keys AS name MATCH (m:Memory) WHERE name IN {_held(scope)}"
+    return f"{tagged} AND {conditions} WITH DISTINCT m{kept(scope, any_tag=False)}"
 
 
 class Candidates:
@@ -203,25 +178,23 @@ class Candidates:
     def __init__(self, client: GraphClient) -> None:
         self._client = client
 
-    async def known(
-        self, tenant: str, names: Sequence[str], slugs: Sequence[str]
-    ) -> StoredCandidate:
+    async def known(self, tenant: str, names: Sequence[str], slugs: Sequence[str]) -> KnownNames:
         """Which of `names` speak, and which entities have one of `slugs`; one query."""
         if not names and not slugs:
-            return StoredCandidate((), ())
+            return KnownNames((), ())
         rows = await self._client.read(
             tenant, "known", _KNOWN, names=list(names), slugs=list(slugs)
         )
         speakers = tuple(dict.fromkeys(row[0] for row in rows if row[0] is not None))
         entities = [_entity(row[1:]) for row in rows if row[1] is not None]
-        return StoredCandidate(speakers, tuple(sorted(entities, key=lambda each: each.id)))
+        return KnownNames(speakers, tuple(sorted(entities, key=lambda each: each.id)))
 
     async def roads(
         self,
         tenant: str,
         terms: Sequence[str],
         entity_ids: Sequence[str],
-        wanted: Listing = EVERYTHING,
+        scope: Scope = EVERYTHING,
     ) -> tuple[list[str], list[str]]:
         """Ids by metadata term and by entity: of what is wanted the newest 50 of each."""
         if not terms and not entity_ids:
@@ -229,10 +202,10 @@ class Candidates:
         rows = await self._client.read(
             tenant,
             "roads",
-            _roads(wanted),
+            _roads(scope),
             terms=list(terms),
             entities=list(entity_ids),
-            **wanted.params(),
+            **scope_params(scope),
         )
         by_metadata = [row[1] for row in rows if row[0] == "metadata"]
         return by_metadata, [row[1] for row in rows if row[0] == "entity"]
@@ -252,13 +225,15 @@ class Candidates:
         )
         return [row[0] for row in rows]
 
-    async def read(self, tenant: str, ids: Sequence[str]) -> dict[str, Candidate]:
+    async def read(self, tenant: str, ids: Sequence[str]) -> dict[str, StoredCandidate]:
         """The memories that exist, as far as RANKED, with what supersedes them; one query."""
         if not ids:
             return {}
         rows = await self._client.read(tenant, "candidates", _READ, ids=list(dict.fromkeys(ids)))
         return {
-            row[0]: Candidate(memory_of(row, RANKED), tuple(map(successor_of, row[len(RANKED)])))
+            row[0]: StoredCandidate(
+                memory_of(row, RANKED), tuple(map(successor_of, row[len(RANKED)]))
+            )
             for row in rows
         }
 
@@ -269,7 +244,7 @@ class Candidates:
         *,
         per_seed: int,
         relations: Sequence[str],
-        wanted: Listing = EVERYTHING,
+        scope: Scope = EVERYTHING,
         at_ms: int | None = None,
         least_strength: float = 0.0,
         least_importance: float = 0.0,
@@ -282,14 +257,14 @@ class Candidates:
         rows = await self._client.read(
             tenant,
             "around",
-            _around(wanted),
+            _around(scope),
             ids=list(ids),
             most=per_seed,
             relations=list(relations),
             moment=at_ms,
             strength=least_strength,
             importance=least_importance,
-            **wanted.params(),
+            **scope_params(scope),
         )
         links = [_link(row) for row in rows]
         place = {seed: at for at, seed in enumerate(ids)}
@@ -301,7 +276,7 @@ class Candidates:
         keys: Sequence[str],
         each: int,
         *,
-        wanted: Listing = EVERYTHING,
+        scope: Scope = EVERYTHING,
         at_ms: int | None = None,
     ) -> list[tuple[str, Memory]]:
         """The `each` most important wanted memories of every tag key, with the key; one query.
@@ -310,7 +285,7 @@ class Candidates:
         """
         query = (
             "UNWIND $names AS name CALL { WITH name MATCH (m:Memory)"
-            f" WHERE name IN m.tag_keys AND {fields(wanted)}{kept(wanted)}"
+            f" WHERE name IN m.tag_keys AND {fields(scope)}{kept(scope)}"
             f" WITH m, {_HIDDEN} AS hidden"
             " ORDER BY hidden, m.importance DESC, m.timestamp DESC, m.id LIMIT $most RETURN m }"
             f" RETURN {COLUMNS}, name"
@@ -322,56 +297,57 @@ class Candidates:
             names=list(keys),
             most=each,
             moment=at_ms,
-            **wanted.params(),
+            **scope_params(scope),
         )
         return [(row[-1], memory_of(row)) for row in rows]
 
-    async def listing(self, tenant: str, wanted: Listing, limit: int) -> list[Memory]:
+    async def listing(
+        self, tenant: str, scope: Scope, limit: int, order: str = "score"
+    ) -> list[Memory]:
         """The first `limit` memories in the wanted order; at most four queries."""
-        order = _ORDERS[wanted.order]
         # Sorting costs more than reading: the most important first, while they are too few.
-        bands = _BANDS if wanted.order == "score" and not wanted.session_id else (None,)
+        bands = _BANDS if order == "score" and not scope.session_id else (None,)
         found: list[Memory] = []
         for least in bands:
-            match = matched(wanted, "true" if least is None else f"m.importance >= {least}")
-            found = await self._rows(tenant, match, wanted, order, limit)
+            match = matched(scope, "true" if least is None else f"m.importance >= {least}")
+            found = await self._rows(tenant, match, scope, _ORDERS[order], limit)
             if len(found) >= limit:
                 break
         return found
 
     async def _rows(
-        self, tenant: str, match: str, wanted: Listing, order: str, limit: int
+        self, tenant: str, match: str, scope: Scope, order: str, limit: int
     ) -> list[Memory]:
         rows = await self._client.read(
             tenant,
             "listing",
             f"{match} WITH m ORDER BY {order} LIMIT $most RETURN {COLUMNS}",
             most=limit,
-            **wanted.params(),
+            **scope_params(scope),
         )
         return [memory_of(row) for row in rows]
 
 
-def _roads(wanted: Listing) -> str:
+def _roads(scope: Scope) -> str:
     """Both in one query."""
     newest = " WITH m ORDER BY m.timestamp DESC, m.id LIMIT"
     return (
-        f"UNWIND $terms AS term CALL {{ WITH term {matched(wanted, 'term IN m.meta_terms')}"
+        f"UNWIND $terms AS term CALL {{ WITH term {matched(scope, 'term IN m.meta_terms')}"
         f" WITH m LIMIT {_SORTED}{newest} {_PER_TERM} RETURN m.id AS id }}"
         " RETURN DISTINCT 'metadata' AS road, id"
-        f" UNION ALL {_BY_ENTITY} {fields(wanted)}{kept(wanted)}"
+        f" UNION ALL {_BY_ENTITY} {fields(scope)}{kept(scope)}"
         f"{newest} {_PER_ENTITY} RETURN m.id AS id }}"
         " RETURN DISTINCT 'entity' AS road, id"
     )
 
 
-def _around(wanted: Listing) -> str:
+def _around(scope: Scope) -> str:
     return (
         "UNWIND $ids AS id CALL { WITH id MATCH (s:Memory {id: id})-[x]-(m:Memory)"
         f" WHERE type(x) IN $relations AND {_STRENGTH} >= $strength"
         # Projected, or it would go from the index of what `m` must be to the seeds: 140 ms.
-        f" WITH m, x, m.importance >= $importance AND {fields(wanted)} AS fits WHERE fits"
-        f"{kept(wanted, beside=', x')}"
+        f" WITH m, x, m.importance >= $importance AND {fields(scope)} AS fits WHERE fits"
+        f"{kept(scope, beside=', x')}"
         f" WITH m, x, {_HIDDEN} AS hidden"
         " ORDER BY hidden, coalesce(x.updated_at, m.timestamp) DESC, m.id LIMIT $most"
         f" RETURN m, type(x) AS type, {_STRENGTH} AS strength, x.kind AS kind }}"

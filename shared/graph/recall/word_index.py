@@ -9,8 +9,9 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from shared.domain.memory import now_ms
+from shared.domain.scope import EVERYTHING, Scope
 from shared.graph.engine.client import GraphClient
-from shared.graph.recall.candidates import EVERYTHING, Listing, matched
+from shared.graph.recall.candidates import matched, scope_params
 
 # Projected first: `WHERE any(…)` right before RETURN finds nothing (4.16.3).
 _CONTAINING = (
@@ -48,15 +49,15 @@ class Words:
         limit: int = 500,
         *,
         scan: int = SCANNED,
-        wanted: Listing = EVERYTHING,
+        scope: Scope = EVERYTHING,
     ) -> list[Text]:
         """Of the `scan` newest wanted memories without their vector, the newest that match.
 
         Newest by version.
         """
-        waiting = matched(wanted, "m.embed_due > 0")
+        waiting = matched(scope, "m.embed_due > 0")
         return await self._found(
-            *(tenant, "unembedded", f"{waiting}{_newest('version')}{_CONTAINING}", wanted),
+            *(tenant, "unembedded", f"{waiting}{_newest('version')}{_CONTAINING}", scope),
             words=list(words),
             scan=scan,
             most=limit,
@@ -69,17 +70,17 @@ class Words:
         limit: int = 500,
         *,
         scan: int = SCANNED,
-        wanted: Listing = EVERYTHING,
+        scope: Scope = EVERYTHING,
     ) -> list[Text]:
         """Of the `scan` newest wanted memories by timestamp, the newest that match.
 
         For when the vectors are down.
         """
         looked_at = scan if words else limit
-        late = matched(wanted, "m.timestamp >= $since")
-        since = await self._since(tenant, late, looked_at, wanted)
+        late = matched(scope, "m.timestamp >= $since")
+        since = await self._since(tenant, late, looked_at, scope)
         return await self._found(
-            *(tenant, "newest", f"{late}{_newest('timestamp')}{_CONTAINING}", wanted),
+            *(tenant, "newest", f"{late}{_newest('timestamp')}{_CONTAINING}", scope),
             since=since,
             scan=looked_at,
             words=list(words),
@@ -87,28 +88,33 @@ class Words:
         )
 
     async def _found(
-        self, tenant: str, operation: str, cypher: str, wanted: Listing, **params: object
+        self, tenant: str, operation: str, cypher: str, scope: Scope, **params: object
     ) -> list[Text]:
-        rows = await self._client.read(tenant, operation, cypher, **wanted.params(), **params)
+        rows = await self._client.read(tenant, operation, cypher, **scope_params(scope), **params)
         return [Text(row[0], row[1] or "", tuple(row[2] or ())) for row in rows]
 
-    async def _since(self, tenant: str, late: str, count: int, wanted: Listing) -> int:
+    async def _since(self, tenant: str, late: str, count: int, scope: Scope) -> int:
         """A time after which at least `count` wanted ones lie, so that not all are sorted."""
         now = now_ms()
         sinces = [now - window for window in _WINDOWS_MS]
         # A narrow scope rather has fewer than that in all, and not of late.
-        for since in (_EARLIEST_MS, *sinces) if wanted.narrow else sinces:
+        for since in (_EARLIEST_MS, *sinces) if _is_narrow(scope) else sinces:
             rows = await self._client.read(
                 tenant,
                 "newest",
                 f"{late} RETURN count(m)",
                 since=since,
-                **wanted.params(),
+                **scope_params(scope),
             )
             enough = bool(rows) and rows[0][0] >= count
             if enough != (since == _EARLIEST_MS):
                 return since
         return _EARLIEST_MS
+
+
+def _is_narrow(scope: Scope) -> bool:
+    """Whether an index other than the time's says which memories these are."""
+    return bool(scope.tags or scope.project or scope.session_id or scope.layer)
 
 
 def _newest(by: str) -> str:
