@@ -12,6 +12,7 @@ import sys
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar, cast
+from urllib.parse import quote
 
 from pydantic import (
     AfterValidator,
@@ -44,6 +45,11 @@ def _env(default: Any, name: str, *also: str, **limits: Any) -> Any:
     if isinstance(default, float):
         limits.setdefault("allow_inf_nan", False)
     return Field(default, validation_alias=AliasChoices(name, *also), **limits)
+
+
+def _credentials(password: SecretStr | None) -> str:
+    """The part of a URL before its host, any character of the password quoted."""
+    return f":{quote(password.get_secret_value(), safe='')}@" if password else ""
 
 
 class Section(BaseSettings):
@@ -99,8 +105,7 @@ class RedisSettings(Section):
     def url(self) -> str:
         if self.url_given:
             return self.url_given
-        secret = f":{self.password.get_secret_value()}@" if self.password else ""
-        return f"redis://{secret}{self.host}:{self.port}/{self.db}"
+        return f"redis://{_credentials(self.password)}{self.host}:{self.port}/{self.db}"
 
 
 class GraphSettings(Section):
@@ -119,8 +124,7 @@ class GraphSettings(Section):
     def url(self) -> str:
         if self.url_given:
             return self.url_given
-        secret = f":{self.password.get_secret_value()}@" if self.password else ""
-        return f"redis://{secret}{self.host}:{self.port}"
+        return f"redis://{_credentials(self.password)}{self.host}:{self.port}"
 
     @model_validator(mode="after")
     def _client_outlasts_server(self) -> Self:

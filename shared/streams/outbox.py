@@ -78,20 +78,19 @@ class Outbox:
 
     async def note(self, tenants: Iterable[str], *, due_ms: int | None = None) -> None:
         """Have the relay look at `tenants` at `due_ms` (one outbox delay from now)."""
-        names = self._unnoted | set(tenants)
-        if not names:
-            return
-        if not self._up():
-            self._unnoted = names
-            return
+        # Taken out for the time of this call: what another one adds meanwhile is kept.
+        unnoted, self._unnoted = self._unnoted | set(tenants), set()
         score = now_ms() + self._delay_ms if due_ms is None else due_ms
         try:
-            with translated():
-                await self._clients.command.zadd(self._key, dict.fromkeys(names, score), lt=True)
+            if unnoted and self._up():
+                with translated():
+                    scores = dict.fromkeys(unnoted, score)
+                    await self._clients.command.zadd(self._key, scores, lt=True)
+                unnoted = set()
         except TransientError:
-            self._unnoted = names
-        else:
-            self._unnoted = set()
+            return
+        finally:
+            self._unnoted |= unnoted
 
     async def remembers(self) -> bool:
         """Whether Redis still has what was noted, as far as our own mark tells."""

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
+from redis.asyncio.connection import parse_url
 
 from shared import config
 from shared.config import LeaseSettings, load, render_table, variables
@@ -120,6 +121,19 @@ def test_urls_win_over_hosts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("REDIS_HOST", "elsewhere")
     monkeypatch.setenv("REDIS_URL", "redis://there:1/2")
     assert load(env_file=None).redis.url == "redis://there:1/2"
+
+
+@pytest.mark.parametrize("secret", ["p@ss", "a/b", "a#b?c", "100%", "pä:ss word"])
+def test_a_password_of_any_characters_is_sent_to_the_named_host(
+    secret: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for store in ("REDIS", "FALKORDB"):
+        monkeypatch.setenv(f"{store}_PASSWORD", secret)
+        monkeypatch.setenv(f"{store}_HOST", "there")
+    settings = load(env_file=None)
+    for url in (settings.redis.url, settings.graph.url):
+        target = parse_url(url)
+        assert (target["host"], target["port"], target["password"]) == ("there", 6379, secret)
 
 
 def test_a_file_is_read_and_outranked_by_the_environment(
