@@ -20,7 +20,7 @@ from shared.domain.memory import Memory, same_text
 from shared.errors import PermanentError, TransientError
 from shared.graph.stages.writes import Embedded
 from shared.graph.store import GraphStore
-from shared.streams.consumer import Bury, Done, Outcome, Park, Retry
+from shared.streams.consumer import DeadLetter, Defer, Done, Outcome, Retry
 from shared.streams.job import Job, Stage
 from shared.streams.outbox import Outbox
 from shared.telemetry.log import get_logger
@@ -81,7 +81,7 @@ class Embedder:
             refused = await self._filler.fill_what_it_takes(filling, reads)
         except TransientError as error:
             log.warning("generation.not_filled", model=filling.model.name, error=str(error))
-            parked = Park(str(error), max(_NEXT_REST_S, error.retry_after_s or 0.0))
+            parked = Defer(str(error), max(_NEXT_REST_S, error.retry_after_s or 0.0))
             return dict.fromkeys(keys(reads), parked)
         for (_, memory_id), refusal in refused.items():
             log.warning("generation.refused", memory_id=memory_id, error=str(refusal))
@@ -111,7 +111,7 @@ class Embedder:
 
 def _refused(refusal: Refusal) -> Outcome:
     if isinstance(refusal, PermanentError):
-        return Bury("permanent", str(refusal))
+        return DeadLetter("permanent", str(refusal))
     return Retry(str(refusal))
 
 

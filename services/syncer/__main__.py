@@ -32,7 +32,9 @@ async def body(process: Process) -> None:
         async with asyncio.TaskGroup() as group:
             # First, so that readiness knows of it before anything says that it has started.
             group.create_task(consume(process, {Stage.SYNC: _consumer(process, stores, shown)}))
-            group.create_task(lead(process, stores.redis, *_duties(process, stores, shown)))
+            group.create_task(
+                lead(process, stores.redis, *_scheduled_tasks(process, stores, shown))
+            )
 
 
 def _consumer(process: Process, stores: Stores, shown: DriftGauges) -> Consumer:
@@ -68,7 +70,7 @@ def _drift(process: Process, stores: Stores) -> Drift:
     )
 
 
-def _duties(process: Process, stores: Stores, shown: DriftGauges) -> list[ScheduledTask]:
+def _scheduled_tasks(process: Process, stores: Stores, shown: DriftGauges) -> list[ScheduledTask]:
     settings = process.settings
 
     async def depths(_lease: Lease) -> None:

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 
 from shared.errors import ConfigError, EunoeError, PermanentError, TransientError, Unavailable
 from shared.graph.upkeep.runs import Run, Runs, RunState
-from shared.streams.handler import Done, Outcome, Park, Retry
+from shared.streams.handler import Defer, Done, Outcome, Retry
 from shared.streams.job import Job
 from shared.telemetry import log
 
@@ -115,7 +115,7 @@ class RunHandler:
         if run is None or run.over:
             _log.info("run.left", run_id=job.memory_id, reason=str(lost))
             return Done()
-        return Park(str(lost), 0.0)
+        return Defer(str(lost), 0.0)
 
     async def _finish(
         self,

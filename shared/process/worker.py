@@ -58,25 +58,25 @@ class ScheduledTask:
     resign: Callable[[], None] = lambda: None
 
 
-async def lead(process: Process, clients: RedisClients, *duties: ScheduledTask) -> None:
-    """Campaign for every duty until `process.stopping`; ready whether leading or not."""
+async def lead(process: Process, clients: RedisClients, *tasks: ScheduledTask) -> None:
+    """Campaign for every task until `process.stopping`; ready whether leading or not."""
     holder = consumer_name(process.role)
     async with asyncio.TaskGroup() as group:
-        for duty in duties:
-            election = Election(duty.name, clients, process.settings.lease, holder=holder)
+        for task in tasks:
+            election = Election(task.name, clients, process.settings.lease, holder=holder)
             schedule = Schedule(
-                duty.name,
-                duty.interval_s,
-                duty.body,
+                task.name,
+                task.interval_s,
+                task.body,
                 election=election,
                 clients=clients,
-                wait_first=duty.wait_first,
-                resign=duty.resign,
+                wait_first=task.wait_first,
+                resign=task.resign,
             )
-            process.health.alive[duty.name] = partial(_not_wedged, schedule)
-            group.create_task(schedule.run(process.stopping), name=f"schedule-{duty.name}")
+            process.health.alive[task.name] = partial(_not_wedged, schedule)
+            group.create_task(schedule.run(process.stopping), name=f"schedule-{task.name}")
         process.begin()
-        await process.stopping.wait()  # with every duty disabled there is nothing else to do
+        await process.stopping.wait()  # with every task disabled there is nothing else to do
 
 
 def _not_wedged(schedule: Schedule) -> bool:

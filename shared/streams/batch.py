@@ -14,12 +14,12 @@ from collections.abc import Sequence
 
 from shared.errors import Unavailable
 from shared.streams.handler import (
+    Defer,
     Failure,
     FailureListener,
     Handled,
     Handler,
     Outcome,
-    Park,
     handle,
     settlement_for,
 )
@@ -65,7 +65,7 @@ class Batch:
         # Checked before the handler: an entry past this budget ended its consumers.
         budget = self._stream.policy.max_deliveries
         settlements = [
-            Settlement.bury(delivery, "crash_loop", f"{budget} deliveries", charged=False)
+            Settlement.dead_letter(delivery, "crash_loop", f"{budget} deliveries", charged=False)
             for delivery in self._deliveries
             if delivery.deliveries > budget
         ]
@@ -134,11 +134,11 @@ class Batch:
         elapsed_s = round(time.monotonic() - self._started_at, 3)
         counts: Counter[str] = Counter(lost=len(self._deliveries) - len(settlements))
         for settlement, answer in zip(settlements, answers, strict=True):
-            outcome = OUTCOME[settlement.verb] if answer is Settled.OK else "lost"
+            outcome = OUTCOME[settlement.transition] if answer is Settled.OK else "lost"
             counts[outcome] += 1
-            if outcome in (OUTCOME[Transition.RETRY], OUTCOME[Transition.BURY]):
+            if outcome in (OUTCOME[Transition.RETRY], OUTCOME[Transition.DEAD_LETTER]):
                 _log.warning(f"job.{outcome}", stream=stage, **_described(settlement))
-                will_retry = settlement.verb is Transition.RETRY
+                will_retry = settlement.transition is Transition.RETRY
                 failures.append(
                     Failure(settlement.job, settlement.error, will_retry, elapsed_s * 1000)
                 )
@@ -147,8 +147,8 @@ class Batch:
 
 
 def _parked(outcome: Outcome, at_least_s: float) -> Outcome:
-    if isinstance(outcome, Park):
-        return Park(outcome.error, max(outcome.after_s, at_least_s))
+    if isinstance(outcome, Defer):
+        return Defer(outcome.error, max(outcome.after_s, at_least_s))
     return outcome
 
 

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 
 from shared.errors import Unavailable
 from shared.streams.batch import Batch
-from shared.streams.handler import Bury, Done, FailureListener, Handler, Outcome, Park, Retry
+from shared.streams.handler import DeadLetter, Defer, Done, FailureListener, Handler, Outcome, Retry
 from shared.streams.intake import Pause
 from shared.streams.job import Delivery
 from shared.streams.stream import Stream
@@ -26,7 +26,7 @@ from shared.streams.transitions import redis_backoff_s
 from shared.telemetry import log, metrics
 from shared.waiting import wait
 
-__all__ = ["Bury", "Consumer", "Done", "Handler", "Outcome", "Park", "Retry"]
+__all__ = ["Consumer", "DeadLetter", "Defer", "Done", "Handler", "Outcome", "Retry"]
 
 _log = log.get_logger(__name__)
 _PROMOTE_ROWS = 100
@@ -182,7 +182,7 @@ class Consumer:
     async def _reclaim(self, room: int, *, alone: bool) -> int:
         claimed_at = time.monotonic()
         reclaimed = await self._stream.reclaim(self._name, room, alone=alone)
-        self._suspected = reclaimed.suspects_wait
+        self._suspected = reclaimed.poison_waits
         count = len(reclaimed.deliveries)
         pause_s = 0.0 if count >= room else self._policy.visibility_s / 10
         self._reclaim_at = claimed_at + pause_s

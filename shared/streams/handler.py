@@ -36,7 +36,7 @@ class Retry:
 
 
 @dataclass(frozen=True, slots=True)
-class Bury:
+class DeadLetter:
     """Will never work; `reason` is a word of a closed set, `error` says more."""
 
     reason: str
@@ -44,7 +44,7 @@ class Bury:
 
 
 @dataclass(frozen=True, slots=True)
-class Park:
+class Defer:
     """Could not be tried; no attempt is charged."""
 
     error: str
@@ -64,7 +64,7 @@ class Failure:
     elapsed_ms: float
 
 
-Outcome: TypeAlias = Done | Retry | Bury | Park
+Outcome: TypeAlias = Done | Retry | DeadLetter | Defer
 Handler: TypeAlias = Callable[[Sequence[Job]], Awaitable[Sequence[Outcome]]]
 # Told once per batch that has some, after they were settled; must not raise.
 FailureListener: TypeAlias = Callable[[Sequence[Failure]], Awaitable[None]]
@@ -99,13 +99,13 @@ def settlement_for(delivery: Delivery, outcome: Outcome, policy: StreamPolicy) -
     match outcome:
         case Done():
             return Settlement.ack(delivery)
-        case Bury(reason, error):
-            return Settlement.bury(delivery, reason, error)
-        case Park(error, after_s):
-            return Settlement.park(delivery, after_s, error)
+        case DeadLetter(reason, error):
+            return Settlement.dead_letter(delivery, reason, error)
+        case Defer(error, after_s):
+            return Settlement.defer(delivery, after_s, error)
         case Retry(error, retry_after_s):
             if delivery.job.attempt + 1 >= policy.max_attempts:
-                return Settlement.bury(delivery, "exhausted", error)
+                return Settlement.dead_letter(delivery, "exhausted", error)
             wait_s = policy.backoff_s(delivery.job.attempt + 1) * random.uniform(0.5, 1.0)
             return Settlement.retry(delivery, max(wait_s, retry_after_s or 0.0), error)
     assert_never(outcome)
@@ -123,7 +123,7 @@ class _Attempt:
             return _complete(await self.handler(jobs), len(jobs))
         except Unavailable as error:
             self.down = error
-            return [Park(str(error), error.retry_after_s or 0.0)] * len(jobs)
+            return [Defer(str(error), error.retry_after_s or 0.0)] * len(jobs)
         except (PoisonInput, PermanentError):
             raise
         except (TransientError, Overloaded) as error:
@@ -146,6 +146,6 @@ def _outcome_alone(error: Exception) -> Outcome:
         case PoisonInput():
             return Retry(str(error))
         case PermanentError():
-            return Bury("permanent", str(error))
+            return DeadLetter("permanent", str(error))
     # Its text may quote a memory: only its type and place are kept.
     return Retry(f"{type(error).__name__} at {['unknown', *log.frames_of(error)][-1]}")

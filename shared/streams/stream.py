@@ -58,7 +58,7 @@ __all__ = [
 
 GROUP = "workers"
 # A third delivery means two consumers went silent with the entry: it runs alone from then on.
-SUSPECT_AFTER = 2
+POISON_AFTER = 2
 _KEYS = ("jobs", "delayed", "dead", "at", "load")
 _WORK_SCRIPTS = ("publish", "settle", "reclaim", "renew", "promote", "hand_back", "reap")
 _ADMIN_SCRIPTS = ("replay", "discard", "sweep", "depth", "whereabouts", "in_flight")
@@ -72,7 +72,7 @@ State: TypeAlias = Literal["queued", "in_flight", "delayed", "dead"]
 
 @dataclass(frozen=True, slots=True)
 class JobLocation:
-    """Where a job is. `due_ms` of a delayed one; `dead_id`, `reason` and `buried_ms` of a dead.
+    """Where a job is. `due_ms` of a delayed one; `dead_id`, `reason` and `dead_since_ms` of a dead.
 
     `error` of both: the last one, in one short line of a delayed job.
     """
@@ -83,7 +83,7 @@ class JobLocation:
     error: str = ""
     dead_id: str = ""
     reason: str = ""
-    buried_ms: int | None = None
+    dead_since_ms: int | None = None
 
 
 class Stream:
@@ -157,7 +157,7 @@ class Stream:
         mode, wanted = ("alone", 1) if alone else ("crowd", limit)
         visibility_ms = milliseconds(self.policy.visibility_s)
         reply = await self._run(
-            "reclaim", consumer, visibility_ms, wanted, self._cursor, SUSPECT_AFTER, mode
+            "reclaim", consumer, visibility_ms, wanted, self._cursor, POISON_AFTER, mode
         )
         self._cursor, suspects, silent, missing, *entries = reply
         metrics.JOBS_RECLAIMED.labels(stream=self.stage).inc(silent)
@@ -184,7 +184,7 @@ class Stream:
             replies = await self._run("settle", consumer, *rows)
             answers += [Settled(reply) for reply in replies]
         outcomes = Counter(
-            OUTCOME[settlement.verb] if answer is Settled.OK else "lost"
+            OUTCOME[settlement.transition] if answer is Settled.OK else "lost"
             for settlement, answer in zip(settlements, answers, strict=True)
         )
         for outcome, count in outcomes.items():
@@ -231,12 +231,12 @@ class Stream:
         """Jobs of one tenant that consumers hold."""
         return int(await self._run("in_flight", tenant, _PENDING_LOOKED_AT))
 
-    async def whereabouts(self, jobs: Sequence[Job]) -> list[JobLocation | None]:
+    async def locations(self, jobs: Sequence[Job]) -> list[JobLocation | None]:
         """Where each job is, in order; None for one that is nowhere in this stage."""
         found: list[JobLocation | None] = []
         for chunk in chunks(jobs):
             replies = await self._run("whereabouts", *(job.key for job in chunk))
-            found += [_whereabouts(*reply) if reply else None for reply in replies]
+            found += [_job_location(*reply) if reply else None for reply in replies]
         return found
 
     async def dead(self, *, limit: int, before: str | None = None) -> list[DeadJob]:
@@ -298,7 +298,7 @@ class Stream:
             return []
         return [ConsumerState(row["name"], row["pending"], row["idle"]) for row in rows]
 
-    def beats(self, consumer: ConsumerState) -> bool:
+    def is_active(self, consumer: ConsumerState) -> bool:
         """Whether it spoke up lately: it reads every `block_s`, and renews while it is busy."""
         quiet_s = max(3 * (self.policy.block_s + 10.0), self.policy.visibility_s / 2)
         return consumer.name != RELEASED and consumer.idle_ms < quiet_s * 1000
@@ -350,7 +350,7 @@ def _says(error: EunoeError, *starts: str) -> bool:
     return isinstance(error.__cause__, ResponseError) and str(error.__cause__).startswith(starts)
 
 
-def _whereabouts(
+def _job_location(
     state: State,
     job: str,
     due: str = "",
@@ -363,5 +363,5 @@ def _whereabouts(
         parsed = Job.decode(job)
     except Malformed:
         parsed = None
-    due_ms, buried_ms = int(float(due)) if due else None, int(buried or 0) or None
-    return JobLocation(state, parsed, due_ms, error, dead_id, reason, buried_ms)
+    due_ms, dead_since_ms = int(float(due)) if due else None, int(buried or 0) or None
+    return JobLocation(state, parsed, due_ms, error, dead_id, reason, dead_since_ms)

@@ -37,8 +37,8 @@ class Published(StrEnum):
 class Transition(StrEnum):
     ACK = "ack"
     RETRY = "retry"
-    PARK = "park"
-    BURY = "bury"
+    DEFER = "defer"
+    DEAD_LETTER = "dead_letter"
 
 
 class Settled(StrEnum):
@@ -50,8 +50,8 @@ class Settled(StrEnum):
 OUTCOME = {
     Transition.ACK: "acked",
     Transition.RETRY: "retried",
-    Transition.PARK: "parked",
-    Transition.BURY: "buried",
+    Transition.DEFER: "parked",
+    Transition.DEAD_LETTER: "buried",
 }
 
 
@@ -60,7 +60,7 @@ class Settlement:
     """The one next state of a delivered entry; `job` is what a retry or a burial keeps."""
 
     delivery: Delivery
-    verb: Transition
+    transition: Transition
     job: Job
     delay_s: float = 0.0
     reason: str = ""
@@ -78,15 +78,17 @@ class Settlement:
         )
 
     @classmethod
-    def park(cls, delivery: Delivery, delay_s: float, error: str = "") -> Self:
+    def defer(cls, delivery: Delivery, delay_s: float, error: str = "") -> Self:
         """Again after `delay_s`; the failure was not the job's."""
-        return cls(delivery, Transition.PARK, delivery.job, delay_s, error=error)
+        return cls(delivery, Transition.DEFER, delivery.job, delay_s, error=error)
 
     @classmethod
-    def bury(cls, delivery: Delivery, reason: str, error: str, *, charged: bool = True) -> Self:
+    def dead_letter(
+        cls, delivery: Delivery, reason: str, error: str, *, charged: bool = True
+    ) -> Self:
         """Into the dead stream, until it is replayed or discarded; `charged`: a handler failed."""
         job = delivery.job.failed_once_more() if charged else delivery.job
-        return cls(delivery, Transition.BURY, job, reason=reason, error=error)
+        return cls(delivery, Transition.DEAD_LETTER, job, reason=reason, error=error)
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +115,7 @@ class DeadJob:
     attempts: int
     deliveries: int
     first_ms: int
-    buried_ms: int
+    dead_since_ms: int
     consumer: str
     raw: str
 
@@ -127,10 +129,10 @@ class ConsumerState:
 
 @dataclass(frozen=True, slots=True)
 class Reclaimed:
-    """What `reclaim` took; `suspects_wait`: call again, alone, when nothing else is held."""
+    """What `reclaim` took; `poison_waits`: call again, alone, when nothing else is held."""
 
     deliveries: list[Delivery]
-    suspects_wait: bool
+    poison_waits: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,13 +221,13 @@ def settle_row(settlement: Settlement) -> list[str]:
     """One entry's arguments for settle.lua."""
     delivery, job = settlement.delivery, settlement.job
     row = [delivery.entry_id, delivery.job.key]
-    match settlement.verb:
+    match settlement.transition:
         case Transition.ACK:
             return [*row, "ack"]
-        case Transition.RETRY | Transition.PARK:
+        case Transition.RETRY | Transition.DEFER:
             told = " ".join(settlement.error.split())[:_DELAYED_ERROR_CHARS]
             return [*row, "delay", job.encode(), str(round(settlement.delay_s * 1000)), told]
-        case Transition.BURY:
+        case Transition.DEAD_LETTER:
             error = settlement.error[:_ERROR_CHARS]
             return [*row, "bury", job.encode(), settlement.reason, error, str(job.attempt)]
 
@@ -255,7 +257,7 @@ def dead_job(entry_id: str, fields: Mapping[str, str]) -> DeadJob:
         attempts=int(fields.get("attempts", 0)),
         deliveries=int(fields.get("deliveries", 0)),
         first_ms=int(fields.get("first", 0)),
-        buried_ms=int(fields.get("buried", 0)),
+        dead_since_ms=int(fields.get("buried", 0)),
         consumer=fields.get("consumer", ""),
         raw=raw,
     )

@@ -20,13 +20,13 @@ async def _given_up(admin: Operations, stage: Stage = Stage.ENRICH) -> tuple[Job
     memory = a_memory()
     await admin.graph.memories.create(TENANT, memory)
     job = Job(TENANT, memory.id, memory.version)
-    [entry_id] = await admin.buried(stage, [job])
+    [entry_id] = await admin.dead_lettered(stage, [job])
     assert await admin.graph.work.give_up(TENANT, stage, [(memory.id, memory.version)])
     return job, entry_id
 
 
 async def test_a_dead_job_is_shown_with_its_reason(admin: Operations) -> None:
-    [entry_id] = await admin.buried(
+    [entry_id] = await admin.dead_lettered(
         Stage.EMBED, [Job(TENANT, "m", 3, run="r", attempt=4)], "exhausted", "refused"
     )
     body = await admin.asks("GET", "/admin/dead?stream=embed")
@@ -40,8 +40,8 @@ async def test_a_dead_job_is_shown_with_its_reason(admin: Operations) -> None:
 
 async def test_all_stages_come_together_in_pages(admin: Operations) -> None:
     for number in range(3):
-        await admin.buried(Stage.ENRICH, [Job(TENANT, f"e{number}", 1)])
-        await admin.buried(Stage.EMBED, [Job(TENANT, f"m{number}", 1)])
+        await admin.dead_lettered(Stage.ENRICH, [Job(TENANT, f"e{number}", 1)])
+        await admin.dead_lettered(Stage.EMBED, [Job(TENANT, f"m{number}", 1)])
     seen, before = [], ""
     for _ in range(10):
         body = await admin.asks("GET", f"/admin/dead?limit=2{before}")
@@ -59,8 +59,8 @@ async def test_a_tenant_finds_its_own_among_many_of_others(
     """No more entries are looked at than one request may: the next page goes on there."""
     monkeypatch.setattr(dead_letters, "CHUNK", 10)
     monkeypatch.setattr(dead_letters, "_PAGES", 2)
-    await admin.buried(Stage.ENRICH, [Job(TENANT, "mine", 1)])
-    await admin.buried(Stage.ENRICH, [Job(OTHER, f"m{number}", 1) for number in range(45)])
+    await admin.dead_lettered(Stage.ENRICH, [Job(TENANT, "mine", 1)])
+    await admin.dead_lettered(Stage.ENRICH, [Job(OTHER, f"m{number}", 1) for number in range(45)])
     first = await admin.asks("GET", "/admin/dead?stream=enrich")
     assert first["dead"] == []
     before, found = first["next"], []
@@ -88,7 +88,7 @@ async def test_a_replay_makes_the_memory_due_again(
 
 
 async def test_a_replay_of_all_takes_only_the_tenant_s(admin: Operations) -> None:
-    await admin.buried(Stage.ENRICH, [Job(TENANT, "mine", 1), Job(OTHER, "theirs", 1)])
+    await admin.dead_lettered(Stage.ENRICH, [Job(TENANT, "mine", 1), Job(OTHER, "theirs", 1)])
     body = await admin.asks("POST", "/admin/dead/replay", json={"stream": "enrich", "all": True})
     assert (body["replayed"], body["next"]) == (1, None)
     assert [job.memory_id for job in await drained(admin.streams[Stage.ENRICH])] == ["mine"]
@@ -98,7 +98,7 @@ async def test_a_discarded_job_stays_given_up(admin: Operations, settings: Graph
     """Also where the relay had not seen it dead: it would have published it once more."""
     memory = a_memory()
     await admin.graph.memories.create(TENANT, memory)
-    [entry_id] = await admin.buried(Stage.ENRICH, [Job(TENANT, memory.id, memory.version)])
+    [entry_id] = await admin.dead_lettered(Stage.ENRICH, [Job(TENANT, memory.id, memory.version)])
     body = await admin.asks(
         "POST", "/admin/dead/discard", json={"stream": "enrich", "ids": [entry_id]}
     )
@@ -110,7 +110,7 @@ async def test_a_discarded_job_stays_given_up(admin: Operations, settings: Graph
 
 async def test_a_discarded_run_is_over(admin: Operations) -> None:
     run = await admin.graph.runs.create(TENANT, "drift", {})
-    [entry_id] = await admin.buried(Stage.SYNC, [Job(TENANT, run.id, 0)])
+    [entry_id] = await admin.dead_lettered(Stage.SYNC, [Job(TENANT, run.id, 0)])
     await admin.asks("POST", "/admin/dead/discard", json={"stream": "sync", "ids": [entry_id]})
     after = await admin.graph.runs.get(TENANT, run.id)
     assert after is not None
@@ -119,7 +119,7 @@ async def test_a_discarded_run_is_over(admin: Operations) -> None:
 
 @pytest.mark.parametrize("verb", ["replay", "discard"])
 async def test_nobody_moves_another_tenant_s(admin: Operations, verb: str) -> None:
-    [entry_id] = await admin.buried(Stage.ENRICH, [Job(TENANT, "mine", 1)])
+    [entry_id] = await admin.dead_lettered(Stage.ENRICH, [Job(TENANT, "mine", 1)])
     assert (await admin.asks("GET", "/admin/dead", headers=OTHERS_TOKEN))["dead"] == []
     for choice in ({"ids": [entry_id]}, {"all": True}):
         body = await admin.asks(

@@ -27,10 +27,10 @@ async def test_every_stage_is_there_and_empty(admin: Operations) -> None:
 
 async def test_jobs_are_counted_where_they_are(admin: Operations) -> None:
     stream = admin.streams[Stage.EMBED]
-    await admin.buried(Stage.EMBED, [Job(TENANT, "dead", 1)])
+    await admin.dead_lettered(Stage.EMBED, [Job(TENANT, "dead", 1)])
     await stream.publish(jobs(4))
     first, *_ = await delivered(stream, "worker", 2)
-    await stream.settle("worker", [Settlement.park(first, 3600)])
+    await stream.settle("worker", [Settlement.defer(first, 3600)])
     found = await _of(admin, Stage.EMBED)
     counts = ("depth", "ready", "in_flight", "delayed", "dead")
     assert [found[name] for name in counts] == [4, 2, 1, 1, 1]

@@ -81,7 +81,7 @@ async def test_a_full_server_is_unavailable_and_still_takes_acks(
     settlements = [
         Settlement.ack(held[0]),
         Settlement.retry(held[1], 60.0),
-        Settlement.bury(held[2], "x", "y"),
+        Settlement.dead_letter(held[2], "x", "y"),
     ]
     assert await stream.settle("a", settlements) == [Settled.OK] * 3
     depth = await stream.depth()

@@ -10,7 +10,7 @@ import pytest
 
 from shared.errors import PermanentError, TransientError
 from shared.redis.client import RedisClients
-from shared.streams.consumer import Bury, Done, Outcome, Park, Retry
+from shared.streams.consumer import DeadLetter, Defer, Done, Outcome, Retry
 from shared.streams.job import Job, Stage
 from shared.streams.stream import Depth, Settlement, Stream
 from tests.conftest import MakeStream
@@ -98,8 +98,8 @@ async def test_each_outcome_leads_to_its_state(make_stream: MakeStream) -> None:
     wanted: dict[str, Outcome] = {
         "m0": Done(),
         "m1": Retry("busy"),
-        "m2": Bury("refused", "never"),
-        "m3": Park("later", 60.0),
+        "m2": DeadLetter("refused", "never"),
+        "m3": Defer("later", 60.0),
     }
 
     async def handler(batch: Sequence[Job]) -> Sequence[Outcome]:
@@ -243,7 +243,7 @@ async def test_a_slow_handler_keeps_its_entries_by_renewing(enrich: Stream) -> N
 async def test_delayed_jobs_are_promoted_by_any_consumer(enrich: Stream) -> None:
     await enrich.publish([job(1)])
     [held] = await delivered(enrich, "a")
-    await enrich.settle("a", [Settlement.park(held, 0.1)])
+    await enrich.settle("a", [Settlement.defer(held, 0.1)])
     recorder = Recorder()
     async with consuming(enrich, recorder):
         await wait_until(lambda: recorder.jobs, "the delayed job was handled")

@@ -110,7 +110,7 @@ async def test_what_has_a_vector_is_related_again(
     done = Related(standing.id, "hash", standing.payload_version, ())
     assert await admin.graph.work.related(TENANT, [done])
     ordinary = Job(TENANT, standing.id, standing.payload_version)
-    await admin.buried(Stage.RELATE, [ordinary])
+    await admin.dead_lettered(Stage.RELATE, [ordinary])
     body = await admin.asks("POST", REPROCESS, 202, json={"ids": [plain.id, standing.id]})
     assert body["count"] == 2
     [job] = await drained(admin.streams[Stage.RELATE])
@@ -127,7 +127,7 @@ async def test_a_lost_hint_is_the_relay_s(admin: Operations) -> None:
     """Also where an ordinary job of the memory lies in the dead stream."""
     memory = await _enriched(admin)
     job = Job(TENANT, memory.id, memory.version)
-    await admin.buried(Stage.ENRICH, [job])
+    await admin.dead_lettered(Stage.ENRICH, [job])
     await admin.graph.work.requeue(TENANT, Stage.ENRICH, [memory.id])
     await admin.graph.work.give_up(TENANT, Stage.ENRICH, [(memory.id, memory.version)])
     await admin.asks("POST", REPROCESS, 202, json={"ids": memory.id})

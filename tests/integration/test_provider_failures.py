@@ -141,7 +141,7 @@ async def embedded(stack: Stack, wanted: dict[str, str], timeout_s: float = 60.0
         raise AssertionError(f"{error}; missing {missing}\n{stack.told()}") from None
 
 
-async def buried(embed: Stream, memory_id: str) -> list[DeadJob]:
+async def dead_lettered(embed: Stream, memory_id: str) -> list[DeadJob]:
     """The dead jobs once all else is settled: one per version of this memory, and no other."""
 
     async def settled() -> bool:
@@ -235,7 +235,7 @@ async def test_every_other_memory_is_embedded_and_the_refused_one_can_be_replaye
         await no_vector_is_wrong(stack, contents | others)
     await embedded(stack, others)
 
-    dead = await buried(embed, refused)
+    dead = await dead_lettered(embed, refused)
     assert {each.reason for each in dead} == {"permanent"}
     assert all("content_refused" in each.error for each in dead)
     assert not any(_REFUSED in each.error for each in dead)
@@ -286,7 +286,7 @@ async def test_a_text_that_breaks_the_provider_is_buried_and_delays_no_other(
     assert metric(stack, "embedder", "eunoe_consumer_paused") == 0
     assert metric(stack, "embedder", "eunoe_model_circuit_open") == 0
 
-    dead = await buried(embed, breaking)
+    dead = await dead_lettered(embed, breaking)
     assert {each.reason for each in dead} == {"exhausted"}
     assert all("HTTP 500" in each.error for each in dead)
     provider.otherwise = scripted.faithful()

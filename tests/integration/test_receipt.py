@@ -105,7 +105,7 @@ async def test_a_dead_job_gives_its_error_as_the_dead_stream_does(
     admin: Operations, memory: Memory
 ) -> None:
     job = Job(TENANT, memory.id, memory.payload_version, attempt=4)
-    [entry_id] = await admin.buried(
+    [entry_id] = await admin.dead_lettered(
         Stage.EMBED, [job], "exhausted", "embedding: input refused, HTTP 400"
     )
     body = await _receipt(admin, memory)

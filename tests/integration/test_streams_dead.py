@@ -12,7 +12,7 @@ async def bury(stream: Stream, wanted: list[Job], reason: str = "permanent") -> 
     """Bury `wanted`; the dead, oldest first."""
     await stream.publish(wanted)
     held = await delivered(stream, "a", len(wanted))
-    await stream.settle("a", [Settlement.bury(each, reason, "no") for each in held])
+    await stream.settle("a", [Settlement.dead_letter(each, reason, "no") for each in held])
     return (await stream.dead(limit=len(wanted)))[::-1]
 
 
@@ -20,13 +20,13 @@ async def test_a_dead_job_tells_its_story(enrich: Stream) -> None:
     await enrich.publish([Job("t", "m", 3, attempt=2, trace="x")])
     [held] = await delivered(enrich, "worker-7")
     long_error = "e" * 5000
-    await enrich.settle("worker-7", [Settlement.bury(held, "exhausted", long_error)])
+    await enrich.settle("worker-7", [Settlement.dead_letter(held, "exhausted", long_error)])
     [dead] = await enrich.dead(limit=1)
     assert dead.job == Job("t", "m", 3, attempt=3, trace="x")
     assert (dead.reason, dead.attempts, dead.deliveries) == ("exhausted", 3, 1)
     assert dead.consumer == "worker-7"
     assert dead.error == "e" * 2048
-    assert held.published_ms == dead.first_ms <= dead.buried_ms
+    assert held.published_ms == dead.first_ms <= dead.dead_since_ms
 
 
 async def test_pages_go_back_from_the_newest(enrich: Stream) -> None:

@@ -81,7 +81,7 @@ async def test_a_delayed_job_is_live(enrich: Stream) -> None:
 async def test_a_dead_job_stays_dead(enrich: Stream) -> None:
     await enrich.publish([job(1)])
     [delivery] = await delivered(enrich, "a")
-    await enrich.settle("a", [Settlement.bury(delivery, "permanent", "no")])
+    await enrich.settle("a", [Settlement.dead_letter(delivery, "permanent", "no")])
     assert await enrich.publish([job(1)]) == [DEAD]
     assert await enrich.publish([job(1)], exempt=True) == [DEAD]
     assert await enrich.depth() == Depth(ready=0, pending=0, delayed=0, dead=1)
@@ -116,7 +116,7 @@ async def test_a_dead_job_deleted_by_hand_can_be_published(
 ) -> None:
     await enrich.publish([job(1)])
     [delivery] = await delivered(enrich, "a")
-    await enrich.settle("a", [Settlement.bury(delivery, "permanent", "no")])
+    await enrich.settle("a", [Settlement.dead_letter(delivery, "permanent", "no")])
     await clients.command.delete(clients.key("enrich", "dead"))
     assert await enrich.publish([job(1)]) == [NEW]
     await drained(enrich)
@@ -130,7 +130,9 @@ async def test_copies_made_by_a_lost_ledger_settle_without_harm(
     await clients.command.delete(clients.key("enrich", "at"))
     await enrich.publish([job(1)])
     unnamed, named = await delivered(enrich, "a")
-    await enrich.settle("a", [Settlement.retry(unnamed, 0.0), Settlement.bury(named, "x", "y")])
+    await enrich.settle(
+        "a", [Settlement.retry(unnamed, 0.0), Settlement.dead_letter(named, "x", "y")]
+    )
     assert await enrich.depth() == Depth(ready=0, pending=0, delayed=0, dead=1)
     assert await enrich.publish([job(1)]) == [DEAD]
 

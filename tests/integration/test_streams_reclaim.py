@@ -204,11 +204,11 @@ async def test_a_suspect_is_left_uncharged_in_a_crowd_and_taken_alone(enrich: St
     await forget(enrich, "a", [*held, fresh])
     crowd = await enrich.reclaim("d", 10)
     assert [each.job for each in crowd.deliveries] == [fresh.job]
-    assert crowd.suspects_wait
+    assert crowd.poison_waits
     counts: list[int] = []
     for waiting in (True, True, False):
         alone = await enrich.reclaim("d", 10, alone=True)
-        assert alone.suspects_wait is waiting
+        assert alone.poison_waits is waiting
         counts += [each.deliveries for each in alone.deliveries]
     assert counts == [3, 3, 3]
     await enrich.settle("d", [Settlement.ack(each) for each in crowd.deliveries])

@@ -32,8 +32,8 @@ async def test_one_call_settles_every_entry_its_own_way(enrich: Stream) -> None:
         [
             Settlement.ack(done),
             Settlement.retry(failed, 60.0),
-            Settlement.park(parked, 60.0),
-            Settlement.bury(bad, "permanent", "no such thing"),
+            Settlement.defer(parked, 60.0),
+            Settlement.dead_letter(bad, "permanent", "no such thing"),
         ],
     )
     assert answers == [OK] * 4
@@ -48,7 +48,7 @@ async def test_an_entry_settles_once(enrich: Stream) -> None:
     again = [
         Settlement.retry(held[0], 60.0),
         Settlement.ack(held[0]),
-        Settlement.bury(held[0], "", ""),
+        Settlement.dead_letter(held[0], "", ""),
     ]
     assert await enrich.settle("a", again) == [GONE] * 3
     assert await enrich.depth() == Depth(ready=0, pending=0, delayed=1, dead=0)
@@ -60,7 +60,7 @@ async def test_a_former_holder_may_ack_but_neither_retry_nor_bury(enrich: Stream
     await enrich.publish([job(1)])
     [held] = await delivered(enrich, "slow")
     taken = await taken_over(enrich, "quick")
-    late = [Settlement.retry(held, 0.0), Settlement.bury(held, "x", "y")]
+    late = [Settlement.retry(held, 0.0), Settlement.dead_letter(held, "x", "y")]
     assert await enrich.settle("slow", late) == [LOST, LOST]
     assert await enrich.depth() == Depth(ready=0, pending=1, delayed=0, dead=0)
     assert await enrich.settle("slow", [Settlement.ack(held)]) == [OK]
@@ -108,7 +108,7 @@ async def test_a_retry_comes_back_when_it_is_due_and_not_before(enrich: Stream) 
 async def test_promotion_is_bounded_and_says_when_to_go_on(enrich: Stream) -> None:
     await enrich.publish(jobs(7))
     held = await delivered(enrich, "a")
-    await enrich.settle("a", [Settlement.park(each, 60.0) for each in held])
+    await enrich.settle("a", [Settlement.defer(each, 60.0) for each in held])
     await make_due(enrich)
     assert [await enrich.promote(limit=3) for _ in range(4)] == [3, 3, 1, 0]
     assert len(await drained(enrich)) == 7

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from shared.config import EnrichmentSettings, Settings, StreamSettings
-from shared.streams.handler import Bury, Done, Park, Retry, settlement_for
+from shared.streams.handler import DeadLetter, Defer, Done, Retry, settlement_for
 from shared.streams.job import Delivery, Job, Stage
 from shared.streams.stream import StreamPolicy, Transition, policy_for
 
@@ -48,15 +48,23 @@ def test_a_longer_wish_of_the_provider_wins() -> None:
 
 def test_the_last_attempt_ends_in_a_burial() -> None:
     settled = settlement_for(delivery(2), Retry("x"), policy(Stage.ENRICH))
-    assert (settled.verb, settled.reason, settled.job.attempt) == (Transition.BURY, "exhausted", 3)
+    assert (settled.transition, settled.reason, settled.job.attempt) == (
+        Transition.DEAD_LETTER,
+        "exhausted",
+        3,
+    )
 
 
 def test_parking_charges_nothing_even_on_the_last_attempt() -> None:
-    settled = settlement_for(delivery(2), Park("down", 3.0), policy(Stage.ENRICH))
-    assert (settled.verb, settled.job.attempt, settled.delay_s) == (Transition.PARK, 2, 3.0)
+    settled = settlement_for(delivery(2), Defer("down", 3.0), policy(Stage.ENRICH))
+    assert (settled.transition, settled.job.attempt, settled.delay_s) == (Transition.DEFER, 2, 3.0)
 
 
 def test_done_and_bury_are_final() -> None:
-    assert settlement_for(delivery(), Done(), policy(Stage.ENRICH)).verb is Transition.ACK
-    buried = settlement_for(delivery(), Bury("refused", "no"), policy(Stage.ENRICH))
-    assert (buried.verb, buried.reason, buried.error) == (Transition.BURY, "refused", "no")
+    assert settlement_for(delivery(), Done(), policy(Stage.ENRICH)).transition is Transition.ACK
+    buried = settlement_for(delivery(), DeadLetter("refused", "no"), policy(Stage.ENRICH))
+    assert (buried.transition, buried.reason, buried.error) == (
+        Transition.DEAD_LETTER,
+        "refused",
+        "no",
+    )

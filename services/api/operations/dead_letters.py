@@ -228,7 +228,7 @@ def dead_json(stage: Stage, dead: DeadJob) -> dict[str, Any]:
         "attempts": dead.attempts,
         "deliveries": dead.deliveries,
         "first_at": iso(dead.first_ms),
-        "buried_at": iso(dead.buried_ms),
+        "buried_at": iso(dead.dead_since_ms),
         "consumer": dead.consumer,
     }
 

@@ -69,7 +69,7 @@ class Enrichment:
             self._stats.read(tenant),
         )
         return {
-            "status": "running" if any(map(stream.beats, consumers)) else "stopped",
+            "status": "running" if any(map(stream.is_active, consumers)) else "stopped",
             "queue_size": live,
             "pending": counts.lagging.get(Stage.ENRICH, 0),
             "inflight": in_flight,
@@ -113,7 +113,7 @@ class Enrichment:
         """Else the relay, should a forced job get lost, would find the dead one and give up."""
         try:
             for stage, mine in jobs.items():
-                found = await self._streams[stage].whereabouts(mine)
+                found = await self._streams[stage].locations(mine)
                 dead = [each.dead_id for each in found if each and each.dead_id]
                 await self._streams[stage].discard(dead)
         except TransientError:

@@ -67,9 +67,7 @@ class MemoryStatus:
         if done(receipt, stage):
             return Step(standing, done=True, at=None)
         try:
-            [at] = await self._streams[stage].whereabouts(
-                [Job(tenant, receipt.id, standing.version)]
-            )
+            [at] = await self._streams[stage].locations([Job(tenant, receipt.id, standing.version)])
         except TransientError:
             at = None  # the graph's word alone, then
         return Step(standing, done=False, at=at)
@@ -123,7 +121,7 @@ def step_json(step: Step) -> dict[str, Any]:
         "attempts": at.job.attempt if at and at.job else None,
         "next_at": iso(due_ms) if step.state in ("delayed", "waiting") else None,
         "last_error": (at.error or at.reason or None) if at else None,
-        "failed_at": iso(at.buried_ms) if at else None,
+        "failed_at": iso(at.dead_since_ms) if at else None,
         "dead_id": at.dead_id if at and at.dead_id else None,
     }
 

@@ -48,7 +48,7 @@ def _consumer(stream: Stream, consumer: ConsumerState) -> dict[str, Any]:
         "pending": consumer.pending,
         "idle_seconds": consumer.idle_ms / 1000,
         "last_heartbeat": iso(now_ms() - consumer.idle_ms),
-        "alive": stream.beats(consumer),
+        "alive": stream.is_active(consumer),
     }
 
 

@@ -208,10 +208,10 @@ async def test_a_forced_run_asks_again_although_the_first_job_is_dead(
     await work.enrich(memory)
     async with consuming(stream, work.asker):
 
-        async def buried() -> bool:
+        async def dead_lettered() -> bool:
             return (await stream.depth()).dead == 1
 
-        await wait_until(buried, "the answer was never one")
+        await wait_until(dead_lettered, "the answer was never one")
     provider.otherwise = HABIT
     await work.enrich(memory, run="again")
     await work.ask()

@@ -17,7 +17,7 @@ from shared.errors import PermanentError, TransientError, Unavailable
 from shared.graph.upkeep.runs import Run, RunState
 from shared.graph.upkeep.sweeps import Fencing
 from shared.leading.lease import Lease
-from shared.streams.consumer import Done, Park, Retry
+from shared.streams.consumer import Defer, Done, Retry
 from shared.streams.job import Job, Stage
 from tests.support.stores.drifting import Place
 from tests.support.stores.graphs import TENANT, cypher
@@ -151,7 +151,7 @@ async def test_who_is_taken_over_writes_nothing_more(here: Place) -> None:
     await wait_until(taken_over, "the second has it")
     slow.gate.set()
     [left] = await first
-    assert isinstance(left, Park)
+    assert isinstance(left, Defer)
     assert slow.taken == [0]
     quick.gate.set()
     assert await second == [Done()]
@@ -170,7 +170,7 @@ async def test_a_process_that_stops_hands_it_on_where_it_is(here: Place) -> None
     stopping.set()
     steps.gate.set()
     [left] = await working
-    assert isinstance(left, Park)
+    assert isinstance(left, Defer)
     run = await told(here, job)
     assert (run.state, run.progress) == (RunState.RUNNING, {"step": 1})
     await here.handler({"steps": steps})([job])

@@ -69,14 +69,16 @@ class Operations:
             self.told.append(answer)
             return body
 
-    async def buried(
+    async def dead_lettered(
         self, stage: Stage, jobs: Sequence[Job], reason: str = "permanent", error: str = "no"
     ) -> list[str]:
         """Dead entries of `jobs`, oldest first."""
         stream = self.streams[stage]
         await stream.publish(jobs, exempt=True)
         held = await delivered(stream, "gravedigger", len(jobs))
-        await stream.settle("gravedigger", [Settlement.bury(each, reason, error) for each in held])
+        await stream.settle(
+            "gravedigger", [Settlement.dead_letter(each, reason, error) for each in held]
+        )
         await stream.hand_back("gravedigger")
         return [each.entry_id for each in await stream.dead(limit=len(jobs))][::-1]
 
