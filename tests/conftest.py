@@ -24,9 +24,10 @@ from shared.config import EnrichmentSettings, RedisSettings, Settings, StreamSet
 from shared.redis.client import RedisClients
 from shared.streams.job import Stage
 from shared.streams.stream import Stream, policy_for
+from tests.support.processes import end_with_parent, started
 from tests.support.stores.leaks import leaks
-from tests.support.stores.lossy_proxy import LossyProxy
 from tests.support.stores.redis_server import RedisServer
+from tests.support.waiting.pace import limit_s, measure
 
 MakeStream = Callable[..., Stream]
 # One for each test of a session that asks a stack, with some to spare.
@@ -35,6 +36,10 @@ TENANTS = tuple(f"t{number}" for number in range(500))
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "leaves_work: ends with live jobs on purpose, says why")
+    if hasattr(config, "workerinput"):
+        end_with_parent()  # a worker of pytest-xdist
+    else:
+        measure()
 
 
 @pytest.fixture(scope="session")
@@ -57,14 +62,21 @@ def falkordb_url(redis_url: str) -> str:
 @pytest.fixture
 def redis_settings(redis_url: str) -> RedisSettings:
     """Keys of this test alone; they are checked for leaks and deleted after it."""
-    return RedisSettings(REDIS_URL=redis_url, EUNOE_REDIS_PREFIX=f"t{uuid4().hex[:12]}")
+    return RedisSettings(
+        REDIS_URL=redis_url,
+        EUNOE_REDIS_PREFIX=f"t{uuid4().hex[:12]}",
+        EUNOE_REDIS_TIMEOUT_SECONDS=30,
+    )
 
 
 @pytest.fixture
 def stream_settings() -> StreamSettings:
-    """Production's proportions at a hundredth of its times."""
+    """Short waits; but what a consumer holds is its own even when it is frozen for seconds.
+
+    `silence` makes an entry look as if its holder had been silent for the visibility.
+    """
     return StreamSettings(
-        EUNOE_VISIBILITY_SECONDS=0.6,
+        EUNOE_VISIBILITY_SECONDS=10,
         EUNOE_BLOCK_SECONDS=0.05,
         EUNOE_PROMOTE_SECONDS=0.02,
         EUNOE_EMBED_BACKOFF_SECONDS=0.02,
@@ -104,21 +116,11 @@ def enrich(make_stream: MakeStream) -> Stream:
 
 
 @pytest.fixture
-async def lossy(
-    redis_settings: RedisSettings, stream_settings: StreamSettings
-) -> AsyncIterator[LossyProxy]:
-    proxy = LossyProxy(redis_settings, stream_settings)
-    await proxy.open()
-    yield proxy
-    await proxy.close()
-
-
-@pytest.fixture
 def spawn(
     redis_settings: RedisSettings, tmp_path: Path
 ) -> Iterator[Callable[..., subprocess.Popen[bytes]]]:
     """Start `python -m module args…` over this test's keys; killed with the test."""
-    started: list[subprocess.Popen[bytes]] = []
+    spawned: list[subprocess.Popen[bytes]] = []
     environment = os.environ | {
         "REDIS_URL": redis_settings.url,
         "EUNOE_REDIS_PREFIX": redis_settings.prefix,
@@ -127,16 +129,16 @@ def spawn(
 
     def start(module: str, *args: str) -> subprocess.Popen[bytes]:
         with (tmp_path / "spawned.log").open("ab") as output:
-            process = subprocess.Popen(
+            process = started(
                 [sys.executable, "-m", module, *args], env=environment, stdout=output, stderr=output
             )
-        started.append(process)
+        spawned.append(process)
         return process
 
     yield start
-    for process in started:
+    for process in spawned:
         process.send_signal(signal.SIGKILL)
-        process.wait(timeout=20)
+        process.wait(timeout=limit_s())
 
 
 @pytest.fixture(scope="session")

@@ -120,7 +120,7 @@ async def measured(stack: Stack, table: Table) -> None:
     texts = notes(_WARM + count, seed=20)
     async with stack.client() as client:
         await client.store_all(texts[:_WARM])
-        await stack.stores().all_done(_WARM, timeout_s=_PATIENCE_S)
+        await stack.stores().all_done(_WARM)
         async with stack.stores().redis() as redis, asyncio.TaskGroup() as group:
             watch = Watch(redis)
             writing = group.create_task(written(client, watch, texts[_WARM:]))

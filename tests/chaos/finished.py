@@ -14,12 +14,10 @@ _TOLERANCE = 0.01
 _THRESHOLD = 0.8
 
 
-async def finished(
-    stack: Stack, acknowledged: Collection[str], *, tenant: str = "default", timeout_s: float = 60.0
-) -> None:
+async def finished(stack: Stack, acknowledged: Collection[str], *, tenant: str = "default") -> None:
     """Every acknowledged memory is enriched, embedded and related, and exists once (I1, I2)."""
     stores = stack.stores(tenant)
-    await stores.all_done(len(acknowledged), timeout_s=timeout_s)
+    await stores.all_done(len(acknowledged))
     await quiet(stack)
     ids = {row[0] for row in await stores.rows("MATCH (m:Memory) RETURN m.id")}
     assert not set(acknowledged) - ids, "acknowledged, but gone"

@@ -69,7 +69,7 @@ async def here(drifting: Stack) -> AsyncIterator[Place]:
             await vectors.attach()
         return vectors.live is not None
 
-    await wait_until(attached, "the embedder has made a generation", 30.0)
+    await wait_until(attached, "the embedder has made a generation")
     graph = await GraphStore(graphs, outbox_delay_s=_NEVER_S).open()
     drift = Drift(graph, vectors, outbox, excluded_types=frozenset(), wait_s=60.0)
     place = Place(graphs, graph, vectors, vectors._client, clients, outbox, streams, drift)
@@ -158,7 +158,7 @@ class Resident:
             12_000,
             (300, 200, 100, 200),
             id="12000",
-            marks=[pytest.mark.long, pytest.mark.timeout(300)],
+            marks=[pytest.mark.long],
         ),
     ],
 )
@@ -183,7 +183,6 @@ async def test_the_audit_is_exact_and_one_repair_makes_both_stores_agree(
 
 
 @pytest.mark.long
-@pytest.mark.timeout(300)
 async def test_memory_use_does_not_grow_with_the_tenant(here: Place, drifting: Stack) -> None:
     """Four times the memories and the drift, in the same resident memory."""
     highest: list[float] = []
@@ -212,7 +211,7 @@ async def test_a_repair_whose_syncer_is_killed_ends_the_same(here: Place, drifti
             progress = (await here.told(run)).progress
             return bool(progress.get("repairing")) and progress["after"] != known
 
-        await wait_until(repairing, "the next page is being repaired", 30.0)
+        await wait_until(repairing, "the next page is being repaired")
         await drifting.killed_and_back("syncer")
     over = await ended(here, run)
     assert found(over) == parts

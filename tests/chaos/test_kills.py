@@ -27,14 +27,14 @@ async def in_the_middle(stores: StoreView, *, share: float = 0.1) -> None:
         assert state.embedded < COUNT, "too late to be in the middle"
         return state.embedded >= COUNT * share
 
-    await wait_until(begun, "the embedder is at work", 30.0)
+    await wait_until(begun, "the embedder is at work")
 
 
 async def written(stores: StoreView, count: float) -> None:
     async def enough() -> bool:
         return await stores.number("MATCH (m:Memory) RETURN count(m)") > count
 
-    await wait_until(enough, f"{count} are written", 30.0)
+    await wait_until(enough, f"{count} are written")
 
 
 @pytest.mark.parametrize("roles", [SPLIT, ("qdrant",), ("redis",)], ids="+".join)
@@ -94,7 +94,7 @@ async def test_with_the_consumers_stopped_each_job_is_queued_once(start: StartSt
             waits = "MATCH (m:Memory) WHERE m.embed_waits >= 3 AND m.enrich_waits >= 3"
             return await stores.number(f"{waits} RETURN count(m)") == count
 
-        await wait_until(came_round, "the relay has taken every memory three times", 30.0)
+        await wait_until(came_round, "the relay has taken every memory three times")
         assert await stores.work() == {"enrich": count, "embed": count, "relate": 0}
     await finished(stack, ids)
 
@@ -127,13 +127,12 @@ async def test_a_paused_worker_that_wakes_up_changes_nothing(start: StartStack) 
 
 
 @pytest.mark.long
-@pytest.mark.timeout(400)
 async def test_all_is_done_after_many_kills_of_everything(start: StartStack) -> None:
     stack = await start()
     async with stack.client() as client:
         texts = notes(3000, seed=2)
         writing = asyncio.create_task(client.store_all(texts, connections=4, persistent=True))
         for role in ("embedder", "api", "redis", "enricher", "qdrant", "syncer", "redis", "api"):
-            await stack.killed_and_back(role, timeout_s=60.0)
-            await wait_until(stack.ready, "the stack is ready again", 60.0)
-        await finished(stack, await writing, timeout_s=200.0)
+            await stack.killed_and_back(role)
+            await wait_until(stack.ready, "the stack is ready again")
+        await finished(stack, await writing)

@@ -31,7 +31,7 @@ async def leader(stack: Stack) -> tuple[Running, int]:
         found.extend(await holding(stack))
         return bool(found)
 
-    await wait_until(held, "a consolidator leads", 20.0)
+    await wait_until(held, "a consolidator leads")
     return found[-1]
 
 
@@ -64,7 +64,7 @@ async def two_leaders_in_turn(stack: Stack) -> tuple[Running, int]:
     async def stands() -> bool:
         return await fence(stack) == token
 
-    await wait_until(stands, "the leader's token stands in the graph", 20.0)
+    await wait_until(stands, "the leader's token stands in the graph")
     return first, token
 
 
@@ -79,7 +79,7 @@ async def test_a_leader_that_slept_past_its_lease_writes_nothing(start: StartSta
         async def raised() -> bool:
             return await fence(stack) == newer
 
-        await wait_until(raised, "the new leader's token stands in the graph", 20.0)
+        await wait_until(raised, "the new leader's token stands in the graph")
         told = len(await events(stack, first))
     finally:
         first.signal(signal.SIGCONT)
@@ -125,7 +125,7 @@ async def overtaken(stack: Stack, first: Running) -> tuple[Running, int]:
         async def raised() -> bool:
             return await fence(stack) == newer
 
-        await wait_until(raised, "the new leader's token stands in the graph", 20.0)
+        await wait_until(raised, "the new leader's token stands in the graph")
     finally:
         first.signal(signal.SIGCONT)
     return second, newer
@@ -139,7 +139,7 @@ async def term_ended(stack: Stack, process: Running, told: int) -> dict[str, obj
         found[:] = [event for event in (await events(stack, process))[told:] if ended(event)]
         return bool(found)
 
-    await wait_until(noticed, "the older leader noticed", 20.0)
+    await wait_until(noticed, "the older leader noticed")
     return found[0]
 
 
@@ -150,7 +150,7 @@ async def leader_other_than(stack: Stack, first: Running) -> tuple[Running, int]
         found.extend(each for each in await holding(stack) if each[0].pid != first.pid)
         return bool(found)
 
-    await wait_until(other, "another consolidator leads", 30.0)
+    await wait_until(other, "another consolidator leads")
     return found[-1]
 
 

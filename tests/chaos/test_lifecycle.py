@@ -69,7 +69,7 @@ async def test_nothing_outlives_a_supervisor_that_was_killed(start: StartStack) 
     stack = await start()
     processes = stack.processes()
     stack.kill("supervisor")
-    await wait_until(lambda: not any(each.alive for each in processes), "every process ended", 40.0)
+    await wait_until(lambda: not any(each.alive for each in processes), "every process ended")
     again = Stack(stack.folder)
     try:
         await again.start()
@@ -89,7 +89,7 @@ async def test_a_role_that_says_it_is_ready_is_ready(tmp_path: Path) -> None:
     stack = Stack(tmp_path / "own")
     stack.launch()
     try:
-        await wait_until(lambda: is_ready(stack, "api"), "the API says it is ready", 60.0)
+        await wait_until(lambda: is_ready(stack, "api"), "the API says it is ready")
         async with stack.client() as client:
             assert (await client.store("the very first")).status == 201
     finally:

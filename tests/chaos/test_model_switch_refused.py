@@ -69,7 +69,7 @@ async def test_a_provider_that_is_down_delays_the_switch_and_nothing_else(
             await filled(stack, client, COUNT)
             moody.down = True
             run = await stores.start(SCRIPTED)
-            await wait_until(lambda: moody.refused > 0, "it was asked in vain", 30.0)
+            await wait_until(lambda: moody.refused > 0, "it was asked in vain")
             fresh = await client.stored("A note that is written while the next provider is down.")
             await stack.stores().all_done(COUNT + 1)
             assert (await live(stores)).dimension == 384

@@ -22,7 +22,7 @@ from tests.contract.official_client import (
     assert_shape,
 )
 from tests.support.stack.api_process import ApiProcess, running_api
-from tests.support.stores.holding_proxy import HoldingProxy
+from tests.support.stores.proxy import Proxy
 from tests.support.waiting.conditions import wait_until
 
 TOKEN = "only-for-tests"
@@ -44,9 +44,9 @@ def client(api: ApiProcess) -> OfficialClient:
 
 
 @pytest.fixture
-async def flaky(api: ApiProcess) -> AsyncIterator[tuple[OfficialClient, HoldingProxy]]:
+async def flaky(api: ApiProcess) -> AsyncIterator[tuple[OfficialClient, Proxy]]:
     """A client behind a proxy that can keep the API's answers."""
-    proxy = HoldingProxy(api.url)
+    proxy = Proxy(api.url)
     await proxy.open()
     yield OfficialClient(proxy.url, TOKEN), proxy
     await proxy.close()
@@ -360,12 +360,12 @@ async def test_delete_by_tag(client: OfficialClient) -> None:
 
 
 async def test_a_store_whose_connection_is_lost_is_retried_into_one_memory(
-    flaky: tuple[OfficialClient, HoldingProxy], api: ApiProcess
+    flaky: tuple[OfficialClient, Proxy], api: ApiProcess
 ) -> None:
     """The request arrives, the connection is cut before an answer, the client sends again."""
     client, proxy = flaky
     content = f"Only once {uuid4()}"
-    proxy.cut(b"POST /memory")
+    proxy.cut_after_request(b"POST /memory")
     stored = await client.store({"content": content})
     assert client.attempts == 2
     assert await api.ids(content) == [stored["memory_id"]]

@@ -64,7 +64,6 @@ async def api(
         yield started
 
 
-@pytest.mark.timeout(TIMEOUT_S + 60)
 async def test_no_answer_differs_from_the_document(api: ApiProcess, tmp_path: Path) -> None:
     config = tmp_path / "schemathesis.toml"
     config.write_text(CONFIG)

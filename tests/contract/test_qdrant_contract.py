@@ -11,7 +11,8 @@ import aiohttp
 import pytest
 from qdrant_client import AsyncQdrantClient, models
 
-from .conftest import wait_until
+from tests.support.waiting.conditions import wait_until
+
 from .support import (
     X,
     create,

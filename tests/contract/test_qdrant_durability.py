@@ -14,7 +14,8 @@ import pytest
 from qdrant_client import AsyncQdrantClient, models
 from qdrant_client.http.exceptions import ResponseHandlingException, UnexpectedResponse
 
-from .conftest import EmbeddedServer, wait_until
+from tests.support.stores.qdrant_server import QdrantProcess
+from tests.support.waiting.conditions import wait_until
 
 NAME = "memories__offline__1"
 ALIAS = "memories"
@@ -41,7 +42,7 @@ async def create(
 
 
 @asynccontextmanager
-async def connected(server: EmbeddedServer) -> AsyncIterator[AsyncQdrantClient]:
+async def connected(server: QdrantProcess) -> AsyncIterator[AsyncQdrantClient]:
     # The client asks for the version in a thread, which would meet the killed server.
     client = AsyncQdrantClient(url=server.url, timeout=30, check_compatibility=False)
     try:
@@ -55,7 +56,7 @@ async def payloads(client: AsyncQdrantClient, name: str = NAME) -> dict[object, 
     return {record.id: record.payload for record in found}
 
 
-async def test_everything_acknowledged_survives_a_kill(killable: EmbeddedServer) -> None:
+async def test_everything_acknowledged_survives_a_kill(killable: QdrantProcess) -> None:
     async with connected(killable) as client:
         await create(client)
         created = models.CreateAlias(collection_name=NAME, alias_name=ALIAS)
@@ -87,7 +88,7 @@ async def test_everything_acknowledged_survives_a_kill(killable: EmbeddedServer)
         assert (await payloads(client))[3] == {"tenant": "again"}
 
 
-async def test_refused_writes_do_not_spoil_the_log(killable: EmbeddedServer) -> None:
+async def test_refused_writes_do_not_spoil_the_log(killable: QdrantProcess) -> None:
     """The log has them too; reading it again must meet the same refusals and go on."""
     async with connected(killable) as client:
         await create(client)
@@ -110,7 +111,7 @@ async def test_refused_writes_do_not_spoil_the_log(killable: EmbeddedServer) -> 
 
 
 async def test_writers_killed_in_mid_flight_lose_nothing_acknowledged(
-    killable: EmbeddedServer,
+    killable: QdrantProcess,
 ) -> None:
     acknowledged: set[object] = set()
     async with connected(killable) as client:
@@ -141,7 +142,7 @@ async def test_writers_killed_in_mid_flight_lose_nothing_acknowledged(
 
 
 async def test_killed_while_optimising_it_starts_with_all_points(
-    killable: EmbeddedServer,
+    killable: QdrantProcess,
 ) -> None:
     async with connected(killable) as client:
         small = models.OptimizersConfigDiff(indexing_threshold=10)
@@ -177,7 +178,7 @@ async def test_killed_while_optimising_it_starts_with_all_points(
         await wait_until(tidied, "the leftover copy and the replaced shard are gone")
 
 
-async def test_an_optimised_collection_survives_a_kill(killable: EmbeddedServer) -> None:
+async def test_an_optimised_collection_survives_a_kill(killable: QdrantProcess) -> None:
     async with connected(killable) as client:
         small = models.OptimizersConfigDiff(indexing_threshold=10)
         await create(client, optimizers_config=small)
@@ -201,7 +202,7 @@ async def test_an_optimised_collection_survives_a_kill(killable: EmbeddedServer)
 
 
 async def test_deleted_and_half_created_collections_leave_nothing(
-    killable: EmbeddedServer,
+    killable: QdrantProcess,
 ) -> None:
     async with connected(killable) as client:
         await create(client, "kept")
@@ -222,7 +223,7 @@ async def test_deleted_and_half_created_collections_leave_nothing(
     assert not half.parent.exists()
 
 
-async def test_a_terminated_server_ends_cleanly_and_keeps_all(killable: EmbeddedServer) -> None:
+async def test_a_terminated_server_ends_cleanly_and_keeps_all(killable: QdrantProcess) -> None:
     async with connected(killable) as client:
         await create(client)
         await client.upsert(NAME, [point(number) for number in range(10)])
@@ -234,7 +235,7 @@ async def test_a_terminated_server_ends_cleanly_and_keeps_all(killable: Embedded
     killable.start()
 
 
-async def test_a_folder_serves_one_server(killable: EmbeddedServer) -> None:
-    second = EmbeddedServer(killable.data.parent)
+async def test_a_folder_serves_one_server(killable: QdrantProcess) -> None:
+    second = QdrantProcess(killable.data.parent)
     with pytest.raises(AssertionError, match="in use by another server"):
         second.start()

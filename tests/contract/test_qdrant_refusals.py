@@ -9,7 +9,9 @@ import pytest
 from qdrant_client import AsyncQdrantClient, models
 from qdrant_client.http.exceptions import UnexpectedResponse
 
-from .conftest import Raw, wait_until
+from tests.support.waiting.conditions import wait_until
+
+from .conftest import Raw
 from .support import (
     X,
     create,

@@ -17,8 +17,6 @@ from tests.support.stack.in_process import ADMIN, ADMIN_TOKEN
 from tests.support.stack.stack import REPOSITORY, Client, Stack, running
 from tests.support.waiting.conditions import wait_until
 
-pytestmark = pytest.mark.timeout(90)
-
 
 @pytest.fixture(scope="module")
 async def own(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stack]:
@@ -58,7 +56,7 @@ async def _done(api: Client, memory_id: str) -> Any:
         receipts.append(body)
         return all(body[name] for name in ("enriched", "embedded", "related", "searchable"))
 
-    await wait_until(complete, "the memory went through every stage", 30.0)
+    await wait_until(complete, "the memory went through every stage")
     return receipts[-1]
 
 
@@ -120,7 +118,7 @@ async def test_a_memory_is_enriched_again(api: Client) -> None:
     async def again() -> bool:
         return bool((await _done(api, memory_id))["enriched_at"] > before)
 
-    await wait_until(again, "it was enriched again", 20.0)
+    await wait_until(again, "it was enriched again")
 
 
 async def test_a_comparison_finds_stores_that_agree(api: Client) -> None:

@@ -15,16 +15,17 @@ from shared.redis.client import RedisClients, Script, translated
 from shared.streams.job import Stage
 from shared.streams.stream import Settled, Settlement, Stream, policy_for
 from tests.support.stores.redis_server import RedisServer, free_port
+from tests.support.waiting.conditions import limited
+from tests.support.waiting.pace import limit_s
 from tests.support.workers.working import delivered, jobs
 
 
 async def test_nothing_connects_before_the_first_command(stream_settings: StreamSettings) -> None:
     nowhere = RedisSettings(REDIS_URL=f"redis://127.0.0.1:{free_port()}")
     clients = RedisClients.open(nowhere, stream_settings)
-    begun = time.monotonic()
-    with pytest.raises(Unavailable, match="redis"):
-        await clients.ping()
-    assert time.monotonic() - begun < 1.5, "three retries take less than a second"
+    async with limited():
+        with pytest.raises(Unavailable, match="redis"):
+            await clients.ping()
     await clients.close()
 
 
@@ -36,13 +37,14 @@ async def test_a_server_that_hangs_is_unavailable_after_one_timeout(
     settings = RedisSettings(REDIS_URL=server.url, EUNOE_REDIS_TIMEOUT_SECONDS=0.2)
     clients = RedisClients.open(settings, stream_settings)
     await clients.ping()
+    before = (await clients.command.info("commandstats"))["cmdstat_ping"]["calls"]
     server.freeze()
-    begun = time.monotonic()
     with pytest.raises(Unavailable):
         await clients.ping()
-    assert 0.15 < time.monotonic() - begun < 0.8, "a timeout is not repeated"
     server.thaw()
     await clients.ping()
+    after = (await clients.command.info("commandstats"))["cmdstat_ping"]["calls"]
+    assert after <= before + 2, "a timeout is not repeated"
     await clients.close()
     server.stop()
 
@@ -95,7 +97,7 @@ async def test_a_blocking_read_outlasts_its_block(clients: RedisClients, enrich:
     await enrich.read("a", 1)
     begun = time.monotonic()
     assert await enrich.read("a", 1) == []
-    assert 0.04 < time.monotonic() - begun < 1.0
+    assert time.monotonic() - begun > 0.04
 
 
 async def test_a_script_of_a_restarted_server_is_loaded_again(
@@ -120,6 +122,6 @@ async def test_a_cancellation_is_never_swallowed(clients: RedisClients) -> None:
         for _ in range(turn % 40):
             await asyncio.sleep(0)
         task.cancel()
-        done, _ = await asyncio.wait({task}, timeout=2.0)
+        done, _ = await asyncio.wait({task}, timeout=limit_s())
         assert done, f"turn {turn}: still running after its cancellation"
         assert task.cancelled()

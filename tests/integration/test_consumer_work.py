@@ -15,7 +15,16 @@ from shared.streams.job import Job, Stage
 from shared.streams.stream import Depth, Settlement, Stream
 from tests.conftest import MakeStream
 from tests.support.waiting.conditions import wait_until
-from tests.support.workers.working import Gate, Recorder, consuming, delivered, drained, job, jobs
+from tests.support.workers.working import (
+    Gate,
+    Recorder,
+    consuming,
+    delivered,
+    drained,
+    idle_ms,
+    job,
+    jobs,
+)
 
 EMPTY = Depth(ready=0, pending=0, delayed=0, dead=0)
 
@@ -210,30 +219,37 @@ async def test_an_unforeseen_error_does_not_quote_the_content(
 
 
 async def test_a_partial_batch_lingers_and_a_full_one_leaves_at_once(enrich: Stream) -> None:
-    recorder = Recorder()
+    recorder, linger_s = Recorder(), 0.5
     loop = asyncio.get_running_loop()
-    async with consuming(enrich, recorder, batch_size=4, linger_s=0.5) as running:
+    async with consuming(enrich, recorder, batch_size=4, linger_s=lambda: linger_s) as running:
         await wait_until(running.consumer.ready.is_set, "the consumer read")
         begun = loop.time()
-        for number in range(3):
-            await enrich.publish([job(number)])
+        await enrich.publish(jobs(3))
         await wait_until(lambda: recorder.batches, "the partial batch left")
-        assert 0.3 < loop.time() - begun < 2.0
+        assert loop.time() - begun > 0.3
         assert len(recorder.batches[0]) == 3
-        begun = loop.time()
+        linger_s = 3600.0
         await enrich.publish(jobs(4))
-        await wait_until(lambda: len(recorder.batches) == 2, "the full batch left")
-        assert loop.time() - begun < 0.4
+        await wait_until(lambda: len(recorder.batches) == 2, "the full batch left at once")
         await wait_until(lambda: empty(enrich), "all is settled")
 
 
-async def test_a_slow_handler_keeps_its_entries_by_renewing(enrich: Stream) -> None:
+async def test_a_slow_handler_keeps_its_entries_by_renewing(make_stream: MakeStream) -> None:
+    enrich = make_stream(Stage.ENRICH, EUNOE_VISIBILITY_SECONDS=5)
     gate, other = Gate(), Recorder()
     await enrich.publish([job(1)])
     async with consuming(enrich, gate, name="slow"):
         await wait_until(lambda: gate.started, "the slow one has it")
         async with consuming(enrich, other, name="quick"):
-            await asyncio.sleep(3 * enrich.policy.visibility_s)
+            held_ms = await idle_ms(enrich)
+
+            async def renewed() -> bool:
+                nonlocal held_ms
+                before, held_ms = held_ms, await idle_ms(enrich)
+                return held_ms < before
+
+            for _ in range(3):
+                await wait_until(renewed, "the slow one's claim was renewed")
             assert other.jobs == []
             gate.opened.set()
             await wait_until(lambda: empty(enrich), "all is settled")

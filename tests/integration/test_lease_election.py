@@ -17,12 +17,14 @@ from shared.errors import Fenced
 from shared.leading.lease import Election, Lease
 from shared.redis.client import RedisClients
 from tests.support.stores.redis_server import RedisServer
-from tests.support.waiting.conditions import wait_until
+from tests.support.waiting.conditions import limited, wait_until
+from tests.support.waiting.pace import limit_s
 
 Spawn = Callable[..., subprocess.Popen[bytes]]
+# A leader that is frozen for a second still leads.
 QUICK = LeaseSettings(
-    EUNOE_LEASE_TTL_SECONDS=0.6,
-    EUNOE_LEASE_RENEW_DEADLINE_SECONDS=0.4,
+    EUNOE_LEASE_TTL_SECONDS=6,
+    EUNOE_LEASE_RENEW_DEADLINE_SECONDS=4,
     EUNOE_LEASE_RETRY_SECONDS=0.05,
 )
 
@@ -30,13 +32,15 @@ QUICK = LeaseSettings(
 class Leader:
     """A body that does nothing but lead, and remembers how it ended."""
 
-    def __init__(self, clients: RedisClients, name: str = "decay") -> None:
-        self.election = Election(name, clients, QUICK, holder="test")
+    def __init__(
+        self, clients: RedisClients, name: str = "decay", settings: LeaseSettings = QUICK
+    ) -> None:
+        self.election = Election(name, clients, settings, holder="test")
         self.stopping = asyncio.Event()
         self.terms: list[Lease] = []
         self.ended: list[float] = []
         self.leading = False
-        self.farewell_s = 0.0
+        self.cleans_up_until_renewed = False
 
     async def body(self, lease: Lease) -> None:
         self.terms.append(lease)
@@ -44,13 +48,19 @@ class Leader:
         try:
             await asyncio.Event().wait()
         finally:
-            await asyncio.sleep(self.farewell_s)
+            if self.cleans_up_until_renewed:
+                await renewed(lease)
             self.leading = False
             self.ended.append(lease.remaining_s())
 
     async def run(self) -> None:
         while not self.stopping.is_set():
             await self.election.lead(self.body, self.stopping)
+
+
+async def renewed(lease: Lease) -> None:
+    before = lease._expires_at
+    await wait_until(lambda: lease._expires_at > before, "the lease was renewed")
 
 
 @asynccontextmanager
@@ -65,14 +75,16 @@ async def campaigning(*leaders: Leader) -> AsyncIterator[None]:
 
 
 async def test_one_leads_and_another_takes_over_when_it_stops(clients: RedisClients) -> None:
-    first, second = Leader(clients), Leader(clients)
+    # Nobody waits for this lease to run out.
+    long = QUICK.model_copy(update={"ttl_s": 86_400.0})
+    first, second = Leader(clients, settings=long), Leader(clients, settings=long)
     async with campaigning(first):
         await wait_until(lambda: first.leading, "the first leads")
         async with campaigning(second):
-            await asyncio.sleep(0.8)  # longer than a ttl: it is renewed
+            await renewed(first.terms[0])
             assert (first.leading, second.leading) == (True, False)
             first.stopping.set()
-            await wait_until(lambda: second.leading, "the second leads", 0.4)
+            await wait_until(lambda: second.leading, "the second leads")
             assert not first.leading
     assert second.terms[0].token > first.terms[0].token
 
@@ -85,14 +97,14 @@ async def test_leases_of_other_names_do_not_meet(clients: RedisClients) -> None:
 
 async def test_the_lease_is_released_only_after_the_body_has_ended(clients: RedisClients) -> None:
     slow, next_one = Leader(clients), Leader(clients)
-    slow.farewell_s = 0.5
+    slow.cleans_up_until_renewed = True
     async with campaigning(slow):
         await wait_until(lambda: slow.leading, "the slow one leads")
         async with campaigning(next_one):
             slow.stopping.set()
             await wait_until(lambda: next_one.leading, "the next one leads")
             assert not slow.leading
-    assert slow.ended[0] > 0, "its lease was renewed during its clean-up"
+    assert slow.ended[0] > 0
 
 
 async def test_tokens_rise_when_the_counter_is_lost(clients: RedisClients) -> None:
@@ -154,7 +166,7 @@ async def test_stopping_ends_a_campaign(clients: RedisClients) -> None:
     leader, waiting = Leader(clients), Leader(clients)
     async with campaigning(leader):
         await wait_until(lambda: leader.leading, "it leads")
-        async with campaigning(waiting), asyncio.timeout(1.0):
+        async with campaigning(waiting), limited():
             await asyncio.sleep(0.1)
     assert waiting.terms == []
 
@@ -187,6 +199,7 @@ async def test_a_leader_that_was_frozen_has_lost(clients: RedisClients, spawn: S
 
     await wait_until(terms, "the first leads")
     os.kill(frozen.pid, signal.SIGSTOP)
+    await redis.pexpire(clients.key("lease", "decay"), 1)  # as at the end of its ttl
     successor = spawn("tests.support.workers.leader", "successor")
 
     async def both_led() -> bool:
@@ -206,5 +219,5 @@ async def test_a_leader_that_was_frozen_has_lost(clients: RedisClients, spawn: S
     assert lease["holder"].startswith("successor/")
     for process in (frozen, successor):
         process.terminate()
-        assert process.wait(timeout=10) == 0
+        assert process.wait(timeout=limit_s()) == 0
     await redis.delete(log)

@@ -1,7 +1,6 @@
 """The bundled model: its vectors mean something, and nobody waits for them."""
 
 import asyncio
-import time
 from collections.abc import AsyncIterator
 
 import numpy as np
@@ -59,13 +58,10 @@ async def test_a_question_does_not_wait_for_a_batch(model: LocalEmbedding) -> No
     batch = asyncio.create_task(
         model.embed([f"memory number {at} of many" * 3 for at in range(150)])
     )
-    await asyncio.sleep(0.05)
-    started = time.monotonic()
+    await asyncio.sleep(0.05)  # so that the batch is under way
     await model.embed_query("where is it?")
-    waited_s = time.monotonic() - started
-    assert not batch.done(), "the batch must be long enough to be overtaken"
+    assert not batch.done(), "the question was answered first"
     await batch
-    assert waited_s < (time.monotonic() - started) / 2
 
 
 def test_slices_hold_every_row_once_and_little_padding() -> None:

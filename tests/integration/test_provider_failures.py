@@ -89,7 +89,7 @@ async def api(stack: Stack, provider: Provider) -> AsyncIterator[Client]:
         assert answer.status == 200, answer
         for memory in answer.body["memories"]:
             await client.ask("DELETE", f"/memory/{memory['id']}")
-        await wait_until(stack_empty(stack), "the vectors are gone", 30.0)
+        await wait_until(stack_empty(stack), "the vectors are gone")
 
 
 @pytest.fixture
@@ -148,7 +148,7 @@ async def dead_lettered(embed: Stream, memory_id: str) -> list[DeadJob]:
         depth = await embed.depth()
         return bool(depth.dead) and not depth.live
 
-    await wait_until(settled, "it is buried", 60.0)
+    await wait_until(settled, "it is buried")
     dead = await embed.dead(limit=10)
     assert {each.job.memory_id for each in dead if each.job} == {memory_id}
     return dead
@@ -323,7 +323,7 @@ async def test_recalls_do_not_wait_for_a_provider_that_is_down(
         answer = await api.ask("GET", "/recall?query=window+seats+again")
         return "degraded" not in answer.body
 
-    await wait_until(served, "recall has its model back", 15.0)
+    await wait_until(served, "recall has its model back")
 
 
 async def test_a_change_during_a_delayed_embedding_wins(

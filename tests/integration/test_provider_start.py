@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.stack.stack import REPOSITORY
+from tests.support.waiting.pace import limit_s
 
 
 @pytest.mark.parametrize(
@@ -41,7 +42,7 @@ async def test_a_start_without_its_provider_is_refused_with_the_reason(
         env=kept | environment,
         capture_output=True,
         text=True,
-        timeout=25,
+        timeout=limit_s(),
         check=False,
     )
     assert ended.returncode == 78, ended.stderr

@@ -98,7 +98,7 @@ async def test_reading_moves_last_accessed(api: Client) -> None:
         accessed = str((await api.memory(memory_id))["last_accessed"])
         return accessed > "2020-01-02"
 
-    await wait_until(moved, "last_accessed follows a read", 15.0)
+    await wait_until(moved, "last_accessed follows a read")
 
 
 async def test_a_change_keeps_what_it_does_not_name(api: Client) -> None:

@@ -7,11 +7,12 @@ import random
 
 import pytest
 
+from shared.config import RedisSettings, StreamSettings
 from shared.redis.client import RedisClients
 from shared.streams.job import Job, Stage
 from shared.streams.stream import Depth, Published, Settlement, Stream
 from tests.conftest import MakeStream
-from tests.support.stores.lossy_proxy import LossyProxy
+from tests.support.stores.proxy import Proxy
 from tests.support.workers.working import delivered, drained, job, jobs
 
 NEW, DUPLICATE, DEAD, BUSY = Published.NEW, Published.DUPLICATE, Published.DEAD, Published.BUSY
@@ -179,13 +180,20 @@ async def test_the_load_is_forgotten_with_the_last_job(
 
 
 async def test_a_command_that_is_sent_twice_publishes_once(
-    clients: RedisClients, enrich: Stream, lossy: LossyProxy
+    redis_settings: RedisSettings, stream_settings: StreamSettings, enrich: Stream
 ) -> None:
     """redis-py repeats a command whose answer got lost; a plain XADD left two entries."""
     await enrich.publish([job(0)])  # so that the server knows the script
-    lossy.swallow_next_answer = True
-    assert await lossy.stream(enrich).publish([job(1)]) == [DUPLICATE]
-    assert lossy.swallowed
+    proxy = Proxy(redis_settings.url)
+    await proxy.open()
+    through = RedisSettings(REDIS_URL=proxy.url, EUNOE_REDIS_PREFIX=redis_settings.prefix)
+    clients = RedisClients.open(through, stream_settings)
+    await clients.ping()
+    proxy.lose_answer()
+    assert await Stream(clients, enrich.policy).publish([job(1)]) == [DUPLICATE]
+    assert proxy.lost
+    await clients.close()
+    await proxy.close()
     assert await enrich.depth() == Depth(ready=2, pending=0, delayed=0, dead=0)
     await drained(enrich)
 

@@ -5,45 +5,19 @@ from __future__ import annotations
 import asyncio
 
 from shared.redis.client import RedisClients
-from shared.streams.job import Delivery, Stage
+from shared.streams.job import Stage
 from shared.streams.stream import ConsumerState, Depth, Settlement, Stream
 from shared.streams.transitions import Published
 from tests.conftest import MakeStream
 from tests.support.waiting.conditions import wait_until
-from tests.support.workers.working import delivered, drained, job, jobs
-
-
-async def stale(stream: Stream, consumer: str) -> None:
-    """Wait until the consumer has been silent for a visibility."""
-    redis = stream._command
-    limit_ms = stream.policy.visibility_s * 1000
-
-    async def silent() -> bool:
-        rows = await redis.xpending_range(stream._jobs, "workers", "-", "+", 1000, consumer)
-        return bool(rows) and all(row["time_since_delivered"] > limit_ms for row in rows)
-
-    await wait_until(silent, f"{consumer} was silent for a visibility")
-
-
-async def forget(stream: Stream, consumer: str, held: list[Delivery]) -> None:
-    """As if the consumer had held these for longer than the visibility."""
-    age_ms = int(stream.policy.visibility_s * 1000) + 1
-    await stream._command.xclaim(
-        stream._jobs,
-        "workers",
-        consumer,
-        0,
-        [each.entry_id for each in held],
-        idle=age_ms,
-        justid=True,
-    )
+from tests.support.workers.working import delivered, drained, job, jobs, silence, taken_over
 
 
 async def test_entries_stay_with_a_consumer_that_is_heard_of(enrich: Stream) -> None:
     await enrich.publish(jobs(2))
     held = await delivered(enrich, "a")
     assert (await enrich.reclaim("b", 10)).deliveries == []
-    await stale(enrich, "a")
+    await silence(enrich, "a")
     await enrich.renew("a", [held[0].entry_id])
     taken = (await enrich.reclaim("b", 10)).deliveries
     assert [(each.job, each.deliveries) for each in taken] == [(held[1].job, 2)]
@@ -52,21 +26,21 @@ async def test_entries_stay_with_a_consumer_that_is_heard_of(enrich: Stream) -> 
 
 async def test_fresh_entries_in_front_cannot_hide_a_stale_one(make_stream: MakeStream) -> None:
     """XAUTOCLAIM from 0-0 looks at ten times its count, always the same ones, and starves."""
-    stream = make_stream(Stage.ENRICH, EUNOE_VISIBILITY_SECONDS=30)
+    stream = make_stream(Stage.ENRICH)
     await stream.publish(jobs(400))
     held = await delivered(stream, "a", 400)
-    await forget(stream, "a", held[-1:])
+    await silence(stream, "a", held[-1].entry_id)
     taken = [(await stream.reclaim("b", 10)).deliveries for _ in range(6)]
     assert [each.entry_id for turn in taken for each in turn] == [held[-1].entry_id]
     await drained(stream)
 
 
 async def test_the_cursor_comes_round(make_stream: MakeStream) -> None:
-    stream = make_stream(Stage.ENRICH, EUNOE_VISIBILITY_SECONDS=30)
+    stream = make_stream(Stage.ENRICH)
     await stream.publish(jobs(250))
     held = await delivered(stream, "a", 250)
     await stream.reclaim("b", 5)
-    await forget(stream, "a", held[:1])
+    await silence(stream, "a", held[0].entry_id)
     found = [(await stream.reclaim("b", 5)).deliveries for _ in range(4)]
     assert sum(map(len, found)) == 1
     await drained(stream)
@@ -74,7 +48,8 @@ async def test_the_cursor_comes_round(make_stream: MakeStream) -> None:
 
 async def test_no_more_is_taken_than_asked_for(enrich: Stream) -> None:
     await enrich.publish(jobs(7))
-    await forget(enrich, "a", await delivered(enrich, "a"))
+    await delivered(enrich, "a")
+    await silence(enrich, "a")
     counts = [len((await enrich.reclaim("b", 3)).deliveries) for _ in range(4)]
     assert sorted(counts) == [0, 1, 3, 3]
     await drained(enrich)
@@ -105,15 +80,11 @@ async def test_what_went_silent_before_keeps_its_count_when_handed_back(enrich: 
     """Else a job that ends processes would start over with every orderly stop."""
     await enrich.publish(jobs(1))
     await delivered(enrich, "a")
-    await wait_until(lambda: _reclaimed(enrich, "b"), "b has taken it over")
+    await taken_over(enrich, "b")
     assert await enrich.hand_back("b") == 1
     taken = (await enrich.reclaim("c", 10)).deliveries
     assert [each.deliveries for each in taken] == [2]
     await drained(enrich)
-
-
-async def _reclaimed(stream: Stream, consumer: str) -> bool:
-    return bool((await stream.reclaim(consumer, 10)).deliveries)
 
 
 async def test_handing_back_leaves_no_consumer(enrich: Stream) -> None:
@@ -161,7 +132,7 @@ async def test_only_consumers_without_work_are_reaped(enrich: Stream) -> None:
     await enrich.read("idle", 1)
     assert await enrich.reap_consumers(60.0) == 0
     await wait_until(lambda: enrich.reap_consumers(0.02), "the idle consumer was reaped")
-    await stale(enrich, "busy")
+    await silence(enrich, "busy")
     assert await enrich.reap_consumers(0.02) == 0
     assert [each.name for each in await enrich.consumers()] == ["busy"]
     assert await enrich.depth() == Depth(ready=0, pending=1, delayed=0, dead=0)
@@ -185,8 +156,8 @@ async def test_an_entry_deleted_by_hand_leaves_pending_list_and_ledger(
 ) -> None:
     await enrich.publish(jobs(2))
     lost, kept = await delivered(enrich, "a")
+    await silence(enrich, "a")
     await clients.command.xdel(clients.key("enrich", "jobs"), lost.entry_id)
-    await stale(enrich, "a")
     assert [each.job for each in (await enrich.reclaim("b", 10)).deliveries] == [kept.job]
     ledger = await clients.command.hgetall(clients.key("enrich", "at"))
     assert set(ledger) == {kept.job.key}
@@ -197,11 +168,11 @@ async def test_a_suspect_is_left_uncharged_in_a_crowd_and_taken_alone(enrich: St
     """Two consumers went silent with it: its neighbours must not go down with it for ever."""
     await enrich.publish(jobs(3))
     held = await delivered(enrich, "a")
-    await forget(enrich, "a", held)
+    await silence(enrich, "a")
     assert len((await enrich.reclaim("b", 10)).deliveries) == 3
     await enrich.publish([job(9)])
     [fresh] = await enrich.read("a", 10)
-    await forget(enrich, "a", [*held, fresh])
+    await silence(enrich, "a", *(each.entry_id for each in [*held, fresh]))
     crowd = await enrich.reclaim("d", 10)
     assert [each.job for each in crowd.deliveries] == [fresh.job]
     assert crowd.poison_waits

@@ -18,7 +18,7 @@ import pytest
 from redis.asyncio import Redis
 
 from tests.support.stack.api_process import ApiProcess, running_api
-from tests.support.stores.holding_proxy import HoldingProxy
+from tests.support.stores.proxy import Proxy
 from tests.support.stores.redis_server import RedisServer
 from tests.support.waiting.conditions import wait_until
 
@@ -59,8 +59,8 @@ async def same_ids_again(
 
 
 @pytest.fixture
-async def proxy(falkordb_url: str) -> AsyncIterator[HoldingProxy]:
-    opened = HoldingProxy(falkordb_url)
+async def proxy(falkordb_url: str) -> AsyncIterator[Proxy]:
+    opened = Proxy(falkordb_url)
     await opened.open()
     yield opened
     await opened.close()
@@ -68,7 +68,7 @@ async def proxy(falkordb_url: str) -> AsyncIterator[HoldingProxy]:
 
 @pytest.fixture
 async def held(
-    proxy: HoldingProxy, redis_url: str, falkordb_url: str, tmp_path: Path
+    proxy: Proxy, redis_url: str, falkordb_url: str, tmp_path: Path
 ) -> AsyncIterator[ApiProcess]:
     """An API whose graph's answers the proxy may hold back; its graph exists."""
     given = ApiProcess(tmp_path, redis_url, falkordb_url, through=proxy.url)
@@ -89,7 +89,7 @@ async def send(api: ApiProcess, path: str, body: dict[str, Any]) -> tuple[Any, A
 
 @pytest.mark.parametrize("path", WRITES)
 async def test_a_write_whose_client_hung_up_is_not_stored_again(
-    held: ApiProcess, proxy: HoldingProxy, path: str
+    held: ApiProcess, proxy: Proxy, path: str
 ) -> None:
     """The connection is cut between the write and its answer; the repeat gets the same ids."""
     contents, body = a_write(path)
@@ -105,7 +105,7 @@ async def test_a_write_whose_client_hung_up_is_not_stored_again(
 
 @pytest.mark.parametrize("path", WRITES)
 async def test_a_write_whose_api_was_killed_before_answering_is_not_stored_again(
-    held: ApiProcess, proxy: HoldingProxy, path: str
+    held: ApiProcess, proxy: Proxy, path: str
 ) -> None:
     """SIGKILL between the write and its answer; the next process knows the id all the same."""
     contents, body = a_write(path)
@@ -122,11 +122,11 @@ async def test_a_write_whose_api_was_killed_before_answering_is_not_stored_again
 
 @pytest.mark.parametrize("path", WRITES)
 async def test_a_write_whose_outcome_was_unknown_is_not_stored_again(
-    held: ApiProcess, proxy: HoldingProxy, path: str
+    held: ApiProcess, proxy: Proxy, path: str
 ) -> None:
     """The graph stored it and the connection broke: 503, and the repeat gets the same ids."""
     contents, body = a_write(path)
-    proxy.cut(b"CREATE (m:Memory")
+    proxy.cut_after_request(b"CREATE (m:Memory")
     failed = await held.ask("POST", path, json=body)
     assert failed.status == 503
     await in_the_graph(held, contents)

@@ -181,7 +181,7 @@ async def test_a_model_that_is_down_delays_its_answer_and_nothing_else(
         async def typed() -> bool:
             return (await work.now(memory)).type == "Habit"
 
-        await wait_until(typed, "the model's answer is stored", 60.0)
+        await wait_until(typed, "the model's answer is stored")
 
 
 async def test_a_question_outlives_the_loss_of_redis(work: Enriching, provider: Provider) -> None:

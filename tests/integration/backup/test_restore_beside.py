@@ -27,8 +27,6 @@ TOKEN = "token-of-three-tenants-6d1f"
 WORDS = ("kettle", "lantern", "marble", "nectar", "opal", "pepper", "quartz", "ribbon")
 QUERY = "where is my cooking pot for tea"
 
-pytestmark = pytest.mark.timeout(180)
-
 
 @pytest.fixture
 async def own(tmp_path: Path) -> AsyncIterator[Stack]:

@@ -19,12 +19,12 @@ from redis.asyncio import Redis
 from yarl import URL
 
 from shared.config import GraphSettings
+from tests.support.processes import started
 from tests.support.stack.stack import REPOSITORY, Answer
 from tests.support.stores.graphs import cypher, drop
 from tests.support.stores.redis_server import free_port
 from tests.support.waiting.conditions import wait_until
-
-_START_TIMEOUT_S = 60.0
+from tests.support.waiting.pace import limit_s
 
 
 class ApiProcess:
@@ -68,7 +68,7 @@ class ApiProcess:
 
     async def start(self) -> None:
         with self._log.open("ab") as output:
-            self._process = subprocess.Popen(
+            self._process = started(
                 [sys.executable, "-m", "services.api"],
                 cwd=self._log.parent,
                 env=self._environment,
@@ -76,7 +76,7 @@ class ApiProcess:
                 stdout=output,
                 stderr=output,
             )
-        await wait_until(self._answers, f"the API answers; {self._log}", _START_TIMEOUT_S)
+        await wait_until(self._answers, f"the API answers; {self._log}")
 
     async def _answers(self) -> bool:
         assert self._process is not None
@@ -89,12 +89,12 @@ class ApiProcess:
     def kill(self) -> None:
         assert self._process is not None
         self._process.send_signal(signal.SIGKILL)
-        self._process.wait(timeout=20)
+        self._process.wait(timeout=limit_s())
 
     def stop(self) -> None:
         if self._process is not None and self._process.poll() is None:
             self._process.send_signal(signal.SIGTERM)
-            self._process.wait(timeout=40)
+            self._process.wait(timeout=limit_s())
 
     async def ask(self, method: str, path: str, **options: Any) -> Answer:
         """Any request, on a connection of its own; `path` is sent as it is."""

@@ -13,6 +13,8 @@ from urllib.parse import urlencode
 import aiohttp
 from yarl import URL
 
+from tests.support.waiting.pace import limit_s
+
 if TYPE_CHECKING:
     from tests.support.stack.stack import Stack
 
@@ -44,7 +46,7 @@ class Client:
         self._session = aiohttp.ClientSession(
             connector=connector,
             headers=self._headers,
-            timeout=aiohttp.ClientTimeout(total=60),
+            timeout=aiohttp.ClientTimeout(total=limit_s()),
             auto_decompress=False,
         )
         return self

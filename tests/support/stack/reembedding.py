@@ -43,22 +43,28 @@ class Back:
         assert found is not None
         return found
 
-    async def ended(self, run: Run, *, tenant: str = "default", timeout_s: float = 90.0) -> Run:
-        async def over() -> bool:
-            return (await self.run(run, tenant=tenant)).over
+    async def ended(self, run: Run, *, tenant: str = "default") -> Run:
+        """The run once it is over; a long one may take as long as it makes progress."""
+        seen = await self.run(run, tenant=tenant)
 
-        try:
-            await wait_until(over, "the run is over", timeout_s)
-        except AssertionError as error:
-            state = await self.run(run, tenant=tenant)
-            raise AssertionError(f"{error}: {state}\n{self.stack.told()}") from None
-        return await self.run(run, tenant=tenant)
+        async def changed() -> bool:
+            nonlocal seen
+            before = seen
+            seen = await self.run(run, tenant=tenant)
+            return seen != before or seen.over
+
+        while not seen.over:
+            try:
+                await wait_until(changed, "the run made progress")
+            except AssertionError as error:
+                raise AssertionError(f"{error}: {seen}\n{self.stack.told()}") from None
+        return seen
 
     async def without_next(self) -> None:
         async def gone() -> bool:
             return await self.vectors.generations.next() is None
 
-        await wait_until(gone, "no generation is being filled", 20.0)
+        await wait_until(gone, "no generation is being filled")
 
     async def progressed(
         self, run: Run, reached: Callable[[Mapping[str, Any]], bool], what: str
@@ -68,7 +74,7 @@ class Back:
             assert not now.over, f"too late for {what}: {now}"
             return reached(now.progress)
 
-        await wait_until(far, what, 60.0)
+        await wait_until(far, what)
 
 
 @asynccontextmanager
@@ -82,7 +88,7 @@ async def back(stack: Stack) -> AsyncIterator[Back]:
         VectorStore, VectorSettings(_env_file=None, QDRANT_URL=stack.qdrant_url)
     )
     try:
-        await wait_until(lambda: _attached(vectors), "there is a generation", 30.0)
+        await wait_until(lambda: _attached(vectors), "there is a generation")
         sync = Stream(clients, policy_for(Stage.SYNC, Settings()))
         yield Back(stack, graph, vectors, sync)
     finally:

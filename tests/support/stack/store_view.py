@@ -17,6 +17,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
 from tests.support.waiting.conditions import wait_until
+from tests.support.waiting.pace import limit_s
 
 if TYPE_CHECKING:
     from tests.support.stack.stack import Stack
@@ -62,7 +63,7 @@ class StoreView:
             self.stack.redis_url,
             decode_responses=True,
             protocol=2,
-            socket_timeout=30,
+            socket_timeout=limit_s(),
             retry=Retry(NoBackoff(), 0),
             driver_info=None,
         )
@@ -87,25 +88,36 @@ class StoreView:
         [row] = await self.rows(_STATE)
         return State(*(int(cell or 0) for cell in row))
 
-    async def all_done(self, memories: int, *, timeout_s: float = 60.0) -> None:
-        """Wait until there are at least `memories`, each enriched, embedded and related."""
-        last: list[State | None] = [None]
+    async def all_done(self, memories: int) -> None:
+        """Wait until there are at least `memories`, each enriched, embedded and related.
 
-        async def done() -> bool:
+        However many there are: it fails only when nothing has changed for the limit of a wait.
+        """
+        seen: State | None = None
+
+        def done() -> bool:
+            return seen is not None and seen.done and seen.memories >= memories
+
+        async def changed() -> bool:
+            nonlocal seen
+            before = seen
             try:
-                state = last[0] = await self.state()
+                seen = await self.state()
             except RedisError:  # killed, or loading what it kept
                 return False
-            return state.done and state.memories >= memories
+            return seen != before or done()
 
-        try:
-            await wait_until(done, "all is enriched, embedded and related", timeout_s)
-        except AssertionError as error:
-            raise AssertionError(f"{error}; {last[0]}\n{self.stack.told()}") from None
+        while not done():
+            try:
+                await wait_until(changed, "another memory is enriched, embedded or related")
+            except AssertionError as error:
+                raise AssertionError(f"{error}; {seen}\n{self.stack.told()}") from None
 
     async def points(self, *, vectors: bool = False) -> dict[str, models.Record]:
         """Every point of the tenant, by its memory's id."""
-        client = AsyncQdrantClient(url=self.stack.qdrant_url, check_compatibility=False, timeout=30)
+        client = AsyncQdrantClient(
+            url=self.stack.qdrant_url, check_compatibility=False, timeout=int(limit_s())
+        )
         wanted = models.Filter(
             must=[models.FieldCondition(key="tenant", match=models.MatchValue(value=self.tenant))]
         )

@@ -34,9 +34,12 @@ def a_memory(content: str = "Paris is the capital of France", **fields: Any) -> 
 
 def graph_settings(url: str, **variables: Any) -> GraphSettings:
     """Settings whose base graph no other test has."""
-    return GraphSettings(
-        FALKORDB_URL=url, **({"FALKORDB_GRAPH": f"g{uuid4().hex[:12]}"} | variables)
-    )
+    given: dict[str, Any] = {
+        "FALKORDB_GRAPH": f"g{uuid4().hex[:12]}",
+        "EUNOE_GRAPH_TIMEOUT_SECONDS": 60,
+        "EUNOE_GRAPH_SERVER_TIMEOUT_SECONDS": 50,
+    }
+    return GraphSettings(FALKORDB_URL=url, **(given | variables))
 
 
 async def associate(

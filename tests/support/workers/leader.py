@@ -18,8 +18,8 @@ from shared.redis.client import RedisClients
 async def main(name: str) -> None:
     clients = RedisClients.open(RedisSettings(), StreamSettings())
     settings = LeaseSettings(
-        EUNOE_LEASE_TTL_SECONDS=0.6,
-        EUNOE_LEASE_RENEW_DEADLINE_SECONDS=0.4,
+        EUNOE_LEASE_TTL_SECONDS=6,
+        EUNOE_LEASE_RENEW_DEADLINE_SECONDS=4,
         EUNOE_LEASE_RETRY_SECONDS=0.05,
     )
     election = Election("decay", clients, settings, holder=name)

@@ -20,12 +20,12 @@ from shared.streams.consumer import Consumer, Done, Outcome
 from shared.streams.job import Job, Stage
 from shared.streams.stream import Stream, policy_for
 
-_SECONDS = {"slow": 60.0, "quick": 0.01, "poison": 0.01}
+_SECONDS = {"slow": 3600.0, "quick": 0.01, "poison": 0.01}
 
 
 async def main(kind: str, name: str) -> None:
     streams = StreamSettings(
-        EUNOE_VISIBILITY_SECONDS=0.6,
+        EUNOE_VISIBILITY_SECONDS=10,
         EUNOE_BLOCK_SECONDS=0.05,
         EUNOE_PROMOTE_SECONDS=0.02,
         EUNOE_MAX_DELIVERIES=4,
@@ -47,7 +47,7 @@ async def main(kind: str, name: str) -> None:
     stopping = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stopping.set)
     consumer = Consumer(stream, handler, name=name, batch_size=8)
-    await consumer.run(stopping, drain_timeout_s=2.0)
+    await consumer.run(stopping, drain_timeout_s=60.0)
     await clients.close()
 
 

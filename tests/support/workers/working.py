@@ -10,7 +10,8 @@ from typing import Any
 from shared.streams.consumer import Consumer, Done, Handler, Outcome
 from shared.streams.job import Delivery, Job
 from shared.streams.stream import Settlement, Stream
-from tests.support.waiting.conditions import wait_until
+
+GROUP = "workers"
 
 
 def job(number: int, *, version: int = 1, tenant: str = "default") -> Job:
@@ -108,7 +109,7 @@ class Running:
 
 @asynccontextmanager
 async def consuming(
-    stream: Stream, handler: Handler, *, drain_timeout_s: float = 2.0, **options: Any
+    stream: Stream, handler: Handler, *, drain_timeout_s: float = 60.0, **options: Any
 ) -> AsyncIterator[Running]:
     """A running consumer named `worker` unless told otherwise; stopped at the block's end."""
     given: dict[str, Any] = {"name": "worker", "batch_size": 16, "pause_s": (0.1, 0.4)} | options
@@ -119,13 +120,30 @@ async def consuming(
         await running.stop()
 
 
+async def silence(stream: Stream, consumer: str, *entry_ids: str) -> None:
+    """Make entries look as if `consumer` had been silent for the visibility.
+
+    Without `entry_ids`: all that it holds.
+    """
+    rows = await stream._command.xpending_range(stream._jobs, GROUP, "-", "+", 1000, consumer)
+    wanted = list(entry_ids) or [row["message_id"] for row in rows]
+    idle_ms = int(stream.policy.visibility_s * 1000) + 1
+    if wanted:
+        await stream._command.xclaim(
+            stream._jobs, GROUP, consumer, 0, wanted, idle=idle_ms, justid=True
+        )
+
+
+async def idle_ms(stream: Stream, entry_id: Any = "") -> int:
+    """How long ago the entry, else the only pending one, was delivered or renewed."""
+    first, last = (entry_id, entry_id) if entry_id else ("-", "+")
+    [row] = await stream._command.xpending_range(stream._jobs, GROUP, first, last, 1)
+    return int(row["time_since_delivered"])
+
+
 async def taken_over(stream: Stream, by: str) -> Delivery:
-    """The one pending entry, once its holder has been silent for the visibility."""
-    taken: list[Delivery] = []
-
-    async def took() -> bool:
-        taken.extend((await stream.reclaim(by, 1)).deliveries)
-        return bool(taken)
-
-    await wait_until(took, f"{by} took the entry over")
-    return taken[0]
+    """The one pending entry, taken from a holder that seems to be silent."""
+    [holder] = [each.name for each in await stream.consumers() if each.pending]
+    await silence(stream, holder)
+    [taken] = (await stream.reclaim(by, 1)).deliveries
+    return taken
