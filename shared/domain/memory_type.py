@@ -1,16 +1,17 @@
 """The type of a memory by the words in it: rules only, so a request can afford it.
 
-Types are tried in a fixed order and the first with any trigger wins. A trigger counts at the
-start of a word, and once however often it occurs. Asking a chat model where no rule applies
-is the enricher's part.
+The words and their order are in memory_types.txt. The enricher asks a chat model where no
+rule applies.
 """
 
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import NamedTuple
 
 from shared.domain.memory import FALLBACK_TYPE
+from shared.word_lists import read_lists
 
 FALLBACK_CONFIDENCE = 0.3
 _ONE_TRIGGER = 0.6
@@ -19,88 +20,21 @@ _MOST = 0.95
 
 
 class _Trigger(NamedTuple):
-    """`pattern` is searched only where `needle` occurs: that is what makes it quick."""
+    """A phrase, and the pattern that is searched where the phrase occurs at all."""
 
-    needle: str
+    phrase: str
     pattern: re.Pattern[str]
 
 
-# A plain trigger is a needle; `needle: pattern` where words may stand between.
-_VOCABULARY: dict[str, tuple[str, ...]] = {
-    "Decision": (
-        "decided to",
-        r"chose: \bchose\b.{1,80}?\bover\b",
-        "going with",
-        "picked",
-        "selected",
-        "will use",
-        "choosing",
-        "opted for",
-    ),
-    "Pattern": (
-        "usually",
-        "typically",
-        r"tend: \btend(?:s|ed)? to\b",
-        "pattern i noticed",
-        "often",
-        "frequently",
-        "regularly",
-        "consistently",
-    ),
-    "Preference": (
-        "prefer",
-        r"like: \blike[sd]?\b.{1,80}?\bbetter\b",
-        "favorite",
-        "favourite",
-        r"always use: \balways uses?\b",
-        "rather than",
-        "instead of",
-        r"favo: \bfavou?r(?:s|ed|ing)?\b",
-    ),
-    "Style": (
-        r"wrote: \bwrote\b.{1,80}?\bin\b.{1,80}?\bstyle\b",
-        "communicated",
-        "responded to",
-        "formatted as",
-        r"using: \busing\b.{1,80}?\btone\b",
-        "expressed as",
-    ),
-    "Habit": (
-        r"always: \balways\b(?! uses?\b)",
-        "every time",
-        "habitually",
-        "routine",
-        "daily",
-        "weekly",
-        "monthly",
-    ),
-    "Insight": (
-        r"realiz: \brealiz",
-        r"realis: \brealis(?:ed|es|ing|e)\b",
-        "discovered",
-        "learned that",
-        "understood",
-        "figured out",
-        "insight",
-        "revelation",
-    ),
-    "Context": (
-        "during",
-        "while working on",
-        "in the context of",
-        r"when: \bwhen\b",
-        "at the time",
-        "situation was",
-    ),
+def _trigger(line: str) -> _Trigger:
+    phrase, colon, pattern = line.partition(": ")
+    return _Trigger(phrase, re.compile(pattern if colon else rf"\b{re.escape(phrase)}"))
+
+
+_TRIGGERS = {
+    kind: [_trigger(line) for line in lines]
+    for kind, lines in read_lists(Path(__file__).with_name("memory_types.txt")).items()
 }
-
-
-def _trigger(written: str) -> _Trigger:
-    needle, colon, pattern = written.partition(": ")
-    return _Trigger(needle, re.compile(pattern if colon else rf"\b{re.escape(needle)}"))
-
-
-_TRIGGERS = tuple((kind, tuple(map(_trigger, words))) for kind, words in _VOCABULARY.items())
 
 
 def classify(content: str) -> tuple[str, float]:
@@ -109,10 +43,8 @@ def classify(content: str) -> tuple[str, float]:
     Confidence is 0.6 for one trigger, then 0.6 + 0.1 for each distinct one, 0.95 at most.
     """
     lowered = content.lower()
-    for kind, triggers in _TRIGGERS:
-        hits = sum(
-            1 for needle, pattern in triggers if needle in lowered and pattern.search(lowered)
-        )
+    for kind, triggers in _TRIGGERS.items():
+        hits = sum(phrase in lowered and bool(found.search(lowered)) for phrase, found in triggers)
         if hits == 1:
             return kind, _ONE_TRIGGER
         if hits:
@@ -121,8 +53,8 @@ def classify(content: str) -> tuple[str, float]:
 
 
 def has_fallback_type(kind: str, confidence: float) -> bool:
-    """Whether a memory's type is only the fallback: nobody gave it, and no rule found it.
+    """Whether nobody gave the memory a type and no rule found one.
 
-    Who authors exactly the fallback's type and confidence asks for no more than it.
+    A client that gives exactly the fallback's type and confidence is treated the same.
     """
     return (kind, confidence) == (FALLBACK_TYPE, FALLBACK_CONFIDENCE)

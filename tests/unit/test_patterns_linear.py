@@ -17,8 +17,8 @@ from services.enricher.entities.nlp import Annotated, Span
 from services.enricher.entities.recognizer import extract
 from services.enricher.stages.patterns import key_terms
 from services.enricher.stages.summarize import summarize
+from shared.domain import memory_type
 from shared.domain.memory import speaker_of
-from shared.domain.memory_type import classify
 from shared.vectors import sparse
 from tests.support.patterns import (
     Found,
@@ -37,9 +37,8 @@ SAMPLES: dict[str, list[object]] = {
     "month": ["may", "september"],
     "speaker": ["Ada", "Ada Ada Ada", "a" * 60, "约翰", "Zoë"],
     "letters": ["\u0300-\u036f"],
-    "needle": ["like"],
-    "pattern": [r"\bwrote\b.{1,80}?\bin\b.{1,80}?\bstyle\b"],
-    "colon": ["", ": "],
+    "pattern": [each.pattern for kind in memory_type._TRIGGERS.values() for each in kind],
+    "colon": [": "],
 }
 # The two that froze the enricher, and one that tried every quote with every colon.
 SLOW = [
@@ -96,7 +95,7 @@ OF_MEMORIES: dict[str, tuple[Callable[[str], object], str]] = {
     "entities": (_entities, "services.enricher.entities"),
     "summary": (summarize, "services.enricher.stages.summarize"),
     "key_terms": (lambda text: key_terms([text]), "services.enricher.stages.patterns"),
-    "type": (classify, "shared.domain.memory_type"),
+    "type": (memory_type.classify, "shared.domain.memory_type"),
     "tokens": (sparse.tokens, "shared.vectors.sparse"),
     "words": (sparse.words, "shared.vectors.sparse"),
     "speaker": (lambda text: speaker_of(text, {}), "shared.domain.memory"),

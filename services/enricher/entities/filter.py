@@ -21,11 +21,11 @@ from services.enricher.entities.words import (
     GIVEN,
     HONORIFICS,
     KNOWN,
-    NAMELIKE,
     NOT_IN_NAMES,
     ORG_ENDINGS,
     PARTICLES,
     STOPWORDS,
+    TOOLS_AND_GIVEN,
     VERBS,
 )
 
@@ -249,7 +249,7 @@ def _is_technical(token: str, tokens: list[str]) -> bool:
     word = token.lower().strip(".")
     if word in GIVEN or word in PARTICLES or _INITIAL.match(token):
         return False
-    if word in NAMELIKE and len(tokens) > 1:
+    if word in TOOLS_AND_GIVEN and len(tokens) > 1:
         return False
     if word in KNOWN or word in NOT_IN_NAMES or word in STOPWORDS or word in ERRORS:
         return True

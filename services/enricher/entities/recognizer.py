@@ -27,6 +27,7 @@ from services.enricher.entities.rules import (
     words_of,
 )
 from services.enricher.entities.words import (
+    AFTER_A_SUBJECT,
     BEFORE_ORGANIZATIONS,
     BEFORE_PEOPLE,
     BEFORE_PLACES,
@@ -35,7 +36,6 @@ from services.enricher.entities.words import (
     HUMAN_VERBS,
     INSIDE_NAMES,
     KNOWN,
-    OPENING_NAME_BEFORE,
     ORG_ENDINGS,
     PARTICLES,
     PLACE_PREPOSITIONS,
@@ -273,7 +273,7 @@ def _may_be_subject(following: str | None) -> bool:
     """
     return (
         following is None
-        or following in OPENING_NAME_BEFORE
+        or following in AFTER_A_SUBJECT
         or following[-2:] in ("ed", "es")
         or (following[-1:] == "s" and following[-2:] != "ss" and len(following) > 3)
     )

@@ -14,18 +14,18 @@ from itertools import pairwise
 
 from services.enricher.entities.words import (
     AFTER_A_TOOL,
-    AFTER_SUCH_WORDS,
+    AFTER_AN_ORDINARY_WORD,
     GIVEN,
+    GIVEN_AND_ORDINARY,
     HONORIFICS,
     KNOWN,
     KNOWN_FIRST_WORDS,
     KNOWN_MOST_WORDS,
-    NAMELIKE,
     NO_SPEAKER,
+    ORDINARY_WORD_TOOLS,
     PARTICLES,
     STOPWORDS,
-    WORDLIKE,
-    WORDS_TOO,
+    TOOLS_AND_GIVEN,
 )
 
 
@@ -255,7 +255,7 @@ def _spelling(run: list[Word], category: str, usual: str) -> str | None:
     `redis` is Redis; `rust` and `lyon` are not Rust and Lyon.
     """
     written = " ".join(word.text for word in run)
-    if category == "tools" and run[0].lower not in WORDLIKE:
+    if category == "tools" and run[0].lower not in ORDINARY_WORD_TOOLS:
         return written if written[0].isupper() else usual
     if all(word.text[0] == known[0] for word, known in zip(run, usual.split(), strict=True)):
         return usual if written.isupper() and not usual.isupper() else written
@@ -268,9 +268,13 @@ def _is_name_here(words: list[Word], index: int, run: list[Word], seen: set[int]
     first = run[0]
     if len(run) > 1:
         return True
-    if first.lower in NAMELIKE and following is not None and following.start - first.end == 1:
+    if (
+        first.lower in TOOLS_AND_GIVEN
+        and following is not None
+        and following.start - first.end == 1
+    ):
         return not following.text[0].isupper() or following.lower in KNOWN
-    if first.lower in WORDLIKE and first.opens:
+    if first.lower in ORDINARY_WORD_TOOLS and first.opens:
         return first.start in seen or following is None or following.lower in AFTER_A_TOOL
     return True
 
@@ -314,10 +318,10 @@ def _after_titles(words: list[Word], index: int) -> int | None:
 def _is_word_too(words: list[Word], index: int) -> bool:
     """`Mark my words`, `Grace period`: a sentence's first word that need not be a name."""
     word = words[index]
-    if word.lower not in WORDS_TOO or not word.opens:
+    if word.lower not in GIVEN_AND_ORDINARY or not word.opens:
         return False
     following = words[index + 1].lower if index + 1 < len(words) else ""
-    return following in AFTER_SUCH_WORDS
+    return following in AFTER_AN_ORDINARY_WORD
 
 
 def _surname(word: Word) -> bool:
