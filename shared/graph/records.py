@@ -198,9 +198,9 @@ def _converted_at(names: tuple[str, ...]) -> tuple[tuple[int, Callable[[Any], An
     return tuple((at, _CONVERSIONS[name]) for at, name in enumerate(names) if name in _CONVERSIONS)
 
 
-def memory_of(row: list[Any], names: tuple[str, ...] = PROPERTIES) -> Memory:
-    """The Memory of a row that returned `names` first; fields not among them are unset."""
-    values = row[: len(names)]
+def memory_of(row: Mapping[str, Any] | list[Any], names: tuple[str, ...] = PROPERTIES) -> Memory:
+    """The Memory of a row with the columns `names`; fields not among them are unset."""
+    values = row[: len(names)] if isinstance(row, list) else [row[name] for name in names]
     for at, convert in _converted_at(names):
         values[at] = convert(values[at])
     if names is PROPERTIES:

@@ -1,4 +1,4 @@
-"""GraphStore: the only door to the graph. Every method of its parts takes the tenant first."""
+"""GraphStore, by which all other code uses the graph. Its parts' methods take the tenant first."""
 
 from __future__ import annotations
 
@@ -27,34 +27,34 @@ from shared.graph.upkeep.sweeps import Sweeps
 
 
 class GraphStore:
-    """Truth and outbox of all tenants; `open()` it before use.
+    """The truth about all tenants and their outbox; `open()` it before use.
 
-    `memories` and `words` serve requests, `work` the workers, `links` relations between
-    memories, `sweeps` the leaders' passes over a whole graph. Nothing is retried: Unavailable means
-    that the outcome of a write is unknown, and every write here may be repeated.
+    `memories`, `candidates` and `words` serve requests, `work` the workers, `links` relations
+    between memories, `sweeps` the leaders' passes over a whole graph. Nothing is retried:
+    Unavailable means that the outcome of a write is unknown, and every write may be repeated.
     """
 
     def __init__(self, settings: GraphSettings, *, outbox_delay_s: float) -> None:
-        self._client = GraphClient(settings)
-        self._schema = Schema(self._client)
+        self._client = client = GraphClient(settings)
+        self._schema = schema = Schema(client)
         outbox_ms = int(outbox_delay_s * 1000)
-        self.memories = Memories(self._client, self._schema, settings, outbox_ms=outbox_ms)
-        self.work = Work(self._client, self._schema, outbox_ms=outbox_ms)
-        self.dialogue = Dialogue(self._client, self._schema, outbox_ms=outbox_ms)
-        self.links = Links(self._client, self._schema)
-        self.sweeps = Sweeps(self._client, self._schema)
-        self.candidates = Candidates(self._client)
-        self.tags = Tags(self._client, self._schema)
-        self.entities = Entities(self._client, self._schema)
-        self.export = Export(self._client, self._schema)
-        self.restore = Restore(self._client, self._schema)
-        self.views = Views(self._client, self._schema)
-        self.receipts = Receipts(self._client)
-        self.runs = Runs(self._client, self._schema, outbox_ms=outbox_ms)
-        self.patterns = Patterns(self._client, self._schema, outbox_ms=outbox_ms)
-        self.keys = Keys(self._client, self._schema)
-        self.words = Words(self._client)
-        self.analytics = Analytics(self._client, self._schema)
+        self.memories = Memories(client, schema, settings, outbox_ms=outbox_ms)
+        self.work = Work(client, schema, outbox_ms=outbox_ms)
+        self.dialogue = Dialogue(client, schema, outbox_ms=outbox_ms)
+        self.runs = Runs(client, schema, outbox_ms=outbox_ms)
+        self.patterns = Patterns(client, schema, outbox_ms=outbox_ms)
+        self.links = Links(client, schema)
+        self.sweeps = Sweeps(client, schema)
+        self.candidates = Candidates(client)
+        self.tags = Tags(client, schema)
+        self.entities = Entities(client, schema)
+        self.export = Export(client, schema)
+        self.restore = Restore(client, schema)
+        self.views = Views(client, schema)
+        self.receipts = Receipts(client, schema)
+        self.keys = Keys(client, schema)
+        self.words = Words(client)
+        self.analytics = Analytics(client, schema)
 
     async def open(self) -> Self:
         """Connect. Raises: Unavailable while the server is down; open again later."""
@@ -71,11 +71,11 @@ class GraphStore:
         await self._client.ping()
 
     async def tenants(self) -> list[str]:
-        """Tenants that have a graph, sorted; nobody else is a tenant yet."""
+        """Return the tenants that have a graph, sorted; no other name is a tenant yet."""
         return await self._client.tenants()
 
     async def ensure(self, tenant: str) -> None:
-        """Make the tenant's graph if it has none; any number of callers may race.
+        """Make the tenant's graph if it has none; any number of callers may do so at once.
 
         Writes that create do this themselves.
         """

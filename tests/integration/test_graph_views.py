@@ -190,13 +190,13 @@ async def test_a_picture_is_read_in_a_bounded_number_of_calls(
 ) -> None:
     await _stored(store, *(a_memory(str(at)) for at in range(300)))
     calls: list[str] = []
-    read = store._client.read
+    read = store._client.query
 
     async def counting(tenant: str, operation: str, *rest: Any, **params: Any) -> Any:
         calls.append(operation)
         return await read(tenant, operation, *rest, **params)
 
-    monkeypatch.setattr(store._client, "read", counting)
+    monkeypatch.setattr(store._client, "query", counting)
     ids = await views.strongest(TENANT, NodeFilter(limit=200))
     await views.edges(TENANT, ids, most=1000)
     assert len(ids) == 200

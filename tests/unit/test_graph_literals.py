@@ -93,4 +93,4 @@ async def test_what_no_client_may_author_is_refused_before_any_query(row: Associ
 
 async def test_a_store_that_was_not_opened_is_unavailable() -> None:
     with pytest.raises(Unavailable):
-        await GraphClient(GraphSettings()).read("default", "get", "RETURN 1")
+        await GraphClient(GraphSettings()).query("default", "get", "RETURN 1")

@@ -121,7 +121,7 @@ class Schema:
         """Whether the tenant has a graph; one of an older version is brought up to date."""
         if tenant in self._made:
             return True
-        if not await self._client.read(tenant, "exists", "MATCH (s:Schema) RETURN 1 LIMIT 1"):
+        if not await self._client.query(tenant, "exists", "MATCH (s:Schema) RETURN 1 LIMIT 1"):
             return False
         await self.ensure(tenant)
         return True
@@ -131,7 +131,7 @@ class Schema:
         self._made.discard(tenant)
 
     async def _stands(self, tenant: str) -> bool:
-        return bool(await self._client.read(tenant, "ensure", _STANDS, schema=SCHEMA_VERSION))
+        return bool(await self._client.query(tenant, "ensure", _STANDS, schema=SCHEMA_VERSION))
 
     async def _make(self, tenant: str) -> None:
         """Every step may run twice and beside others; the marker comes after all of them."""
@@ -170,14 +170,12 @@ class Schema:
         raise Unavailable("graph", "constraints are still being made")
 
     async def _constrained(self, tenant: str) -> bool:
-        rows = await self._client.read(
-            tenant, "ensure", "CALL db.constraints() YIELD label, status RETURN label, status"
-        )
-        failed = [label for label, status in rows if status == "FAILED"]
+        query = "CALL db.constraints() YIELD label, status RETURN label, status"
+        rows = await self._client.query(tenant, "ensure", query)
+        failed = [row["label"] for row in rows if row["status"] == "FAILED"]
         if failed:
             raise PermanentError(f"graph of {tenant}: duplicates among {', '.join(failed)}")
-        held = {label for label, status in rows if status == "OPERATIONAL"}
-        return held >= UNIQUE.keys()
+        return {row["label"] for row in rows if row["status"] == "OPERATIONAL"} >= UNIQUE.keys()
 
     async def _once(self, tenant: str, cypher: str, **params: object) -> None:
         """Run a query whose unique key lets one of several win; losing is as good."""

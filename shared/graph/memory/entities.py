@@ -1,7 +1,7 @@
-"""Entities: who and what memories speak of. The enricher makes them; here they are read and merged.
+"""Entities: the people and things that memories name. The enricher makes them.
 
-A merged entity stays as a node with `merged_into`: whoever finds that name again is sent to
-the canonical one, and a merge that was interrupted can be finished by asking for it again.
+A merged entity stays as a node whose `merged_into` names the other one: its name still finds
+that one, and a merge that was interrupted is finished by requesting it again.
 """
 
 from __future__ import annotations
@@ -11,33 +11,34 @@ from dataclasses import dataclass
 from typing import Any
 
 from shared.errors import Conflict
-from shared.graph.engine.client import GraphClient
-from shared.graph.engine.schema import Schema
+from shared.graph.engine.part import StorePart
 
 _REFERENCES = "outdegree(e, 'REFERENCED_IN')"
-_CELLS = (
-    "e.id, e.slug, e.category, e.name, e.aliases, e.identity, e.identity_version,"
-    " e.identity_updated_at, e.identity_source_count, e.created_at, e.last_referenced_at,"
-    f" e.merged_into, {_REFERENCES}"
+_COLUMNS = (
+    "e.id, coalesce(e.slug, '') AS slug, coalesce(e.category, '') AS category, e.name,"
+    " coalesce(e.aliases, []) AS aliases, e.identity,"
+    " coalesce(e.identity_version, 0) AS identity_version, e.identity_updated_at,"
+    " coalesce(e.identity_source_count, 0) AS identity_source_count, e.created_at,"
+    f" e.last_referenced_at, e.merged_into, coalesce({_REFERENCES}, 0) AS references"
 )
 _TOP = (
     "MATCH (e:Entity) WHERE e.merged_into IS NULL{where}"
-    f" WITH e, {_REFERENCES} AS references WHERE $ghosts OR references > 0"
+    f" WITH e, {_REFERENCES} AS held WHERE $ghosts OR held > 0"
     " OR size(e.aliases) > 0 OR e.identity IS NOT NULL"
-    " WITH e, references ORDER BY references DESC, e.id LIMIT $most"
-    f" RETURN {_CELLS}"
+    " WITH e, held ORDER BY held DESC, e.id LIMIT $most"
+    f" RETURN {_COLUMNS}"
 )
 _NAMED = (
-    f"MATCH (e:Entity {{id: $name}}) RETURN {_CELLS}"
-    f" UNION MATCH (e:Entity {{slug: $name}}) RETURN {_CELLS}"
+    f"MATCH (e:Entity {{id: $name}}) RETURN {_COLUMNS}"
+    f" UNION MATCH (e:Entity {{slug: $name}}) RETURN {_COLUMNS}"
 )
 _ALIASED = (
     "MATCH (e:Entity) WHERE e.merged_into IS NULL AND $name IN e.aliases"
-    f" RETURN {_CELLS} LIMIT $most"
+    f" RETURN {_COLUMNS} LIMIT $most"
 )
 _SHARED = (
     "UNWIND $pairs AS p MATCH (a:Entity {id: p[0]})-[:REFERENCED_IN]->(m:Memory)"
-    "<-[:REFERENCED_IN]-(b:Entity {id: p[1]}) RETURN p[0], p[1], count(m)"
+    "<-[:REFERENCED_IN]-(b:Entity {id: p[1]}) RETURN p[0] AS a, p[1] AS b, count(m) AS memories"
 )
 _MARK = (
     "MATCH (a:Entity {id: $alias}) MATCH (c:Entity {id: $canonical})"
@@ -58,7 +59,7 @@ _REPOINT = (
 _MOVE = (
     "MATCH (a:Entity {id: $alias})-[x:REFERENCED_IN]->(m:Memory) WITH x, m LIMIT $most"
     " MATCH (c:Entity {id: $canonical}) MERGE (c)-[:REFERENCED_IN]->(m) DELETE x"
-    " RETURN count(m)"
+    " RETURN count(m) AS moved"
 )
 _MOVED_PAGE = 500
 _SHARED_PAGE = 100
@@ -88,26 +89,21 @@ class Entity:
         return not (self.references or self.aliases or self.identity or self.merged_into)
 
 
-class Entities:
-    """`store.entities`; every method is one tenant's.
+class Entities(StorePart):
+    """`store.entities`.
 
     An entity whose memories are all gone stays as a node, a ghost that is not shown: the next
-    memory that names it finds it again. One with an alias or an identity is none.
+    memory that names it finds it again. One with an alias or an identity is no ghost.
     """
-
-    def __init__(self, client: GraphClient, schema: Schema) -> None:
-        self._client = client
-        self._schema = schema
 
     async def top(
         self, tenant: str, *, category: str | None = None, limit: int, ghosts: bool = False
     ) -> list[Entity]:
-        """The most referenced entities that are not merged; equals by id."""
-        where = "" if category is None else " AND e.category = $category"
-        rows = await self._client.read(
+        """Return the most referenced entities that are not merged; equal ones by id."""
+        rows = await self._read(
             tenant,
             "entities",
-            _TOP.format(where=where),
+            _TOP.format(where="" if category is None else " AND e.category = $category"),
             category=category,
             most=limit,
             ghosts=ghosts,
@@ -115,66 +111,46 @@ class Entities:
         return [_entity(row) for row in rows]
 
     async def named(self, tenant: str, name: str) -> list[Entity]:
-        """Entities with this id or slug, else those with it as alias; merged ones come last.
+        """Return the entities with this id or slug, else those with it as an alias.
 
-        The most referenced first, then by id.
+        Merged ones come last; then the most referenced first, then by id.
         """
-        rows = await self._client.read(tenant, "entity", _NAMED, name=name)
+        rows = await self._read(tenant, "entity", _NAMED, name=name)
         found = [entity for entity in map(_entity, rows) if not entity.ghost]
         if not found:
-            rows = await self._client.read(tenant, "entity", _ALIASED, name=name, most=_SAME_NAME)
+            rows = await self._read(tenant, "entity", _ALIASED, name=name, most=_SAME_NAME)
             found = [_entity(row) for row in rows]
         return sorted(found, key=lambda e: (e.merged_into is not None, -e.references, e.id))
 
     async def shared(self, tenant: str, pairs: Sequence[tuple[str, str]]) -> list[int]:
-        """For each pair of ids the number of memories that name both."""
+        """Return for each pair of ids the number of memories that name both."""
         counts: dict[tuple[str, str], int] = {}
         for at in range(0, len(pairs), _SHARED_PAGE):
             page = [list(pair) for pair in pairs[at : at + _SHARED_PAGE]]
-            rows = await self._client.read(tenant, "entity_shared", _SHARED, pairs=page)
-            counts |= {(row[0], row[1]): row[2] for row in rows}
+            rows = await self._read(tenant, "entity_shared", _SHARED, pairs=page)
+            counts |= {(row["a"], row["b"]): row["memories"] for row in rows}
         return [counts.get(pair, 0) for pair in pairs]
 
     async def merge(self, tenant: str, *, alias: str, canonical: str) -> int:
-        """Make entity `alias` a name of `canonical`; how many references were moved.
+        """Make entity `alias` a name of `canonical`; return how many references were moved.
 
-        References that both had are counted too. Again: moves what is left, else 0.
+        References that both had are counted too. A second call moves what is left, else none.
 
         Raises: Conflict if either was merged into something else, or is gone: read again.
         """
-        if not await self._schema.exists(tenant):
-            raise Conflict("The entities changed meanwhile; look again")
         ends = {"alias": alias, "canonical": canonical}
-        marked = await self._client.write(tenant, "entity_merge", _MARK, **ends)
-        if not marked.rows:
+        if not await self._change(tenant, "entity_merge", _MARK, **ends):
             raise Conflict("The entities changed meanwhile; look again")
-        await self._client.write(tenant, "entity_merge", _REPOINT, **ends)
+        await self._change(tenant, "entity_merge", _REPOINT, **ends)
         moved = 0
         while True:
-            answer = await self._client.write(
-                tenant, "entity_merge", _MOVE, **ends, most=_MOVED_PAGE
-            )
-            count = answer.rows[0][0] if answer.rows else 0
+            rows = await self._change(tenant, "entity_merge", _MOVE, **ends, most=_MOVED_PAGE)
+            count = rows[0]["moved"] if rows else 0
             moved += count
             if count < _MOVED_PAGE:
                 return moved
 
 
-def _entity(row: Sequence[Any]) -> Entity:
-    (key, slug, category, name, aliases, identity, version, updated, sources, *rest) = row
-    created_at, last_referenced_at, merged_into, references = rest
-    return Entity(
-        id=key,
-        slug=slug or "",
-        category=category or "",
-        name=name or slug or "",
-        aliases=tuple(aliases or ()),
-        identity=identity,
-        identity_version=version or 0,
-        identity_updated_at=updated,
-        identity_source_count=sources or 0,
-        created_at=created_at,
-        last_referenced_at=last_referenced_at,
-        merged_into=merged_into,
-        references=references or 0,
-    )
+def _entity(row: dict[str, Any]) -> Entity:
+    named = {"name": row["name"] or row["slug"], "aliases": tuple(row["aliases"])}
+    return Entity(**(row | named))

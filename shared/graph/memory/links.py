@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from shared.domain.memory import now_ms
 from shared.domain.relations import AUTHORED, RELATIONS
 from shared.errors import InvalidInput
-from shared.graph.engine.client import GraphClient
-from shared.graph.engine.schema import Schema
+from shared.graph.engine.part import StorePart
 from shared.graph.records import Summary, is_current_condition, summary_cells, summary_of
 
 # Authored type → what it may carry besides strength and updated_at (spec 2.2).
@@ -42,16 +42,12 @@ class Association:
     properties: Mapping[str, Value] = field(default_factory=dict)
 
 
-# (type, from, to)
-_Edge = tuple[str, str, str]
+# (from, to)
+_Ends = tuple[str, str]
 
 
-class Links:
-    """`store.links`; every method is one tenant's."""
-
-    def __init__(self, client: GraphClient, schema: Schema) -> None:
-        self._client = client
-        self._schema = schema
+class Links(StorePart):
+    """`store.links`."""
 
     async def associate_many(self, tenant: str, rows: Sequence[Association]) -> list[bool]:
         """Make or update the one edge of each type and direction; False where an end is missing.
@@ -60,40 +56,33 @@ class Links:
 
         Raises: InvalidInput for an unknown type or property, and for equal ends.
         """
+        # Each edge once per query: of two rows the server applies either.
+        edges: dict[str, dict[_Ends, dict[str, Value]]] = defaultdict(dict)
         for row in rows:
             _check(row)
-        if not rows or not await self._schema.exists(tenant):
-            return [False] * len(rows)
-        # Each edge once per query: of two rows the server applies either.
-        edges: dict[_Edge, dict[str, Value]] = {}
-        for row in rows:
-            edges.setdefault(_edge(row), {}).update(row.properties)
-        made: set[_Edge] = set()
-        for kind in dict.fromkeys(row.type for row in rows):
-            of_kind = {edge: values for edge, values in edges.items() if edge[0] == kind}
-            made |= await self._merge(tenant, kind, of_kind)
-        return [_edge(row) in made for row in rows]
+            ends = row.from_id, row.to_id
+            edges[row.type].setdefault(ends, {}).update(row.properties)
+        made = {kind: await self._merge(tenant, kind, edges[kind]) for kind in edges}
+        return [(row.from_id, row.to_id) in made[row.type] for row in rows]
 
     async def _merge(
-        self, tenant: str, kind: str, edges: Mapping[_Edge, Mapping[str, Value]]
-    ) -> set[_Edge]:
+        self, tenant: str, kind: str, edges: Mapping[_Ends, Mapping[str, Value]]
+    ) -> set[_Ends]:
         names = dict.fromkeys(("strength", *RELATION_PROPERTIES[kind]))
         # A property the request does not name keeps what it has.
         sets = "".join(
             f", x.{name} = coalesce(r[{at}], x.{name})" for at, name in enumerate(names, 2)
         )
-        answer = await self._client.write(
+        rows = await self._change(
             tenant,
             "associate",
             "UNWIND $rows AS r MATCH (a:Memory {id: r[0]}) MATCH (b:Memory {id: r[1]})"
-            f" MERGE (a)-[x:{kind}]->(b) SET x.updated_at = $now{sets} RETURN r[0], r[1]",
-            rows=[
-                [edge[1], edge[2], *(values.get(name) for name in names)]
-                for edge, values in edges.items()
-            ],
+            f" MERGE (a)-[x:{kind}]->(b) SET x.updated_at = $now{sets}"
+            " RETURN r[0] AS source, r[1] AS target",
+            rows=[[*ends, *map(values.get, names)] for ends, values in edges.items()],
             now=now_ms(),
         )
-        return {(kind, row[0], row[1]) for row in answer.rows}
+        return {(row["source"], row["target"]) for row in rows}
 
     async def related(
         self,
@@ -104,24 +93,24 @@ class Links:
         depth: int = 1,
         limit: int = 5,
     ) -> list[Summary]:
-        """Memories within `depth` steps (1 to 3) over edges of `types`, either direction.
+        """Return memories within `depth` steps (1 to 3) over edges of `types`, either direction.
 
-        Only those that hold now: what is archived, expired or not yet valid is walked through.
+        Only current ones: what is archived, expired or not yet valid is only walked through.
         By importance, then timestamp, both falling, then id; an unknown id has none.
         """
         path = f"[:{_types(types)}*1..{max(1, min(MAX_DEPTH, depth))}]"
-        rows = await self._client.read(
+        rows = await self._read(
             tenant,
             "related_memories",
             f"MATCH (m:Memory {{id: $id}})-{path}-(o:Memory)"
             f" WHERE o.id <> $id AND {is_current_condition('o')}"
             " WITH DISTINCT o ORDER BY o.importance DESC, o.timestamp DESC, o.id LIMIT $most"
-            f" RETURN {summary_cells('o')}",
+            f" RETURN [{summary_cells('o')}] AS summary",
             id=memory_id,
             at=now_ms(),
             most=limit,
         )
-        return [summary_of(row) for row in rows]
+        return [summary_of(row["summary"]) for row in rows]
 
 
 def _check(row: Association) -> None:
@@ -135,14 +124,9 @@ def _check(row: Association) -> None:
         raise InvalidInput(f"{row.type} has no property {', '.join(sorted(unknown))}")
 
 
-def _edge(row: Association) -> _Edge:
-    return row.type, row.from_id, row.to_id
-
-
 def _types(types: Iterable[str]) -> str:
     """`A|B` of known types only: they become query text."""
     chosen = list(dict.fromkeys(types))
-    unknown = [kind for kind in chosen if kind not in RELATIONS]
-    if unknown or not chosen:
+    if not chosen or not set(chosen) <= set(RELATIONS):
         raise InvalidInput(f"Relation type must be one of {sorted(RELATIONS)}")
     return "|".join(chosen)

@@ -15,8 +15,11 @@ from shared.config import GraphSettings
 from shared.domain.memory import NEVER_MS, Memory, now_ms
 from shared.domain.relations import SUPERSEDING
 from shared.errors import Conflict, EunoeError, PermanentError
-from shared.graph.engine.client import GraphClient
+from shared.graph.engine.client import GraphClient, Row
+from shared.graph.engine.cypher import EACH_MEMORY, set_due
+from shared.graph.engine.part import StorePart, unique
 from shared.graph.engine.schema import GUARD, Schema
+from shared.graph.memory.idempotency import IDEM_COLUMNS, idem_of
 from shared.graph.records import (
     AUTHORED,
     COLUMNS,
@@ -61,19 +64,20 @@ _CREATE = (
     " CREATE (:Idem {key: i[0], body_hash: i[1], ids: i[2], answer: i[3], created_at: i[4]}))"
     " RETURN m.id"
 )
-_GET = f"UNWIND $ids AS id MATCH (m:Memory {{id: id}}) RETURN {COLUMNS}"
+_GET = f"{EACH_MEMORY} RETURN {COLUMNS}"
 # Slicing before the cells are built keeps a memory with thousands of edges cheap. Whether what
 # superseded the other memory still holds is not asked (that took 1 ms more for ten): one whose
 # successor expired is shown where it is a result, not where another relates to it.
 _OF_TODAY = f"{is_current_condition('o')} AND outDegree(o, $superseding) = 0"
 _HYDRATE = (
-    "UNWIND $ids AS id MATCH (m:Memory {id: id}) OPTIONAL MATCH (m)-[x]->(o:Memory)"
+    f"{EACH_MEMORY} OPTIONAL MATCH (m)-[x]->(o:Memory)"
     " WITH m, x, o ORDER BY coalesce(x.updated_at, o.timestamp) DESC, o.id"
     f" WITH m, collect(CASE WHEN o IS NOT NULL AND ($at IS NULL OR {_OF_TODAY})"
     " THEN [x, o] ELSE null END)[0..$most] AS pairs,"
     f" collect(CASE WHEN type(x) IN $superseding THEN {SUCCESSOR_CELLS} ELSE null END)"
     " AS successors"
-    f" RETURN {COLUMNS}, [p IN pairs | [{relation_cells('p[0]', 'p[1]')}]], successors"
+    f" RETURN {COLUMNS}, [p IN pairs | [{relation_cells('p[0]', 'p[1]')}]] AS relations,"
+    " successors"
 )
 _CHANGED = (*AUTHORED, "tag_keys", "tag_prefixes")
 _REPLACE = (
@@ -85,11 +89,7 @@ _REPLACE = (
     " SET "
     + ", ".join(f"m.{name} = $row[{at}]" for at, name in enumerate(_CHANGED))
     + ", m.embedding = kept[0], m.embedding_model = kept[1]"
-    + "".join(
-        f", m.{stage}_due = $due, m.{stage}_waits = null, m.{stage}_failed_version = null"
-        for stage in (Stage.ENRICH, Stage.EMBED)
-    )
-    + " RETURN m.id"
+    + f", {set_due('enrich', '$due')}, {set_due('embed', '$due')} RETURN m.id"
 )
 
 
@@ -107,15 +107,13 @@ class Counts:
     oldest_due_ms: int | None
 
 
-class Memories:
-    """`store.memories`; every method is one tenant's."""
+class Memories(StorePart):
+    """`store.memories`."""
 
     def __init__(
         self, client: GraphClient, schema: Schema, settings: GraphSettings, *, outbox_ms: int
     ) -> None:
-        self._client = client
-        self._schema = schema
-        self._outbox_ms = outbox_ms
+        super().__init__(client, schema, outbox_ms=outbox_ms)
         self._creates: GroupCommit[str, list[Any], str] = GroupCommit(
             self._flush, max_rows=settings.group_commit_rows, name="graph"
         )
@@ -152,45 +150,42 @@ class Memories:
         await self._insert(tenant, rows)
 
     async def idem(self, tenant: str, key: str) -> Idem | None:
-        rows = await self._client.read(
-            tenant,
-            "idem",
-            "MATCH (i:Idem {key: $key}) RETURN i.key, i.body_hash, i.ids, i.answer, i.created_at",
-            key=key,
-        )
-        return next((Idem(r[0], r[1], tuple(r[2]), r[3], r[4]) for r in rows), None)
+        query = f"MATCH (i:Idem {{key: $key}}) RETURN {IDEM_COLUMNS}"
+        rows = await self._read(tenant, "idem", query, key=key)
+        return idem_of(rows[0]) if rows else None
 
     async def get(self, tenant: str, ids: Iterable[str]) -> dict[str, Memory]:
-        """The memories that exist, by id."""
-        wanted = list(dict.fromkeys(ids))
+        """Return the memories that exist, by id."""
+        wanted = unique(ids)
         if not wanted:
             return {}
-        rows = await self._client.read(tenant, "get", _GET, ids=wanted)
-        return {row[0]: memory_of(row) for row in rows}
+        rows = await self._read(tenant, "get", _GET, ids=wanted)
+        return {row["id"]: memory_of(row) for row in rows}
 
     async def embeddings(self, tenant: str, ids: Iterable[str]) -> dict[str, Embedding]:
-        """The supplied vectors of those memories that have one, by id."""
-        rows = await self._client.read(
+        """Return the supplied vectors of those memories that have one, by id."""
+        rows = await self._read(
             tenant,
             "embeddings",
-            "UNWIND $ids AS id MATCH (m:Memory {id: id}) WHERE m.embedding IS NOT NULL"
+            f"{EACH_MEMORY} WHERE m.embedding IS NOT NULL"
             " RETURN m.id, m.embedding, m.embedding_model",
-            ids=list(dict.fromkeys(ids)),
+            ids=unique(ids),
         )
-        found = ((row[0], embedding_of(row[1], row[2])) for row in rows)
-        return {memory_id: supplied for memory_id, supplied in found if supplied is not None}
+        found = {r["id"]: embedding_of(r["embedding"], r["embedding_model"]) for r in rows}
+        return {key: supplied for key, supplied in found.items() if supplied is not None}
 
     async def hydrate(
         self, tenant: str, ids: Iterable[str], *, relation_limit: int, at_ms: int | None = None
     ) -> dict[str, Hydrated]:
-        """The memories that exist with their relations to memories, in one query.
+        """Return the memories that exist with their relations to memories, in one query.
 
-        With `at_ms` only to those that hold then: not archived, expired, future or superseded.
+        With `at_ms` only relations to memories that are current then: not archived, expired,
+        future or superseded.
         """
-        wanted = list(dict.fromkeys(ids))
+        wanted = unique(ids)
         if not wanted:
             return {}
-        rows = await self._client.read(
+        rows = await self._read(
             tenant,
             "hydrate",
             _HYDRATE,
@@ -199,7 +194,7 @@ class Memories:
             superseding=list(SUPERSEDING),
             at=at_ms,
         )
-        return {row[0]: _hydrated(row) for row in rows}
+        return {row["id"]: _hydrated(row) for row in rows}
 
     async def replace(
         self,
@@ -234,28 +229,19 @@ class Memories:
 
     async def delete(self, tenant: str, ids: Iterable[str]) -> set[str]:
         """Remove memories with their edges; returns those that were there."""
-        if not await self._schema.exists(tenant):
-            return set()
-        answer = await self._client.write(
-            tenant,
-            "delete",
-            "UNWIND $ids AS id MATCH (m:Memory {id: id}) WITH m, m.id AS gone"
-            " DETACH DELETE m RETURN gone",
-            ids=list(dict.fromkeys(ids)),
-        )
-        return {row[0] for row in answer.rows}
+        query = f"{EACH_MEMORY} WITH m, m.id AS gone DETACH DELETE m RETURN gone"
+        rows = await self._change(tenant, "delete", query, ids=unique(ids))
+        return {row["gone"] for row in rows}
 
     async def touch(self, tenant: str, ids: Iterable[str], now_ms: int) -> None:
         """Raise `last_accessed` to `now_ms`; never lowers it."""
-        if await self._schema.exists(tenant):
-            await self._client.write(
-                tenant,
-                "touch",
-                "UNWIND $ids AS id MATCH (m:Memory {id: id})"
-                " WHERE coalesce(m.last_accessed, 0) < $now SET m.last_accessed = $now",
-                ids=list(dict.fromkeys(ids)),
-                now=now_ms,
-            )
+        await self._change(
+            tenant,
+            "touch",
+            f"{EACH_MEMORY} WHERE coalesce(m.last_accessed, 0) < $now SET m.last_accessed = $now",
+            ids=unique(ids),
+            now=now_ms,
+        )
 
     async def by_tags(
         self,
@@ -271,13 +257,13 @@ class Memories:
         By importance, then timestamp, both falling, then id.
         """
         name = "tag_prefixes" if prefix else "tag_keys"
-        rows = await self._client.read(
+        rows = await self._read(
             tenant,
             "by_tags",
             f"UNWIND $keys AS key MATCH (m:Memory) WHERE key IN m.{name} WITH DISTINCT m"
             " ORDER BY m.importance DESC, m.timestamp DESC, m.id SKIP $offset LIMIT $most"
             f" RETURN {COLUMNS}",
-            keys=list(dict.fromkeys(keys)),
+            keys=unique(keys),
             offset=offset,
             most=limit,
         )
@@ -285,45 +271,34 @@ class Memories:
 
     async def counts(self, tenant: str) -> Counts:
         total, waiting = await asyncio.gather(
-            self._client.read(tenant, "counts", "MATCH (m:Memory) RETURN count(m)"),
+            self._read(tenant, "counts", "MATCH (m:Memory) RETURN count(m) AS memories"),
             asyncio.gather(*(self._waiting(tenant, stage) for stage in STAGES)),
         )
         stages = dict(zip(STAGES, waiting, strict=True))
         return Counts(
-            total[0][0] if total else 0,
-            {stage: count for stage, (count, _, _) in stages.items()},
-            {stage: failed for stage, (_, failed, _) in stages.items()},
-            min((due for _, _, due in waiting if due is not None), default=None),
+            total[0]["memories"] if total else 0,
+            {stage: row["waiting"] for stage, row in stages.items()},
+            {stage: row["failed"] for stage, row in stages.items()},
+            min((row["oldest"] for row in waiting if row["oldest"] is not None), default=None),
         )
 
-    async def _waiting(self, tenant: str, stage: Stage) -> tuple[int, int, int | None]:
+    async def _waiting(self, tenant: str, stage: Stage) -> Row:
         """How many wait for the stage, how many it gave up, and the smallest due time."""
-        rows = await self._client.read(
+        rows = await self._read(
             tenant,
             "counts",
             f"OPTIONAL MATCH (m:Memory) WHERE m.{stage}_due > 0 AND m.{stage}_due < $never"
             f" WITH count(m) AS waiting, min(m.{stage}_due) AS oldest"
             f" OPTIONAL MATCH (g:Memory) WHERE g.{stage}_due >= $never"
-            " RETURN waiting, count(g), oldest",
+            " RETURN waiting, count(g) AS failed, oldest",
             never=NEVER_MS,
         )
-        return (rows[0][0], rows[0][1], rows[0][2]) if rows else (0, 0, None)
-
-    def _due(self) -> int:
-        return now_ms() + self._outbox_ms
+        return rows[0] if rows else {"waiting": 0, "failed": 0, "oldest": None}
 
     def _row(self, memory: Memory, embedding: Embedding | None, idem: Idem | None) -> list[Any]:
-        due = self._due()
         check_key(memory.id, "id")
-        return [
-            *columns(memory),
-            slot(memory.id),
-            *tag_columns(memory),
-            *embedding_columns(embedding),
-            due,
-            due,
-            _idem_cells(idem),
-        ]
+        derived = [slot(memory.id), *tag_columns(memory), *embedding_columns(embedding)]
+        return [*columns(memory), *derived, *[self._due()] * 2, _idem_cells(idem)]
 
     async def _flush(self, tenant: str, rows: list[list[Any]]) -> list[str | EunoeError]:
         """The rows that share no id and no key in one query; the others came second."""
@@ -349,9 +324,9 @@ class Memories:
         for _ in range(2):
             await self._schema.ensure(tenant)
             answer = await self._client.write(tenant, "create", _CREATE, rows=rows)
-            if {row[0] for row in answer.rows} == {row[0] for row in rows}:
+            if {row["id"] for row in answer.named()} == {row[0] for row in rows}:
                 return
-            if any(row[0] for row in await self._client.read(tenant, "taken", _TAKEN, rows=rows)):
+            if any(row["taken"] for row in await self._read(tenant, "taken", _TAKEN, rows=rows)):
                 raise Conflict("Memory or Idem exists already")
             self._schema.forget(tenant)
         raise PermanentError("graph: a write was not confirmed")
@@ -370,10 +345,9 @@ def _idem_cells(idem: Idem | None) -> list[Any] | None:
     ]
 
 
-def _hydrated(row: list[Any]) -> Hydrated:
-    relations, successors = row[-2:]
+def _hydrated(row: Row) -> Hydrated:
     return Hydrated(
         memory_of(row),
-        tuple(map(relation_of, relations)),
-        tuple(map(successor_of, successors)),
+        tuple(map(relation_of, row["relations"])),
+        tuple(map(successor_of, row["successors"])),
     )

@@ -1,19 +1,19 @@
-"""The graph as a picture: which memories to show, their edges, and counts of everything.
+"""What a picture of the graph shows: memories, the edges between them, and counts.
 
-Only memories are shown: entities, fences, runs and the rest are not this picture's nodes.
-Nothing here scans a whole graph in one statement: a query that reads all memories goes over
-ranges of slots, so that no write waits longer than for one range.
+Entities, fences, runs and other nodes are not shown. A query that reads all memories goes
+over ranges of slots, so that no write waits longer than for one range.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from shared.domain.relations import RELATIONS
-from shared.graph.engine.client import GraphClient
-from shared.graph.engine.schema import Schema
+from shared.graph.engine.cypher import EACH_MEMORY
+from shared.graph.engine.part import StorePart
 from shared.graph.records import SLOTS
 
 # About 5 ms a page, with what the client takes to read it.
@@ -32,14 +32,15 @@ _RANKED = (
 )
 _COUNTED = (
     f"MATCH (m:Memory) WHERE m.slot >= $lo AND m.slot < $hi AND {_VISIBLE}"
-    " RETURN coalesce(m.type, $fallback), CASE WHEN coalesce(m.importance, 0.5) >= $high"
-    " THEN 'high' WHEN coalesce(m.importance, 0.5) >= $medium THEN 'medium' ELSE 'low' END,"
-    " count(m)"
+    " RETURN coalesce(m.type, $fallback) AS type, CASE WHEN coalesce(m.importance, 0.5) >= $high"
+    " THEN 'high' WHEN coalesce(m.importance, 0.5) >= $medium THEN 'medium' ELSE 'low' END"
+    " AS level, count(m) AS count"
 )
 _STRENGTH = "coalesce(x.strength, x.score, x.confidence, x.similarity, 0.5)"
 _EDGES = (
-    "UNWIND $ids AS id MATCH (m:Memory {id: id})-[x]->(o:Memory)"
-    f" RETURN m.id, o.id, type(x), {_STRENGTH}, properties(x)"
+    f"{EACH_MEMORY}-[x]->(o:Memory)"
+    f" RETURN m.id AS source, o.id AS target, type(x) AS type, toFloat({_STRENGTH}) AS strength,"
+    " properties(x) AS properties"
 )
 _STEP = (
     "UNWIND $ids AS id MATCH (c:Memory {id: id})"
@@ -51,7 +52,10 @@ _STEP = (
 )
 
 _TO_PATTERNS = "MATCH (p:Pattern) RETURN toInteger(sum(indegree(p, ['EXEMPLIFIES'])))"
-_HIDDEN = "MATCH (m:Memory)-[x]-(:Memory) WHERE m.type IN $hidden RETURN type(x), count(DISTINCT x)"
+_HIDDEN = (
+    "MATCH (m:Memory)-[x]-(:Memory) WHERE m.type IN $hidden"
+    " RETURN type(x) AS type, count(DISTINCT x) AS count"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +71,7 @@ class Edge:
 
 @dataclass(frozen=True, slots=True)
 class NodeFilter:
-    """Which memories a picture shows; `types` empty: every type but the hidden ones."""
+    """Which memories a picture shows; with empty `types` every type but the hidden ones."""
 
     limit: int
     min_importance: float = 0.0
@@ -82,15 +86,11 @@ class Distribution:
     by_importance: Mapping[str, int]
 
 
-class Views:
-    """`store.views`; every method is one tenant's and only reads."""
-
-    def __init__(self, client: GraphClient, schema: Schema) -> None:
-        self._client = client
-        self._schema = schema
+class Views(StorePart):
+    """`store.views`; every method only reads."""
 
     async def nodes(self, tenant: str, *, hidden: Sequence[str] = ()) -> int:
-        """How many memories there are whose type is not among `hidden`."""
+        """Return how many memories have a type that is not among `hidden`."""
         every = await self._count(tenant, "MATCH (m:Memory) RETURN count(m)")
         if not every or not hidden:
             return every
@@ -98,7 +98,7 @@ class Views:
         return every - await self._count(tenant, unseen, hidden=list(hidden))
 
     async def edges_by_type(self, tenant: str, *, hidden: Sequence[str] = ()) -> dict[str, int]:
-        """Edges of each type that has any, most first, between memories that `nodes` counts."""
+        """Return edge counts by type, most first, between the memories that `nodes` counts."""
         # Only in this very form is a count read off the matrix; a UNION, or another column
         # beside it, walks every edge (150 000: 0.2 s in which nothing is written).
         found = {
@@ -108,33 +108,34 @@ class Views:
         }
         found["EXEMPLIFIES"] -= await self._count(tenant, _TO_PATTERNS)
         if hidden:
-            rows = await self._client.read(tenant, "view_count", _HIDDEN, hidden=list(hidden))
-            for kind, edges in rows:
-                found[kind] -= edges
+            rows = await self._read(tenant, "view_count", _HIDDEN, hidden=list(hidden))
+            for row in rows:
+                found[row["type"]] -= row["count"]
         some = ((kind, edges) for kind, edges in found.items() if edges > 0)
         return dict(sorted(some, key=lambda pair: (-pair[1], pair[0])))
 
     async def _count(self, tenant: str, cypher: str, **params: object) -> int:
-        rows = await self._client.read(tenant, "view_count", cypher, **params)
-        return int(rows[0][0]) if rows else 0
+        """Return the one number that the query answers."""
+        rows = await self._read(tenant, "view_count", cypher, **params)
+        return int(*rows[0].values()) if rows else 0
 
-    async def strongest(self, tenant: str, chosen: NodeFilter) -> list[str]:
-        """Ids by importance, then timestamp, both falling, then id; at most `chosen.limit`."""
+    async def strongest(self, tenant: str, node_filter: NodeFilter) -> list[str]:
+        """Return `node_filter.limit` ids by importance, then timestamp, both falling, then id."""
         best: list[tuple[float, int, str]] = []
-        least = chosen.min_importance
+        least = node_filter.min_importance
         async for lo, hi in self._ranges(tenant, _RANKED_PAGE):
-            rows = await self._client.read(
-                tenant, "view_ranked", _RANKED, **_ranked_params(chosen, lo, hi, least)
+            rows = await self._read(
+                tenant, "view_ranked", _RANKED, **_ranked_params(node_filter, lo, hi, least)
             )
-            best += [(-row[0], -(row[1] or 0), row[2]) for row in rows]
-            if len(best) > 2 * chosen.limit:
+            best += [(-row["importance"], -(row["timestamp"] or 0), row["id"]) for row in rows]
+            if len(best) > 2 * node_filter.limit:
                 # What is weaker than the last of a full list need not be sent any more.
-                best = sorted(best)[: chosen.limit]
+                best = sorted(best)[: node_filter.limit]
                 least = max(least, -best[-1][0])
-        return [memory_id for _, _, memory_id in sorted(best)[: chosen.limit]]
+        return [memory_id for _, _, memory_id in sorted(best)[: node_filter.limit]]
 
     async def edges(self, tenant: str, ids: Iterable[str], *, most: int) -> list[Edge]:
-        """Edges between any two of `ids`, in the ids' order; the first `most` of them."""
+        """Return the first `most` edges between any two of `ids`, in the ids' order."""
         chosen = list(dict.fromkeys(ids))
         inside = frozenset(chosen)
         found: list[Edge] = []
@@ -145,19 +146,15 @@ class Views:
         return found[:most]
 
     async def _edges(self, tenant: str, ids: list[str], inside: Collection[str]) -> list[Edge]:
-        rows = await self._client.read(tenant, "view_edges", _EDGES, ids=ids)
+        rows = await self._read(tenant, "view_edges", _EDGES, ids=ids)
         place = {memory_id: at for at, memory_id in enumerate(ids)}
-        edges = [
-            Edge(source, target, kind, float(strength), properties)
-            for source, target, kind, strength, properties in rows
-            if target in inside
-        ]
+        edges = [Edge(**row) for row in rows if row["target"] in inside]
         return sorted(edges, key=lambda edge: (place[edge.source], edge.type, edge.target))
 
     async def reach(
         self, tenant: str, memory_id: str, *, depth: int, limit: int, hidden: Sequence[str] = ()
     ) -> list[str]:
-        """Memories within `depth` edges of any type: nearest first, then the strongest.
+        """Return memories within `depth` edges of any type: nearest first, then the strongest.
 
         One query per step; the center is not among them.
         """
@@ -167,7 +164,7 @@ class Views:
             left = limit - (len(seen) - 1)
             if left <= 0 or not frontier:
                 break
-            rows = await self._client.read(
+            rows = await self._read(
                 tenant,
                 "view_reach",
                 _STEP,
@@ -176,18 +173,18 @@ class Views:
                 hidden=list(hidden),
                 most=left,
             )
-            frontier = [row[0] for row in rows]
+            frontier = [row["other"] for row in rows]
             seen += frontier
         return seen[1:]
 
     async def distribution(
         self, tenant: str, *, hidden: Sequence[str], fallback: str
     ) -> Distribution:
-        """Memories by type (those without one count as `fallback`) and by importance."""
-        by_type: dict[str, int] = {}
+        """Count memories by type (those without one count as `fallback`) and by importance."""
+        by_type = Counter[str]()
         by_importance = {"high": 0, "medium": 0, "low": 0}
         async for lo, hi in self._ranges(tenant, _COUNTED_PAGE):
-            rows = await self._client.read(
+            rows = await self._read(
                 tenant,
                 "view_counted",
                 _COUNTED,
@@ -198,16 +195,16 @@ class Views:
                 high=HIGH,
                 medium=MEDIUM,
             )
-            for kind, importance, count in rows:
-                by_type[kind] = by_type.get(kind, 0) + count
-                by_importance[importance] += count
+            for row in rows:
+                by_type[row["type"]] += row["count"]
+                by_importance[row["level"]] += row["count"]
         ordered = sorted(by_type.items(), key=lambda pair: (-pair[1], pair[0]))
         return Distribution(dict(ordered), by_importance)
 
     async def between(
         self, tenant: str, start_ms: int, end_ms: int, *, hidden: Sequence[str]
     ) -> int:
-        """How many memories have a timestamp in [start, end)."""
+        """Return how many memories have a timestamp in [start, end)."""
         return await self._count(
             tenant,
             "MATCH (m:Memory) WHERE m.timestamp >= $start AND m.timestamp < $end"
@@ -218,7 +215,7 @@ class Views:
         )
 
     async def _ranges(self, tenant: str, page: int) -> AsyncIterator[tuple[int, int]]:
-        """Ranges of slots that cover every memory, of about `page` memories each."""
+        """Yield ranges of slots that cover every memory, of about `page` memories each."""
         count = await self._count(tenant, "MATCH (m:Memory) RETURN count(m)")
         if not count:
             return
@@ -227,14 +224,14 @@ class Views:
             yield lo, min(SLOTS, lo + width)
 
 
-def _ranked_params(chosen: NodeFilter, lo: int, hi: int, least: float) -> dict[str, Any]:
+def _ranked_params(node_filter: NodeFilter, lo: int, hi: int, least: float) -> dict[str, Any]:
     return {
         "lo": lo,
         "hi": hi,
         "least": least,
-        "types": list(chosen.types),
+        "types": list(node_filter.types),
         # A hidden type that is asked for by name is shown.
-        "hidden": [kind for kind in chosen.hidden if kind not in chosen.types],
-        "since": chosen.since_ms,
-        "most": chosen.limit,
+        "hidden": [kind for kind in node_filter.hidden if kind not in node_filter.types],
+        "since": node_filter.since_ms,
+        "most": node_filter.limit,
     }

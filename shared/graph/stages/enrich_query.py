@@ -1,4 +1,4 @@
-"""The enrich stage's two writes: what no longer holds, then everything that does.
+"""The enrich stage's two writes: delete the edges that are out of date, then write the rest.
 
 Both are guarded by the version the enricher worked from.
 """
@@ -10,33 +10,40 @@ from dataclasses import dataclass
 from typing import Any
 
 from shared.domain.memory import tag_keys, tag_prefixes
+from shared.graph.engine.cypher import next_payload_version, numbered, set_due
 from shared.graph.records import check_key, json_text
 from shared.graph.stages.patterns import pattern_id
 from shared.graph.stages.preceded_by import WEEK_MS
 
 # Two stages write the block without reading it: its last key is the relate stage's, the rest
 # the enrich stage's. Inside a JSON string this would have its quotes escaped.
-TAIL = ',"semantic_neighbors":'
+_NEIGHBOURS = "semantic_neighbors"
+TAIL = f',"{_NEIGHBOURS}":'
 # A query of its own: DELETE inside FOREACH, or of what was collected into a list, deletes
 # nothing and says nothing (4.16.3).
-STALE = (
-    "UNWIND $rows AS r MATCH (m:Memory {id: r[0]}) WHERE m.version = r[1]"
+STALE = numbered(
+    "UNWIND $rows AS r MATCH (m:Memory {id: r.id}) WHERE m.version = r.version"
     " MATCH (m)-[x:REFERENCED_IN|PRECEDED_BY|EXEMPLIFIES]-(o)"
-    " WHERE CASE WHEN type(x) <> 'PRECEDED_BY' OR startNode(x) = m THEN NOT o.id IN r[2]"
+    " WHERE CASE WHEN type(x) <> 'PRECEDED_BY' OR startNode(x) = m THEN NOT o.id IN r.far_ids"
     f" ELSE o.timestamp <= m.timestamp OR o.timestamp > m.timestamp + {WEEK_MS} END"
     # Clients author EXEMPLIFIES between memories.
-    " AND (type(x) <> 'EXEMPLIFIES' OR 'Pattern' IN labels(o)) DELETE x"
+    " AND (type(x) <> 'EXEMPLIFIES' OR 'Pattern' IN labels(o)) DELETE x",
+    ("id", "version", "far_ids"),
 )
 # Without `WITH a` every entity would be read for each id (9 ms for 64 of 1500).
 MERGED = (
     "MATCH (a:Entity) WHERE a.id IN $ids AND a.merged_into IS NOT NULL"
     " WITH a MATCH (c:Entity {id: a.merged_into}) RETURN a.id, c.category, c.slug, c.name"
 )
-WRITE = (
-    "UNWIND $rows AS r MATCH (m:Memory {id: r[0]})"
-    " WHERE m.version = r[1] AND (r[12] IS NULL OR m.type = r[12])"
+_ROW = (
+    *("id", "version", "entities", "previous", "entity_tags", "tag_keys", "tag_prefixes"),
+    *("entity_json", "block", "summary", "type", "confidence", "seen_type", "asks"),
+)
+WRITE = numbered(
+    "UNWIND $rows AS r MATCH (m:Memory {id: r.id})"
+    " WHERE m.version = r.version AND (r.seen_type IS NULL OR m.type = r.seen_type)"
     # A name that was merged into another refers to that one.
-    " UNWIND CASE WHEN size(r[2]) = 0 THEN [null] ELSE r[2] END AS named"
+    " UNWIND CASE WHEN size(r.entities) = 0 THEN [null] ELSE r.entities END AS named"
     " OPTIONAL MATCH (t:Entity {id: named[0]})"
     " WITH r, m, collect(CASE WHEN named IS NULL THEN null"
     " ELSE [coalesce(t.merged_into, named[0]), named[1], named[2], named[3]] END) AS named"
@@ -46,27 +53,28 @@ WRITE = (
     " SET e.last_referenced_at = CASE WHEN coalesce(e.last_referenced_at, 0) < m.timestamp"
     " THEN m.timestamp ELSE e.last_referenced_at END"
     " MERGE (e)-[:REFERENCED_IN]->(m))"
-    " WITH r, m UNWIND CASE WHEN size(r[3]) = 0 THEN [null] ELSE r[3] END AS previous"
+    " WITH r, m UNWIND CASE WHEN size(r.previous) = 0 THEN [null] ELSE r.previous END AS previous"
     " OPTIONAL MATCH (o:Memory {id: previous}) WITH r, m, collect(o) AS others"
     " FOREACH (o IN others | MERGE (m)-[x:PRECEDED_BY]->(o)"
     " ON CREATE SET x.count = 1, x.updated_at = $now)"
-    " WITH r, m, coalesce(m.entity_tags, []) <> r[4]"
-    " OR (r[10] IS NOT NULL AND r[10] <> m.type) AS changed"
+    " WITH r, m, coalesce(m.entity_tags, []) <> r.entity_tags"
+    " OR (r.type IS NOT NULL AND r.type <> m.type) AS changed"
     " WITH r, m, changed, CASE WHEN NOT changed THEN m.payload_version"
-    " WHEN m.payload_version >= $now THEN m.payload_version + 1 ELSE $now END AS payload"
-    " SET m.payload_version = payload, m.entity_tags = r[4], m.tag_keys = r[5],"
-    " m.tag_prefixes = r[6], m.entities = r[7], m.summary = r[9], m.enrichment = r[8] +"
-    " $tail + CASE WHEN m.enrichment CONTAINS $tail THEN split(m.enrichment, $tail)[1]"
+    f" ELSE {next_payload_version('m')} END AS payload"
+    " SET m.payload_version = payload, m.entity_tags = r.entity_tags, m.tag_keys = r.tag_keys,"
+    " m.tag_prefixes = r.tag_prefixes, m.entities = r.entity_json, m.summary = r.summary,"
+    " m.enrichment = r.block + $tail +"
+    " CASE WHEN m.enrichment CONTAINS $tail THEN split(m.enrichment, $tail)[1]"
     " ELSE '[]}' END,"
-    " m.type = coalesce(r[10], m.type), m.confidence = coalesce(r[11], m.confidence),"
-    " m.enriched_version = r[1], m.enriched_at = $now,"
-    " m.enrich_due = null, m.enrich_waits = null, m.enrich_failed_version = null,"
-    " m.ask_due = CASE WHEN r[13] THEN $due ELSE null END, m.ask_waits = null,"
-    " m.ask_failed_version = null,"
+    " m.type = coalesce(r.type, m.type), m.confidence = coalesce(r.confidence, m.confidence),"
+    " m.enriched_version = r.version, m.enriched_at = $now,"
+    f" {set_due('enrich', 'null')},"
+    f" {set_due('ask', 'CASE WHEN r.asks THEN $due ELSE null END')},"
     " m.embed_due = CASE WHEN changed THEN $due ELSE m.embed_due END,"
     " m.embed_waits = CASE WHEN changed THEN null ELSE m.embed_waits END,"
     " m.embed_failed_version = CASE WHEN changed THEN null ELSE m.embed_failed_version END"
-    " RETURN m.id, payload, changed"
+    " RETURN m.id, payload AS payload_version, changed AS payload_changed",
+    _ROW,
 )
 
 
@@ -98,38 +106,35 @@ class Enriched:
     asks: bool = False
 
 
-def _entity_id(entity: tuple[str, str, str]) -> str:
-    category, slug, _ = entity
-    return check_key(f"entity:{category}:{slug}", "an entity's id")
-
-
 def far_ids(row: Enriched) -> list[str]:
-    """The far ends of every edge that it has now."""
+    """The ids at the far ends of every edge that the memory has now."""
     patterns = [pattern_id(row.pattern)] if row.pattern else []
     return [*map(_entity_id, row.entity_nodes), *row.previous_ids, *patterns]
 
 
-def _block_head(enrichment: Mapping[str, Any]) -> str | None:
-    """The block's JSON up to `TAIL`."""
-    head = {name: value for name, value in enrichment.items() if name != "semantic_neighbors"}
-    return json_text(head)[:-1] if head else None
-
-
 def cells(row: Enriched) -> list[Any]:
+    """The row as WRITE reads it."""
     tags = (*row.tags, *row.entity_tags)
-    return [
-        row.id,
-        row.version,
-        [[_entity_id(entity), *entity] for entity in row.entity_nodes],
-        [previous_id for previous_id in row.previous_ids if previous_id != row.id],
-        row.entity_tags,
-        tag_keys(tags),
-        tag_prefixes(tags),
-        json_text(row.entities) if row.entities else None,
-        _block_head(row.enrichment),
-        row.summary,
-        row.type,
-        row.confidence,
-        row.seen_type,
-        row.asks,
-    ]
+    block = {name: value for name, value in row.enrichment.items() if name != _NEIGHBOURS}
+    values = {
+        "id": row.id,
+        "version": row.version,
+        "entities": [[_entity_id(entity), *entity] for entity in row.entity_nodes],
+        "previous": [previous_id for previous_id in row.previous_ids if previous_id != row.id],
+        "entity_tags": row.entity_tags,
+        "tag_keys": tag_keys(tags),
+        "tag_prefixes": tag_prefixes(tags),
+        "entity_json": json_text(row.entities) if row.entities else None,
+        "block": json_text(block)[:-1] if block else None,  # up to TAIL
+        "summary": row.summary,
+        "type": row.type,
+        "confidence": row.confidence,
+        "seen_type": row.seen_type,
+        "asks": row.asks,
+    }
+    return [values[name] for name in _ROW]
+
+
+def _entity_id(entity: tuple[str, str, str]) -> str:
+    category, slug, _ = entity
+    return check_key(f"entity:{category}:{slug}", "an entity's id")

@@ -1,13 +1,12 @@
-"""Receipts: how far the stages have come with one memory, as its node tells."""
+"""How far the stages have come with one memory, read from its node."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from shared.domain.memory import NEVER_MS
-from shared.graph.engine.client import GraphClient
+from shared.graph.engine.part import StorePart
 from shared.graph.stages.writes import VERSION_OF
 from shared.streams.job import Stage
 
@@ -30,7 +29,7 @@ class StageStatus:
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """Times are ms; None for what has not happened, or was not noted."""
+    """The status of one memory. Times are ms; None for what has not happened or was not noted."""
 
     id: str
     version: int
@@ -50,39 +49,31 @@ _REACHED = {
 }
 _COLUMNS = ", ".join(
     (
-        "m.id, m.version, m.timestamp, m.text_hash IS NOT NULL, coalesce(m.archived, false)",
-        "m.enriched_at, m.embedded_at, m.related_at",
+        "m.id, m.version, m.timestamp, m.text_hash IS NOT NULL AS has_vector",
+        "coalesce(m.archived, false) AS archived, m.enriched_at, m.embedded_at, m.related_at",
         *(
-            f"[m.{VERSION_OF[stage]}, m.{reached}, m.{stage}_due]"
+            f"[m.{VERSION_OF[stage]}, coalesce(m.{reached}, 0), m.{stage}_due] AS {stage}"
             for stage, reached in _REACHED.items()
         ),
     )
 )
 
 
-class Receipts:
+class Receipts(StorePart):
     """`store.receipts`."""
 
-    def __init__(self, client: GraphClient) -> None:
-        self._client = client
-
     async def get(self, tenant: str, memory_id: str) -> Receipt | None:
-        rows = await self._client.read(
-            tenant, "receipt", f"MATCH (m:Memory {{id: $id}}) RETURN {_COLUMNS}", id=memory_id
-        )
+        query = f"MATCH (m:Memory {{id: $id}}) RETURN {_COLUMNS}"
+        rows = await self._read(tenant, "receipt", query, id=memory_id)
         if not rows:
             return None
-        cells = rows[0]
-        stages = {
-            stage: StageStatus(version, reached or 0, due_ms)
-            for stage, (version, reached, due_ms) in zip(_REACHED, cells[8:], strict=True)
-        }
-        known: list[Any] = [*cells[:8], stages]
-        return Receipt(*known)
+        row = rows[0]
+        stages = {stage: StageStatus(*row.pop(stage)) for stage in _REACHED}
+        return Receipt(**row, stages=stages)
 
     async def waiting(self, tenant: str, stage: Stage, limit: int) -> list[str]:
-        """Ids of some memories that the stage has not finished and not given up."""
-        rows = await self._client.read(
+        """Return ids of some memories that the stage has not finished and not given up."""
+        rows = await self._read(
             tenant,
             "waiting",
             f"MATCH (m:Memory) WHERE m.{stage}_due > 0 AND m.{stage}_due < $never"
@@ -90,4 +81,4 @@ class Receipts:
             never=NEVER_MS,
             most=limit,
         )
-        return [row[0] for row in rows]
+        return [row["id"] for row in rows]

@@ -1,17 +1,18 @@
 """Which memories came just before a memory: the ends of its PRECEDED_BY edges.
 
 An index range returns everything in it, so a week in which thousands were written must not
-be read for each memory. The window widens step by step, and only the searches that are
-still short of five go on.
+be read for each memory. The window widens step by step, and only those searches go on that
+have found fewer than five.
 
-A memory that arrives late, or moves in time, changes what came before others: `relink` sees
-to those that were enriched without it.
+A memory that arrives late, or moves in time, changes what came before others: `relink`
+corrects the edges of those that were enriched without it.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from shared.domain.memory import now_ms
 from shared.graph.engine.client import GraphClient
@@ -35,8 +36,8 @@ _FIND = (
     f" UNION ALL UNWIND $own AS r CALL {{ WITH r MATCH (o:Memory {{session_id: r[3]}}){_RANGE}"
     " RETURN r[3] AS session, r[0] AS at, collect(id) AS ids"
 )
-# Of those after a memory only who lacks its edge, and who has its edge without being one of
-# them. Who is not enriched yet finds what came before it then.
+# Of the memories after one: those that lack its edge, and those that have it without being
+# among the next. One that is not enriched yet finds what came before it when it is enriched.
 _LINKS_MOST = 16
 _UNSETTLED = (
     "UNWIND $rows AS r MATCH (m:Memory {id: r[0]})"
@@ -47,7 +48,7 @@ _UNSETTLED = (
     " MATCH (s:Memory {id: id}) WHERE s.enriched_version >= s.version"
     " OPTIONAL MATCH (s)-[:PRECEDED_BY]->(o:Memory)"
     " RETURN s.id, s.timestamp, s.session_id, s.version,"
-    " collect(CASE WHEN o IS NULL THEN null ELSE [o.id, o.timestamp, o.session_id] END)"
+    " collect(CASE WHEN o IS NULL THEN null ELSE [o.id, o.timestamp, o.session_id] END) AS held"
 )
 _AGREED = "UNWIND $rows AS r MATCH (m:Memory {id: r[0]}) WHERE m.version = r[1]"
 _UNLINK = f"{_AGREED} MATCH (m)-[x:PRECEDED_BY]->(o) WHERE NOT o.id IN r[2] DELETE x"
@@ -58,7 +59,7 @@ _LINK = (
 
 
 async def previous(client: GraphClient, tenant: str, rows: Sequence[Row]) -> dict[str, list[str]]:
-    """Per (id, timestamp, session_id) at most five ids, its own session's first.
+    """Return per (id, timestamp, session_id) at most five ids, its own session's first.
 
     Strictly earlier by timestamp and at most seven days; newest first in each group, equal
     ones by id; memories of the row's own millisecond are none. At most five queries.
@@ -73,47 +74,60 @@ async def previous(client: GraphClient, tenant: str, rows: Sequence[Row]) -> dic
 
 
 async def relink(client: GraphClient, tenant: str, rows: Sequence[Row]) -> None:
-    """Let what is enriched already and comes after one of `rows` have its PRECEDED_BY right.
+    """Correct the PRECEDED_BY edges of enriched memories that come after one of `rows`.
 
     Of each row that is the next five of its session and the next five of all, in the seven
-    days after it, and who has an edge to it from elsewhere. Nothing is written where the edges
-    stand, and nothing follows from it. At most fourteen queries; two where none comes after.
+    days after it, and each that has an edge to it. Nothing is written where the edges are
+    right, and nothing follows from it. At most fourteen queries; two where none comes after.
     """
     after: dict[str, list[str]] = {row[0]: [] for row in rows}
     if await _others_follow(client, tenant, rows):
         after = await _following(client, tenant, rows)
-    unsettled = await client.read(
+    unsettled = await client.query(
         tenant,
         "unsettled",
         _UNSETTLED,
         rows=[[key, after[key]] for key, _, _ in rows],
         ids=list(after),
     )
-    came: dict[str, list[Row]] = defaultdict(list)
-    for row in rows:
-        for key in after[row[0]]:
-            came[key].append(row)
-    wanted: dict[str, list[str]] = {}
-    left: list[Row] = []  # by a memory that moved; who comes in its place is not known
-    for key, at, session, _, held in unsettled:
-        if any(each[0] in after and key not in after[each[0]] for each in held):
-            left.append((key, at, session))
-        else:
-            others = {each[0]: each for each in (*map(tuple, held), *came[key])}
-            wanted[key] = _nearest((key, at, session), others.values())
-    wanted |= await previous(client, tenant, left)
+    wanted = await _wanted(client, tenant, rows, after, unsettled)
     changed = [
-        [key, version, wanted[key]]
-        for key, _, _, version, held in unsettled
-        if {each[0] for each in held} != set(wanted[key])
+        [each["id"], each["version"], wanted[each["id"]]]
+        for each in unsettled
+        if {held_id for held_id, _, _ in each["held"]} != set(wanted[each["id"]])
     ]
     if changed:
         await client.write(tenant, "unlink", _UNLINK, rows=changed)
         await client.write(tenant, "link", _LINK, rows=changed, now=now_ms())
 
 
+async def _wanted(
+    client: GraphClient,
+    tenant: str,
+    rows: Sequence[Row],
+    after: Mapping[str, list[str]],
+    unsettled: Sequence[Mapping[str, Any]],
+) -> dict[str, list[str]]:
+    """Return per memory of `unsettled` which memories its edges should lead to."""
+    came_before: dict[str, list[Row]] = defaultdict(list)
+    for row in rows:
+        for key in after[row[0]]:
+            came_before[key].append(row)
+    wanted: dict[str, list[str]] = {}
+    to_search: list[Row] = []
+    for each in unsettled:
+        key, held = each["id"], each["held"]
+        memory = (key, each["timestamp"], each["session_id"])
+        if any(held_id in after and key not in after[held_id] for held_id, _, _ in held):
+            to_search.append(memory)  # What takes the place of a memory that moved is not known.
+        else:
+            others = {other[0]: other for other in (*map(tuple, held), *came_before[key])}
+            wanted[key] = _nearest(memory, others.values())
+    return wanted | await previous(client, tenant, to_search)
+
+
 def _nearest(row: Row, others: Iterable[Row]) -> list[str]:
-    """The rule of `previous` where no others count."""
+    """Apply the rule of `previous` to `others` alone."""
     _, at, session = row
     before = [each for each in others if at - WEEK_MS <= each[1] < at]
     before.sort(key=lambda each: (not session or each[2] != session, -each[1], each[0]))
@@ -121,15 +135,15 @@ def _nearest(row: Row, others: Iterable[Row]) -> list[str]:
 
 
 async def _others_follow(client: GraphClient, tenant: str, rows: Sequence[Row]) -> bool:
-    """Whether any memory beside `rows` comes after one of them; seldom, while all is new."""
-    found = await client.read(
+    """Whether any memory beside `rows` comes after one of them; rare while all are new."""
+    found = await client.query(
         tenant,
         "follows",
         "MATCH (o:Memory) WHERE o.timestamp > $at RETURN o.id LIMIT $most",
         at=min(at for _, at, _ in rows),
         most=len(rows) + 1,
     )
-    return not {row[0] for row in found} <= {row[0] for row in rows}
+    return not {row["id"] for row in found} <= {row[0] for row in rows}
 
 
 async def _following(client: GraphClient, tenant: str, rows: Sequence[Row]) -> dict[str, list[str]]:
@@ -148,16 +162,16 @@ async def _following(client: GraphClient, tenant: str, rows: Sequence[Row]) -> d
 async def _found(
     client: GraphClient, tenant: str, searches: Iterable[_Search], least: int, most: int
 ) -> dict[_Search, list[str]]:
-    """Per search the five nearest from `least` to `most` milliseconds after its time."""
+    """Return per search the five nearest from `least` to `most` milliseconds after its time."""
     cells = [[at, at + least, at + most, session] for session, at in searches]
-    answer = await client.read(
+    found = await client.query(
         tenant,
         "previous",
         _FIND,
         any=[row for row in cells if row[3] is None],
         own=[row for row in cells if row[3] is not None],
     )
-    return {(session, at): ids for session, at, ids in answer}
+    return {(row["session"], row["at"]): row["ids"] for row in found}
 
 
 def _searches(row: Row) -> list[_Search]:

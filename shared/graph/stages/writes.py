@@ -1,9 +1,9 @@
-"""What workers write back: guarded by the version they worked from, answered per row.
+"""What the workers of the stages write, guarded by the version that they worked from.
 
-A row whose memory has moved on (PATCH) or gone (DELETE) does nothing and says so. Writing
-the same row twice is writing it once. A batch is a fixed number of queries whatever its
-size; the query that clears the due time is the last, so a crash before it is made good by
-the relay.
+A row whose memory was changed (PATCH) or deleted since writes nothing and is not among the
+answers. A row that is written twice has the effect of one. A batch is a fixed number of
+queries; the one that clears the due time is the last, so after a crash before it the relay
+publishes the jobs again.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from shared.domain.memory import NEVER_MS, now_ms
-from shared.graph.engine.client import GraphClient
-from shared.graph.engine.schema import Schema
+from shared.graph.engine.cypher import EACH_MEMORY, numbered, set_due
+from shared.graph.engine.part import StorePart, unique
 from shared.graph.stages import enrich_query
 from shared.graph.stages.enrich_query import Enriched
 from shared.graph.stages.preceded_by import previous, relink
@@ -32,14 +32,14 @@ __all__ = [
     "Work",
 ]
 
-# The version that a stage's jobs carry, and its results are guarded by.
+# The version that a stage's jobs carry and that guards its results.
 VERSION_OF = {
     Stage.ENRICH: "version",
     Stage.ASK: "version",
     Stage.EMBED: "payload_version",
     Stage.RELATE: "payload_version",
 }
-# Not of relate: that it was related before tells whether old edges have to go.
+# The relate stage keeps its version: it tells whether old edges have to be deleted.
 _LAG_AGAIN = {
     Stage.ENRICH: ", m.enriched_version = 0",
     Stage.ASK: "",
@@ -53,7 +53,7 @@ _MAX_DOUBLINGS = 16
 
 @dataclass(frozen=True, slots=True)
 class EnrichedResult:
-    """`payload_changed`: tags or type changed, the point must follow `payload_version`."""
+    """With `payload_changed` tags or type changed, and the point must follow."""
 
     payload_version: int
     payload_changed: bool
@@ -63,7 +63,7 @@ class EnrichedResult:
 class Embedded:
     """The point of `id` now stands at `payload_version`; `relate` if its vector is new.
 
-    `anew`: it was read as `embed_anew`, and its vectors were made again.
+    With `anew` the memory was read as `embed_anew`, and its vectors were made again.
     """
 
     id: str
@@ -75,7 +75,7 @@ class Embedded:
 
 @dataclass(frozen=True, slots=True)
 class EmbeddedResult:
-    """Absent: the memory is gone, delete its point. Of what is in neither a job follows."""
+    """`absent` memories are gone: delete their points. What is in neither gets another job."""
 
     absent: frozenset[str]
     applied: frozenset[str]
@@ -108,64 +108,61 @@ class Due:
         return self.version if VERSION_OF[stage] == "version" else self.payload_version
 
 
-_EMBEDDED = (
-    "UNWIND $rows AS r OPTIONAL MATCH (m:Memory {id: r[0]})"
-    # Who did not read the wish for new vectors has not fulfilled it.
-    " WITH r, m, coalesce(m.payload_version = r[1], false)"
-    " AND (r[4] OR NOT coalesce(m.embed_anew, false)) AS current"
+_EMBEDDED = numbered(
+    "UNWIND $rows AS r OPTIONAL MATCH (m:Memory {id: r.id})"
+    # A point that was made before the request for new vectors was read does not fulfil it.
+    " WITH r, m, coalesce(m.payload_version = r.payload_version, false)"
+    " AND (r.anew OR NOT coalesce(m.embed_anew, false)) AS current"
     " FOREACH (_ IN CASE WHEN current THEN [1] ELSE [] END |"
-    " SET m.embedded_version = r[1], m.text_hash = r[2], m.embed_anew = null, m.embedded_at = $now,"
-    " m.embed_due = null, m.embed_waits = null, m.embed_failed_version = null)"
-    " FOREACH (_ IN CASE WHEN current AND r[3] THEN [1] ELSE [] END |"
-    " SET m.relate_due = $due, m.relate_waits = null, m.relate_failed_version = null)"
-    " RETURN r[0], m IS NULL, current"
+    " SET m.embedded_version = r.payload_version, m.text_hash = r.text_hash, m.embed_anew = null,"
+    f" m.embedded_at = $now, {set_due('embed', 'null')})"
+    " FOREACH (_ IN CASE WHEN current AND r.relate THEN [1] ELSE [] END |"
+    f" SET {set_due('relate', '$due')})"
+    " RETURN r.id AS id, m IS NULL AS absent, current",
+    ("id", "payload_version", "text_hash", "relate", "anew"),
 )
-_RELATED_STALE = (
-    "UNWIND $rows AS r MATCH (m:Memory {id: r[0]}) WHERE m.text_hash = r[1]"
-    " MATCH (m)-[x:SIMILAR_TO]-(o:Memory) WHERE NOT o.id IN r[2] DELETE x"
+_SAME_TEXT = "UNWIND $rows AS r MATCH (m:Memory {id: r.id}) WHERE m.text_hash = r.text_hash"
+_RELATED_STALE = numbered(
+    f"{_SAME_TEXT} MATCH (m)-[x:SIMILAR_TO]-(o:Memory) WHERE NOT o.id IN r.others DELETE x",
+    ("id", "text_hash", "others"),
 )
 _SCORED = (
-    " ON CREATE SET {x}.score = r[3], {x}.updated_at = $now ON MATCH SET {x}.updated_at ="
-    " CASE WHEN {x}.score = r[3] THEN {x}.updated_at ELSE $now END, {x}.score = r[3]"
+    " ON CREATE SET {x}.score = r.score, {x}.updated_at = $now ON MATCH SET {x}.updated_at ="
+    " CASE WHEN {x}.score = r.score THEN {x}.updated_at ELSE $now END, {x}.score = r.score"
 )
-_RELATED_EDGES = (
-    "UNWIND $rows AS r MATCH (m:Memory {id: r[0]}) WHERE m.text_hash = r[1]"
-    " MATCH (o:Memory {id: r[2]})"
+_RELATED_EDGES = numbered(
+    f"{_SAME_TEXT} MATCH (o:Memory {{id: r.other}})"
     f" MERGE (m)-[x:SIMILAR_TO]->(o){_SCORED.format(x='x')}"
-    f" MERGE (o)-[y:SIMILAR_TO]->(m){_SCORED.format(x='y')}"
+    f" MERGE (o)-[y:SIMILAR_TO]->(m){_SCORED.format(x='y')}",
+    ("id", "text_hash", "other", "score"),
 )
-_RELATED = (
-    "UNWIND $rows AS r MATCH (m:Memory {id: r[0]}) WHERE m.text_hash = r[1]"
-    " SET m.related_version = r[2], m.related_at = $now, m.relate_due = null,"
-    " m.relate_waits = null,"
-    " m.relate_failed_version = null, m.enrichment = CASE"
+_RELATED = numbered(
+    f"{_SAME_TEXT} SET m.related_version = r.payload_version, m.related_at = $now,"
+    f" {set_due('relate', 'null')}, m.enrichment = CASE"
     " WHEN m.enrichment IS NULL THEN '{\"last_run\":null'"
     " WHEN m.enrichment CONTAINS $tail THEN split(m.enrichment, $tail)[0]"
-    " ELSE left(m.enrichment, size(m.enrichment) - 1) END + $tail + r[3] + '}' RETURN m.id"
+    " ELSE left(m.enrichment, size(m.enrichment) - 1) END + $tail + r.nearest + '}' RETURN m.id",
+    ("id", "text_hash", "payload_version", "nearest"),
 )
 # Counting edges takes a fifth of the time of sorting them, and decides most cases.
 _SETTLED = (
     "UNWIND $rows AS r MATCH (m:Memory {id: r[0]})-[x:SIMILAR_TO]->() WHERE x.score >= r[1]"
-    " WITH r, count(x) AS stronger WHERE stronger > $limit RETURN r[0]"
+    " WITH r, count(x) AS stronger WHERE stronger > $limit RETURN r[0] AS id"
 )
 _STRONGEST = (
-    "UNWIND $ids AS id MATCH (m:Memory {id: id})"
+    f"{EACH_MEMORY}"
     " CALL { WITH m MATCH (m)-[x:SIMILAR_TO]->(o) WITH o, x.score AS score"
     " ORDER BY score DESC LIMIT $most RETURN collect([o.id, score]) AS strongest }"
     " RETURN m.id, strongest"
 )
-# A query of so many takes some 40 ms, and no write of the graph meanwhile.
+_AT_VERSION = "UNWIND $rows AS r MATCH (m:Memory {id: r[0]}) WHERE"
+# A query of so many rows takes some 40 ms, in which the graph writes nothing.
 _SETTLED_ROWS = 2048
 _STRONGEST_ROWS = 512
 
 
-class Work:
-    """`store.work`; every method is one tenant's."""
-
-    def __init__(self, client: GraphClient, schema: Schema, *, outbox_ms: int) -> None:
-        self._client = client
-        self._schema = schema
-        self._outbox_ms = outbox_ms
+class Work(StorePart):
+    """`store.work`."""
 
     async def enriched(self, tenant: str, rows: Sequence[Enriched]) -> dict[str, EnrichedResult]:
         """Write what the enricher found, with its entities and PRECEDED_BY edges.
@@ -173,81 +170,70 @@ class Work:
         Returns the applied rows by id; the others' memories are gone or at another version.
         The edges become exactly those named.
         """
-        if not await self._writable(tenant, rows):
+        if not rows:
             return {}
-        await self._client.write(
+        await self._change(
             tenant,
             "enriched_stale",
             enrich_query.STALE,
             rows=[[row.id, row.version, enrich_query.far_ids(row)] for row in rows],
         )
-        now = now_ms()
-        answer = await self._client.write(
+        applied = await self._change(
             tenant,
             "enriched",
             enrich_query.WRITE,
             rows=[enrich_query.cells(row) for row in rows],
-            now=now,
-            due=now + self._outbox_ms,
+            now=now_ms(),
+            due=self._due(),
             tail=enrich_query.TAIL,
         )
-        return {row[0]: EnrichedResult(row[1], row[2]) for row in answer.rows}
+        return {row.pop("id"): EnrichedResult(**row) for row in applied}
 
     async def asked(self, tenant: str, rows: Sequence[tuple[str, int]]) -> None:
-        """Nothing is left to be asked about (id, version)."""
-        if not await self._writable(tenant, rows):
-            return
-        await self._client.write(
-            tenant,
-            "asked",
-            "UNWIND $rows AS r MATCH (m:Memory {id: r[0]}) WHERE m.version = r[1]"
-            " SET m.ask_due = null, m.ask_waits = null, m.ask_failed_version = null",
-            rows=[list(row) for row in rows],
-        )
+        """Note that the ask stage has nothing left to do for each (id, version)."""
+        if rows:
+            query = f"{_AT_VERSION} m.version = r[1] SET {set_due('ask', 'null')}"
+            await self._change(tenant, "asked", query, rows=list(rows))
 
     async def merged(
         self, tenant: str, entity_ids: Iterable[str]
     ) -> dict[str, tuple[str, str, str]]:
-        """(category, slug, name) of what those entities are that were merged into another."""
+        """Return (category, slug, name) of what each merged one of the entities became."""
         ids = sorted(set(entity_ids))
-        rows = (
-            await self._client.read(tenant, "merged", enrich_query.MERGED, ids=ids) if ids else []
-        )
-        return {row[0]: (row[1], row[2], row[3]) for row in rows}
+        rows = await self._read(tenant, "merged", enrich_query.MERGED, ids=ids) if ids else []
+        return {row["id"]: (row["category"], row["slug"], row["name"]) for row in rows}
 
     async def previous(
         self, tenant: str, rows: Sequence[tuple[str, int, str | None]]
     ) -> dict[str, list[str]]:
-        """Per (id, timestamp, session_id) what came before it: see `temporal.previous`."""
+        """Return per (id, timestamp, session_id) what came before it: see `preceded_by`."""
         return await previous(self._client, tenant, rows)
 
     async def relink(self, tenant: str, rows: Sequence[tuple[str, int, str | None]]) -> None:
-        """Put right what comes after each (id, timestamp, session_id): see `temporal.relink`."""
-        if await self._writable(tenant, rows):
+        """Correct what comes after each (id, timestamp, session_id): see `preceded_by`."""
+        if rows and await self._schema.exists(tenant):
             await relink(self._client, tenant, rows)
 
     async def embedded(self, tenant: str, rows: Sequence[Embedded]) -> EmbeddedResult:
         """Record which payload version each point has reached."""
-        if not await self._writable(tenant, rows):
+        if not rows or not await self._schema.exists(tenant):
             return EmbeddedResult(frozenset(row.id for row in rows), frozenset())
-        now = now_ms()
-        answer = await self._client.write(
+        answers = await self._change(
             tenant,
             "embedded",
             _EMBEDDED,
             rows=[
                 [row.id, row.payload_version, row.text_hash, row.relate, row.anew] for row in rows
             ],
-            now=now,
-            due=now + self._outbox_ms,
+            now=now_ms(),
+            due=self._due(),
         )
-        absent = frozenset(row[0] for row in answer.rows if row[1])
-        applied = frozenset(row[0] for row in answer.rows if row[2])
-        return EmbeddedResult(absent, applied)
+        absent = frozenset(row["id"] for row in answers if row["absent"])
+        return EmbeddedResult(absent, frozenset(row["id"] for row in answers if row["current"]))
 
     async def related(self, tenant: str, rows: Sequence[Related]) -> set[str]:
-        """Write SIMILAR_TO edges both ways; returns the ids whose text was still the same."""
-        if not await self._writable(tenant, rows):
+        """Write SIMILAR_TO edges both ways; return the ids whose text was still the same."""
+        if not rows:
             return set()
         replacing = [
             [row.id, row.text_hash, [other for other, _ in row.neighbours]]
@@ -255,7 +241,7 @@ class Work:
             if row.replace
         ]
         if replacing:
-            await self._client.write(tenant, "related_stale", _RELATED_STALE, rows=replacing)
+            await self._change(tenant, "related_stale", _RELATED_STALE, rows=replacing)
         edges = [
             [row.id, row.text_hash, other, score]
             for row in rows
@@ -263,10 +249,8 @@ class Work:
             if other != row.id
         ]
         if edges:
-            await self._client.write(
-                tenant, "related_edges", _RELATED_EDGES, rows=edges, now=now_ms()
-            )
-        done = await self._client.write(
+            await self._change(tenant, "related_edges", _RELATED_EDGES, rows=edges, now=now_ms())
+        applied = await self._change(
             tenant,
             "related",
             _RELATED,
@@ -274,30 +258,28 @@ class Work:
             tail=enrich_query.TAIL,
             now=now_ms(),
         )
-        return {row[0] for row in done.rows}
+        return {row["id"] for row in applied}
 
     async def strongest(
         self, tenant: str, rivals: Mapping[str, float], limit: int
     ) -> dict[str, list[tuple[str, float]]]:
-        """The `limit` + 1 strongest SIMILAR_TO edges of each memory, as (other, score).
+        """Return the `limit` + 1 strongest SIMILAR_TO edges of each memory, as (other, score).
 
         Those memories are left out that have more than `limit` at least as strong as their
         rival: none of a lower score is among their `limit` nearest.
         """
-        rows = [list(each) for each in rivals.items()]
+        scores = list(rivals.items())
         settled: set[str] = set()
-        for at in range(0, len(rows), _SETTLED_ROWS):
-            some = rows[at : at + _SETTLED_ROWS]
-            told = await self._client.read(tenant, "settled", _SETTLED, rows=some, limit=limit)
-            settled |= {row[0] for row in told}
+        for at in range(0, len(scores), _SETTLED_ROWS):
+            page = scores[at : at + _SETTLED_ROWS]
+            rows = await self._read(tenant, "settled", _SETTLED, rows=page, limit=limit)
+            settled |= {row["id"] for row in rows}
         ids = [key for key in rivals if key not in settled]
         found: dict[str, list[tuple[str, float]]] = {}
         for at in range(0, len(ids), _STRONGEST_ROWS):
-            names = ids[at : at + _STRONGEST_ROWS]
-            told = await self._client.read(
-                tenant, "strongest", _STRONGEST, ids=names, most=limit + 1
-            )
-            found.update({row[0]: [(other, score) for other, score in row[1]] for row in told})
+            some = ids[at : at + _STRONGEST_ROWS]
+            rows = await self._read(tenant, "strongest", _STRONGEST, ids=some, most=limit + 1)
+            found |= {row["id"]: [(key, near) for key, near in row["strongest"]] for row in rows}
         return found
 
     async def claim_due(self, tenant: str, stage: Stage, now_ms: int, limit: int) -> list[Due]:
@@ -306,9 +288,7 @@ class Work:
         Each is pushed back in the same query, by the outbox delay doubled per claim and at
         most an hour; until then no other relay takes it.
         """
-        if not await self._schema.exists(tenant):
-            return []
-        answer = await self._client.write(
+        rows = await self._change(
             tenant,
             "claim_due",
             f"MATCH (m:Memory) WHERE m.{stage}_due > 0 AND m.{stage}_due < $now"
@@ -323,63 +303,56 @@ class Work:
             doublings=_MAX_DOUBLINGS,
             cap=MAX_WAIT_MS,
         )
-        return [Due(*row) for row in answer.rows]
+        return [Due(**row) for row in rows]
 
     async def next_due(self, tenant: str) -> int | None:
-        """The smallest due time of all stages and runs in ms; None where nothing waits."""
+        """Return the smallest due time of all stages and runs in ms; None where nothing waits."""
         stages = " UNION ALL ".join(
             f"MATCH (m:Memory) WHERE m.{stage}_due > 0 AND m.{stage}_due < $never"
             f" RETURN min(m.{stage}_due) AS due"
             for stage in VERSION_OF
         )
         stages += " UNION ALL MATCH (r:Run) WHERE r.due > 0 RETURN min(r.due) AS due"
-        rows = await self._client.read(tenant, "next_due", stages, never=NEVER_MS)
-        return min((row[0] for row in rows if row[0] is not None), default=None)
+        rows = await self._read(tenant, "next_due", stages, never=NEVER_MS)
+        return min((row["due"] for row in rows if row["due"] is not None), default=None)
 
     async def give_up(self, tenant: str, stage: Stage, rows: Sequence[tuple[str, int]]) -> set[str]:
-        """Mark (id, job version) as failed in this stage; returns those still at it.
+        """Mark each (id, job version) as failed in this stage; return those still at it.
 
         The relay leaves them until a PATCH or `requeue`.
         """
-        if not await self._writable(tenant, rows):
+        if not rows:
             return set()
-        answer = await self._client.write(
+        failed = await self._change(
             tenant,
             "give_up",
-            "UNWIND $rows AS r MATCH (m:Memory {id: r[0]})"
-            f" WHERE m.{VERSION_OF[stage]} = r[1] AND m.{stage}_due IS NOT NULL"
+            f"{_AT_VERSION} m.{VERSION_OF[stage]} = r[1] AND m.{stage}_due IS NOT NULL"
             f" SET m.{stage}_failed_version = r[1], m.{stage}_due = $never,"
             f" m.{stage}_waits = null RETURN m.id",
-            rows=[list(row) for row in rows],
+            rows=list(rows),
             never=NEVER_MS,
         )
-        return {row[0] for row in answer.rows}
+        return {row["id"] for row in failed}
 
     async def requeue(
         self, tenant: str, stage: Stage, ids: Iterable[str], *, anew: bool = False
     ) -> list[Due]:
-        """Take what this stage did as not done, failed or not; returns those that exist.
+        """Make memories due again in a stage, failed or not; return those that exist.
 
         They are due one outbox delay from now: publish their jobs. `anew` (embed) also makes
         vectors again whose text is the same.
         """
-        if not await self._schema.exists(tenant):
-            return []
-        answer = await self._client.write(
+        rows = await self._change(
             tenant,
             "requeue",
-            "UNWIND $ids AS id MATCH (m:Memory {id: id})"
-            f" SET m.{stage}_due = $due, m.{stage}_failed_version = null, m.{stage}_waits = null,"
+            f"{EACH_MEMORY} SET {set_due(stage, '$due')},"
             f" m.embed_anew = CASE WHEN $anew THEN true ELSE m.embed_anew END{_LAG_AGAIN[stage]}"
             " RETURN m.id, m.version, m.payload_version",
-            ids=list(dict.fromkeys(ids)),
-            due=now_ms() + self._outbox_ms,
+            ids=unique(ids),
+            due=self._due(),
             anew=anew,
         )
-        return [Due(*row) for row in answer.rows]
-
-    async def _writable(self, tenant: str, rows: Sequence[object]) -> bool:
-        return bool(rows) and await self._schema.exists(tenant)
+        return [Due(**row) for row in rows]
 
 
 def _nearest(row: Related) -> str:

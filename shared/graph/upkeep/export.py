@@ -1,25 +1,28 @@
-"""A tenant's graph page by page: everything that a backup holds of it.
+"""Read a tenant's graph page by page: everything that a backup holds of it.
 
-Pages are ranges of FalkorDB's own node ids, each a seek; so a backup holds the graph no
-longer than one page takes. It is no snapshot: what is written meanwhile may be in it or not.
+Pages are ranges of FalkorDB's own node ids, each found by a seek, so a backup delays writes
+no longer than one page takes. It is no snapshot: it may hold or lack what is written meanwhile.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from shared.graph.engine.client import GraphClient, Rows
-from shared.graph.engine.schema import Schema
+from shared.graph.engine.client import Row
+from shared.graph.engine.part import StorePart
 
-# What belongs to this installation and not to its memories.
+# Labels of nodes that belong to this installation and not to its memories.
 INTERNAL = ("Schema", "Fence", "Idem", "Generation")
 _PAGE = 500
-_NODES = "MATCH (n) WHERE id(n) >= $lo AND id(n) < $hi RETURN id(n), labels(n), properties(n)"
+_NODES = (
+    "MATCH (n) WHERE id(n) >= $lo AND id(n) < $hi"
+    " RETURN id(n) AS id, labels(n) AS labels, properties(n) AS properties"
+)
 _EDGES = (
     "MATCH (a) WHERE id(a) >= $lo AND id(a) < $hi MATCH (a)-[x]->(b)"
-    " RETURN id(a), type(x), id(b), properties(x)"
+    " RETURN id(a) AS source, type(x) AS type, id(b) AS target, properties(x) AS properties"
 )
 
 
@@ -28,7 +31,7 @@ class Node:
     """`id` is the graph's own, which edges refer to."""
 
     id: int
-    labels: tuple[str, ...]
+    labels: Sequence[str]
     properties: Mapping[str, Any]
 
 
@@ -40,35 +43,27 @@ class Link:
     properties: Mapping[str, Any]
 
 
-class Export:
-    """`store.export`; every method is one tenant's and only reads."""
-
-    def __init__(self, client: GraphClient, schema: Schema) -> None:
-        self._client = client
-        self._schema = schema
+class Export(StorePart):
+    """`store.export`; every method only reads."""
 
     def name(self, tenant: str) -> str:
-        """The tenant's graph, as FalkorDB knows it."""
+        """Return the key of the tenant's graph in FalkorDB."""
         return self._client.graph(tenant)
 
     async def nodes(self, tenant: str, *, page: int = _PAGE) -> AsyncIterator[list[Node]]:
-        """Every node that is not INTERNAL, in pages."""
+        """Yield every node that has no INTERNAL label, in pages."""
         async for rows in self._pages(tenant, "export_nodes", _NODES, page):
-            yield [
-                Node(key, tuple(labels), properties)
-                for key, labels, properties in rows
-                if not any(label in INTERNAL for label in labels)
-            ]
+            yield [Node(**row) for row in rows if not any(x in INTERNAL for x in row["labels"])]
 
     async def links(self, tenant: str, *, page: int = _PAGE) -> AsyncIterator[list[Link]]:
-        """Every edge, in pages by where it starts."""
+        """Yield every edge, in pages by the node it starts from."""
         async for rows in self._pages(tenant, "export_edges", _EDGES, page):
-            yield [Link(*row) for row in rows]
+            yield [Link(**row) for row in rows]
 
     async def _pages(
         self, tenant: str, operation: str, cypher: str, page: int
-    ) -> AsyncIterator[Rows]:
-        last = await self._client.read(tenant, operation, "MATCH (n) RETURN max(id(n))")
-        end = (last[0][0] or 0) + 1 if last and last[0][0] is not None else 0
+    ) -> AsyncIterator[list[Row]]:
+        last = await self._read(tenant, operation, "MATCH (n) RETURN max(id(n)) AS id")
+        end = last[0]["id"] + 1 if last and last[0]["id"] is not None else 0
         for lo in range(0, end, page):
-            yield await self._client.read(tenant, operation, cypher, lo=lo, hi=lo + page)
+            yield await self._read(tenant, operation, cypher, lo=lo, hi=lo + page)

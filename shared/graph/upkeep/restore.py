@@ -1,26 +1,27 @@
-"""Putting a backup back: nodes and edges that exist already stay as they are, or newer.
+"""Write a backup into the graph; nodes and edges that exist already stay as they are.
 
 Every method may be repeated. A memory is written unless the graph holds it at the same or a
-newer version; it gets a version of now, so that it outranks whatever point is still stored,
-and is due to be embedded at once.
+newer version; its new version is of now, so that it is above that of any point still stored,
+and it is due to be embedded at once.
 
-What workers derive from a memory goes with its version: such edges come back only onto memories
-that this restore wrote, and nobody changed since. Until their edges are back too, `progress` is
-the version that was written, so that a restore that was interrupted can be repeated.
+An edge that workers derived from a memory belongs to one version of it: it is written only
+where this restore wrote the memory and nobody has changed it since. Until its edges are back,
+`progress` holds the version that was written, so that an interrupted restore can be repeated.
 """
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from shared.domain.memory import Memory, now_ms
 from shared.domain.relations import RELATIONS, WORKERS
 from shared.errors import InvalidInput, PermanentError
-from shared.graph.engine.client import GraphClient
-from shared.graph.engine.schema import GUARD, PROPERTY_KEYS, UNIQUE, Schema
+from shared.graph.engine.client import Row
+from shared.graph.engine.cypher import EACH_MEMORY, numbered
+from shared.graph.engine.part import StorePart
+from shared.graph.engine.schema import GUARD, PROPERTY_KEYS, UNIQUE
 from shared.graph.records import PROPERTIES, columns, slot, tag_columns
 from shared.streams.job import Stage
 
@@ -34,15 +35,15 @@ EDGE_PROPERTIES = (
 _STAGES = (Stage.ENRICH, Stage.EMBED, Stage.RELATE)
 _EXTRA = ("slot", "tag_keys", "tag_prefixes", "embedding", "embedding_model")
 _WRITTEN = (*PROPERTIES, *_EXTRA, "enrich_due", "embed_due")
-_SEEN_AT = len(_WRITTEN)
-_MEMORIES = (
-    f"{GUARD} UNWIND $rows AS r OPTIONAL MATCH (m:Memory {{id: r[0]}})"
-    f" WITH r, m WHERE m IS NULL OR m.version < r[{_SEEN_AT}]"
-    " WITH r, m IS NULL AS fresh MERGE (n:Memory {id: r[0]}) SET "
-    + ", ".join(f"n.{name} = r[{at}]" for at, name in enumerate(_WRITTEN) if name != "id")
-    + f", n.progress = r[{_WRITTEN.index('version')}], n.relate_due = null"
+_MEMORIES = numbered(
+    f"{GUARD} UNWIND $rows AS r OPTIONAL MATCH (m:Memory {{id: r.id}})"
+    " WITH r, m WHERE m IS NULL OR m.version < r.seen"
+    " WITH r, m IS NULL AS fresh MERGE (n:Memory {id: r.id}) SET "
+    + ", ".join(f"n.{name} = r.{name}" for name in _WRITTEN if name != "id")
+    + ", n.progress = r.version, n.relate_due = null"
     + "".join(f", n.{stage}_waits = null, n.{stage}_failed_version = null" for stage in _STAGES)
-    + " RETURN r[0], fresh"
+    + " RETURN r.id AS id, fresh",
+    (*_WRITTEN, "seen"),
 )
 
 
@@ -62,12 +63,8 @@ class Put:
     kept: int
 
 
-class Restore:
-    """`store.restore`; every method is one tenant's."""
-
-    def __init__(self, client: GraphClient, schema: Schema) -> None:
-        self._client = client
-        self._schema = schema
+class Restore(StorePart):
+    """`store.restore`."""
 
     async def memories(self, tenant: str, rows: Sequence[Restored]) -> Put:
         """Write those that the graph lacks or has at an older version; all or none."""
@@ -76,12 +73,12 @@ class Restore:
             return Put(0, 0, 0)
         now = now_ms()
         cells = [_cells(row, now) for row in unique.values()]
-        answers = await self._written(tenant, "restore_memories", _MEMORIES, cells)
-        fresh = Counter(bool(row[1]) for row in answers)
-        return Put(fresh[True], fresh[False], len(unique) - len(answers))
+        written = await self._written(tenant, "restore_memories", _MEMORIES, cells)
+        created = sum(row["fresh"] for row in written)
+        return Put(created, len(written) - created, len(unique) - len(written))
 
     async def nodes(self, tenant: str, label: str, rows: Sequence[Mapping[str, Any]]) -> int:
-        """Create the nodes of `label` that the graph lacks; how many those were.
+        """Create the nodes of `label` that the graph lacks; return how many those were.
 
         Raises: InvalidInput for an unknown label.
         """
@@ -90,16 +87,18 @@ class Restore:
         unique = {row["id"]: row for row in rows}
         if not unique:
             return 0
-        names = _keys(unique.values())
+        # What is no property of this product (the list is fixed) is left out.
+        given = {name for row in unique.values() for name in row} & set(PROPERTY_KEYS)
+        names = ["id", *sorted(given - {"id"})]
         created = ", ".join(f"{name}: r[{at}]" for at, name in enumerate(names))
-        answers = await self._written(
+        written = await self._written(
             tenant,
             "restore_nodes",
             f"{GUARD} UNWIND $rows AS r OPTIONAL MATCH (m:{label} {{id: r[0]}})"
-            f" WITH r, m WHERE m IS NULL CREATE (:{label} {{{created}}}) RETURN r[0]",
+            f" WITH r, m WHERE m IS NULL CREATE (:{label} {{{created}}}) RETURN r[0] AS id",
             [[row.get(name) for name in names] for row in unique.values()],
         )
-        return len(answers)
+        return len(written)
 
     async def links(
         self,
@@ -108,7 +107,7 @@ class Restore:
         ends: tuple[str, str],
         rows: Sequence[tuple[str, str, Mapping[str, Any]]],
     ) -> int:
-        """Make edges of `kind` between nodes of the labels `ends`; how many were stored.
+        """Make edges of `kind` between nodes of the labels `ends`; return how many were stored.
 
         One that exists keeps its properties; one without both its ends is left out, and one
         that workers derive from a memory which was kept.
@@ -121,41 +120,35 @@ class Restore:
             "restore_edges",
             f"UNWIND $rows AS r MATCH (a:{ends[0]} {{id: r[0]}}) MATCH (b:{ends[1]} {{id: r[1]}})"
             f"{_written_owner(kind, ends)}"
-            f" MERGE (a)-[x:{kind}]->(b) ON CREATE SET {sets} RETURN count(x)",
+            f" MERGE (a)-[x:{kind}]->(b) ON CREATE SET {sets} RETURN count(x) AS stored",
             rows=[
                 [source, target, *(properties.get(name) for name in EDGE_PROPERTIES)]
                 for source, target, properties in rows
             ],
         )
-        return int(answer.rows[0][0]) if answer.rows else 0
+        return int(answer.named()[0]["stored"]) if answer.rows else 0
 
     async def done(self, tenant: str, ids: Sequence[str]) -> None:
         """Note that the edges of these memories are back."""
         await self._client.write(
             tenant,
             "restore_done",
-            "UNWIND $ids AS id MATCH (m:Memory {id: id}) WHERE m.progress IS NOT NULL"
-            " SET m.progress = null",
+            f"{EACH_MEMORY} WHERE m.progress IS NOT NULL SET m.progress = null",
             ids=list(ids),
         )
 
     async def _written(
         self, tenant: str, operation: str, cypher: str, rows: list[list[Any]]
-    ) -> list[list[Any]]:
+    ) -> list[Row]:
         """As `Memories.create` does: a graph that was flushed meanwhile is made again, once."""
         for _ in range(2):
             await self._schema.ensure(tenant)
             answer = await self._client.write(tenant, operation, cypher, rows=rows)
-            if answer.rows or await self._schema_stands(tenant):
-                return answer.rows
+            query = "MATCH (s:Schema {name: 'schema'}) RETURN s.version"
+            if answer.rows or await self._read(tenant, "exists", query):
+                return answer.named()
             self._schema.forget(tenant)
         raise PermanentError("graph: a restore was not confirmed")
-
-    async def _schema_stands(self, tenant: str) -> bool:
-        rows = await self._client.read(
-            tenant, "exists", "MATCH (s:Schema {name: 'schema'}) RETURN s.version"
-        )
-        return bool(rows)
 
 
 def _written_owner(kind: str, ends: tuple[str, str]) -> str:
@@ -168,21 +161,12 @@ def _written_owner(kind: str, ends: tuple[str, str]) -> str:
 
 def _cells(row: Restored, now: int) -> list[Any]:
     memory = row.memory
-    vector, model = row.embedding or (None, None)
-    enrich_due = None if memory.enriched else now
     return [
         *columns(memory),
         slot(memory.id),
         *tag_columns(memory),
-        vector,
-        model,
-        enrich_due,
+        *(row.embedding or (None, None)),
+        None if memory.enriched else now,
         now,
         row.seen,
     ]
-
-
-def _keys(rows: Iterable[Mapping[str, Any]]) -> list[str]:
-    """`id` first; what is no property of this product (the list is fixed) is left out."""
-    names = {name for row in rows for name in row} & set(PROPERTY_KEYS)
-    return ["id", *sorted(names - {"id"})]

@@ -1,8 +1,9 @@
 """Runs: tasks that take longer than a request, with their progress, result and history.
 
 A Run is its own outbox: while it is not over it has a due time, and the relay publishes its
-job again once that has passed. Whoever works on it holds its `token`; taking it over raises
-the token, and from then on every write of the one before does nothing and says so.
+job again once that has passed. The process that works on it holds its `token`; another one
+that takes it over raises the token, and then every write of the first changes nothing and
+answers False.
 """
 
 from __future__ import annotations
@@ -15,8 +16,9 @@ from enum import StrEnum
 from typing import Any
 
 from shared.domain.memory import now_ms
-from shared.graph.engine.client import GraphClient
-from shared.graph.engine.schema import GUARD, Schema
+from shared.graph.engine.client import Row
+from shared.graph.engine.part import StorePart
+from shared.graph.engine.schema import GUARD
 from shared.graph.records import check_key, json_text
 
 
@@ -30,11 +32,10 @@ class RunState(StrEnum):
 
 OVER = frozenset({RunState.COMPLETE, RunState.FAILED, RunState.CANCELLED})
 _LIVE = [RunState.QUEUED, RunState.RUNNING]
-_KEYS = (
-    *("id", "task", "state", "request", "progress", "result", "error", "dry_run"),
-    *("created_at", "started_at", "completed_at", "token"),
+_COLUMNS = (
+    "r.id, r.task, r.state, r.request, r.progress, r.result, r.error, r.dry_run, r.started_at,"
+    " r.completed_at, coalesce(r.created_at, 0) AS created_at, coalesce(r.token, 0) AS token"
 )
-_COLUMNS = ", ".join(f"r.{key}" for key in _KEYS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,14 +60,11 @@ class Run:
         return self.state in OVER
 
 
-class Runs:
-    """`store.runs`; every method is one tenant's and one query."""
+class Runs(StorePart):
+    """`store.runs`; every method is one query.
 
-    def __init__(self, client: GraphClient, schema: Schema, *, outbox_ms: int) -> None:
-        self._client = client
-        self._schema = schema
-        # A run that says nothing for this long is published again; `advance` pushes it on.
-        self._silence_ms = outbox_ms
+    A run of which nothing is written for `outbox_ms` is published again.
+    """
 
     async def create(
         self,
@@ -77,7 +75,7 @@ class Runs:
         dry_run: bool = False,
         run_id: str | None = None,
     ) -> Run:
-        """Queue a run; a second call with the same `run_id` answers the one that stands."""
+        """Queue a run; a second call with the same `run_id` returns the one that exists."""
         await self._schema.ensure(tenant)
         key = check_key(run_id or str(uuid.uuid4()), "a run's id")
         answer = await self._client.write(
@@ -92,19 +90,18 @@ class Runs:
             request=json_text(request),
             dry=dry_run,
             now=now_ms(),
-            due=now_ms() + self._silence_ms,
+            due=self._due(),
         )
-        return _run(answer.rows[0])
+        return _run(answer.named()[0])
 
     async def get(self, tenant: str, run_id: str) -> Run | None:
-        rows = await self._client.read(
-            tenant, "run", f"MATCH (r:Run {{id: $id}}) RETURN {_COLUMNS}", id=run_id
-        )
+        query = f"MATCH (r:Run {{id: $id}}) RETURN {_COLUMNS}"
+        rows = await self._read(tenant, "run", query, id=run_id)
         return _run(rows[0]) if rows else None
 
     async def latest(self, tenant: str, *, tasks: Sequence[str] = (), limit: int = 20) -> list[Run]:
-        """The newest runs first, of `tasks` where any are named."""
-        rows = await self._client.read(
+        """Return the newest runs first, of `tasks` where any are named."""
+        rows = await self._read(
             tenant,
             "runs",
             "MATCH (r:Run) WHERE size($tasks) = 0 OR r.task IN $tasks"
@@ -115,9 +112,8 @@ class Runs:
         return [_run(row) for row in rows]
 
     async def begin(self, tenant: str, run_id: str) -> Run | None:
-        """Take the run over from whoever had it; None if it is over or gone."""
-        now = now_ms()
-        rows = await self._write(
+        """Take the run over from any other process; None if it is over or gone."""
+        rows = await self._change(
             tenant,
             "begin_run",
             "MATCH (r:Run {id: $id}) WHERE r.state IN $live"
@@ -127,14 +123,14 @@ class Runs:
             id=run_id,
             live=_LIVE,
             running=RunState.RUNNING,
-            now=now,
-            due=now + self._silence_ms,
+            now=now_ms(),
+            due=self._due(),
         )
         return _run(rows[0]) if rows else None
 
     async def advance(self, tenant: str, run: Run, progress: Mapping[str, Any]) -> bool:
-        """Note how far it is; False: cancelled or taken over, stop without another write."""
-        rows = await self._write(
+        """Write how far it is; False where it was cancelled or taken over: write nothing more."""
+        rows = await self._change(
             tenant,
             "advance_run",
             "MATCH (r:Run {id: $id}) WHERE r.token = $token AND r.state = $running"
@@ -143,7 +139,7 @@ class Runs:
             token=run.token,
             running=RunState.RUNNING,
             progress=json_text(progress),
-            due=now_ms() + self._silence_ms,
+            due=self._due(),
         )
         return bool(rows)
 
@@ -158,7 +154,7 @@ class Runs:
         error: str | None = None,
     ) -> bool:
         """End it as complete or failed; False if it was cancelled or taken over before."""
-        rows = await self._write(
+        rows = await self._change(
             tenant,
             "finish_run",
             "MATCH (r:Run {id: $id}) WHERE r.token = $token AND r.state = $running"
@@ -176,8 +172,8 @@ class Runs:
         return bool(rows)
 
     async def fail(self, tenant: str, run_ids: Sequence[str], error: str) -> None:
-        """End runs that are not over, whoever has them: nobody will work on them again."""
-        await self._write(
+        """End runs that are not over, also those that a process works on."""
+        await self._change(
             tenant,
             "fail_run",
             "MATCH (r:Run) WHERE r.id IN $ids AND r.state IN $live"
@@ -191,7 +187,7 @@ class Runs:
 
     async def cancel(self, tenant: str, run_id: str) -> Run | None:
         """End a run that is not over; what it has done stays. None if there is no such run."""
-        await self._write(
+        await self._change(
             tenant,
             "cancel_run",
             "MATCH (r:Run {id: $id}) WHERE r.state IN $live"
@@ -204,45 +200,34 @@ class Runs:
         return await self.get(tenant, run_id)
 
     async def claim_due(self, tenant: str, now: int, *, limit: int = 20) -> list[tuple[str, str]]:
-        """(id, task) of runs whose job may be lost; each is pushed back in the same query."""
-        rows = await self._write(
+        """Return (id, task) of runs whose job may be lost, and set their next due time."""
+        rows = await self._change(
             tenant,
             "claim_runs",
             "MATCH (r:Run) WHERE r.due > 0 AND r.due < $now WITH r LIMIT $most"
             " SET r.due = $due RETURN r.id, r.task",
             now=now,
             most=limit,
-            due=now + self._silence_ms,
+            due=now + self._outbox_ms,
         )
-        return [(row[0], row[1]) for row in rows]
+        return [(row["id"], row["task"]) for row in rows]
 
     async def surplus(self, tenant: str, *, keep: int) -> list[str]:
-        """Runs that are over, of each task all but the newest `keep`: to be forgotten."""
-        rows = await self._client.read(
+        """Return the runs to be deleted: of each task all that are over but the newest `keep`."""
+        rows = await self._read(
             tenant,
             "surplus_runs",
             "MATCH (r:Run) WHERE r.completed_at > 0 WITH r ORDER BY r.completed_at DESC, r.id"
             " WITH r.task AS task, collect(r.id) AS ids UNWIND ids[$keep..] AS id RETURN id",
             keep=keep,
         )
-        return [row[0] for row in rows]
-
-    async def _write(
-        self, tenant: str, operation: str, cypher: str, **params: object
-    ) -> Sequence[Sequence[Any]]:
-        """Nothing where the tenant has no graph: a run cannot be there either."""
-        if not await self._schema.exists(tenant):
-            return []
-        return (await self._client.write(tenant, operation, cypher, **params)).rows
+        return [row["id"] for row in rows]
 
 
-def _run(row: Sequence[Any]) -> Run:
-    cells = dict(zip(_KEYS, row, strict=True))
+def _run(row: Row) -> Run:
     for key in ("request", "progress"):
-        cells[key] = json.loads(cells[key] or "{}")
-    cells["result"] = json.loads(cells["result"]) if cells["result"] else None
-    cells["state"] = RunState(cells["state"])
-    cells["dry_run"] = bool(cells["dry_run"])
-    cells["token"] = cells["token"] or 0
-    cells["created_at"] = cells["created_at"] or 0
-    return Run(**cells)
+        row[key] = json.loads(row[key] or "{}")
+    row["result"] = json.loads(row["result"]) if row["result"] else None
+    row["state"] = RunState(row["state"])
+    row["dry_run"] = bool(row["dry_run"])
+    return Run(**row)

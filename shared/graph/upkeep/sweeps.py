@@ -1,9 +1,9 @@
-"""Passes over a whole graph: in small chunks, at a small duty, each fenced by itself.
+"""Passes over a whole graph in small chunks with rests between them, each chunk fenced.
 
 One statement over everything blocks every read of its graph (100 000 memories: 364 ms), so
 a sweep goes over ranges of slots (the ids' first bits), whose width follows the server's own
-time. Every chunk raises its schedule's fence in the very query that writes: a leader that
-slept through its term writes nothing.
+time. Every chunk checks and raises its schedule's fence in the query that writes, so a leader
+whose term has ended writes nothing.
 """
 
 from __future__ import annotations
@@ -17,8 +17,9 @@ from typing import Any, NoReturn
 from shared.domain.memory import NEVER_MS, Memory, now_ms
 from shared.domain.relations import RELATIONS
 from shared.errors import Fenced, Unavailable
-from shared.graph.engine.client import GraphClient
-from shared.graph.engine.schema import Schema
+from shared.graph.engine.client import Row
+from shared.graph.engine.cypher import EACH_MEMORY
+from shared.graph.engine.part import StorePart, unique
 from shared.graph.records import SLOTS, json_text, memory_of, slot
 
 _FIRST_WIDTH = SLOTS >> 10
@@ -31,8 +32,8 @@ _RELEVANCE = (
     "exp(-$base * {age}) * (0.3 + 0.3 * {access}) * (1 + 0.3 * log(1 + degree))"
     " * (0.5 + importance) * (0.7 + 0.3 * confidence)"
 )
-# Relations between memories alone are counted from the matrices: reading each edge's type
-# was five times as dear (75 µs a memory instead of 15). EXEMPLIFIES may lead to a Pattern.
+# Relations between memories are counted from the matrices: to read each edge's type took five
+# times as long (75 µs a memory instead of 15). EXEMPLIFIES may lead to a Pattern.
 _COUNTED = [
     kind for kind in RELATIONS if kind not in {"PRECEDED_BY", "REFERENCED_IN", "EXEMPLIFIES"}
 ]
@@ -138,16 +139,12 @@ class Sweep:
             self._took_ms = 0.0
 
 
-class Sweeps:
-    """`store.sweeps`; every method is one tenant's."""
-
-    def __init__(self, client: GraphClient, schema: Schema) -> None:
-        self._client = client
-        self._schema = schema
+class Sweeps(StorePart):
+    """`store.sweeps`."""
 
     async def raise_fence(self, tenant: str, fence: Fencing) -> None:
         """Refuse all older tokens of the schedule from now on. Raises: Fenced."""
-        # Looked up anew: a term begins here, and the graph may have been flushed since.
+        # A term begins here, and the graph may have been flushed since the last one.
         self._schema.forget(tenant)
         await self._schema.ensure(tenant)
         await self.fenced(tenant, "raise_fence", fence, "RETURN count(1) AS raised")
@@ -155,7 +152,7 @@ class Sweeps:
     async def fenced(
         self, tenant: str, operation: str, fence: Fencing, body: str, **params: object
     ) -> tuple[int, float]:
-        """Run `body` in the query that checks and raises the fence; its count and server ms.
+        """Run `body` in the query that checks and raises the fence; return its count and server ms.
 
         `body` ends in one aggregate, `RETURN count(…) AS …`: it runs as a subquery, which
         answers a row even where nothing matched, so that no row at all means fenced.
@@ -174,14 +171,13 @@ class Sweeps:
         )
         if not answer.rows:
             await self._refused(tenant, fence)
-        return int(answer.rows[0][0]), answer.server_ms
+        return int(answer.named()[0][name]), answer.server_ms
 
     async def _refused(self, tenant: str, fence: Fencing) -> NoReturn:
-        standing = await self._client.read(
-            tenant, "fence", "MATCH (f:Fence {name: $name}) RETURN f.token", name=fence.schedule
-        )
-        if standing:
-            raise Fenced(f"{fence.schedule}: token {fence.token} is behind {standing[0][0]}")
+        query = "MATCH (f:Fence {name: $name}) RETURN f.token"
+        stored = await self._read(tenant, "fence", query, name=fence.schedule)
+        if stored:
+            raise Fenced(f"{fence.schedule}: token {fence.token} is behind {stored[0]['token']}")
         self._schema.forget(tenant)
         raise Unavailable("graph", f"no fence for {fence.schedule}")
 
@@ -207,7 +203,7 @@ class Sweeps:
         return Chunk(rows, server_ms)
 
     async def expire_keys(self, tenant: str, fence: Fencing, before_ms: int) -> int:
-        """Forget idempotency keys made before `before_ms`, a page at a time; how many."""
+        """Delete idempotency keys made before `before_ms` in pages; return how many."""
         forgotten = 0
         while True:
             page, _ = await self.fenced(
@@ -226,8 +222,8 @@ class Sweeps:
     async def record_run(
         self, tenant: str, fence: Fencing, task: str, result: Mapping[str, Any], started_at: int
     ) -> str:
-        """Write a scheduled run that has ended into the history; its id."""
-        run_id, now = str(uuid.uuid4()), now_ms()
+        """Write a scheduled run that has ended into the history; return its id."""
+        run_id = str(uuid.uuid4())
         await self.fenced(
             tenant,
             "record_run",
@@ -241,12 +237,12 @@ class Sweeps:
             request=json_text({"scheduled": True}),
             result=json_text(result),
             started=started_at,
-            now=now,
+            now=now_ms(),
         )
         return run_id
 
     async def forget_runs(self, tenant: str, fence: Fencing, run_ids: Sequence[str]) -> int:
-        """Delete runs of the history; how many."""
+        """Delete runs of the history; return how many."""
         forgotten, _ = await self.fenced(
             tenant,
             "forget_runs",
@@ -258,7 +254,7 @@ class Sweeps:
         return forgotten
 
     async def memories_page(self, tenant: str, after_id: str, limit: int) -> list[Audited]:
-        """The next memories in the ids' order, at most `limit`; begin after "".
+        """Return the next memories in the ids' order, at most `limit`; begin after "".
 
         An empty page is the end. Costs what the page holds, not what the graph holds.
         """
@@ -269,51 +265,43 @@ class Sweeps:
         found: list[Audited] = []
         while not found and at < SLOTS:
             hi = min(SLOTS, at + width)
-            rows = await self._client.read(tenant, "page", _PAGE, lo=at, hi=hi)
+            rows = await self._read(tenant, "page", _PAGE, lo=at, hi=hi)
             found = [each for each in map(_audited, rows) if _order(each) > after]
             at, width = hi, width * 2
         return sorted(found, key=_order)[:limit]
 
     async def count(self, tenant: str) -> int:
-        rows = await self._client.read(tenant, "page", "MATCH (m:Memory) RETURN count(m)")
-        return int(rows[0][0]) if rows else 0
+        """Return how many memories the tenant has."""
+        rows = await self._read(tenant, "page", "MATCH (m:Memory) RETURN count(m) AS memories")
+        return int(rows[0]["memories"]) if rows else 0
 
     async def audited(self, tenant: str, ids: Iterable[str]) -> dict[str, Audited]:
-        """The same of these memories, as they are now; those that are gone are missing."""
-        rows = await self._client.read(
-            tenant,
-            "audited",
-            f"UNWIND $ids AS id MATCH (m:Memory {{id: id}}) RETURN {_AUDITED_COLUMNS}",
-            ids=list(dict.fromkeys(ids)),
-        )
-        return {each.id: each for each in map(_audited, rows)}
+        """Return the same of these memories as they are now; without those that are gone."""
+        query = f"{EACH_MEMORY} RETURN {_AUDITED_COLUMNS}"
+        rows = await self._read(tenant, "audited", query, ids=unique(ids))
+        return {row["id"]: _audited(row) for row in rows}
 
     async def present(self, tenant: str, ids: Iterable[str]) -> set[str]:
-        """Those of `ids` that have a memory."""
-        rows = await self._client.read(
-            tenant,
-            "present",
-            "UNWIND $ids AS id MATCH (m:Memory {id: id}) RETURN m.id",
-            ids=list(dict.fromkeys(ids)),
-        )
-        return {row[0] for row in rows}
+        """Return those of `ids` that have a memory."""
+        query = f"{EACH_MEMORY} RETURN m.id"
+        return {row["id"] for row in await self._read(tenant, "present", query, ids=unique(ids))}
 
     async def unembedded(self, tenant: str, ids: Iterable[str]) -> dict[str, int]:
-        """Those of `ids` whose embedding is still to come, with their payload_version."""
-        rows = await self._client.read(
+        """Return the payload versions of those of `ids` whose embedding is still to come."""
+        rows = await self._read(
             tenant,
             "unembedded",
-            "UNWIND $ids AS id MATCH (m:Memory {id: id})"
-            " WHERE m.embed_due > 0 AND m.embed_due < $never RETURN m.id, m.payload_version",
-            ids=list(dict.fromkeys(ids)),
+            f"{EACH_MEMORY} WHERE m.embed_due > 0 AND m.embed_due < $never"
+            " RETURN m.id, m.payload_version",
+            ids=unique(ids),
             never=NEVER_MS,
         )
-        return {row[0]: row[1] for row in rows}
+        return {row["id"]: row["payload_version"] for row in rows}
 
 
 def _order(row: Audited) -> tuple[int, str]:
     return slot(row.id), row.id
 
 
-def _audited(row: Sequence[Any]) -> Audited:
-    return Audited(memory_of(list(row), _AUDITED), row[-1])
+def _audited(row: Row) -> Audited:
+    return Audited(memory_of(row, _AUDITED), row["embed_due"])

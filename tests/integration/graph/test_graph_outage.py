@@ -50,7 +50,7 @@ async def test_a_query_past_the_servers_limit_is_unavailable(tmp_path: Path) -> 
         async with opened(server.settings) as store:
             await store.ensure(TENANT)
             with pytest.raises(Unavailable):
-                await store._client.read(TENANT, "slow", slow)
+                await store._client.query(TENANT, "slow", slow)
     finally:
         await server.kill()
 
@@ -60,7 +60,7 @@ async def test_an_error_never_quotes_what_a_memory_says(store: GraphStore) -> No
     await store.ensure(TENANT)
     for wrong in ("RETURN $text +", "RETURN abs($text)"):
         with pytest.raises(PermanentError) as refused:
-            await store._client.read(TENANT, "wrong", wrong, text="canary-7f3a")
+            await store._client.query(TENANT, "wrong", wrong, text="canary-7f3a")
         assert "canary" not in str(refused.value)
         assert refused.value.__cause__ is None
         assert refused.value.__suppress_context__
@@ -70,7 +70,7 @@ async def test_a_cancelled_call_leaves_the_connection_usable(store: GraphStore) 
     await store.ensure(TENANT)
     slow = "UNWIND range(1, 2000) AS a UNWIND range(1, 2000) AS b RETURN count(a + b)"
     for _ in range(3):
-        call = asyncio.create_task(store._client.read(TENANT, "slow", slow))
+        call = asyncio.create_task(store._client.query(TENANT, "slow", slow))
         await asyncio.sleep(0.02)
         call.cancel()
         await asyncio.wait({call})

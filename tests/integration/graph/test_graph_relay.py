@@ -59,10 +59,10 @@ async def test_waits_double_up_to_an_hour(store: GraphStore) -> None:
 
 
 async def _relate_due(store: GraphStore, memory: Memory) -> int:
-    rows = await store._client.read(
+    rows = await store._client.query(
         TENANT, "test", "MATCH (m:Memory {id: $id}) RETURN m.relate_due", id=memory.id
     )
-    return int(rows[0][0])
+    return int(rows[0]["relate_due"])
 
 
 async def test_what_was_given_up_stays_until_it_is_asked_for(
