@@ -1,7 +1,7 @@
 """Generations: one collection per model and dimension, the live one behind an alias.
 
-`<collection>__<model>__<n>` says in its own metadata which model fills it. The alias
-`<collection>` names the one that serves; moving it is the whole of a model switch. The alias
+The metadata of the collection `<collection>__<model>__<n>` names the model that fills it. The
+alias `<collection>` names the live generation; moving that alias switches the model. The alias
 `<collection>__next`, where there is one, names the generation that is being filled: every
 embedder writes to both.
 """
@@ -18,7 +18,7 @@ from qdrant_client import AsyncQdrantClient, models
 
 from shared.errors import ConfigError, Conflict, NotFound, PermanentError
 from shared.telemetry.log import get_logger
-from shared.vectors.observed_call import asked
+from shared.vectors.observed_call import observed_call
 from shared.vectors.points import DENSE_VECTORS, PAYLOAD_INDEXES, SPARSE_VECTORS
 
 log = get_logger(__name__)
@@ -30,9 +30,9 @@ _CHANGE_TIMEOUT_S = 30.0
 
 @dataclass(frozen=True, slots=True)
 class Generation:
-    """One collection: which model fills it, of which dimension, and its number.
+    """One collection: the model that fills it, its dimension, and its number.
 
-    `provider` is who serves that model; empty for those made before it was recorded.
+    `provider` serves that model; it is empty for collections older than its recording.
     """
 
     collection: str
@@ -53,7 +53,7 @@ class GenerationState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ListedGeneration:
-    """A generation, what it is used for, and how many points it holds of all tenants."""
+    """A generation, its use, and the number of its points of all tenants."""
 
     generation: Generation
     state: GenerationState
@@ -68,7 +68,7 @@ class Names(NamedTuple):
 
 
 class Generations:
-    """Makes, finds, switches and drops the generations behind one alias."""
+    """Creates, finds, switches and drops the generations behind one alias."""
 
     def __init__(
         self, client: AsyncQdrantClient, alias: str, *, timeout_s: float, ensure_indexes: bool
@@ -80,20 +80,20 @@ class Generations:
         self._ensure_indexes = ensure_indexes
 
     async def live(self) -> Generation | None:
-        """What the alias names, or None before the first start.
+        """The generation that the alias names, or None before the first start.
 
-        Raises: ConfigError if the alias names a collection that no Eunoe made.
+        Raises: ConfigError if the alias names a collection that Eunoe did not create.
         """
         name = (await self.names()).live
         if name is None:
             return None
-        found = await self._read(name)
-        if found is None:
+        generation = await self._read(name)
+        if generation is None:
             raise ConfigError(
                 f"QDRANT_COLLECTION: alias {self._alias} names {name}, which Eunoe did not"
                 " make; choose another QDRANT_COLLECTION"
             )
-        return found
+        return generation
 
     async def next(self) -> Generation | None:
         """The generation that is being filled, if one is."""
@@ -101,57 +101,61 @@ class Generations:
         return await self._read(name) if name else None
 
     async def names(self) -> Names:
-        """What the aliases name now; one cheap call."""
+        """The collections that the aliases name now; one cheap call."""
         answer = await self._ask("get_aliases", self._client.get_aliases())
-        found = {each.alias_name: each.collection_name for each in answer.aliases}
-        return Names(found.get(self._alias), found.get(self._next_alias))
+        targets = {alias.alias_name: alias.collection_name for alias in answer.aliases}
+        return Names(targets.get(self._alias), targets.get(self._next_alias))
 
     async def named(self, collection: str) -> Generation:
         """Raises: NotFound where no generation of this alias has that name."""
-        found = await self._read(collection) if collection.startswith(self._stem) else None
-        if found is None:
+        known = collection.startswith(self._stem)
+        generation = await self._read(collection) if known else None
+        if generation is None:
             raise NotFound(f"There is no generation {collection}")
-        return found
+        return generation
 
     async def listed(self) -> list[ListedGeneration]:
         """Every generation with its state and size, oldest first."""
         names = await self.names()
         states = {names.next: GenerationState.NEXT, names.live: GenerationState.LIVE}
-        found = []
-        for each in await self.all():
-            count = await self._ask("count", self._client.count(each.collection, exact=True))
-            state = states.get(each.collection, GenerationState.OLD)
-            found.append(ListedGeneration(each, state, count.count))
-        return found
+        rows = []
+        for generation in await self.all():
+            count = self._client.count(generation.collection, exact=True)
+            points = (await self._ask("count", count)).count
+            state = states.get(generation.collection, GenerationState.OLD)
+            rows.append(ListedGeneration(generation, state, points))
+        return rows
 
     async def all(self) -> list[Generation]:
         """Every generation of this alias, oldest first."""
         answer = await self._ask("get_collections", self._client.get_collections())
-        names = [each.name for each in answer.collections if each.name.startswith(self._stem)]
-        found = [await self._read(name) for name in names]
-        return sorted((each for each in found if each), key=lambda each: each.serial)
+        names = [row.name for row in answer.collections if row.name.startswith(self._stem)]
+        generations = [await self._read(name) for name in names]
+        return sorted(filter(None, generations), key=lambda generation: generation.serial)
 
     async def create(
         self, model: str, dimension: int, *, serial: int, provider: str = ""
     ) -> Generation:
-        """The generation of that number, made or completed; safe to run several at once.
+        """Create the generation of that number, or complete one that was begun.
 
-        Raises: ConfigError if its name is taken by another model or dimension.
+        Several processes may do so at once.
+
+        Raises: ConfigError if another model or dimension has taken its name.
         """
         name = f"{self._stem}{slug(model)}__{serial}"
         wanted = Generation(name, model, dimension, serial, provider)
         if await self._read(wanted.collection) is None:
             await self._create(wanted)
-        if (made := await self._read(wanted.collection)) != wanted:
+        if (found := await self._read(wanted.collection)) != wanted:
             raise ConfigError(
                 f"QDRANT_COLLECTION: {wanted.collection} is there and holds"
-                f" {made.model if made else 'no model'} instead of {model} at {dimension}"
+                f" {found.model if found else 'no model'} instead of {model} at {dimension}"
             )
         await self.ensure_indexes(wanted)
         return wanted
 
     async def ensure_indexes(self, generation: Generation) -> None:
-        """Index every filtered key; what is indexed already is left alone."""
+        """Create the index of every filtered key that has none yet."""
         if not self._ensure_indexes:
             return
         state = await self._ask(
@@ -166,22 +170,15 @@ class Generations:
             )
 
     async def fill(self, generation: Generation) -> None:
-        """Have every embedder write to `generation` too, instead of any other next one."""
-        target = models.CreateAlias(
-            collection_name=generation.collection, alias_name=self._next_alias
-        )
-        await self._change(
-            "fill",
-            self._client.update_collection_aliases(
-                [models.CreateAliasOperation(create_alias=target)]
-            ),
-        )
+        """Make every embedder write to `generation` too; no other one is filled from then on."""
+        aliased = [self._alias_for(generation, self._next_alias)]
+        await self._change("fill", self._client.update_collection_aliases(aliased))
         log.info("generation.filling", collection=generation.collection)
 
     async def abandon(self, collection: str | None = None) -> bool:
-        """Fill no generation any more (or not `collection`); what it holds stays.
+        """Stop filling the next generation, or only `collection`; its points stay.
 
-        False where there was none to abandon. A run that fills it notices and fails.
+        Returns False where none was being filled. A run that fills it notices and fails.
         """
         name = (await self.names()).next
         if name is None or collection not in (None, name):
@@ -191,12 +188,8 @@ class Generations:
         return True
 
     async def activate(self, generation: Generation) -> None:
-        """Point the alias at `generation`, wherever it pointed before; it is next no more.
-
-        One request, so nobody ever sees half of it.
-        """
-        target = models.CreateAlias(collection_name=generation.collection, alias_name=self._alias)
-        actions: list[models.AliasOperations] = [models.CreateAliasOperation(create_alias=target)]
+        """Point the alias at `generation`, which is no longer the next one, in one request."""
+        actions: list[models.AliasOperations] = [self._alias_for(generation, self._alias)]
         if (await self.names()).next == generation.collection:
             actions.append(self._no_next())
         try:
@@ -217,6 +210,11 @@ class Generations:
             raise Conflict(f"{generation.collection} is being filled; cancel that run first")
         await self._change("drop", self._client.delete_collection(generation.collection))
         log.info("generation.dropped", collection=generation.collection)
+
+    @staticmethod
+    def _alias_for(generation: Generation, alias: str) -> models.CreateAliasOperation:
+        target = models.CreateAlias(collection_name=generation.collection, alias_name=alias)
+        return models.CreateAliasOperation(create_alias=target)
 
     def _no_next(self) -> models.DeleteAliasOperation:
         return models.DeleteAliasOperation(
@@ -247,33 +245,33 @@ class Generations:
             )
             log.info("generation.created", collection=wanted.collection)
         except PermanentError:
-            # Another process was first: fine if what it made is what we want.
+            # Another process may have been first; the caller compares what is there now.
             if await self._read(wanted.collection) is None:
                 raise
 
     async def _read(self, collection: str) -> Generation | None:
-        """The generation of that name; None if there is none, or no Eunoe made it."""
+        """The generation of that name; None if there is none, or Eunoe did not create it."""
         try:
             state = await self._ask("get_collection", self._client.get_collection(collection))
         except NotFound:
             return None
-        told = state.config.metadata or {}
+        recorded = state.config.metadata or {}
         try:
             return Generation(
                 collection,
-                str(told["model"]),
-                int(told["dimension"]),
-                int(told["serial"]),
-                str(told.get("provider") or ""),
+                str(recorded["model"]),
+                int(recorded["dimension"]),
+                int(recorded["serial"]),
+                str(recorded.get("provider") or ""),
             )
         except (KeyError, TypeError, ValueError):
             return None
 
     async def _ask(self, operation: str, call: Awaitable[_T]) -> _T:
-        return await asked(operation, call, self._timeout_s)
+        return await observed_call(operation, call, self._timeout_s)
 
     async def _change(self, operation: str, call: Awaitable[_T]) -> _T:
-        return await asked(operation, call, _CHANGE_TIMEOUT_S)
+        return await observed_call(operation, call, _CHANGE_TIMEOUT_S)
 
 
 def slug(model: str) -> str:
@@ -282,7 +280,7 @@ def slug(model: str) -> str:
 
 
 def mismatch_message(live: Generation, model: str, dimension: int) -> str:
-    """Why a process of that model cannot serve, and what its operator may do."""
+    """The reason why a process of that model cannot serve, and what its operator may do."""
     return (
         f"the stored vectors ({live.collection}) are of {live.model} with {live.dimension}"
         f" dimensions, but {model} with {dimension} is configured: set EMBEDDING_PROVIDER and"

@@ -1,4 +1,4 @@
-"""One measured Qdrant call: bounded, counted, its exceptions made ours. Nothing is retried."""
+"""One Qdrant call with a time limit, counted, its exceptions translated. Nothing is retried."""
 
 from __future__ import annotations
 
@@ -19,9 +19,12 @@ STORE = "vectors"
 _SHOWN_CHARS = 200
 
 
-async def asked(operation: str, call: Awaitable[_T], timeout_s: float) -> _T:
-    """Raises: Unavailable if Qdrant does not answer or fails, TransientError if it is too
-    busy, NotFound for a missing collection, PermanentError for a request it refuses."""
+async def observed_call(operation: str, call: Awaitable[_T], timeout_s: float) -> _T:
+    """Await `call` for at most `timeout_s`, and count it.
+
+    Raises: Unavailable if Qdrant does not answer or fails, TransientError if it is too busy,
+    NotFound for a missing collection, PermanentError for a request that it refuses.
+    """
     started = perf_counter()
     try:
         async with asyncio.timeout(timeout_s):
@@ -48,19 +51,19 @@ def _translated(operation: str, error: Exception) -> EunoeError:
         )
     if isinstance(error, UnexpectedResponse):
         return _of_status(operation, error)
-    # httpx names its timeouts and broken connections well enough; the text may hold a URL.
+    # The class says enough (ConnectError, ReadTimeout …); the text may hold a URL with a key.
     source = error.source if isinstance(error, ResponseHandlingException) else error
     return Unavailable(STORE, f"{operation}: {type(source).__name__}")
 
 
 def _of_status(operation: str, error: UnexpectedResponse) -> EunoeError:
     status = error.status_code or 500
-    said = f"{operation}: HTTP {status}: {_reason(error.content)}"
+    text = f"{operation}: HTTP {status}: {_reason(error.content)}"
     if status == 404:
-        return NotFound(f"{STORE}: {said}")
+        return NotFound(f"{STORE}: {text}")
     if status in (401, 403) or status == 429 or status >= 500:
-        return Unavailable(STORE, said)
-    return PermanentError(f"{STORE}: {said}")
+        return Unavailable(STORE, text)
+    return PermanentError(f"{STORE}: {text}")
 
 
 def _reason(content: bytes) -> str:

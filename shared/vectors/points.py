@@ -1,6 +1,6 @@
 """Point: what Qdrant holds of a memory, built from the node by one function.
 
-The payload is what filters need and nothing else: no content, no metadata, no score, no
+The payload holds the keys that filters need and nothing else: no content, no metadata, no score, no
 access time. A key without a value is left out, so two equal memories give equal payloads.
 """
 
@@ -39,18 +39,18 @@ PAYLOAD_INDEXES: Final[Mapping[str, models.PayloadSchemaType | models.KeywordInd
     ),
 }
 
-# Names the memory in every payload; the only key of it that a search of a tenant reads.
+# The payload key with the memory's id; the only key that a search of a tenant reads.
 MEMORY_ID: Final = "memory_id"
 ARCHIVED: Final = "archived"
 Vector = NDArray[np.float32]
-# Fixed for ever: another one would leave every point of every tenant an orphan.
+# This value never changes: another one would make every point of every tenant an orphan.
 _TENANTS: Final = UUID("4f5c0b0e-6d0e-5b8e-9d43-1f2a7c1e8a55")
 
 
 def point_id(tenant: str, memory_id: str) -> str:
-    """Where a memory's point stands: by its own id for the default tenant alone.
+    """The id of a memory's point: the memory's own id for the default tenant alone.
 
-    Two tenants may hold memories of one id, as after a restore into a second one.
+    Two tenants may hold memories of one id, as after a restore into a second tenant.
     """
     if tenant == DEFAULT_TENANT:
         return memory_id
@@ -76,7 +76,7 @@ class Point:
 
 @dataclass(frozen=True, slots=True)
 class StoredPoint:
-    """What the store holds of the memory `id`, under `point_id`; `dense` where asked for."""
+    """The stored point of the memory `id`, under `point_id`; `dense` where it was requested."""
 
     id: str
     point_id: str
@@ -86,9 +86,9 @@ class StoredPoint:
     dense: Vector | None = None
 
     def stands_for(self, tenant: str) -> bool:
-        """Whether it is where the point of that memory of `tenant` belongs.
+        """Whether its id is the one that this memory of `tenant` has now.
 
-        An older Eunoe wrote every tenant's points under their memories' own ids.
+        Older versions wrote every tenant's points under the memories' own ids.
         """
         return self.point_id == point_id(tenant, self.id)
 
@@ -100,10 +100,10 @@ def point_for(
     text_hash: str,
     vectors: Mapping[str, Vector | SparseVector] | None = None,
 ) -> Point:
-    """The point of `memory`: the only place that knows which node property goes where.
+    """The point of `memory`; no other function maps node properties to payload keys.
 
-    `text_hash` is of the text that the vectors were made from. Empty sparse vectors are
-    left out: there is no word to find the memory by.
+    `text_hash` is of the text that the vectors were computed from. Empty sparse vectors are
+    left out, since they hold no word by which the memory could be found.
     """
     tags = memory.all_tags
     payload = {
@@ -119,8 +119,8 @@ def point_for(
         "t_valid": memory.t_valid,
         "t_invalid": memory.t_invalid,
         "archived": memory.archived,
-        # What filters read: a boolean's index costs ten times a keyword's per point (34 of 37 ms
-        # among 30 000 that await their HNSW).
+        # Filters read this keyword: the index of a boolean costs ten times as much per point
+        # (34 of 37 ms among 30 000 points that are not in the HNSW index yet).
         "state": ARCHIVED if memory.archived else None,
         "speaker": speaker_key(memory.speaker),
         "version": memory.version,
@@ -138,7 +138,7 @@ def point_for(
 
 
 def speaker_key(speaker: str | None) -> str | None:
-    """What speakers are compared by: case does not tell people apart."""
+    """The form in which speakers are compared, regardless of case."""
     return speaker.strip().casefold() if speaker else None
 
 
@@ -153,7 +153,7 @@ def struct_of(point: Point) -> models.PointStruct:
 
 
 def stored_of(record: models.Record) -> StoredPoint:
-    # Without the key it was written by an older Eunoe: the point's id is the memory's.
+    # A point without the key was written by an older version under the memory's own id.
     payload = {MEMORY_ID: str(record.id), **(record.payload or {})}
     version = payload.get("payload_version")
     dense = record.vector.get(DENSE) if isinstance(record.vector, dict) else None

@@ -1,7 +1,7 @@
-"""VectorStore: search, write and audit one tenant's points, in the live generation or a named one.
+"""VectorStore: search, write and audit one tenant's points, in the live generation or a given one.
 
-Who embeds says which generation it works in, since a vector is of one model. Everybody else
-follows the alias, and notices within a second that it moved.
+The embedder names the generation that it writes to, since a vector belongs to one model. All
+other callers follow the alias and notice within a second that it moved.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from shared.vectors import filters
 from shared.vectors.filters import Hit, VectorQuery
 from shared.vectors.foreign_points import ForeignPoints
 from shared.vectors.generation import Generation, Generations, mismatch_message
-from shared.vectors.observed_call import STORE, asked
+from shared.vectors.observed_call import STORE, observed_call
 from shared.vectors.points import (
     DENSE,
     MEMORY_ID,
@@ -49,9 +49,9 @@ _LIMITS = httpx.Limits(max_connections=64, max_keepalive_connections=32, keepali
 
 
 class VectorStore:
-    """The points of every tenant; each method sees those of one.
+    """The points of every tenant; each method reads or changes those of one.
 
-    Where `generation` is not given it is the live one, as this process knows it.
+    Without `generation` a method uses the live one, as far as this process knows.
 
     Construct it in a thread where a loop runs: the client reads certificates and metadata.
     """
@@ -61,7 +61,8 @@ class VectorStore:
         self._client = AsyncQdrantClient(
             url=settings.url,
             api_key=key.get_secret_value() if key else None,
-            timeout=math.ceil(settings.timeout_s) + 1,  # whole seconds; `asked` is the limit
+            timeout=math.ceil(settings.timeout_s)
+            + 1,  # whole seconds; `observed_call` is the limit
             check_compatibility=False,  # it would start a thread; `open` checks what we need
             limits=_LIMITS,
         )
@@ -72,24 +73,25 @@ class VectorStore:
             timeout_s=settings.timeout_s,
             ensure_indexes=settings.ensure_indexes,
         )
-        self.strays = ForeignPoints(self._client, self._ask)
+        self.foreign = ForeignPoints(self)
         self._live: Generation | None = None
-        self._again: Callable[[], Awaitable[Generation]] | None = None
+        self._reopen: Callable[[], Awaitable[Generation]] | None = None
         self._opening = asyncio.Lock()
         self._opened_at = -math.inf
         self._follows = False
         self._followed_at = -math.inf
 
     async def open(self, model: str, dimension: int, *, provider: str = "") -> Generation:
-        """Serve the live generation, made now if there is none; any number may open at once.
+        """Use the live generation, and create it if there is none.
 
-        Safe to call again. If Qdrant does not answer, later calls open by themselves.
+        Several processes may do so at once, and one may do so again. If Qdrant does not answer,
+        the next call of any method opens the store.
 
         Raises:
             ConfigError: Qdrant is too old, or the live generation is another model's.
             Unavailable: Qdrant does not answer.
         """
-        self._again = partial(self.open, model, dimension, provider=provider)
+        self._reopen = partial(self.open, model, dimension, provider=provider)
         async with self._opening:
             self._opened_at = monotonic()
             await self._check_server()
@@ -101,19 +103,19 @@ class VectorStore:
             return live
 
     async def attach(self) -> Generation:
-        """Follow the live generation whatever its model: for a role that embeds nothing.
+        """Follow the live generation whatever its model is: for a role that embeds nothing.
 
-        Raises: ConfigError if Qdrant is too old; Unavailable if it does not answer, or no
-        embedding role has made a generation yet. Later calls attach by themselves.
+        Raises: ConfigError if Qdrant is too old; Unavailable if it does not answer, or while no
+        embedding role has created a generation. The next call of any method tries again.
         """
-        self._again = self.attach
+        self._reopen = self.attach
         self._follows = True
         async with self._opening:
             self._opened_at = monotonic()
             await self._check_server()
             live = await self.generations.live()
             if live is None:
-                raise Unavailable(STORE, "no generation has been made yet")
+                raise Unavailable(STORE, "no generation has been created yet")
             self._live, self._followed_at = live, monotonic()
             return live
 
@@ -123,9 +125,9 @@ class VectorStore:
         return self._live
 
     def use(self, generation: Generation) -> None:
-        """Read and write `generation` from now on; its model must be loaded."""
+        """Read and write `generation` from now on; the caller has loaded its model."""
         self._live = generation
-        self._again = partial(
+        self._reopen = partial(
             self.open, generation.model, generation.dimension, provider=generation.provider
         )
 
@@ -136,25 +138,25 @@ class VectorStore:
         self, tenant: str, queries: Sequence[VectorQuery], *, generation: Generation | None = None
     ) -> list[list[Hit]]:
         """The hits of each query, best first, in one call; none for an empty word query."""
-        asked_for = {at: query for at, query in enumerate(queries) if not filters.is_empty(query)}
-        found: list[list[Hit]] = [[] for _ in queries]
-        requests = [filters.request_of(tenant, query) for query in asked_for.values()]
+        sent = {at: query for at, query in enumerate(queries) if not filters.is_empty(query)}
+        hits_of_queries: list[list[Hit]] = [[] for _ in queries]
+        requests = [filters.request_of(tenant, query) for query in sent.values()]
         if requests:
             answers = await self._query("search", requests, generation)
-            for at, hits in zip(asked_for, answers, strict=True):
-                found[at] = hits
-        return found
+            for at, hits in zip(sent, answers, strict=True):
+                hits_of_queries[at] = hits
+        return hits_of_queries
 
     async def neighbours(
         self, tenant: str, ids: Sequence[str], *, limit: int, threshold: float
     ) -> dict[str, list[Hit]]:
         """The nearest other memories of each of `ids` at cosine `threshold` or more, best first.
 
-        Two calls, however many ids; an id without a point is missing in the answer.
+        Makes two calls, however many ids there are; an id without a point is missing in the answer.
         """
-        # What is related by a generation that serves no more would stay so: look now.
+        # Edges that were computed with a former generation would stay: look at the alias now.
         generation = await self._current(trusted_s=0.0)
-        # Asking by id would fail the whole batch for one id that is not there.
+        # A query by id would fail the whole batch if one id has no point.
         stored = await self.stored(tenant, ids, with_dense=True, generation=generation)
         known = [(key, point.dense) for key, point in stored.items() if point.dense is not None]
         if not known:
@@ -178,8 +180,8 @@ class VectorStore:
     ) -> None:
         """Write each point unless a newer payload_version of it is stored; one call.
 
-        Of an id given twice the newest counts. Which were refused is not told: what is
-        stored is then newer. A point that is not there is written whatever its version.
+        Of an id that is given twice the newest counts. The answer does not say which points were
+        refused; what is stored is newer then. An absent point is written whatever its version.
         """
         if not points:
             return
@@ -198,9 +200,9 @@ class VectorStore:
     async def write_payload(
         self, tenant: str, points: Sequence[Point], *, generation: Generation | None = None
     ) -> None:
-        """Replace the payload of stored points of the same text_hash, as `upsert` guards it.
+        """Replace the payload of stored points of the same text_hash; one call.
 
-        One call. A point that is absent, or of another text, stays as it is.
+        Guarded as `upsert` is. A point that is absent, or of another text, stays as it is.
         """
         if not points:
             return
@@ -224,25 +226,17 @@ class VectorStore:
         self, tenant: str, ids: Sequence[str], *, generation: Generation | None = None
     ) -> None:
         """Delete the tenant's points of `ids`; absent ones are no error."""
-        if not ids:
-            return
-        selector = models.FilterSelector(filter=filters.owned(tenant, ids))
-        await self._ask(
-            "delete", lambda collection: self._client.delete(collection, selector), generation
-        )
-        POINTS_WRITTEN.labels(kind="deleted").inc(len(ids))
+        if ids:
+            await self.delete_where(filters.owned(tenant, ids), generation)
+            POINTS_WRITTEN.labels(kind="deleted").inc(len(ids))
 
     async def delete_seen(
         self, tenant: str, seen: Sequence[StoredPoint], *, generation: Generation | None = None
     ) -> None:
         """Delete the tenant's points unless a newer payload_version was stored since; one call."""
-        if not seen:
-            return
-        selector = models.FilterSelector(filter=filters.as_seen(tenant, seen))
-        await self._ask(
-            "delete", lambda collection: self._client.delete(collection, selector), generation
-        )
-        POINTS_WRITTEN.labels(kind="deleted").inc(len(seen))
+        if seen:
+            await self.delete_where(filters.as_seen(tenant, seen), generation)
+            POINTS_WRITTEN.labels(kind="deleted").inc(len(seen))
 
     async def stored(
         self,
@@ -252,38 +246,24 @@ class VectorStore:
         with_dense: bool = False,
         generation: Generation | None = None,
     ) -> dict[str, StoredPoint]:
-        """What is stored of `ids`, by id; the payload has every key."""
-        if not ids:
-            return {}
-        asked_for = {point_id(tenant, each): each for each in ids}
-        records = await self._ask(
-            "stored",
-            lambda collection: self._client.retrieve(
-                collection,
-                [filters.parsed(each) for each in asked_for],
-                with_payload=True,
-                with_vectors=[DENSE] if with_dense else False,
-            ),
-            generation,
+        """The stored points of the memories `ids`, by memory id; the payload has every key."""
+        memory_ids = {point_id(tenant, each): each for each in ids}
+        points = await self.retrieve(
+            "stored", [*memory_ids], with_dense=with_dense, generation=generation
         )
-        found = [stored_of(record) for record in records if _is_of(tenant, record)]
-        return {asked_for.get(point.point_id, point.id): point for point in found}
+        return {
+            memory_ids.get(point.point_id, point.id): point
+            for point in points
+            if point.payload.get("tenant") == tenant
+        }
 
     async def scroll(
         self, tenant: str, *, page: int = 1000, generation: Generation | None = None
     ) -> AsyncIterator[list[StoredPoint]]:
-        """Every point of the tenant in pages, by its own id: payloads without vectors."""
-        offset: Any = None
-        generation = generation or await self._current()  # one for all pages
+        """Every point of the tenant in pages, by point id: payloads without vectors."""
         wanted = models.Filter(must=[filters.tenant_is(tenant)])
-        while True:
-            records, offset = await self._ask(
-                "scroll", partial(self._page, wanted=wanted, page=page, offset=offset), generation
-            )
-            if records:
-                yield [stored_of(record) for record in records]
-            if offset is None:
-                return
+        async for points in self.scroll_where(wanted, page=page, generation=generation):
+            yield points
 
     async def count(self, tenant: str, *, generation: Generation | None = None) -> int:
         wanted = models.Filter(must=[filters.tenant_is(tenant)])
@@ -296,34 +276,79 @@ class VectorStore:
 
     async def ping(self) -> None:
         """Raises: Unavailable if Qdrant does not answer within a second."""
-        await asked("ping", self._client.info(), _PING_TIMEOUT_S)
+        await observed_call("ping", self._client.info(), _PING_TIMEOUT_S)
 
-    async def _page(
-        self, collection: str, *, wanted: models.Filter, page: int, offset: Any
-    ) -> tuple[list[models.Record], Any]:
-        return await self._client.scroll(
-            collection,
-            scroll_filter=wanted,
-            limit=page,
-            offset=offset,
-            with_payload=_STATE_KEYS,
-            with_vectors=False,
+    # -- without a tenant: for this package only --------------------------------------------
+
+    async def retrieve(
+        self,
+        operation: str,
+        point_ids: Sequence[str],
+        *,
+        with_dense: bool = False,
+        generation: Generation | None = None,
+    ) -> list[StoredPoint]:
+        """The points under these ids, of any tenant; absent ones are left out."""
+        if not point_ids:
+            return []
+        records = await self._ask(
+            operation,
+            lambda collection: self._client.retrieve(
+                collection,
+                [filters.parsed(each) for each in point_ids],
+                with_payload=True,
+                with_vectors=[DENSE] if with_dense else False,
+            ),
+            generation,
+        )
+        return [stored_of(record) for record in records]
+
+    async def scroll_where(
+        self, wanted: models.Filter, *, page: int, generation: Generation | None
+    ) -> AsyncIterator[list[StoredPoint]]:
+        """The points that match, in pages, by point id: the payload's keys that an audit reads."""
+        offset: Any = None
+        generation = generation or await self._current()  # one for all pages
+
+        def read(collection: str) -> Awaitable[tuple[list[models.Record], Any]]:
+            return self._client.scroll(
+                collection,
+                scroll_filter=wanted,
+                limit=page,
+                offset=offset,
+                with_payload=_STATE_KEYS,
+                with_vectors=False,
+            )
+
+        while True:
+            records, offset = await self._ask("scroll", read, generation)
+            if records:
+                yield [stored_of(record) for record in records]
+            if offset is None:
+                return
+
+    async def delete_where(
+        self, which: models.Filter, generation: Generation | None = None
+    ) -> None:
+        selector = models.FilterSelector(filter=which)
+        await self._ask(
+            "delete", lambda collection: self._client.delete(collection, selector), generation
         )
 
     async def _query(
         self, operation: str, requests: list[models.QueryRequest], generation: Generation | None
     ) -> list[list[Hit]]:
-        # One layer below `query_batch_points`, which deep-copies every query in search of
-        # texts to embed: 0.4 of the 1.9 ms of CPU that three queries cost here.
+        # This is one layer below `query_batch_points`, which deep-copies every query in search
+        # of texts to embed: 0.4 of the 1.9 ms of CPU that three queries cost here.
         batch = models.QueryRequestBatch(searches=requests)
-        answer = await self._ask(
+        reply = await self._ask(
             operation,
             lambda collection: self._client.http.search_api.query_batch_points(
                 collection_name=collection, query_request_batch=batch
             ),
             generation,
         )
-        return [filters.hits_of(each.points) for each in answer.result or []]
+        return [filters.hits_of(answer.points) for answer in reply.result or []]
 
     async def _ask(
         self,
@@ -331,17 +356,17 @@ class VectorStore:
         call: Callable[[str], Awaitable[_T]],
         generation: Generation | None = None,
     ) -> _T:
-        """`call` on that collection; if the live one is gone, the next call opens again."""
-        asked_of = generation or await self._current()
+        """Run `call` on the collection; if the live one is gone, the next call opens again."""
+        target = generation or await self._current()
         try:
-            return await asked(operation, call(asked_of.collection), self._timeout_s)
+            return await observed_call(operation, call(target.collection), self._timeout_s)
         except NotFound as error:
-            if asked_of == self._live:
+            if target == self._live:
                 self._live = None
-            raise Unavailable(STORE, f"{asked_of.collection} is gone") from error
+            raise Unavailable(STORE, f"{target.collection} is gone") from error
 
     async def _current(self, *, trusted_s: float = FOLLOW_EVERY_S) -> Generation:
-        """The live generation; who follows has looked at the alias within `trusted_s`."""
+        """The live generation; a follower has looked at the alias within `trusted_s`."""
         live = self._live or await self._reopened()
         if self._follows and monotonic() - self._followed_at >= trusted_s:
             began = monotonic()
@@ -352,28 +377,28 @@ class VectorStore:
 
     async def _reopened(self, *, at_once: bool = False) -> Generation:
         waited = at_once or monotonic() - self._opened_at >= _REOPEN_EVERY_S
-        if self._again is None or not waited:
+        if self._reopen is None or not waited:
             raise Unavailable(STORE, "no generation is open")
         try:
-            return await self._again()
-        except ConfigError as error:  # told at start otherwise; here it must not end a request
+            return await self._reopen()
+        except ConfigError as error:  # it ends a start, but must not end a request
             raise Unavailable(STORE, str(error)) from error
 
     async def _first(self, model: str, dimension: int, provider: str) -> Generation:
-        """Make generation 1, unless another process's came first: then that one is live."""
-        made = await self.generations.create(model, dimension, serial=1, provider=provider)
+        """Create generation 1, unless another process was first: then that one is live."""
+        created = await self.generations.create(model, dimension, serial=1, provider=provider)
         live = await self.generations.live()
         if live is None:
-            await self.generations.activate(made)
+            await self.generations.activate(created)
             live = await self.generations.live()
-        return live or made
+        return live or created
 
     async def _check_server(self) -> None:
-        told = await asked("info", self._client.info(), self._timeout_s)
-        numbers = tuple(int(each) for each in re.findall(r"\d+", told.version)[:2])
+        server = await observed_call("info", self._client.info(), self._timeout_s)
+        numbers = tuple(int(number) for number in re.findall(r"\d+", server.version)[:2])
         if numbers < _OLDEST_SERVER:
             raise ConfigError(
-                f"QDRANT_URL: Qdrant {told.version} is too old; conditional writes need 1.17"
+                f"QDRANT_URL: Qdrant {server.version} is too old; conditional writes need 1.17"
             )
 
 
@@ -387,7 +412,3 @@ def _latest(tenant: str, points: Sequence[Point]) -> list[Point]:
         if known is None or known.payload_version <= point.payload_version:
             latest[point.id] = point
     return list(latest.values())
-
-
-def _is_of(tenant: str, record: models.Record) -> bool:
-    return bool(record.payload) and (record.payload or {}).get("tenant") == tenant

@@ -124,7 +124,7 @@ async def test_no_write_reaches_another_tenants_point(store: VectorStore) -> Non
     assert await store.stored("a", [known.id]) == {}
     [[after]] = [page async for page in store.scroll("b")]
     assert after.payload == {**before.payload, "tenant": "b"}
-    await store.strays.make_way("a", [known.id])
+    await store.foreign.make_way("a", [known.id])
     await store.upsert("a", [mine])
     assert (await only(store, known)).payload["tags"] == ["mine"]
     with pytest.raises(ValueError, match="another tenant"):

@@ -106,7 +106,7 @@ class Drift:
     ) -> None:
         """Find the points without a memory. Begins anew: what is gone stays counted."""
         audit.orphans_deleted += len(audit.deleting)
-        await self._drop(tenant, await self._vectors.strays.under(audit.deleting))
+        await self._drop(tenant, await self._vectors.foreign.under(audit.deleting))
         audit.deleting = []
         audit.qdrant_count = audit.orphaned_count = audit.processed = audit.orphans_deleted
         memories = await self._graph.sweeps.count(tenant)
@@ -124,7 +124,7 @@ class Drift:
         if tenant != DEFAULT_TENANT:
             return
         known = await self._graph.tenants()
-        strays = self._vectors.strays.scroll(known, page=self._page, generation=live)
+        strays = self._vectors.foreign.scroll(known, page=self._page, generation=live)
         async for page in strays:
             # A tenant's graph is there before its points: asked now, it tells.
             now = await self._graph.tenants()
@@ -161,7 +161,7 @@ class Drift:
         mine = [each for each in gone if each.point_id not in strays]
         await self._vectors.delete_seen(tenant, mine)
         if strays:
-            await self._vectors.strays.delete(await self._graph.tenants(), strays)
+            await self._vectors.foreign.delete(await self._graph.tenants(), strays)
         return len(gone)
 
     async def _memories(
@@ -223,7 +223,7 @@ class Drift:
         kept = [stored[key] for key in wrong if unwritable(rows[key], stored.get(key))]
         await self._vectors.delete_seen(tenant, kept)
         missing = [key for key in wrong if found[key] is Finding.MISSING]
-        await self._vectors.strays.make_way(tenant, missing, generation=live)
+        await self._vectors.foreign.make_way(tenant, missing, generation=live)
         due = await self._graph.work.requeue(tenant, Stage.EMBED, wrong)
         jobs = [Job(tenant, each.id, each.payload_version) for each in due]
         answers = (await self._outbox.announce({Stage.EMBED: jobs}, exempt=True)).get(Stage.EMBED)

@@ -148,7 +148,7 @@ class Switch:
         lacking = await self._lacking(tenant, memories, lacks)
         if not lacking:
             return 0
-        await self._vectors.strays.make_way(tenant, list(lacking), generation=self._target)
+        await self._vectors.foreign.make_way(tenant, list(lacking), generation=self._target)
         versions = {key: each.payload_version for key, each in lacking.items()}
         dead = await forced(tenant, versions, partial(self._left, tenant, lacks))
         self._failed.setdefault(tenant, set()).update(dead)
