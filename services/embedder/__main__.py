@@ -1,4 +1,4 @@
-"""`python -m services.embedder`: turns memories into points."""
+"""`python -m services.embedder`: write the vectors of memories."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from shared.process.worker import consume, consumer_name
 from shared.streams.consumer import Consumer
 from shared.streams.job import Stage
 
-# The stores are read and written for one batch while the model works on the other.
+# While the model works on one batch, the stores are read and written for the other.
 _LOCAL_BATCHES = 2
 
 
@@ -30,9 +30,9 @@ async def body(process: Process) -> None:
             Embedder(stores.graph, stores.vectors, stores.serving, stores.outbox),
             name=consumer_name(process.role),
             batch_size=settings.batch_size,
-            # Asked each time: a switch of the model may change the kind of it.
+            # Evaluated for each batch: after a switch the model may be of the other kind.
             batches=lambda: settings.concurrency if paid() else _LOCAL_BATCHES,
-            # Waiting for a full batch saves money, never time: a local model takes what is there.
+            # Waiting for a full batch saves money, never time, so a local model does not wait.
             linger_s=lambda: settings.batch_timeout_s if paid() else 0.0,
         )
         await consume(process, {Stage.EMBED: consumer})

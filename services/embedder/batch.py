@@ -1,4 +1,4 @@
-"""What a batch of memories needs, decided before anything is written; pure.
+"""Decide what a batch of memories needs before anything is written; no store is called.
 
 A memory is embedded with what was said just before it in its session: the vector `context`
 is of both texts, the sparse vector sees the words of the two before it at half and quarter
@@ -17,14 +17,13 @@ from numpy.typing import NDArray
 
 from shared.domain.memory import HASH_HALF, Memory, same_text, text_hash
 from shared.graph.memory.dialogue import Before
-from shared.vectors.sparse import SparseVector, sparse_document
 
 Vector = NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True)
-class Known:
-    """A stored point's identity and the memory's own vector."""
+class StoredVector:
+    """The text_hash of a stored point, and the memory's own vector."""
 
     text_hash: str
     dense: Vector
@@ -32,7 +31,7 @@ class Known:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """`texts` go to the model; `points` get vectors, `payloads` keep theirs."""
+    """`texts` go to the model; `points` get vectors; `payloads` keep the vectors they have."""
 
     texts: dict[tuple[str, str], str]
     points: list[Memory]
@@ -40,39 +39,33 @@ class Plan:
 
 
 def whole_hash(model: str, content: str, before: Sequence[Before]) -> str:
-    context = "\0".join(each.content for each in before)
+    context = "\0".join(memory.content for memory in before)
     return text_hash(model, content)[:HASH_HALF] + text_hash(model, context)[:HASH_HALF]
-
-
-def in_context(memory: Memory, before: Sequence[Before]) -> str:
-    """The text of the `context` vector: what was said, after what was said before it."""
-    return f"{before[0].content}\n{memory.content}"
 
 
 def plan(
     model: str,
     memories: Mapping[str, Memory],
     before: Mapping[str, Sequence[Before]],
-    known: Mapping[str, Known],
+    stored: Mapping[str, StoredVector],
     supplied: Mapping[str, Vector],
 ) -> Plan:
-    """Sort the batch by what has to be done. Texts are keyed (id, "dense" or "context")."""
+    """Sort the batch by what has to be done. Texts are keyed (id, "dense" or "context").
+
+    The text of the `context` vector is the memory after what was said just before it.
+    """
     texts: dict[tuple[str, str], str] = {}
     points, payloads = [], []
     for key, memory in memories.items():
-        said = before.get(key, ())
-        whole = whole_hash(model, memory.content, said)
-        stored = known.get(key)
-        if stored and stored.text_hash == whole and key not in supplied:
+        previous = before.get(key, ())
+        whole = whole_hash(model, memory.content, previous)
+        point = stored.get(key)
+        if point and point.text_hash == whole and key not in supplied:
             payloads.append(memory)
             continue
         points.append(memory)
-        if key not in supplied and not (stored and same_text(stored.text_hash, whole)):
+        if key not in supplied and not (point and same_text(point.text_hash, whole)):
             texts[key, "dense"] = memory.content
-        if said:
-            texts[key, "context"] = in_context(memory, said)
+        if previous:
+            texts[key, "context"] = f"{previous[0].content}\n{memory.content}"
     return Plan(texts, points, payloads)
-
-
-def words_in_context(memory: Memory, before: Sequence[Before]) -> SparseVector:
-    return sparse_document(memory.content, before=[each.content for each in before])

@@ -1,11 +1,11 @@
-"""The embed stage: a batch of jobs in, points in the vector store, relate jobs out.
+"""The embed stage: turn a batch of jobs into points, then publish relate jobs.
 
-The graph is read first and written last, guarded by `payload_version`; points are written
-in between, conditional on an older one. Whatever runs twice or late therefore changes
-nothing, and a memory that went meanwhile takes its point with it.
+The graph is read first and written last, guarded by `payload_version`; points are written in
+between, conditional on an older one. A batch that runs twice or late therefore changes nothing,
+and the point of a memory that was deleted meanwhile is deleted.
 
-While a generation is being filled every batch is written to that one too. What goes wrong
-with it holds up nothing but the jobs by which it is filled.
+While a generation is being filled, every batch is written to that one too. Its failures delay
+only the jobs that fill it.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 
 from services.embedder.batch import whole_hash
-from services.embedder.point_writer import Key, PointWriter, Read, Refusal, keys
+from services.embedder.point_writer import Key, PointWriter, Read, keys
 from shared.domain.memory import Memory, same_text
 from shared.errors import PermanentError, TransientError
 from shared.graph.stages.writes import Embedded
@@ -28,12 +28,12 @@ from shared.vectors import VectorStore
 from shared.vectors.active_model import ActiveModel, ModelFollower
 
 log = get_logger(__name__)
-# How long a job of the filling rests while the next generation's model is down.
-_NEXT_REST_S = 2.0
+# How long a job that fills the next generation is deferred while that one's model is down.
+_NEXT_MODEL_DOWN_S = 2.0
 
 
 class Embedder:
-    """Handler of the embed stream; safe to run in any number of processes."""
+    """Handler of the embed stream; any number of processes may run it."""
 
     def __init__(
         self, graph: GraphStore, vectors: VectorStore, serving: ModelFollower, outbox: Outbox
@@ -42,16 +42,16 @@ class Embedder:
         self._vectors = vectors
         self._serving = serving
         self._outbox = outbox
-        self._filler = PointWriter(vectors)
+        self._writer = PointWriter(vectors)
 
     async def __call__(self, jobs: Sequence[Job]) -> list[Outcome]:
-        """Bring every job's memory to its point; raises what concerns the whole batch."""
+        """Write the point of every job's memory; raises an error that concerns the whole batch."""
         live, filling = await self._serving.current()
         by_tenant: dict[str, list[Job]] = defaultdict(list)
         for job in jobs:
             by_tenant[job.tenant].append(job)
-        reads = [await self._read(tenant, mine) for tenant, mine in by_tenant.items()]
-        await self._filler.fill(live, reads)
+        reads = [await self._read(tenant, own_jobs) for tenant, own_jobs in by_tenant.items()]
+        await self._writer.fill(live, reads)
         outcomes: dict[Key, Outcome] = {}
         if filling is not None:
             outcomes = await self._fill_next(filling, reads)
@@ -76,23 +76,23 @@ class Embedder:
         return Read(tenant, [key for key in ids if key not in found], memories, before, supplied)
 
     async def _fill_next(self, filling: ActiveModel, reads: Sequence[Read]) -> dict[Key, Outcome]:
-        """What becomes of the filling's own jobs; other jobs it will ask for again itself."""
+        """Outcomes of the jobs that fill `filling`; other jobs do not depend on it."""
         try:
-            refused = await self._filler.fill_what_it_takes(filling, reads)
+            refused = await self._writer.fill_accepted(filling, reads)
         except TransientError as error:
             log.warning("generation.not_filled", model=filling.model.name, error=str(error))
-            parked = Defer(str(error), max(_NEXT_REST_S, error.retry_after_s or 0.0))
-            return dict.fromkeys(keys(reads), parked)
+            wait_s = max(_NEXT_MODEL_DOWN_S, error.retry_after_s or 0.0)
+            return dict.fromkeys(keys(reads), Defer(str(error), wait_s))
         for (_, memory_id), refusal in refused.items():
             log.warning("generation.refused", memory_id=memory_id, error=str(refusal))
         return {key: _refused(refusal) for key, refusal in refused.items()}
 
     async def _write(self, live: ActiveModel, filling: ActiveModel | None, read: Read) -> None:
-        """The graph's word that the points stand; then what follows from them."""
+        """Record in the graph that the points are written, and publish the jobs that follow."""
         tenant = read.tenant
         rows = [_row(live, read, memory) for memory in read.memories.values()]
-        # Told by what the graph has recorded, not by what was written just now: an earlier
-        # run may have written the point and then lost its guarded write to a change.
+        # What the graph has recorded decides, not what was written just now: an earlier run may
+        # have written the point and then lost its guarded write to a change.
         renewed = [row.id for row in rows if _other_words(read.memories[row.id], row)]
         successors = await self._graph.dialogue.refresh_after(tenant, renewed)
         result = await self._graph.work.embedded(tenant, rows)
@@ -109,15 +109,14 @@ class Embedder:
         await self._outbox.announce({Stage.RELATE: relate, Stage.EMBED: late})
 
 
-def _refused(refusal: Refusal) -> Outcome:
+def _refused(refusal: Exception) -> Outcome:
     if isinstance(refusal, PermanentError):
         return DeadLetter("permanent", str(refusal))
     return Retry(str(refusal))
 
 
 def _row(live: ActiveModel, read: Read, memory: Memory) -> Embedded:
-    said = read.before.get(memory.id, ())
-    whole = whole_hash(live.model.name, memory.content, said)
+    whole = whole_hash(live.model.name, memory.content, read.before.get(memory.id, ()))
     renewed = memory.text_hash != whole or memory.embed_anew
     return Embedded(
         memory.id, memory.payload_version, whole, relate=renewed, anew=memory.embed_anew
@@ -130,5 +129,5 @@ def _other_words(memory: Memory, row: Embedded) -> bool:
 
 
 def _lags(memory: Memory, job: Job) -> bool:
-    """Whether there is anything to do: another job may have brought the memory up already."""
+    """Whether there is anything to do: another job may have embedded this version already."""
     return bool(job.run) or memory.embedded_version < memory.payload_version

@@ -1,6 +1,6 @@
-"""Memory and the pure rules about it: tags, times, hashes, what text may be stored.
+"""Memory and the pure rules about it: tags, times, hashes, which text may be stored.
 
-Nothing here talks to a store. Times are integer milliseconds UTC inside the product (the
+Nothing here calls a store. Times are integer milliseconds UTC inside the product (the
 graph returns floats with 15 digits) and ISO 8601 with `+00:00` on the wire.
 """
 
@@ -23,10 +23,10 @@ DEFAULT_LAYER = "episodic"
 LAYERS = frozenset({"episodic", "semantic", "reflective", "working", "sensory"})
 TYPES = ("Decision", "Pattern", "Preference", "Style", "Habit", "Insight", "Context")
 FALLBACK_TYPE = "Memory"
-# The due time of a stage that was given up: the relay never reaches it, and the memory
-# still counts as not embedded. 9999-01-01 in milliseconds.
+# The due time of a stage that has failed for good: the relay never reaches it, and the memory
+# still counts as not embedded. It is 9999-01-01 in milliseconds.
 NEVER_MS = 253_370_764_800_000
-# A point's text_hash is half a hash of its text and half a hash of what was said before it.
+# A point's text_hash is half a hash of its text and half a hash of the text before it.
 HASH_HALF = 16
 
 # A word of a name: a letter, then what `\w` takes and what it leaves out of names: the marks
@@ -40,7 +40,7 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 
 class Derived(StrEnum):
-    """Keys of `metadata` under which the workers' blocks are laid over the client's own."""
+    """Keys of `metadata` under which answers show the workers' blocks over the client's own."""
 
     ENTITIES = "entities"
     ENRICHMENT = "enrichment"
@@ -61,9 +61,9 @@ class Memory:
 
     `version` rises with every authored change, `payload_version` with every change of what
     a point carries (so it is never below `version`); both are at least the milliseconds of
-    their change. `tags` are authored, `entity_tags` are the enricher's; `meta_terms` are what
-    of `metadata` is searched. `<stage>_version` is the version that stage has reached;
-    `embed_anew` asks for its vectors to be made again though its text is the same.
+    their change. `tags` are authored, `entity_tags` are the enricher's; `meta_terms` are the words
+    of `metadata` that are searched. `<stage>_version` is the version that the stage has reached;
+    `embed_anew` requests new vectors although the text is the same.
     """
 
     id: str
@@ -131,7 +131,7 @@ class Memory:
 
 
 def summary_marks(original: str) -> dict[str, Any]:
-    """What stands in the metadata of a memory that was shortened from `original`."""
+    """The metadata keys of a memory whose content was shortened from `original`."""
     return {
         "original_content": original,
         "was_summarized": True,
@@ -140,14 +140,14 @@ def summary_marks(original: str) -> dict[str, Any]:
 
 
 def marks_of(metadata: Mapping[str, Any]) -> dict[str, Any]:
-    """The marks that `metadata` has; none where they are not those of a shortened memory."""
+    """Those keys of `metadata`; empty where they are not those of a shortened memory."""
     original = metadata.get("original_content")
     marks = summary_marks(original) if isinstance(original, str) else {}
     return marks if marks.items() <= metadata.items() else {}
 
 
 def next_version(version: int, now_ms: int) -> int:
-    """Rises always, and outranks old points after a restore that lost the last second."""
+    """A higher version that also outranks old points after a restore that lost the last second."""
     return max(version + 1, now_ms)
 
 
@@ -191,19 +191,19 @@ def tag_prefixes(tags: Iterable[str]) -> tuple[str, ...]:
 
 
 def tag_keys(tags: Iterable[str]) -> tuple[str, ...]:
-    """What exact tag matching compares: stripped and lower-cased, unique, in order."""
+    """The forms that exact tag matching compares: stripped, lower-cased, unique, in order."""
     return tuple(dict.fromkeys(tag.strip().lower() for tag in tags if tag.strip()))
 
 
 def text_hash(model: str, text: str) -> str:
-    """Identity of a vector: the model and the very text that was embedded."""
+    """Identity of a vector: a hash of the model and the text that was embedded."""
     return hashlib.blake2b(f"{model}\0{text}".encode(), digest_size=16).hexdigest()
 
 
 def same_text(one: str | None, other: str) -> bool:
-    """Whether two hashes are of one text and model, whatever was said before the text.
+    """Whether two hashes are of one text and model, regardless of the text before it.
 
-    A stored hash has two halves, the text's and its context's; `text_hash` will do for `other`.
+    A stored hash has two halves, of the text and of its context; `other` may be a `text_hash`.
     """
     return (one or "")[:HASH_HALF] == other[:HASH_HALF]
 
@@ -220,17 +220,17 @@ def speaker_of(content: str, metadata: Mapping[str, Any]) -> str | None:
 
 
 def opens_name(letter: str) -> bool:
-    """Whether a name may begin with it: a capital, or any letter of a script without them."""
+    """Whether a name may begin with it: a capital, or a letter of a script without capitals."""
     return letter.isupper() or letter.istitle() or caseless(letter)
 
 
 def caseless(letter: str) -> bool:
-    """A letter that is not written in two cases (Georgian's capitals begin no words)."""
+    """Whether a letter has no two cases (Georgian capitals do not begin words)."""
     return letter.isalpha() and letter == letter.title() == letter.title().lower()
 
 
 def check_text(text: str, what: str) -> str:
-    """Return `text` as it came; a stored text comes back equal or was refused here.
+    """Return `text` unchanged: a text is stored exactly or refused here.
 
     Raises: InvalidInput for NUL and lone surrogates, which the graph cannot keep.
     """
@@ -244,7 +244,7 @@ def check_text(text: str, what: str) -> str:
 
 
 def check_key(text: str, what: str) -> str:
-    """Return `text`, which things are looked up by.
+    """Return `text`, by which rows are looked up.
 
     Raises: InvalidInput for control characters, which the graph's index cannot find again.
     """
@@ -280,5 +280,4 @@ def _check_depth(value: object, what: str, left: int) -> None:
             _check_depth(child, what, left - 1)
 
 
-def finite(value: float) -> bool:
-    return not (math.isnan(value) or math.isinf(value))
+finite = math.isfinite

@@ -1,4 +1,4 @@
-"""CachedEmbedding: a text that was embedded is not paid for again."""
+"""CachedEmbedding: keep vectors, so that a text is not embedded and paid for twice."""
 
 from __future__ import annotations
 
@@ -17,30 +17,30 @@ if TYPE_CHECKING:
     from shared.models.embedding import EmbeddingModel
     from shared.models.types import Vectors
 
-# However many entries are allowed: 5 461 vectors of 3 072 dimensions, 43 690 of 384.
-_MOST_BYTES: Final = 64 * 1024 * 1024
+# The limit of each cache in bytes: 5 461 vectors of 3 072 dimensions, 43 690 of 384.
+_MAX_BYTES: Final = 64 * 1024 * 1024
 
 
 class CachedEmbedding:
     """`model` with the vectors of its last `queries` questions and `documents` texts kept.
 
-    The least recently used go first. Equal texts that are asked for together, in one batch
-    or in several, share one call. Errors are not kept, and nobody gets another's. Vectors of
-    questions are shared and therefore read-only.
+    The least recently used are dropped first. Equal texts that are requested at the same time, in
+    one batch or in several, share one call. Errors are not kept, and no caller gets the error of
+    another caller's call. Vectors of questions are shared and therefore read-only.
     """
 
     def __init__(self, model: EmbeddingModel, queries: int = 0, documents: int = 0) -> None:
         self._model = model
-        self._queries = _Kept(queries, model.name, "query")
-        self._documents = _Kept(documents, model.name, "document")
-        self._asking: dict[str, asyncio.Task[Vectors]] = {}
-        self._making: dict[str, asyncio.Future[dict[str, Vectors]]] = {}
+        self._queries = _LeastRecentlyUsed(queries, model.name, "query")
+        self._documents = _LeastRecentlyUsed(documents, model.name, "document")
+        self._pending_queries: dict[str, asyncio.Task[Vectors]] = {}
+        self._pending_texts: dict[str, asyncio.Future[dict[str, Vectors]]] = {}
         self.name = model.name
         self.dimension = model.dimension
         self.paid = model.paid
 
     def __len__(self) -> int:
-        """How many questions are kept."""
+        """The number of questions that are kept."""
         return len(self._queries)
 
     @property
@@ -50,13 +50,13 @@ class CachedEmbedding:
     async def embed(self, texts: Sequence[str]) -> Vectors:
         found = self._documents.known(texts)
         while missing := [text for text in dict.fromkeys(texts) if text not in found]:
-            others = {self._making[text] for text in missing if text in self._making}
-            if mine := [text for text in missing if text not in self._making]:
-                found |= await self._make(mine)
-            if others:
-                await asyncio.wait(others)
-            for call in others:
-                # Nothing if it failed, perhaps for a text of another batch: then asked anew.
+            pending = {self._pending_texts[text] for text in missing if text in self._pending_texts}
+            if unrequested := [text for text in missing if text not in self._pending_texts]:
+                found |= await self._embed(unrequested)
+            if pending:
+                await asyncio.wait(pending)
+            for call in pending:
+                # Empty if that call failed, perhaps at a text of its own: then we call for ours.
                 found |= call.result()
         rows = [found[text] for text in texts]
         return np.stack(rows) if rows else np.empty((0, self.dimension), np.float32)
@@ -64,45 +64,45 @@ class CachedEmbedding:
     async def embed_query(self, text: str) -> Vectors:
         if (kept := self._queries.known([text]).get(text)) is not None:
             return kept
-        if (asking := self._asking.get(text)) is None:
-            asking = asyncio.create_task(self._ask(text), name="embed query")
-            self._asking[text] = asking
-        # A caller that gives up must not take the answer from the others.
-        return await asyncio.shield(asking)
+        if (call := self._pending_queries.get(text)) is None:
+            call = asyncio.create_task(self._embed_query(text), name="embed query")
+            self._pending_queries[text] = call
+        # A caller that is cancelled must not cancel the call for the others.
+        return await asyncio.shield(call)
 
     async def close(self) -> None:
-        for task in list(self._asking.values()):
+        for task in list(self._pending_queries.values()):
             task.cancel()
-        await asyncio.gather(*self._asking.values(), return_exceptions=True)
+        await asyncio.gather(*self._pending_queries.values(), return_exceptions=True)
         await self._model.close()
 
-    async def _make(self, texts: Sequence[str]) -> dict[str, Vectors]:
+    async def _embed(self, texts: Sequence[str]) -> dict[str, Vectors]:
         call: asyncio.Future[dict[str, Vectors]] = asyncio.get_running_loop().create_future()
-        self._making |= dict.fromkeys(texts, call)
-        made: dict[str, Vectors] = {}
+        self._pending_texts |= dict.fromkeys(texts, call)
+        embedded: dict[str, Vectors] = {}
         try:
             vectors = await self._model.embed(texts)
-            # Copies: a row of the batch would keep all of it alive.
-            made = {text: row.copy() for text, row in zip(texts, vectors, strict=True)}
+            # Each row is copied: a view of one row would keep the whole batch in memory.
+            embedded = {text: row.copy() for text, row in zip(texts, vectors, strict=True)}
         finally:
             for text in texts:
-                del self._making[text]
-            call.set_result(made)
-        self._documents.keep(made)
-        return made
+                del self._pending_texts[text]
+            call.set_result(embedded)
+        self._documents.keep(embedded)
+        return embedded
 
-    async def _ask(self, text: str) -> Vectors:
+    async def _embed_query(self, text: str) -> Vectors:
         try:
             vector = await self._model.embed_query(text)
             vector.flags.writeable = False
             self._queries.keep({text: vector})
             return vector
         finally:
-            del self._asking[text]
+            del self._pending_queries[text]
 
 
-class _Kept:
-    """At most `size` vectors by the hash of their text, the least recently used dropped."""
+class _LeastRecentlyUsed:
+    """At most `size` vectors by the hash of their text; drops the least recently used."""
 
     def __init__(self, size: int, model: str, kind: str) -> None:
         self._size = size
@@ -129,7 +129,7 @@ class _Kept:
     def keep(self, vectors: dict[str, Vectors]) -> None:
         for text, vector in vectors.items():
             self._vectors[_digest(text)] = vector
-            while len(self._vectors) > min(self._size, _MOST_BYTES // vector.nbytes):
+            while len(self._vectors) > min(self._size, _MAX_BYTES // vector.nbytes):
                 self._vectors.popitem(last=False)
 
 

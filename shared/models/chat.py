@@ -1,4 +1,4 @@
-"""ChatModel: one question to a language model, one validated object back."""
+"""ChatModel: ask a language model one question and get one validated object."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from shared.errors import PermanentError, TransientError
 from shared.models.circuit import Circuit
 from shared.models.outbound import HARMLESS, isolate_bad_input
 from shared.models.prices import Given, Meter
-from shared.models.providers.openai_client import asking_openai, connect, is_official
+from shared.models.providers.openai_client import connect, is_official, observed_openai_call
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI
@@ -29,10 +29,10 @@ class ChatModel(Protocol):
     async def ask(
         self, system: str, user: str, answer: type[Answer], *, max_tokens: int = 300
     ) -> Answer:
-        """The model's answer as `answer`, validated; bound its fields there, it may say anything.
+        """The model's answer, validated as `answer`, whose fields must bound what they accept.
 
         Raises:
-            TransientError: rate limit, or an answer that is no such object; ask again.
+            TransientError: a rate limit, or an answer that is no such object; call again.
             Unavailable: the provider is down, or the operator must act.
             PermanentError: refused, or longer than `max_tokens`.
         """
@@ -58,7 +58,7 @@ class OpenAIChat:
         self._timeout_s = timeout_s
         self._meter = Meter(model, prices)
         self.circuit = Circuit("chat", model, concurrency=concurrency)
-        # OpenAI's newer models refuse `max_tokens`; other servers know nothing else.
+        # OpenAI's newer models refuse `max_tokens`; other servers know only that one.
         self._limit = "max_completion_tokens" if official else "max_tokens"
 
     @classmethod
@@ -72,7 +72,7 @@ class OpenAIChat:
         concurrency: int = 4,
         prices: Given | None = None,
     ) -> Self:
-        """Asks nothing yet."""
+        """Create the client; nothing is called yet."""
         return cls(
             model,
             await connect(api_key, base_url, timeout_s),
@@ -86,16 +86,16 @@ class OpenAIChat:
         self, system: str, user: str, answer: type[Answer], *, max_tokens: int = 300
     ) -> Answer:
         options: Any = {self._limit: max_tokens, "response_format": _format(answer)}
-        said = partial(self._completion, system, options)
+        complete = partial(self._completion, system, options)
         async with self.circuit.call():
-            return _validated(await isolate_bad_input(said, user, HARMLESS), answer)
+            return _validated(await isolate_bad_input(complete, user, HARMLESS), answer)
 
     async def close(self) -> None:
         await self._client.close()
 
     async def _completion(self, system: str, options: Any, user: str) -> Any:
         messages: Any = [{"role": "system", "content": system}, {"role": "user", "content": user}]
-        async with asking_openai("chat", self.name, self._timeout_s):
+        async with observed_openai_call("chat", self.name, self._timeout_s):
             try:
                 completion = await self._client.chat.completions.create(
                     model=self.name, messages=messages, **options
@@ -133,7 +133,7 @@ async def open_chat(settings: ChatSettings, provider: EmbeddingSettings) -> Chat
 
 
 def _format(answer: type[BaseModel]) -> dict[str, Any]:
-    """The schema, not `strict`: servers differ in what they allow there; we validate anyway."""
+    """The schema without `strict`, which servers support differently; we validate anyway."""
     schema = {"name": answer.__name__, "schema": answer.model_json_schema()}
     return {"type": "json_schema", "json_schema": schema}
 

@@ -1,7 +1,8 @@
-"""Circuit: the calls of one provider's model, bounded, and none while it is known to be down.
+"""Circuit: a circuit breaker around the calls of one provider's model.
 
-It retries nothing: who asks gets `Unavailable` at once and with it the time of the next
-trial. A worker's jobs are then parked and no attempt is charged; a recall answers without.
+It limits how many calls run at once and refuses calls while the provider is known to be down. It
+retries nothing: a caller gets `Unavailable` at once, with the time of the next trial. A worker's
+jobs are then deferred without a charged attempt; a recall answers without vectors.
 """
 
 from __future__ import annotations
@@ -19,15 +20,15 @@ from shared.telemetry.metrics import MODEL_CIRCUIT_OPEN
 if TYPE_CHECKING:
     from shared.models.types import Kind
 
-# One failure may be one lost packet. Three in a row are the provider's.
+# One failure may be one lost packet; three in a row mean that the provider is down.
 _FAILURES: Final = 3
 
 
 class Circuit:
-    """Closed, open, or half-open: one call tries while all others are refused.
+    """Closed, open, or half-open: one trial call runs while all others are refused.
 
-    It opens after three failures in a row, or at once for as long as the provider wishes
-    (Retry-After): 1 s, doubling to 30 s while trials fail. A refused input is an answer.
+    It opens after three failures in a row, for 1 s, doubling to 30 s while trials fail; or at
+    once and for as long as the provider says (Retry-After). A refused input counts as an answer.
     """
 
     def __init__(
@@ -54,7 +55,7 @@ class Circuit:
         return "open" if self._pause.remaining_s() else "half-open"
 
     def report(self) -> dict[str, object]:
-        """What /readyz shows; `error` is the last failure's, gone with the next answer."""
+        """What /readyz shows; `error` is that of the last failure until the next answer."""
         return {
             "model": self._model,
             "circuit": self.state,
@@ -65,7 +66,7 @@ class Circuit:
 
     @asynccontextmanager
     async def call(self) -> AsyncIterator[None]:
-        """One call, when it is its turn. Raises: Unavailable instead while open."""
+        """Run the block as one call, after waiting its turn. Raises: Unavailable while open."""
         self._refuse()
         async with self._in_flight:
             self._refuse()  # others may have failed while this one waited
@@ -79,8 +80,8 @@ class Circuit:
                 self._answered(started_at)
                 raise
             except TransientError as error:
-                # A chat model may talk nonsense now and then; vectors are right or its server's
-                # failure.
+                # A chat model may give an unusable answer now and then, and still be up; an
+                # unusable answer of an embedding model means that its server fails.
                 if self._kind == "chat" and not isinstance(error, Unavailable):
                     self._answered(started_at)
                 else:

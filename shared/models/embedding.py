@@ -1,7 +1,7 @@
-"""EmbeddingModel, and which one the settings ask for.
+"""EmbeddingModel: the protocol of every embedding model.
 
-Invariant: a vector that leaves this package is the model's own, unit length and of the
-announced dimension; whatever a provider answers otherwise is an error, never a vector.
+Invariant: a vector that leaves this package has unit length and the announced dimension; any
+other answer of a provider is an error.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ class EmbeddingModel(Protocol):
 
     @property
     def paid(self) -> bool:
-        """Whether a call costs money or travels, so that waiting for a full batch pays."""
+        """Whether a call costs money or a network round trip, so that full batches are better."""
 
     @property
     def circuit(self) -> Circuit | None:
-        """What keeps calls from a provider that is down; None where nothing is called."""
+        """The circuit breaker of the provider; None for a model in this process."""
 
     async def embed(self, texts: Sequence[str]) -> Vectors:
         """One unit vector per text, in input order: len(texts) × dimension, float32.

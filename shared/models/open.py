@@ -25,16 +25,16 @@ _MODEL_SETTING = {"openai": "model", "voyage": "voyage_model", "ollama": "ollama
 async def open_embedding(
     settings: EmbeddingSettings, size: int | None = None, *, preferred: int | None = None
 ) -> EmbeddingModel:
-    """The model that EMBEDDING_PROVIDER names, proven to answer.
+    """Open the model that EMBEDDING_PROVIDER names, after one successful call.
 
     `auto` is Voyage with a key, else OpenAI with a key or base URL, else Ollama with one of
-    its variables, else the local model. `size` (VECTOR_SIZE) is demanded; `preferred`, a
-    live generation's, is only used by a model that can serve several.
+    its variables, else the local model. `size` (VECTOR_SIZE) is required; `preferred`, a live
+    generation's dimension, is used by a model that can serve several.
 
     Raises: ConfigError naming the variable to change, also if the provider does not answer.
     """
     provider = chosen_provider(settings)
-    model = await _OPENERS[provider](_Wish(settings, size, preferred))
+    model = await _OPENERS[provider](_Request(settings, size, preferred))
     if size is not None and model.dimension != size:
         await model.close()
         raise ConfigError(
@@ -46,7 +46,7 @@ async def open_embedding(
 
 
 def chosen_provider(settings: EmbeddingSettings) -> str:
-    """The provider after `auto` is resolved; never `placeholder` unless named."""
+    """The provider that `auto` stands for, else the one named; `placeholder` only if named."""
     if settings.provider != "auto":
         return settings.provider
     if settings.voyage_api_key:
@@ -59,9 +59,9 @@ def chosen_provider(settings: EmbeddingSettings) -> str:
 
 
 def named(settings: EmbeddingSettings, provider: str, model: str | None) -> EmbeddingSettings:
-    """The settings with that provider, and with that model where it serves several.
+    """The settings with that provider, and with that model where the provider has several.
 
-    `model` may be an EmbeddingModel's `name`; its dimension is then given apart.
+    `model` may be an EmbeddingModel's `name`, whose dimension is left out here.
     """
     given: dict[str, object] = {"provider": provider}
     if model is not None and provider in _MODEL_SETTING:
@@ -69,32 +69,32 @@ def named(settings: EmbeddingSettings, provider: str, model: str | None) -> Embe
     return settings.model_copy(update=given)
 
 
-class _Wish(NamedTuple):
+class _Request(NamedTuple):
     settings: EmbeddingSettings
     size: int | None
     preferred: int | None
 
 
-async def _local(wish: _Wish) -> EmbeddingModel:
+async def _local(request: _Request) -> EmbeddingModel:
     from shared.models.providers.local import LocalEmbedding
 
-    return await LocalEmbedding.load(threads=wish.settings.threads)
+    return await LocalEmbedding.load(threads=request.settings.threads)
 
 
-async def _placeholder(wish: _Wish) -> EmbeddingModel:
+async def _placeholder(request: _Request) -> EmbeddingModel:
     from shared.models.providers.placeholder import PlaceholderEmbedding
 
-    return PlaceholderEmbedding(wish.size or wish.preferred or 384)
+    return PlaceholderEmbedding(request.size or request.preferred or 384)
 
 
-async def _openai(wish: _Wish) -> EmbeddingModel:
+async def _openai(request: _Request) -> EmbeddingModel:
     from shared.models.providers.remote import OpenAIEmbedding, sized_model
 
-    settings = wish.settings
+    settings = request.settings
     if not settings.openai_api_key and not settings.openai_base_url:
         raise ConfigError("EMBEDDING_PROVIDER is openai, but OPENAI_API_KEY is not set")
     name, dimension = sized_model(
-        settings.model, settings.openai_base_url, wish.size, wish.preferred
+        settings.model, settings.openai_base_url, request.size, request.preferred
     )
     key = settings.openai_api_key
     model = await OpenAIEmbedding.connect(
@@ -109,38 +109,38 @@ async def _openai(wish: _Wish) -> EmbeddingModel:
     return await _proven(model, "OPENAI_API_KEY, OPENAI_BASE_URL and EMBEDDING_MODEL")
 
 
-async def _ollama(wish: _Wish) -> EmbeddingModel:
+async def _ollama(request: _Request) -> EmbeddingModel:
     from shared.models.providers.remote import OpenAIEmbedding
 
-    base = (wish.settings.ollama_base_url or OLLAMA_URL).rstrip("/")
+    base = (request.settings.ollama_base_url or OLLAMA_URL).rstrip("/")
     model = await OpenAIEmbedding.connect(
-        wish.settings.ollama_model or OLLAMA_MODEL,
+        request.settings.ollama_model or OLLAMA_MODEL,
         base_url=base if base.endswith("/v1") else f"{base}/v1",
-        timeout_s=wish.settings.ollama_timeout_s,
-        concurrency=wish.settings.concurrency,
-        prices=wish.settings.prices,
+        timeout_s=request.settings.ollama_timeout_s,
+        concurrency=request.settings.concurrency,
+        prices=request.settings.prices,
     )
     return await _proven(model, "OLLAMA_BASE_URL and OLLAMA_MODEL")
 
 
-async def _voyage(wish: _Wish) -> EmbeddingModel:
+async def _voyage(request: _Request) -> EmbeddingModel:
     from shared.models.providers.voyage import VoyageEmbedding, served_dimension
 
-    if not wish.settings.voyage_api_key:
+    if not request.settings.voyage_api_key:
         raise ConfigError("EMBEDDING_PROVIDER is voyage, but VOYAGE_API_KEY is not set")
     model = VoyageEmbedding(
-        wish.settings.voyage_model,
-        api_key=wish.settings.voyage_api_key.get_secret_value(),
-        dimension=served_dimension(wish.size, wish.preferred),
-        timeout_s=wish.settings.timeout_s,
-        concurrency=wish.settings.concurrency,
-        prices=wish.settings.prices,
+        request.settings.voyage_model,
+        api_key=request.settings.voyage_api_key.get_secret_value(),
+        dimension=served_dimension(request.size, request.preferred),
+        timeout_s=request.settings.timeout_s,
+        concurrency=request.settings.concurrency,
+        prices=request.settings.prices,
     )
     return await _proven(model, "VOYAGE_API_KEY and VOYAGE_MODEL")
 
 
 async def _proven(model: EmbeddingModel, variables: str) -> EmbeddingModel:
-    """Ask once: a wrong key, address or model name is told at start, not by a dead stream."""
+    """Call the model once, so that a wrong key, address or model name is reported at start."""
     from shared.models.outbound import HARMLESS
     from shared.models.retry import with_retries
 
@@ -155,7 +155,7 @@ async def _proven(model: EmbeddingModel, variables: str) -> EmbeddingModel:
     return model
 
 
-_Opener = Callable[[_Wish], Awaitable[EmbeddingModel]]
+_Opener = Callable[[_Request], Awaitable[EmbeddingModel]]
 
 
 _OPENERS: dict[str, _Opener] = {

@@ -1,7 +1,7 @@
-"""What a provider's answer means: our errors for its failures, unit vectors for its numbers.
+"""Translate a provider's answers: its failures to our errors, its numbers to unit vectors.
 
-Messages carry a status and the provider's error code, never its text: providers echo
-inputs and parts of keys, and messages end in logs and dead streams.
+Our messages carry a status and the provider's error code, never its text: providers repeat
+inputs and parts of keys, and messages end up in logs and dead-letter streams.
 """
 
 from __future__ import annotations
@@ -28,28 +28,28 @@ from shared.telemetry.metrics import MODEL_DURATION, MODEL_ERRORS
 if TYPE_CHECKING:
     from shared.models.types import Vectors
 
-Asked = TypeVar("Asked")
-Answered = TypeVar("Answered")
+Input = TypeVar("Input")
+Answer = TypeVar("Answer")
 
-# Any provider's answer to this costs a fraction of a cent and tells whether, and in which
-# dimension, it serves at all.
+# Embedding this text costs a fraction of a cent and shows whether the provider is up, and which
+# dimension its model has.
 HARMLESS = "dimension"
 _REFUSED = frozenset({400, 413, 422})
-_FOR_ALL_CALLS = {
+_REASONS = {
     401: "the key is refused",
     402: "the account must be paid",
     403: "the key may not use this model",
     404: "no such model or address",
     429: "too many requests",
 }
-# Whoever wishes for more than an hour is asked again after one.
-_LONGEST_WISH_S = 3600.0
+# A provider that asks for a longer wait than an hour is called again after an hour.
+_LONGEST_RETRY_AFTER_S = 3600.0
 _CODE = re.compile(r"[\w.-]{1,64}")
 
 
 @asynccontextmanager
 async def observed_call(kind: Kind, model: str, timeout_s: float) -> AsyncIterator[None]:
-    """One measured provider call, bounded as a whole: a body that drips is late as well."""
+    """Count and time one provider call; `timeout_s` is for all of it, the body included."""
     started = perf_counter()
     try:
         async with asyncio.timeout(timeout_s):
@@ -65,56 +65,56 @@ async def observed_call(kind: Kind, model: str, timeout_s: float) -> AsyncIterat
 
 
 class ServerFailure(Unavailable):
-    """HTTP 5xx: down as a rule, but some servers fail at a text that they cannot embed."""
+    """HTTP 5xx: usually the provider is down, but some servers fail at one text in this way."""
 
 
 async def isolate_bad_input(
-    ask: Callable[[Asked], Awaitable[Answered]], asked: Asked, harmless: Asked
-) -> Answered:
-    """`ask(asked)`; where the provider fails at that, a harmless one tells whether it is down.
+    call: Callable[[Input], Awaitable[Answer]], given: Input, harmless: Input
+) -> Answer:
+    """Return `call(given)`; after a server failure, call with a harmless input to tell why.
 
-    Raises: Suspect if the harmless one is answered, else what `ask` raises.
+    Raises: PoisonInput if the harmless input is answered, else what `call` raises.
     """
     try:
-        return await ask(asked)
+        return await call(given)
     except ServerFailure as error:
-        if asked == harmless:
+        if given == harmless:
             raise
-        await ask(harmless)
+        await call(harmless)
         raise PoisonInput(str(error)) from error
 
 
 def error_of_status(
     kind: Kind, status: int, body: object, headers: Mapping[str, str]
 ) -> EunoeError:
-    """400 and its like are about the input; all else, 429 included, concerns every call alike.
+    """Our error for a status: 400, 413 and 422 are about the input, all others about every call.
 
-    A server that has no chat (404) will have none later: a question to it is answered without.
-    An embedding model is proven at the start, so its 404 is an outage.
+    A server without chat answers 404 for good, so that is permanent. An embedding model has
+    answered once at the start, so its 404 is an outage.
     """
     code = _error_code(body)
-    said = f"HTTP {status}{f' ({code})' if code else ''}"
+    status_text = f"HTTP {status}{f' ({code})' if code else ''}"
     wait_s = retry_after_s(headers)
     if status in _REFUSED:
-        return PermanentError(f"{kind}: input refused, {said}")
+        return PermanentError(f"{kind}: input refused, {status_text}")
     if kind == "chat" and status == 404:
-        return PermanentError(f"chat: {_FOR_ALL_CALLS[404]}, {said}")
+        return PermanentError(f"chat: {_REASONS[404]}, {status_text}")
     if status >= 500 and wait_s is None:
-        return ServerFailure(kind, f"the provider fails, {said}")
-    reason = _FOR_ALL_CALLS.get(status, "the provider fails")
-    return Unavailable(kind, f"{reason}, {said}", retry_after_s=wait_s)
+        return ServerFailure(kind, f"the provider fails, {status_text}")
+    reason = _REASONS.get(status, "the provider fails")
+    return Unavailable(kind, f"{reason}, {status_text}", retry_after_s=wait_s)
 
 
 def retry_after_s(headers: Mapping[str, str]) -> float | None:
     """Seconds that `Retry-After` (or OpenAI's `retry-after-ms`) asks for; None if unreadable."""
     try:
         if (ms := headers.get("retry-after-ms")) is not None:
-            return _sane(float(ms) / 1000)
+            return _bounded(float(ms) / 1000)
         if (given := headers.get("retry-after")) is None:
             return None
         if not given.strip().replace(".", "", 1).isdigit():
-            return _sane((parsedate_to_datetime(given) - datetime.now(UTC)).total_seconds())
-        return _sane(float(given))
+            return _bounded((parsedate_to_datetime(given) - datetime.now(UTC)).total_seconds())
+        return _bounded(float(given))
     except (ValueError, TypeError):
         return None
 
@@ -134,7 +134,7 @@ def vectors_of(content: bytes, count: int, dimension: int | None) -> tuple[Vecto
         used = answer.get("usage") or {}
         spent = int(used.get("prompt_tokens") or used.get("total_tokens") or 0)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise TransientError("embedding: the answer is not what was asked for") from error
+        raise TransientError("embedding: the answer is not a list of vectors") from error
     return _unit(vectors, dimension), spent
 
 
@@ -162,7 +162,7 @@ def _numbers(embedding: str | Sequence[float]) -> Any:
 
 
 def _error_code(body: object) -> str:
-    """The provider's own short name for the failure, if it is one."""
+    """The provider's short name for the failure, where it gives one."""
     inner = body.get("error", body) if isinstance(body, Mapping) else body
     if isinstance(inner, Mapping):
         for name in ("code", "type"):
@@ -171,5 +171,5 @@ def _error_code(body: object) -> str:
     return ""
 
 
-def _sane(seconds: float) -> float | None:
-    return min(max(seconds, 0.0), _LONGEST_WISH_S) if math.isfinite(seconds) else None
+def _bounded(seconds: float) -> float | None:
+    return min(max(seconds, 0.0), _LONGEST_RETRY_AFTER_S) if math.isfinite(seconds) else None

@@ -1,4 +1,4 @@
-"""What a model's calls cost: tokens and US dollars, counted per model."""
+"""Count the tokens and the cost in US dollars of each model's calls."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ class Price(NamedTuple):
     output: float = 0.0
 
 
-# List prices as of November 2026, without batch discounts and free allowances; what is not
-# here (local servers, models of one's own) is counted in tokens only.
+# List prices as of November 2026, without batch discounts and free allowances. Models that are
+# not listed (local servers, private models) are counted in tokens only.
 # OpenAI: platform.openai.com/docs/pricing. Voyage: docs.voyageai.com/docs/pricing.
 PRICES: Final[Mapping[str, Price]] = {
     "text-embedding-3-small": Price(0.02),
@@ -37,8 +37,8 @@ Given = Mapping[str, float | tuple[float, float]]
 class Meter:
     """Counts one model's tokens, and their cost where its price is known.
 
-    `prices` (EUNOE_MODEL_PRICES) outrank the list: dollars per million input tokens, or
-    (input, output).
+    `prices` (EUNOE_MODEL_PRICES) take precedence over the list: dollars per million input
+    tokens, or (input, output).
     """
 
     def __init__(self, model: str, prices: Given | None = None) -> None:

@@ -1,8 +1,8 @@
-"""Serving: the model and the generation that this process embeds with, as the aliases say.
+"""ModelFollower: which model and generation this process embeds with, as the aliases say.
 
-Once a second the aliases are looked at. The model of a generation that is being filled is
-opened before that one serves, so that the switch itself is one assignment: a pair of model
-and generation is replaced by another, and whoever took the old pair ends with it.
+The aliases are read once a second. The model of a generation that is being filled is opened
+before that generation becomes live, so that the switch is one assignment: one pair of model and
+generation replaces another, and work that began with the old pair ends with it.
 """
 
 from __future__ import annotations
@@ -23,20 +23,20 @@ from shared.waiting import wait
 
 log = get_logger(__name__)
 
-LOOK_EVERY_S = 1.0
-# A look older than this is not trusted: the process was stopped, or Qdrant was silent.
+REFRESH_EVERY_S = 1.0
+# Aliases read longer ago are not trusted: the process was stopped, or Qdrant did not answer.
 _TRUSTED_S = 2.5
-# A model that could not be opened is tried again after this long.
-_AGAIN_S = 10.0
-# A model that serves no more is closed when everybody who took it has surely ended.
-_CLOSED_AFTER_S = 120.0
+# After this time a model that could not be opened is tried again.
+_REOPEN_AFTER_S = 10.0
+# A former model is closed when all work that began with it has surely ended.
+_CLOSE_AFTER_S = 120.0
 
 Wrap = Callable[[EmbeddingModel], EmbeddingModel]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ActiveModel:
-    """A model and the generation of its vectors; none before Qdrant was reached."""
+    """A model and the generation of its vectors, which is None before Qdrant was reached."""
 
     model: EmbeddingModel
     generation: Generation | None
@@ -45,13 +45,13 @@ class ActiveModel:
 @dataclass(slots=True)
 class _Opened:
     model: EmbeddingModel
-    wanted_at: float
+    named_at: float  # when an alias last named its generation, monotonic
 
 
 class ModelFollower:
-    """`live` is read per request or batch, as a whole; `next` is filled beside it.
+    """`live` is read once per request or batch; `next` is filled beside it.
 
-    `wrap` goes around every model that is opened, such as a cache.
+    `wrap` is applied to every model that is opened, for instance to add a cache.
     """
 
     def __init__(
@@ -70,17 +70,17 @@ class ModelFollower:
         self._opened = {_key(configured): _Opened(self._configured, monotonic())}
         self._refused: dict[str, tuple[float, str]] = {}
         self._aliased: tuple[Generation | None, Generation | None] = (None, None)
-        self._looking = asyncio.Lock()
-        self._looked_at = 0.0
+        self._refreshing = asyncio.Lock()
+        self._refreshed_at = 0.0
         self.live = ActiveModel(self._configured, None)
         self.next: ActiveModel | None = None
 
     async def open(self) -> None:
-        """Serve the live generation, with its own model if the configured one is another's.
+        """Use the live generation, with its own model if another one is configured.
 
-        Raises: ConfigError if no generation at all is of the configured model, and the live
-        one's own cannot be opened with these settings; Unavailable while Qdrant or that model
-        does not answer.
+        Raises: ConfigError if no generation is of the configured model and the live generation's
+        model cannot be opened with these settings; Unavailable while Qdrant or that model does
+        not answer.
         """
         name, dimension = _key(self._configured)
         live = await self._vectors.generations.live()
@@ -89,20 +89,20 @@ class ModelFollower:
         else:
             others = await self._vectors.generations.all()
             if not any(each.fits(name, dimension) for each in others):
-                await self._demand(live)
+                await self._open_live(live)
             log.warning("serving.not_configured", live=live.collection, configured=name)
             await self._vectors.open(live.model, live.dimension, provider=live.provider)
-        await self.look()
+        await self.refresh()
         await self._open_missing()
         await self.current()
 
     async def run(self, stopping: asyncio.Event) -> None:
-        """Follow the aliases until `stopping`; a model that takes long to open delays nothing."""
+        """Follow the aliases until `stopping`; opening a model does not delay that."""
         opening: asyncio.Task[None] | None = None
         async with asyncio.TaskGroup() as group:
-            while not await wait(stopping, LOOK_EVERY_S):
+            while not await wait(stopping, REFRESH_EVERY_S):
                 try:
-                    await self.look()
+                    await self.refresh()
                 except EunoeError as error:
                     log.warning("serving.unseen", error=str(error))
                 if opening is None or opening.done():
@@ -110,23 +110,23 @@ class ModelFollower:
             if opening is not None:
                 opening.cancel()
 
-    async def look(self) -> None:
-        """Follow the aliases now. Raises: Unavailable while Qdrant does not answer."""
-        async with self._looking:
+    async def refresh(self) -> None:
+        """Read the aliases now. Raises: Unavailable while Qdrant does not answer."""
+        async with self._refreshing:
             began = monotonic()
-            self._aliased = await self._look()
-            self._settle()
-            self._looked_at = began
+            self._aliased = await self._read_aliases()
+            self._follow()
+            self._refreshed_at = began
             await self._close_unused()
 
     async def current(self) -> tuple[ActiveModel, ActiveModel | None]:
-        """What to write to: the live pair, and the one that is being filled.
+        """The pairs to write to: the live one, and the one that is being filled.
 
-        Raises: Unavailable if that cannot be told, or the live generation's model cannot be
-        opened here: whoever writes must not go on with the one before.
+        Raises: Unavailable if the aliases cannot be read, or if the live generation's model cannot
+        be opened here: a writer must not continue with the former one.
         """
-        if monotonic() - self._looked_at > _TRUSTED_S:
-            await self.look()
+        if monotonic() - self._refreshed_at > _TRUSTED_S:
+            await self.refresh()
         live = self._aliased[0]
         if live is None or live != self.live.generation:
             name = live.collection if live else ""
@@ -135,7 +135,7 @@ class ModelFollower:
         return self.live, self.next
 
     def shown(self) -> dict[str, object]:
-        """What /readyz tells; `live` is what this process serves, the alias may be ahead."""
+        """What /readyz shows; `live` is the pair in use here, which the alias may have left."""
         circuit = self.live.model.circuit
         return {
             "live": _name(self.live),
@@ -149,16 +149,16 @@ class ModelFollower:
         for opened in self._opened.values():
             await opened.model.close()
 
-    async def _demand(self, live: Generation) -> None:
-        """Open the model of a generation beside which none of the configured one is left.
+    async def _open_live(self, live: Generation) -> None:
+        """Open the live generation's model, since no generation of the configured one is left.
 
-        A switch whose old generation was dropped ends like this, and a restart must not end
-        the process; what was never recorded is not guessed.
+        That is the state after a switch whose old generation was dropped, and a restart must not
+        fail because of it. Without a recorded provider, none is guessed.
         """
         refusal = mismatch_message(live, *_key(self._configured))
         if not live.provider:
             raise ConfigError(refusal)
-        if self._served(live) is not None:
+        if self._pair(live) is not None:
             return
         try:
             model = await open_generation(self._settings, live)
@@ -168,21 +168,20 @@ class ModelFollower:
             raise Unavailable("embedding", str(error)) from error
         self._opened[_key(model)] = _Opened(self._wrap(model), monotonic())
 
-    async def _look(self) -> tuple[Generation, Generation | None]:
+    async def _read_aliases(self) -> tuple[Generation, Generation | None]:
         generations = self._vectors.generations
-        names, serving = await generations.names(), self.live.generation
-        live = serving
-        if serving is None or names.live != serving.collection:
+        names, used = await generations.names(), self.live.generation
+        live = used
+        if used is None or names.live != used.collection:
             live = await generations.live()
-        if live is None:  # somebody emptied Qdrant; what is embedded now begins a new one
-            provider = serving.provider if serving else self._provider
+        if live is None:  # Qdrant was emptied: start a new generation
+            provider = used.provider if used else self._provider
             live = await self._vectors.open(*_key(self.live.model), provider=provider)
         return live, await generations.next() if names.next else None
 
-    def _settle(self) -> None:
-        """Serve what the aliases name, as far as its model is open."""
-        live, filling = (self._served(each) for each in self._aliased)
-        self.next = filling
+    def _follow(self) -> None:
+        """Use the generations that the aliases name, as far as their models are open."""
+        live, self.next = (self._pair(generation) for generation in self._aliased)
         if live is None or live.generation is None or live.generation == self.live.generation:
             return
         if self.live.generation is not None:
@@ -190,7 +189,7 @@ class ModelFollower:
         self.live = live
         self._vectors.use(live.generation)
 
-    def _served(self, generation: Generation | None) -> ActiveModel | None:
+    def _pair(self, generation: Generation | None) -> ActiveModel | None:
         if generation is None:
             return None
         opened = self._opened.get((generation.model, generation.dimension))
@@ -198,10 +197,10 @@ class ModelFollower:
 
     async def _open_missing(self) -> None:
         for generation in self._aliased:
-            if generation is None or self._served(generation) is not None:
+            if generation is None or self._pair(generation) is not None:
                 continue
-            failed_at, _ = self._refused.get(generation.collection, (-_AGAIN_S, ""))
-            if monotonic() - failed_at < _AGAIN_S:
+            failed_at, _ = self._refused.get(generation.collection, (-_REOPEN_AFTER_S, ""))
+            if monotonic() - failed_at < _REOPEN_AFTER_S:
                 continue
             try:
                 model = await open_generation(self._settings, generation)
@@ -211,22 +210,21 @@ class ModelFollower:
             else:
                 self._refused.pop(generation.collection, None)
                 self._opened[_key(model)] = _Opened(self._wrap(model), monotonic())
-                self._settle()
+                self._follow()
 
     async def _close_unused(self) -> None:
-        """Close models that neither alias has named for a while; forget their refusals."""
-        named_now = [each for each in (*self._aliased, self.live.generation) if each]
+        """Close models that no alias has named for a while, and forget their errors."""
+        named_now = list(filter(None, (*self._aliased, self.live.generation)))
+        collections = {generation.collection for generation in named_now}
         self._refused = {
-            name: told
-            for name, told in self._refused.items()
-            if name in {each.collection for each in named_now}
+            name: refusal for name, refusal in self._refused.items() if name in collections
         }
-        kept = {(each.model, each.dimension) for each in named_now}
+        kept = {(generation.model, generation.dimension) for generation in named_now}
         now = monotonic()
         for key, opened in list(self._opened.items()):
             if key in kept:
-                opened.wanted_at = now
-            elif now - opened.wanted_at > _CLOSED_AFTER_S:
+                opened.named_at = now
+            elif now - opened.named_at > _CLOSE_AFTER_S:
                 del self._opened[key]
                 await opened.model.close()
 
@@ -235,14 +233,14 @@ def _key(model: EmbeddingModel) -> tuple[str, int]:
     return model.name, model.dimension
 
 
-def _name(served: ActiveModel | None) -> str | None:
-    return served.generation.collection if served and served.generation else None
+def _name(pair: ActiveModel | None) -> str | None:
+    return pair.generation.collection if pair and pair.generation else None
 
 
 async def open_generation(settings: EmbeddingSettings, generation: Generation) -> EmbeddingModel:
-    """The model that a generation was filled by, proven to answer.
+    """Open the model that filled a generation, after one successful call.
 
-    Raises: ConfigError where this process cannot open it, or it is another one by now.
+    Raises: ConfigError where this process cannot open it, or the provider serves another one now.
     """
     provider = generation.provider or chosen_provider(settings)
     model = await open_embedding(

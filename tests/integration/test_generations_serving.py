@@ -176,7 +176,7 @@ async def test_a_process_that_slept_looks_before_it_writes(given: VectorSettings
     async with serving(given, 8) as served, new_store(given, opened=False) as outside:
         await served.open()
         await outside.generations.activate(await other(outside))
-        served._looked_at -= 60
+        served._refreshed_at -= 60
         with pytest.raises(Unavailable):
             await served.current()
 
@@ -187,7 +187,7 @@ async def test_an_emptied_qdrant_is_begun_anew(given: VectorSettings) -> None:
         first = served.live.generation
         assert first is not None
         await served._vectors._client.delete_collection(first.collection)
-        await served.look()
+        await served.refresh()
         assert await served._vectors.generations.live() == first
         assert await served._vectors.count("a") == 0
 

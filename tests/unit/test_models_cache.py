@@ -183,7 +183,7 @@ async def test_the_oldest_documents_go_first_by_number_and_by_bytes(
     for texts in (["a"], ["b"], ["a"], ["c"], ["a"], ["b"]):
         await right(cached, texts)
     assert model.paid_for == ["a", "b", "c", "b"]
-    monkeypatch.setattr("shared.models.cache._MOST_BYTES", 3 * 8 * 4)
+    monkeypatch.setattr("shared.models.cache._MAX_BYTES", 3 * 8 * 4)
     small = CachedEmbedding(Paid(), documents=1000)
     await right(small, [str(number) for number in range(20)])
     assert len(small._documents) == 3

@@ -23,14 +23,14 @@ from shared.streams.job import Stage
 from shared.streams.outbox import Outbox
 from shared.telemetry.log import get_logger
 from shared.vectors import Generation, StoredPoint, VectorQuery, VectorStore
-from shared.vectors.active_model import LOOK_EVERY_S
+from shared.vectors.active_model import REFRESH_EVERY_S
 
 log = get_logger(__name__)
 
 FILLING, SETTLING = "filling", "settling"
 # More would delay what is written meanwhile: its jobs queue behind a page of these.
 _PAGE = 128
-_SEEN_AFTER_S = 2.5 * LOOK_EVERY_S
+_SEEN_AFTER_S = 2.5 * REFRESH_EVERY_S
 _MOST_PASSES = 20
 _REFUSED_RATIO = 0.05
 _REFUSED_ANYWAY = 10

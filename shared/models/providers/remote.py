@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING, Any, Final, Self
 
 import numpy as np
@@ -11,7 +10,7 @@ import numpy as np
 from shared.models.circuit import Circuit
 from shared.models.outbound import HARMLESS, isolate_bad_input, vectors_of
 from shared.models.prices import Given, Meter
-from shared.models.providers.openai_client import asking_openai, connect, is_official
+from shared.models.providers.openai_client import connect, is_official, observed_openai_call
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI
@@ -24,7 +23,7 @@ _NATIVE_DIMENSION: Final = {"text-embedding-3-small": 1536, "text-embedding-3-la
 class OpenAIEmbedding:
     """One model of an OpenAI-compatible endpoint.
 
-    `dimension` is `requested_dimension`, else what the first answer has; until then 0.
+    `dimension` is `requested_dimension`, else that of the first answer, and 0 until then.
     Texts beyond the model's limit are refused by the provider, which is a PermanentError.
     """
 
@@ -66,7 +65,7 @@ class OpenAIEmbedding:
         concurrency: int = 4,
         prices: Given | None = None,
     ) -> Self:
-        """Asks nothing yet; `requested_dimension` only reaches OpenAI's own address."""
+        """Create the client; only OpenAI's own address is sent `requested_dimension`."""
         return cls(
             model,
             await connect(api_key, base_url, timeout_s),
@@ -81,10 +80,10 @@ class OpenAIEmbedding:
         if not texts:
             return np.empty((0, self.dimension), np.float32)
         async with self.circuit.call():
-            return await isolate_bad_input(self._ask, list(texts), [HARMLESS])
+            return await isolate_bad_input(self._request, list(texts), [HARMLESS])
 
-    async def _ask(self, texts: list[str]) -> Vectors:
-        async with self._asking():
+    async def _request(self, texts: list[str]) -> Vectors:
+        async with observed_openai_call("embedding", self._model, self._timeout_s):
             raw = await self._client.embeddings.with_raw_response.create(
                 model=self._model, input=texts, **self._options()
             )
@@ -102,23 +101,20 @@ class OpenAIEmbedding:
     async def close(self) -> None:
         await self._client.close()
 
-    def _asking(self) -> AbstractAsyncContextManager[None]:
-        return asking_openai("embedding", self._model, self._timeout_s)
-
     def _options(self) -> Any:
         """`dimensions` and base64 only where the endpoint is OpenAI's own."""
         if not self._official:
             return {"encoding_format": "float"}
-        asked = {} if self._requested is None else {"dimensions": self._requested}
-        return {"encoding_format": "base64", **asked}
+        sized = {} if self._requested is None else {"dimensions": self._requested}
+        return {"encoding_format": "base64", **sized}
 
 
 def sized_model(
     model: str, base_url: str | None, size: int | None, preferred: int | None
 ) -> tuple[str, int | None]:
-    """The model's name and the dimension to ask it for; None takes what it gives.
+    """The model's name and the dimension to request; None accepts what the model gives.
 
-    Only OpenAI's own text-embedding-3-* are asked for one. As in AutoMem, -small becomes
+    Only OpenAI's own text-embedding-3-* take one. As in AutoMem, -small becomes
     -large where VECTOR_SIZE is beyond its 1536.
     """
     if not is_official(base_url) or model not in _NATIVE_DIMENSION:

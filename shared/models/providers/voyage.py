@@ -1,4 +1,4 @@
-"""Voyage's embeddings over REST; it tells questions from documents."""
+"""Voyage's embeddings over REST; it embeds questions and documents differently."""
 
 from __future__ import annotations
 
@@ -57,43 +57,43 @@ class VoyageEmbedding:
 
     async def embed(self, texts: Sequence[str]) -> Vectors:
         parts = [
-            await self._told_apart(texts[start : start + _INPUTS_PER_CALL], "document")
+            await self._embed(texts[start : start + _INPUTS_PER_CALL], "document")
             for start in range(0, len(texts), _INPUTS_PER_CALL)
         ]
         return np.concatenate([np.empty((0, self.dimension), np.float32), *parts])
 
     async def embed_query(self, text: str) -> Vectors:
-        vector: Vectors = (await self._told_apart([text], "query"))[0]
+        vector: Vectors = (await self._embed([text], "query"))[0]
         return vector
 
     async def close(self) -> None:
         if self._session is not None:
             await self._session.close()
 
-    async def _told_apart(
-        self, texts: Sequence[str], kind: Literal["document", "query"]
-    ) -> Vectors:
+    async def _embed(self, texts: Sequence[str], kind: Literal["document", "query"]) -> Vectors:
         async with self.circuit.call():
-            return await isolate_bad_input(partial(self._ask, kind=kind), list(texts), [HARMLESS])
+            return await isolate_bad_input(
+                partial(self._request, kind=kind), list(texts), [HARMLESS]
+            )
 
-    async def _ask(self, texts: list[str], kind: Literal["document", "query"]) -> Vectors:
-        request = {
+    async def _request(self, texts: list[str], kind: Literal["document", "query"]) -> Vectors:
+        body = {
             "input": texts,
             "model": self._model,
             "input_type": kind,
             "output_dimension": self.dimension,
         }
         async with observed_call("embedding", self._model, self._timeout_s):
-            content = await self._post(request)
+            content = await self._post(body)
             vectors, spent = vectors_of(content, len(texts), self.dimension)
         self._meter.spent(input=spent)
         return vectors
 
-    async def _post(self, request: dict[str, Any]) -> bytes:
+    async def _post(self, body: dict[str, Any]) -> bytes:
         if self._session is None:  # made here: a session belongs to the running loop
             self._session = aiohttp.ClientSession(headers=self._headers)
         try:
-            async with self._session.post(self._url, json=request) as response:
+            async with self._session.post(self._url, json=body) as response:
                 content = await response.read()
                 if response.status == 200:
                     return content
@@ -108,5 +108,5 @@ class VoyageEmbedding:
 
 
 def served_dimension(size: int | None, preferred: int | None) -> int:
-    """`size` or `preferred` if Voyage serves it, else its default (which open then refuses)."""
+    """`size` or `preferred` if Voyage serves it, else the default, which the opener refuses."""
     return next((each for each in (size, preferred) if each in DIMENSIONS), _DEFAULT_DIMENSION)
