@@ -6,24 +6,21 @@ other callers follow the alias and notice within a second that it moved.
 
 from __future__ import annotations
 
-import asyncio
 import math
-import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from functools import partial
-from time import monotonic
 from typing import Any, TypeVar
 
 import httpx
 from qdrant_client import AsyncQdrantClient, models
 
 from shared.config import VectorSettings
-from shared.errors import ConfigError, NotFound, Unavailable
+from shared.errors import NotFound, Unavailable
 from shared.telemetry.metrics import POINTS_WRITTEN
 from shared.vectors import filters
 from shared.vectors.filters import Hit, VectorQuery
 from shared.vectors.foreign_points import ForeignPoints
-from shared.vectors.generation import Generation, Generations, mismatch_message
+from shared.vectors.generation import Generation, Generations
+from shared.vectors.live_generation import LiveGeneration
 from shared.vectors.observed_call import STORE, observed_call
 from shared.vectors.points import (
     DENSE,
@@ -38,10 +35,7 @@ from shared.vectors.points import (
 
 _T = TypeVar("_T")
 
-_OLDEST_SERVER = (1, 17)  # the first with `update_mode`, and with filters on upserts before it
 _PING_TIMEOUT_S = 1.0
-_REOPEN_EVERY_S = 1.0
-FOLLOW_EVERY_S = 1.0
 _STATE_KEYS = [*PAYLOAD_INDEXES, MEMORY_ID, "archived", "version", "text_hash"]
 # qdrant-client turns keep-alive off for local addresses, which doubles a query's time.
 # Idle connections are dropped before Qdrant drops them (5 s): nothing here is retried.
@@ -74,62 +68,24 @@ class VectorStore:
             ensure_indexes=settings.ensure_indexes,
         )
         self.foreign = ForeignPoints(self)
-        self._live: Generation | None = None
-        self._reopen: Callable[[], Awaitable[Generation]] | None = None
-        self._opening = asyncio.Lock()
-        self._opened_at = -math.inf
-        self._follows = False
-        self._followed_at = -math.inf
+        self._live = LiveGeneration(self._client, self.generations, settings.timeout_s)
 
     async def open(self, model: str, dimension: int, *, provider: str = "") -> Generation:
-        """Use the live generation, and create it if there is none.
-
-        Several processes may do so at once, and one may do so again. If Qdrant does not answer,
-        the next call of any method opens the store.
-
-        Raises:
-            ConfigError: Qdrant is too old, or the live generation is another model's.
-            Unavailable: Qdrant does not answer.
-        """
-        self._reopen = partial(self.open, model, dimension, provider=provider)
-        async with self._opening:
-            self._opened_at = monotonic()
-            await self._check_server()
-            live = await self.generations.live() or await self._first(model, dimension, provider)
-            if not live.fits(model, dimension):
-                raise ConfigError(mismatch_message(live, model, dimension))
-            await self.generations.ensure_indexes(live)
-            self._live = live
-            return live
+        """See `LiveGeneration.open`."""
+        return await self._live.open(model, dimension, provider=provider)
 
     async def attach(self) -> Generation:
-        """Follow the live generation whatever its model is: for a role that embeds nothing.
-
-        Raises: ConfigError if Qdrant is too old; Unavailable if it does not answer, or while no
-        embedding role has created a generation. The next call of any method tries again.
-        """
-        self._reopen = self.attach
-        self._follows = True
-        async with self._opening:
-            self._opened_at = monotonic()
-            await self._check_server()
-            live = await self.generations.live()
-            if live is None:
-                raise Unavailable(STORE, "no generation has been created yet")
-            self._live, self._followed_at = live, monotonic()
-            return live
+        """See `LiveGeneration.attach`."""
+        return await self._live.attach()
 
     @property
     def live(self) -> Generation | None:
         """The generation that this process reads and writes; None until it is opened."""
-        return self._live
+        return self._live.generation
 
     def use(self, generation: Generation) -> None:
         """Read and write `generation` from now on; the caller has loaded its model."""
-        self._live = generation
-        self._reopen = partial(
-            self.open, generation.model, generation.dimension, provider=generation.provider
-        )
+        self._live.use(generation)
 
     async def close(self) -> None:
         await self._client.close()
@@ -155,7 +111,7 @@ class VectorStore:
         Makes two calls, however many ids there are; an id without a point is missing in the answer.
         """
         # Edges that were computed with a former generation would stay: look at the alias now.
-        generation = await self._current(trusted_s=0.0)
+        generation = await self._live.current(trusted_s=0.0)
         # A query by id would fail the whole batch if one id has no point.
         stored = await self.stored(tenant, ids, with_dense=True, generation=generation)
         known = [(key, point.dense) for key, point in stored.items() if point.dense is not None]
@@ -308,7 +264,7 @@ class VectorStore:
     ) -> AsyncIterator[list[StoredPoint]]:
         """The points that match, in pages, by point id: the payload's keys that an audit reads."""
         offset: Any = None
-        generation = generation or await self._current()  # one for all pages
+        generation = generation or await self._live.current()  # one for all pages
 
         def read(collection: str) -> Awaitable[tuple[list[models.Record], Any]]:
             return self._client.scroll(
@@ -357,49 +313,12 @@ class VectorStore:
         generation: Generation | None = None,
     ) -> _T:
         """Run `call` on the collection; if the live one is gone, the next call opens again."""
-        target = generation or await self._current()
+        target = generation or await self._live.current()
         try:
             return await observed_call(operation, call(target.collection), self._timeout_s)
         except NotFound as error:
-            if target == self._live:
-                self._live = None
+            self._live.lost(target)
             raise Unavailable(STORE, f"{target.collection} is gone") from error
-
-    async def _current(self, *, trusted_s: float = FOLLOW_EVERY_S) -> Generation:
-        """The live generation; a follower has looked at the alias within `trusted_s`."""
-        live = self._live or await self._reopened()
-        if self._follows and monotonic() - self._followed_at >= trusted_s:
-            began = monotonic()
-            if (await self.generations.names()).live != live.collection:
-                live = self._live = await self._reopened(at_once=True)
-            self._followed_at = began
-        return live
-
-    async def _reopened(self, *, at_once: bool = False) -> Generation:
-        waited = at_once or monotonic() - self._opened_at >= _REOPEN_EVERY_S
-        if self._reopen is None or not waited:
-            raise Unavailable(STORE, "no generation is open")
-        try:
-            return await self._reopen()
-        except ConfigError as error:  # it ends a start, but must not end a request
-            raise Unavailable(STORE, str(error)) from error
-
-    async def _first(self, model: str, dimension: int, provider: str) -> Generation:
-        """Create generation 1, unless another process was first: then that one is live."""
-        created = await self.generations.create(model, dimension, serial=1, provider=provider)
-        live = await self.generations.live()
-        if live is None:
-            await self.generations.activate(created)
-            live = await self.generations.live()
-        return live or created
-
-    async def _check_server(self) -> None:
-        server = await observed_call("info", self._client.info(), self._timeout_s)
-        numbers = tuple(int(number) for number in re.findall(r"\d+", server.version)[:2])
-        if numbers < _OLDEST_SERVER:
-            raise ConfigError(
-                f"QDRANT_URL: Qdrant {server.version} is too old; conditional writes need 1.17"
-            )
 
 
 def _latest(tenant: str, points: Sequence[Point]) -> list[Point]:
