@@ -1,23 +1,18 @@
 """The route table: everything the API serves, in one place.
 
 The application, the OpenAPI document and the documentation page are built from it; handlers
-parse, call one use case, and render.
+parse, call one use case, and render. `python -m services.api.routes` prints docs/openapi.json.
 """
 
 from __future__ import annotations
 
 import sys
 
-from aiohttp import web
-
 from services.api import later
 from services.api.backup import backup
 from services.api.graph import analyze, associate, entities, related, views
 from services.api.http import docs_page, openapi
-from services.api.http.access import Tokens
 from services.api.http.answer_schemas import shape
-from services.api.http.authentication import guarded
-from services.api.http.parameters import SETTINGS
 from services.api.http.route import Route
 from services.api.memory import batch, by_tag, handlers
 from services.api.memory.answers import ChangedAnswer, FoundAnswer, StoredAnswer
@@ -114,16 +109,5 @@ ROUTES: tuple[Route, ...] = (
 )
 
 
-def add_routes(app: web.Application, tokens: Tokens) -> None:
-    """Serve every route behind its scope, and the document of them."""
-    for route in ROUTES:
-        handler = guarded(route, tokens)
-        app.router.add_route(route.method, route.path, handler)
-        # As Flask does; but an event stream would send its HEAD nothing, for ever.
-        if route.method == "GET" and route.media_type != "text/event-stream":
-            app.router.add_route("HEAD", route.path, handler)
-    app[docs_page.DOCUMENT] = openapi.rendered(ROUTES, app[SETTINGS])
-
-
-if __name__ == "__main__":  # docs/openapi.json
+if __name__ == "__main__":
     sys.stdout.write(openapi.rendered(ROUTES, Settings()))

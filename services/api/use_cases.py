@@ -13,9 +13,7 @@ from services.api.graph.analyze import ANALYSIS, Analysis
 from services.api.graph.associate import ASSOCIATIONS, Associations
 from services.api.graph.related import RELATED, Related
 from services.api.http.access import Tokens
-from services.api.http.body import BATCH_BODY_BYTES, BODY_BYTES
 from services.api.http.graph_outage import GraphCircuit
-from services.api.http.parameters import SETTINGS
 from services.api.memory import handlers
 from services.api.memory.access_times import AccessTimes
 from services.api.memory.admission import Admission
@@ -55,7 +53,7 @@ class UseCases:
     feed: Feed
     recall: Recall
     health: HealthReport
-    outage: GraphCircuit
+    circuit: GraphCircuit
     stores: Stores
     settings: Settings
 
@@ -92,7 +90,7 @@ class UseCases:
                 settings,
                 serving,
             ),
-            outage=GraphCircuit(stores.probes),
+            circuit=GraphCircuit(stores.probes),
             stores=stores,
             settings=settings,
         )
@@ -101,9 +99,6 @@ class UseCases:
         """Put everything where the handlers look for it."""
         stores, settings, graph = self.stores, self.settings, self.stores.graph
         hidden = views.hidden_types(settings.recall.excluded_types)
-        app[SETTINGS] = settings
-        app[BODY_BYTES] = settings.api.body_bytes
-        app[BATCH_BODY_BYTES] = settings.api.batch_body_bytes
         app[handlers.MEMORIES] = self.memories
         app[handlers.RECALL] = self.recall
         app[handlers.RECALL_SETTINGS] = settings.recall

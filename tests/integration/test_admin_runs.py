@@ -20,8 +20,8 @@ from shared.graph.upkeep.runs import Run, RunState
 from shared.redis.client import RedisClients
 from shared.streams.job import Job, Stage
 from shared.streams.stream import Settlement, Stream
-from tests.support.stack.in_process import ADMIN_TOKEN, API
-from tests.support.stack.operating import OTHERS_TOKEN, Operations, operated, probes
+from tests.support.stack.in_process import ADMIN_TOKEN, API, probes
+from tests.support.stack.operating import OTHERS_TOKEN, Operations, operated
 from tests.support.stores.graphs import TENANT
 from tests.support.waiting.conditions import wait_until
 from tests.support.workers.working import drained

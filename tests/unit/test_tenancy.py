@@ -94,7 +94,7 @@ def test_a_wrong_file_refuses_the_start(tmp_path: Path, content: str) -> None:
 def test_a_tenant_name_that_is_no_graph_name_refuses_the_start(file: Path) -> None:
     file.write_text(json.dumps([entry("t", tenants=["../x"])]))
     os.utime(file)
-    with pytest.raises(ConfigError, match="tenant name"):
+    with pytest.raises(ConfigError, match="EUNOE_TOKENS_FILE: tenant must be"):
         tokens(EUNOE_TOKENS_FILE=file)
 
 

@@ -11,17 +11,16 @@ import asyncio
 import hashlib
 import hmac
 import json
-import re
 from dataclasses import dataclass
+from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from shared.config import ApiSettings
-from shared.errors import ConfigError, EunoeError
+from shared.domain.tenant import DEFAULT_TENANT, check_tenant
+from shared.errors import ConfigError, EunoeError, InvalidInput
 from shared.waiting import wait
 
-DEFAULT_TENANT = "default"
-_TENANT = re.compile(r"^[A-Za-z0-9_.-]{1,64}$")
 _LOOK_EVERY_S = 1.0
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
@@ -62,7 +61,7 @@ class _Entry(BaseModel):
 
     digest: str = Field(pattern=r"^[0-9a-fA-F]{64}$")
     name: str = Field(min_length=1, max_length=64)
-    tenants: list[str] = Field(min_length=1)
+    tenants: tuple[Annotated[str, AfterValidator(check_tenant)], ...] = Field(min_length=1)
     scopes: list[str] = Field(default=["read", "write"])
     rate: float | None = Field(default=None, gt=0)
 
@@ -74,12 +73,6 @@ _USER = frozenset({"read", "write"})
 def digest_of(token: str) -> str:
     # A header may hold any bytes: what is no valid text is no valid token, not an error.
     return hashlib.sha256(token.encode(errors="surrogateescape")).hexdigest()
-
-
-def check_tenant(name: str) -> str:
-    if not _TENANT.match(name):
-        raise ConfigError(f"tenant name {name!r} must match {_TENANT.pattern}")
-    return name
 
 
 class Tokens:
@@ -130,12 +123,15 @@ class Tokens:
             if (stat.st_mtime_ns, stat.st_size) == self._stamp:
                 return
             entries = _ENTRIES.validate_python(json.loads(file.read_text()))
-        except (OSError, ValueError, ValidationError) as error:
+        except (OSError, ValueError, ValidationError, InvalidInput) as error:
             if self._stamp is not None:
                 return  # a half-written file must not lock everybody out
             raise ConfigError(f"EUNOE_TOKENS_FILE: {error}") from error
         self._stamp = (stat.st_mtime_ns, stat.st_size)
-        self._listed = [_access(entry) for entry in entries]
+        self._listed = [
+            Access(each.name, each.tenants, frozenset(each.scopes), each.digest.lower(), each.rate)
+            for each in entries
+        ]
 
     def authenticate(self, token: str | None) -> Access:
         """What `token` grants. Raises: Unauthorized."""
@@ -159,8 +155,3 @@ class Tokens:
             raise Forbidden("Admin token not configured")
         if token is None or not hmac.compare_digest(self._admin, digest_of(token)):
             raise Unauthorized("Admin authorization required")
-
-
-def _access(entry: _Entry) -> Access:
-    tenants = tuple(check_tenant(name) for name in entry.tenants)
-    return Access(entry.name, tenants, frozenset(entry.scopes), entry.digest.lower(), entry.rate)

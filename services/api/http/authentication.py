@@ -1,74 +1,38 @@
-"""Scopes: what a route demands of a request's tokens, enforced around its handler.
+"""Who sends a request, and what its route demands of the request's tokens.
 
-The middleware authenticates the API token of every request but those that `needs_api_token`
-lets pass. Here the token's scope is demanded, and of an admin route the admin token as well.
-Every admin call leaves one line in the log: what was called, from where, by which token (the
-first digits of its digest), and how it ended.
+`authenticate` checks the API token of every request but those of routes that are open or take
+the admin token alone. `guarded` demands the token's scope, and of an admin route the admin token
+as well. Every admin call leaves one line in the log: what was called, from where, by which token
+(the first digits of its digest), and how it ended.
 """
 
 from __future__ import annotations
 
-from weakref import WeakKeyDictionary, WeakSet
+from weakref import WeakKeyDictionary
 
 from aiohttp import web
 
 from services.api.http.access import Tokens, digest_of
-from services.api.http.middleware import ACCESS, TENANT, admin_token_of
+from services.api.http.middleware import ACCESS, TENANT
 from services.api.http.route import Handler, Route
 from shared.domain.tenant import DEFAULT_TENANT, check_tenant
+from shared.errors import EunoeError
 from shared.telemetry import log
 
+_ADMIN_SCOPES = ("admin", "admin_only")
 _DIGEST_CHARS = 8
 _log = log.get_logger(__name__)
-# Handlers of routes that need no API token; what is not in here needs one.
-_tokenless: WeakSet[Handler] = WeakSet()
-_admin_routes: WeakKeyDictionary[Handler, Route] = WeakKeyDictionary()
+_routes: WeakKeyDictionary[Handler, Route] = WeakKeyDictionary()
 
 
 def guarded(route: Route, tokens: Tokens) -> Handler:
     """The route's handler behind its scope."""
-    if route.scope in ("admin", "admin_only"):
-        guarding = _admin(route, tokens)
-        _admin_routes[guarding] = route
-    elif route.scope == "open":
-        guarding = _open(route)
-    else:
-        guarding = _scoped(route)
-    if route.scope in ("open", "admin_only"):
-        _tokenless.add(guarding)
-    return guarding
 
-
-def needs_api_token(request: web.Request) -> bool:
-    """False only for routes that are open or ask for the admin token alone.
-
-    Unknown paths need one too: 401 comes before 404.
-    """
-    return request.match_info.handler not in _tokenless
-
-
-def audit_refused(request: web.Request) -> None:
-    """The line of an admin call whose API token did not pass: its handler is never reached."""
-    if route := _admin_routes.get(request.match_info.handler):
-        _audit(route, request, "refused")
-
-
-def _open(route: Route) -> Handler:
-    async def opened(request: web.Request) -> web.StreamResponse:
-        return await route.handler(request)
-
-    return opened
-
-
-def _scoped(route: Route) -> Handler:
     async def scoped(request: web.Request) -> web.StreamResponse:
-        request[ACCESS].demand(route.scope)
+        if route.scope != "open":
+            request[ACCESS].demand(route.scope)
         return await route.handler(request)
 
-    return scoped
-
-
-def _admin(route: Route, tokens: Tokens) -> Handler:
     async def admin(request: web.Request) -> web.StreamResponse:
         outcome = "refused"
         try:
@@ -82,7 +46,49 @@ def _admin(route: Route, tokens: Tokens) -> Handler:
         finally:
             _audit(route, request, outcome)
 
-    return admin
+    handler = admin if route.scope in _ADMIN_SCOPES else scoped
+    _routes[handler] = route
+    return handler
+
+
+def authenticate(request: web.Request, tokens: Tokens) -> None:
+    """Put the access and tenant of the API token on the request where its route needs one.
+
+    Unknown paths need a token too: 401 comes before 404. Raises: Unauthorized, Forbidden.
+    """
+    route = _routes.get(request.match_info.handler)
+    if route is not None and route.scope in ("open", "admin_only"):
+        return
+    try:
+        identify(request, tokens)
+    except EunoeError:
+        if route is not None and route.scope in _ADMIN_SCOPES:
+            _audit(route, request, "refused")
+        raise
+
+
+def identify(request: web.Request, tokens: Tokens) -> None:
+    """Put the request's access and tenant on it. Raises: Unauthorized, Forbidden."""
+    access = tokens.authenticate(token_of(request))
+    request[ACCESS] = access
+    request[TENANT] = access.tenant(request.headers.get("X-Tenant-Id"))
+
+
+def token_of(request: web.Request) -> str | None:
+    """Bearer, X-API-Key, ?api_key=; a good key does not make up for a wrong Bearer token."""
+    scheme, _, rest = request.headers.get("Authorization", "").partition(" ")
+    if scheme.lower() == "bearer":
+        return rest.strip()
+    return request.headers.get("X-API-Key") or request.query.get("api_key")
+
+
+def admin_token_of(request: web.Request) -> str | None:
+    headers = request.headers
+    return (
+        headers.get("X-Admin-Token")
+        or headers.get("X-Admin-Api-Key")
+        or request.query.get("admin_token")
+    )
 
 
 def named_tenant(request: web.Request) -> str:

@@ -1,4 +1,4 @@
-"""Request bodies, read up to their route's own limit.
+"""Request bodies, read up to their route's own limit, which is a setting.
 
 aiohttp's `client_max_size` is the whole application's; here each handler names its limit,
 and a body that declares more is refused before a byte of it is read.
@@ -8,24 +8,22 @@ from __future__ import annotations
 
 from aiohttp import web
 
+from services.api.http.parameters import SETTINGS
 from shared.errors import InvalidInput
 
-# What aiohttp undoes by itself; anything else would be read as if it were the text.
+# aiohttp decodes these by itself; a body in another encoding would be read as if it were JSON.
 _ENCODINGS = ("identity", "gzip", "deflate")
-BODY_BYTES: web.AppKey[int] = web.AppKey("body_bytes", int)
-BATCH_BODY_BYTES: web.AppKey[int] = web.AppKey("batch_body_bytes", int)
 
 
-async def read_body(request: web.Request, limit: web.AppKey[int] = BODY_BYTES) -> bytes:
-    """The whole body.
+async def read_body(request: web.Request, most_bytes: int | None = None) -> bytes:
+    """The whole body, of at most `most_bytes` (EUNOE_BODY_BYTES where it is None).
 
-    Raises: HTTPRequestEntityTooLarge past the application's `limit`, InvalidInput for an
-    encoding that nobody undoes.
+    Raises: HTTPRequestEntityTooLarge, InvalidInput for an encoding that is not decoded.
     """
     encoding = request.headers.get("Content-Encoding", "identity").strip().lower()
     if encoding not in _ENCODINGS:
         raise InvalidInput(f"Content-Encoding must be one of {', '.join(_ENCODINGS)}")
-    most = request.app[limit]
+    most = most_bytes or request.app[SETTINGS].api.body_bytes
     declared = request.content_length or 0
     if declared > most:
         raise web.HTTPRequestEntityTooLarge(max_size=most, actual_size=declared)

@@ -1,9 +1,9 @@
-"""Outage: while the graph is down nobody waits for it.
+"""While the graph is down no request waits for it.
 
-A store that is silent (frozen, unreachable) would hold each request for the client's whole
-timeout. The probes learn of it within about a second: from then on requests are refused at
-once, and those that were waiting are cut loose with the same answer. A write that was cut
-may have happened; its answer says unavailable, and a repeat is recognised.
+A store that does not answer (frozen, unreachable) would hold each request for the client's
+whole timeout. The probes notice within about a second: from then on requests are refused at
+once, and the requests that were waiting are cancelled and answered with the same error. A
+cancelled write may have happened; its answer says unavailable, and a repeat is recognised.
 """
 
 from __future__ import annotations
@@ -15,21 +15,21 @@ from contextlib import contextmanager
 from shared.errors import Unavailable
 from shared.process.health import Probes
 
-# They need no graph, or say by themselves that it is down.
+# These routes need no graph, or report by themselves that it is down.
 INDEPENDENT = frozenset({"/health", "/stream", "/stream/status", "/openapi.json", "/docs"})
 
 
 class GraphCircuit:
-    """Knows the requests that wait, and ends them when the graph goes down."""
+    """Refuses requests while the graph is down, and cancels those that wait as it goes down."""
 
     def __init__(self, probes: Probes) -> None:
         self._probes = probes
         self._waiting: set[asyncio.Task[object]] = set()
-        self._cut: set[asyncio.Task[object]] = set()
-        probes.when_down("graph", self._cut_loose)
+        self._cancelled: set[asyncio.Task[object]] = set()
+        probes.when_down("graph", self._cancel_waiting)
 
     @contextmanager
-    def endured(self, path: str) -> Iterator[None]:
+    def protected(self, path: str) -> Iterator[None]:
         """Raises: Unavailable("graph") at once, or as soon as the graph goes down inside."""
         task = asyncio.current_task()
         if task is None or path in INDEPENDENT or path.startswith("/docs/"):
@@ -41,15 +41,15 @@ class GraphCircuit:
         try:
             yield
         except asyncio.CancelledError:
-            if task not in self._cut:
+            if task not in self._cancelled:
                 raise
             task.uncancel()
             raise Unavailable("graph", "went down meanwhile") from None
         finally:
             self._waiting.discard(task)
-            self._cut.discard(task)
+            self._cancelled.discard(task)
 
-    def _cut_loose(self) -> None:
+    def _cancel_waiting(self) -> None:
         for task in self._waiting:
-            self._cut.add(task)
+            self._cancelled.add(task)
             task.cancel()

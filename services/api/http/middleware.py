@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable
 from aiohttp import web
 from aiohttp.typedefs import Middleware
 
-from services.api.http.access import Access, Forbidden, Tokens, Unauthorized
+from services.api.http.access import Access, Forbidden, Unauthorized
 from services.api.http.answers import error_answer
 from services.api.http.graph_outage import GraphCircuit
 from shared.errors import (
@@ -31,6 +31,8 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 TENANT: web.RequestKey[str] = web.RequestKey("tenant", str)
 ACCESS: web.RequestKey[Access] = web.RequestKey("access", Access)
 REQUEST_ID: web.RequestKey[str] = web.RequestKey("request_id", str)
+# The response whose headers were sent, if any.
+BEGUN: web.RequestKey[web.StreamResponse] = web.RequestKey("begun", web.StreamResponse)
 
 _STATUS: tuple[tuple[type[EunoeError], int], ...] = (
     (InvalidInput, 400),
@@ -46,25 +48,25 @@ _log = log.get_logger(__name__)
 
 
 def make_middleware(
-    tokens: Tokens,
-    outage: GraphCircuit,
-    *,
-    needs_token: Callable[[web.Request], bool],
-    refused: Callable[[web.Request], None] = lambda _request: None,
+    authenticate: Callable[[web.Request], None], circuit: GraphCircuit
 ) -> Middleware:
-    """The one middleware; `tokens` decides who a request is and for which tenant.
-
-    `refused` is told of a request whose API token does not pass, before it is answered.
-    """
+    """The one middleware; `authenticate` decides who sends a request, and for which tenant."""
 
     @web.middleware
     async def around(request: web.Request, handler: Handler) -> web.StreamResponse:
         began = time.perf_counter()
-        request_id = _request_id(request)
-        request[REQUEST_ID] = request_id
-        response = await _translate(request, handler, tokens, outage, needs_token, refused)
+        request[REQUEST_ID] = _request_id(request)
+        response = await _translate(request, handler, authenticate, circuit)
         _observe(request, response.status, time.perf_counter() - began)
-        return response
+        begun: web.StreamResponse | None = request.get(BEGUN)
+        if begun is None or begun is response:
+            return response
+        # A second response would become a part of the first one's body. The client must see
+        # that the first one is cut off.
+        _log.warning("response.aborted", route=_route(request), request_id=request[REQUEST_ID])
+        if request.transport is not None:
+            request.transport.abort()
+        return begun
 
     return around
 
@@ -81,18 +83,15 @@ def _request_id(request: web.Request) -> str:
 async def _translate(
     request: web.Request,
     handler: Handler,
-    tokens: Tokens,
-    outage: GraphCircuit,
-    needs_token: Callable[[web.Request], bool],
-    refused: Callable[[web.Request], None],
+    authenticate: Callable[[web.Request], None],
+    circuit: GraphCircuit,
 ) -> web.StreamResponse:
     request_id = request[REQUEST_ID]
     try:
         if request.method == "OPTIONS":
             return web.Response(status=204)
-        if needs_token(request):
-            _identified(request, tokens, refused)
-        with outage.endured(request.path):
+        authenticate(request)
+        with circuit.protected(request.path):
             return await handler(request)
     except web.HTTPException as error:
         if error.status < 400:
@@ -138,51 +137,18 @@ def _domain_answer(error: EunoeError, request_id: str) -> web.Response:
 
 
 def _down(error: Unavailable) -> str:
-    """Names the store, not its address or the library's words, which may hold secrets."""
+    """Name the store, but not its address or the library's words, which may hold secrets."""
     names = {"graph": "FalkorDB", "vectors": "Qdrant", "redis": "Redis"}
     return f"{names.get(error.dependency, error.dependency)} is unavailable"
-
-
-def identify(request: web.Request, tokens: Tokens) -> None:
-    """Put the request's access and tenant on it. Raises: Unauthorized, Forbidden."""
-    access = tokens.authenticate(token_of(request))
-    request[ACCESS] = access
-    request[TENANT] = access.tenant(request.headers.get("X-Tenant-Id"))
-
-
-def _identified(
-    request: web.Request, tokens: Tokens, refused: Callable[[web.Request], None]
-) -> None:
-    try:
-        identify(request, tokens)
-    except EunoeError:
-        refused(request)
-        raise
-
-
-def token_of(request: web.Request) -> str | None:
-    """Bearer, X-API-Key, ?api_key=; a wrong Bearer is not rescued by a good key after it."""
-    scheme, _, rest = request.headers.get("Authorization", "").partition(" ")
-    if scheme.lower() == "bearer":
-        return rest.strip()
-    return request.headers.get("X-API-Key") or request.query.get("api_key")
-
-
-def admin_token_of(request: web.Request) -> str | None:
-    headers = request.headers
-    return (
-        headers.get("X-Admin-Token")
-        or headers.get("X-Admin-Api-Key")
-        or request.query.get("admin_token")
-    )
 
 
 def mark_response(
     cors_origins: str,
 ) -> Callable[[web.Request, web.StreamResponse], Awaitable[None]]:
-    """Headers of every answer, set before its first byte: streams begin inside handlers."""
+    """Set the headers of every answer before its first byte: streams begin inside handlers."""
 
     async def prepare(request: web.Request, response: web.StreamResponse) -> None:
+        request[BEGUN] = response
         response.headers["X-Request-Id"] = request.get(REQUEST_ID, "")
         if "Origin" in request.headers:
             _allow_origin(request, response, cors_origins)

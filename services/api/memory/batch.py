@@ -15,8 +15,9 @@ from aiohttp import web
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from services.api.http.answers import Answer
-from services.api.http.body import BATCH_BODY_BYTES, read_body
+from services.api.http.body import read_body
 from services.api.http.middleware import REQUEST_ID, TENANT
+from services.api.http.parameters import SETTINGS
 from services.api.http.route import Route
 from services.api.http.validation import parse_json, validate
 from services.api.memory.admission import Admission
@@ -201,7 +202,7 @@ BATCHES: web.AppKey[Batches] = web.AppKey("batches", Batches)
 
 async def store_batch(request: web.Request) -> web.StreamResponse:
     began = time.perf_counter()
-    raw = await read_body(request, BATCH_BODY_BYTES)
+    raw = await read_body(request, request.app[SETTINGS].api.batch_body_bytes)
     batches = request.app[BATCHES]
     batch = parse_batch(raw, content_chars=batches.content_chars)
 

@@ -6,10 +6,11 @@ import time
 
 from aiohttp import web
 
-from services.api.http.access import DEFAULT_TENANT, Forbidden, Tokens, Unauthorized
+from services.api.http.access import Forbidden, Tokens, Unauthorized
 from services.api.http.answers import json_answer
+from services.api.http.authentication import identify
 from services.api.http.body import read_body
-from services.api.http.middleware import REQUEST_ID, TENANT, identify
+from services.api.http.middleware import REQUEST_ID, TENANT
 from services.api.http.validation import parse_object, validate
 from services.api.memory.access_times import AccessTimes
 from services.api.memory.answers import ChangedAnswer, FoundAnswer, StoredAnswer
@@ -23,6 +24,7 @@ from services.api.recall.service import Recall
 from services.api.repeatable import storing
 from shared.config import RecallSettings
 from shared.domain.memory import now_ms
+from shared.domain.tenant import DEFAULT_TENANT
 from shared.events import emitter
 from shared.events.emitter import Event, Events
 

@@ -1,24 +1,24 @@
-"""Some routes of the API over real stores, in this process: the app that is not yet whole.
+"""Some routes of the API over real stores, in this process.
 
-Tokens and scopes are enforced as in the product; use cases are put in by the test.
+The application is the product's own; use cases are put in by the test.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+import time
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from typing import Any
 
 from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 
-from services.api.http import middleware
 from services.api.http.access import Tokens
-from services.api.http.authentication import guarded, needs_api_token
-from services.api.http.parameters import SETTINGS
+from services.api.http.application import make_application
+from services.api.http.graph_outage import GraphCircuit
 from services.api.http.route import Route
 from shared.config import ApiSettings, Settings
-from shared.errors import EunoeError
+from shared.process.health import Probes, Seen
 
 API_TOKEN = "api-token"
 ADMIN_TOKEN = "admin-token"
@@ -33,23 +33,20 @@ def tokens(**variables: Any) -> Tokens:
     return Tokens(ApiSettings(_env_file=None, **given), host="127.0.0.1")
 
 
-def make_app(routes: Iterable[Route], known: Tokens) -> web.Application:
-    @web.middleware
-    async def around(
-        request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
-    ) -> web.StreamResponse:
-        try:
-            if needs_api_token(request):
-                middleware.identify(request, known)
-            return await handler(request)
-        except EunoeError as error:
-            return middleware._domain_answer(error, "test")
+def probes(**up: bool) -> Probes:
+    """Of stores that are up for the length of a test, but for those named with False."""
+    found = Probes({})
+    for name in ("graph", "vectors", "redis"):
+        ok = up.get(name, True)
+        found.seen[name] = Seen(ok, time.monotonic() + 3600, failures=0 if ok else 2)
+        found._told[name] = []
+    return found
 
-    app = web.Application(middlewares=[around])
-    app[SETTINGS] = Settings()
-    for route in routes:
-        app.router.add_route(route.method, route.path, guarded(route, known))
-    return app
+
+def make_app(
+    routes: Iterable[Route], known: Tokens, circuit: GraphCircuit | None = None
+) -> web.Application:
+    return make_application(routes, Settings(), known, circuit or GraphCircuit(probes()))
 
 
 @asynccontextmanager

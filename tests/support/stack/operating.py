@@ -2,33 +2,26 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from aiohttp import web
-
 from services.api.http.access import Access, digest_of
-from services.api.http.authentication import audit_refused, guarded, needs_api_token
-from services.api.http.body import BODY_BYTES
 from services.api.http.graph_outage import GraphCircuit
-from services.api.http.middleware import make_middleware
-from services.api.http.parameters import SETTINGS
 from services.api.operations import dead_letters, enrichment, memory_status, queues, reembed, sync
 from services.api.operations import generations as admin_generations
 from services.api.operations import runs as admin_runs
-from shared.config import EmbeddingSettings, EnrichmentSettings, Settings
+from shared.config import EmbeddingSettings, EnrichmentSettings
 from shared.events.enrichment_stats import EnrichmentStats
 from shared.graph.store import GraphStore
-from shared.process.health import Probes, Seen
+from shared.process.health import Probes
 from shared.redis.client import RedisClients
 from shared.streams.job import Job, Stage
 from shared.streams.outbox import Outbox
 from shared.streams.stream import Settlement, Stream
 from shared.vectors.generation import Generations
-from tests.support.stack.in_process import ADMIN, API, Client, served, tokens
+from tests.support.stack.in_process import ADMIN, API, Client, make_app, probes, served, tokens
 from tests.support.workers.working import delivered
 
 ROUTES = (
@@ -83,16 +76,6 @@ class Operations:
         return [each.entry_id for each in await stream.dead(limit=len(jobs))][::-1]
 
 
-def probes(**up: bool) -> Probes:
-    """Of stores that are up for the length of a test, but for those named with False."""
-    found = Probes({})
-    for name in ("graph", "vectors", "redis"):
-        ok = up.get(name, True)
-        found.seen[name] = Seen(ok, time.monotonic() + 3600, failures=0 if ok else 2)
-        found._told[name] = []
-    return found
-
-
 async def _none() -> None:
     """No generation serves."""
 
@@ -114,16 +97,7 @@ async def operated(
     known, seen = tokens(), seen or probes()
     scopes = frozenset({"read", "write"})
     known._listed = [Access("other", (OTHER,), scopes, digest_of("others-token"))]
-    app = web.Application(
-        middlewares=[
-            make_middleware(
-                known, GraphCircuit(seen), needs_token=needs_api_token, refused=audit_refused
-            )
-        ]
-    )
-    app[SETTINGS] = Settings()
-    for route in ROUTES:
-        app.router.add_route(route.method, route.path, guarded(route, known))
+    app = make_app(ROUTES, known, GraphCircuit(seen))
     outbox = Outbox(clients, streams, prefix=clients.prefix, delay_s=60.0)
     stats = EnrichmentStats(clients)
     runs = admin_runs.RunRequests(
@@ -133,7 +107,6 @@ async def operated(
         abandon=generations.abandon if generations else _nothing_to_abandon,
         longest_wait_s=longest_wait_s,
     )
-    app[BODY_BYTES] = 1 << 20
     app[admin_runs.RUNS] = runs
     app.on_shutdown.append(runs.close)
     app[reembed.MODELS] = reembed.ModelCheck(
