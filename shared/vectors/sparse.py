@@ -1,8 +1,8 @@
-"""Words and their weights: tokeniser, BM25 sparse vectors, and BM25 over a few documents.
+"""The tokenizer, BM25 as sparse vectors, and BM25 over a few documents.
 
-One tokeniser serves documents, queries and the not yet embedded, so a word is found by the
-same key everywhere. Everything is pure and deterministic: an index stored years ago must
-still be the one that today's query asks for, which the golden values in the tests hold.
+Documents, queries and memories without vectors pass through the same tokenizer, so a word has
+the same key everywhere. All functions are pure, and their results must never change: stored
+vectors hold the token hashes of earlier versions. The tests compare them with fixed values.
 """
 
 from __future__ import annotations
@@ -14,23 +14,22 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import pairwise
-from os.path import commonprefix  # of any strings, despite its module
+from os.path import commonprefix  # it takes any strings, not only paths
 from typing import Final
 from zlib import crc32
 
 from py_rust_stemmers import SnowballStemmer
 
-# BM25's usual constants. The average length is a constant in tokens (parts and bigrams
-# counted), not the corpus's: weights are computed once, when a point is written.
+# BM25's usual constants. The average length in tokens (parts and bigrams included) is fixed
+# because a point's weights are computed once, when it is written.
 K1: Final = 1.2
 B: Final = 0.75
 AVERAGE_TOKENS: Final = 32.0
 
 _SHARE_BEFORE: Final = 0.5
 
-# Function words of English. "will", "may", "can" and "us" stay: they are names too, and
-# the IDF takes their weight where they are frequent.
+# English function words. "will", "may", "can" and "us" are left in because they are names
+# too; the IDF lowers their weight where they are frequent.
 _FUNCTION_WORDS: Final = (
     "a about above after again against all also am an and any are as at be because been before"
     " being below between both but by could did do does doing done down during each few for from"
@@ -49,18 +48,20 @@ _JOINTS: Final = re.compile(r"[-_./:@']+")
 _CAMEL: Final = re.compile(r"[A-Z]+(?![a-z])|[A-Z][a-z]+|[a-z]+|[0-9]+")
 _ASCII_COMPOUND: Final = re.compile(r"[a-zA-Z0-9_]+(?:[-./:@'][a-zA-Z0-9_]+)*")
 
-# Longer compounds (URLs, base64) are found by their parts only; a part is cut there too.
+# A longer compound (a URL, base64) gives only its parts; a longer part is cut to this length.
 _WHOLE_CHARS: Final = 64
 _CACHED_COMPOUNDS: Final = 32_768
 
-# Scripts that put no spaces between words, and Hangul, whose endings stick to the word.
+# Scripts without spaces between words, and Hangul, which writes endings onto the word.
 _UNSPACED: Final = re.compile(
     "[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3005\u3007\u3040-\u30ff\u31f0-\u31ff"
     "\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\U00020000-\U0003ffff]+"
 )
-# Accents of Latin, Greek and Cyrillic; the marks of Indic or Japanese writing are letters.
+# Accents of Latin, Greek and Cyrillic are dropped; marks of other scripts belong to the word.
 _ACCENTS: Final = dict.fromkeys(range(0x0300, 0x0370))
-_LAST_MARK: Final = 0x1F000
+_MARK: Final = "\u0301"
+_COMPOUND: Final = re.compile(rf"\w[\w{_MARK}]*(?:[-./:@']\w[\w{_MARK}]*)*")
+_END_OF_MARKS: Final = "\U0001f000"
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,27 +76,27 @@ class SparseVector:
 
 
 def tokens(text: str) -> list[str]:
-    """The tokens of `text` with repeats, in no promised order.
+    """Return the tokens of `text` with repeats, in any order.
 
-    Words are lower-cased, freed of accents and English endings; stop words are dropped.
+    Words are lower-cased, without accents, and stemmed as English; stop words are dropped.
     `foo_bar-1` gives itself, `foo`, `bar` and `1`; `VectorStore` gives itself and its parts.
-    Chinese, Japanese, Korean, Thai and their like give single characters and bigrams.
+    Scripts without spaces (Chinese, Japanese, Thai, …) give single characters and bigrams.
     """
     if text.isascii():
         return [token for word in _ASCII_COMPOUND.findall(text) for token in _of_word(word)]
     text = _folded(text)
     found = [token for run in _UNSPACED.findall(text) for token in (*run, *_bigrams(run))]
-    for word in _any_compound().findall(_UNSPACED.sub(" ", text)):
+    for word in _compounds(_UNSPACED.sub(" ", text)):
         found.extend(_of_word(word))
     return found
 
 
 def sparse_document(text: str, *, before: Sequence[str] = ()) -> SparseVector:
-    """The term-frequency part of BM25 for `text`; the store multiplies by the query's IDF.
+    """Return the term-frequency part of BM25; the store multiplies it by the query's IDF.
 
-    `before` are the texts said just before, nearest first: each one's words count half as
-    much as those of the text after it. Two tokens of one hash add up: among a million
-    distinct words about a hundred pairs share one, which moves ranks a little, loses nothing.
+    `before` are the texts said just before, nearest first; the words of each count half as
+    much as those of the text that follows it. The weights of two tokens with the same hash
+    are added (about a hundred pairs among a million words), which changes ranks a little.
     """
     weighted: dict[str, float] = dict(Counter(tokens(text)))
     share = 1.0
@@ -112,7 +113,7 @@ def sparse_document(text: str, *, before: Sequence[str] = ()) -> SparseVector:
 
 
 def sparse_query(text: str) -> SparseVector:
-    """Weight 1 for each distinct token of `text`; empty (false) if only stop words are left."""
+    """Return weight 1 for each token; it is empty (false) if `text` has only stop words."""
     return _sorted(dict.fromkeys((crc32(token.encode()) for token in set(tokens(text))), 1.0))
 
 
@@ -122,10 +123,10 @@ def bm25_scores(
     *,
     idf: Mapping[str, float] | None = None,
 ) -> list[float]:
-    """One score per text of `documents`, on the scale of the sparse vectors' scores.
+    """Return one score per document, on the scale of the sparse vectors' scores.
 
-    Without `idf` it is taken over these documents, with the store's formula; a token that a
-    given `idf` lacks counts nothing. 15 µs a document: for hundreds, not for all.
+    Without `idf` it is computed over these documents by the store's formula; a token that a
+    given `idf` lacks scores 0. A document takes 15 µs: use it for hundreds, not for all.
     """
     wanted = set(query_tokens)
     counted, norms = [], []
@@ -141,16 +142,16 @@ def bm25_scores(
 
 
 def words(text: str) -> tuple[str, ...]:
-    """Lower-cased stems to look for with CONTAINS: unique, in order, stop words dropped.
+    """Return lower-cased stems to search with CONTAINS: unique, in order, no stop words.
 
-    A superset filter: each is a piece that every form of its word contains (`studies` gives
-    `stud`), accents kept as the text has them. Unspaced scripts give bigrams.
+    Each is a piece that every form of its word contains (`studies` gives `stud`), so the search
+    finds too much rather than too little. Accents stay; unspaced scripts give bigrams.
     """
     text = unicodedata.normalize("NFC", text).translate(_APOSTROPHES)
     found: dict[str, None] = {}
     for run in _UNSPACED.findall(text):
         found.update(dict.fromkeys(_bigrams(run) or [run]))
-    for compound in _any_compound().findall(_UNSPACED.sub(" ", text)):
+    for compound in _compounds(_UNSPACED.sub(" ", text)):
         for part in _JOINTS.split(_uncontracted(compound).lower()):
             if part not in _STOP_WORDS and (len(part) > 1 or part.isdigit()):
                 found[_contained(part)] = None
@@ -158,7 +159,7 @@ def words(text: str) -> tuple[str, ...]:
 
 
 def _of_word(word: str) -> tuple[str, ...]:
-    """The tokens of one run of letters, digits and joints."""
+    """Return the tokens of one run of letters, digits and joints."""
     return _of_short(word) if len(word) <= _WHOLE_CHARS else _terms(_parts(_uncontracted(word)))
 
 
@@ -170,7 +171,7 @@ def _of_short(word: str) -> tuple[str, ...]:
 
 
 def _uncontracted(word: str) -> str:
-    """Without a possessive or contracted ending; a `…n't` is all function word, so nothing."""
+    """Cut a possessive or contracted ending; a word in `…n't` is a stop word and gives ""."""
     word = word.strip("_")
     if "'" not in word:
         return word
@@ -179,15 +180,15 @@ def _uncontracted(word: str) -> str:
 
 
 def _parts(compound: str) -> list[str]:
-    """Pieces between joints; a camel-cased piece gives its humps, led by itself in a compound."""
+    """Split at joints and at camel case; a camel-cased part of a compound also stays whole."""
     pieces = [piece for piece in _JOINTS.split(compound) if piece]
     found: list[str] = []
     for piece in pieces:
         humps = _CAMEL.findall(piece) if _is_camel(piece) else []
-        if len(humps) > 1:
-            found += [piece] * (len(pieces) > 1) + humps
-        else:
+        if len(humps) <= 1 or len(pieces) > 1:
             found.append(piece)
+        if len(humps) > 1:
+            found += humps
     return [piece.casefold() for piece in found]
 
 
@@ -207,7 +208,7 @@ def _stem(word: str) -> str:
 
 
 def _contained(word: str) -> str:
-    """The longest start of `word` that its other forms share, but at least three letters."""
+    """Return the longest start that the word's other forms share, at least three letters."""
     if not (word.isascii() and word.isalpha() and len(word) > 3):
         return word
     shared = commonprefix([word, _stem(word)])  # noqa: RUF071
@@ -220,19 +221,23 @@ def _bigrams(run: str) -> list[str]:
 
 
 def _folded(text: str) -> str:
-    """Compatibility forms made one (full-width, ligatures), accents dropped."""
+    """Replace full-width letters and ligatures by plain letters, and drop accents."""
     flat = unicodedata.normalize("NFKD", text.translate(_APOSTROPHES)).translate(_ACCENTS)
     return unicodedata.normalize("NFC", flat)
 
 
-@lru_cache(1)
-def _any_compound() -> re.Pattern[str]:
-    r"""Words of any script: `\w` alone would break Hindi or Hebrew at each vowel sign."""
-    marks = [code for code in range(_LAST_MARK) if unicodedata.category(chr(code))[0] == "M"]
-    breaks = [0, *(at for at in range(1, len(marks)) if marks[at] != marks[at - 1] + 1)]
-    ranges = (f"{chr(marks[a])}-{chr(marks[b - 1])}" for a, b in pairwise([*breaks, len(marks)]))
-    letters = "".join(ranges)
-    return re.compile(rf"\w[\w{letters}]*(?:[-./:@']\w[\w{letters}]*)*")
+def _compounds(text: str) -> list[str]:
+    r"""Return the words of any script with their joints.
+
+    `\w` excludes marks, so it would cut Hindi or Hebrew at each vowel sign. The words are
+    found in a copy of the text in which every mark is the same one.
+    """
+    marks = [each for each in set(text) if unicodedata.category(each)[0] == "M"]
+    if not marks:
+        return _COMPOUND.findall(text)
+    same = {ord(each): _MARK for each in marks if each < _END_OF_MARKS}
+    spans = (found.span() for found in _COMPOUND.finditer(text.translate(same)))
+    return [text[start:end] for start, end in spans]
 
 
 def _length_norm(length: float) -> float:
@@ -244,7 +249,7 @@ def _saturated(count: float, norm: float) -> float:
 
 
 def _idf(counted: Sequence[Counter[str]]) -> dict[str, float]:
-    """Qdrant's formula: ln(1 + (N - n + 0.5) / (n + 0.5)), never negative."""
+    """Return Qdrant's IDF of each token: ln(1 + (N - n + 0.5) / (n + 0.5)), at least 0."""
     containing = Counter(token for counts in counted for token in counts)
     total = len(counted)
     return {

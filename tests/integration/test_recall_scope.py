@@ -128,14 +128,14 @@ SCOPES: tuple[tuple[Scope, dict[str, Any], dict[str, Any]], ...] = (
 
 
 @pytest.mark.parametrize(("scope", "inside", "outside"), SCOPES)
-async def test_every_road_cuts_after_the_scope(
+async def test_every_lookup_cuts_after_the_scope(
     store: GraphStore,
     settings: GraphSettings,
     scope: Scope,
     inside: dict[str, Any],
     outside: dict[str, Any],
 ) -> None:
-    """Those outside are more than any road gives, and come before the one inside."""
+    """Those outside are more than any lookup gives, and come before the one inside."""
     late: dict[str, Any] = {
         "meta_terms": ("term",),
         "content": "a word",
@@ -149,7 +149,7 @@ async def test_every_road_cuts_after_the_scope(
         settings,
         "MATCH (m:Memory) MERGE (e:Entity {id: 'e'}) MERGE (e)-[:REFERENCED_IN]->(m)",
     )
-    assert await store.candidates.roads(TENANT, ["term"], ["e"], scope) == (
+    assert await store.candidates.lookups(TENANT, ["term"], ["e"], scope) == (
         [wanted.id],
         [wanted.id],
     )
@@ -204,7 +204,7 @@ def _memory(fields: dict[str, Any], **more: Any) -> Memory:
 async def test_the_newest_of_a_term_come_first_and_ties_by_id(store: GraphStore) -> None:
     memories = [a_memory(meta_terms=("term",), timestamp=n // 2) for n in range(120)]
     await store.memories.create_many(TENANT, memories)
-    found, _ = await store.candidates.roads(TENANT, ["term"], [])
+    found, _ = await store.candidates.lookups(TENANT, ["term"], [])
     newest = sorted(memories, key=lambda each: (-each.timestamp, each.id))
     assert set(found) == {each.id for each in newest[:50]}
 

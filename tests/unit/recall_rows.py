@@ -7,7 +7,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from services.api.recall.rank import Candidate, Question, Scored, score
+from services.api.recall.rank import Candidate, Question, Scored, Scorer
 from shared.config import RecallSettings
 from shared.domain.memory import Memory
 from shared.graph.recall.candidates import StoredCandidate
@@ -37,7 +37,7 @@ def row(memory_id: str = "a", final: float = 0.5, content: str = "", **fields: A
 
 def scored(held: Memory, question: Question | None = None, **candidate: Any) -> Scored:
     found = Candidate(held.id, **candidate)
-    return score(held, found, question or Question(""), WEIGHTS, at_ms=NOW)
+    return Scorer(question or Question(), WEIGHTS, NOW).score(held, found)
 
 
 def successor(memory_id: str, **fields: Any) -> Successor:

@@ -8,7 +8,7 @@ from hypothesis import given
 from services.api.recall import expand
 from services.api.recall.finish import biased, deduplicated, floored
 from services.api.recall.profile import Profile, profile_of
-from services.api.recall.rank import Candidate, Question, Scored
+from services.api.recall.rank import Candidate, Question, Scored, Scorer
 from services.api.recall.request import Expansion, Hints
 from shared.graph.recall.candidates import Link
 from tests.unit.recall_rows import DAY, NOW, WEIGHTS, memory, row, rows
@@ -57,7 +57,7 @@ def test_deduplication_keeps_the_first_of_each_and_counts_the_rest(found: list[S
     assert len(kept) + removed == len(found)
     again, none = deduplicated(kept)
     assert (len(again), none) == (len(kept), 0)
-    named = [each for held in kept for each in held.notes.get("deduped_from", ())]  # type: ignore[attr-defined]
+    named = [each for held in kept for each in held.notes.get("deduped_from", ())]
     assert sorted([*named, *(each.id for each in kept)]) == sorted(each.id for each in found)
 
 
@@ -180,15 +180,18 @@ def test_floors_keep_the_top_and_the_order(found: list[Scored]) -> None:
 # -- expansion ------------------------------------------------------------------------------
 
 
+SCORER = Scorer(Question(), WEIGHTS, NOW)
+
+
 def link(seed: str, to: str, strength: float = 0.5, kind: str | None = None) -> Link:
     return Link(seed, memory(to), "LEADS_TO", strength, kind)
 
 
 def related(seeds: list[Scored], links: list[Link], limit: int = 25) -> list[Scored]:
-    return expand.by_relations(seeds, links, {}, Question(""), WEIGHTS, at_ms=NOW, limit=limit)
+    return expand.by_relations(seeds, links, {}, SCORER, limit=limit)
 
 
-def test_a_related_memory_scores_by_its_road_and_names_it() -> None:
+def test_a_related_memory_scores_by_its_relation_and_names_it() -> None:
     [found] = related([row("a", 0.8)], [link("a", "b", 0.6)])
     assert found.notes["relation_score"] == pytest.approx(0.8)
     assert found.notes["related_to"] == [
@@ -197,11 +200,11 @@ def test_a_related_memory_scores_by_its_road_and_names_it() -> None:
     assert found.candidate.match_type == "relation"
 
 
-def test_a_memory_reached_twice_is_one_row_with_the_better_road() -> None:
+def test_a_memory_reached_twice_is_one_row_with_the_better_relation() -> None:
     seeds = [row("a", 0.8), row("b", 0.4)]
     [found] = related(seeds, [link("a", "c", 0.1), link("b", "c", 0.9)])
     assert found.notes["relation_score"] == pytest.approx(1.0)
-    assert len(found.notes["related_to"]) == 2  # type: ignore[arg-type]
+    assert len(found.notes["related_to"]) == 2
 
 
 def test_seeds_are_not_added_again_and_the_limit_holds() -> None:
@@ -242,9 +245,7 @@ def test_entity_rows_are_lifted_and_name_their_entity() -> None:
         [*tagged, ("entity:people:ada", memory("a"))],
         {"a"},
         {"b": Candidate("b", dense=0.4)},
-        Question(""),
-        WEIGHTS,
-        at_ms=NOW,
+        SCORER,
     )
     assert found.notes["expanded_from_entity"] == "ada"
     assert found.components["entity_expansion"] == expand.ENTITY_BONUS

@@ -13,11 +13,11 @@ from services.api.recall.rank import (
     Candidate,
     Channels,
     Question,
+    Scorer,
     fuse,
     merged,
     ordered,
     recency,
-    score,
     shortlist,
 )
 from services.api.recall.request import SORTS
@@ -95,10 +95,10 @@ def test_the_shortlist_holds_the_best(channels: Channels, size: int) -> None:
     assert not left or not kept or max(left) <= min(each.text_score for each in kept.values())
 
 
-def test_what_other_roads_found_stays_beyond_the_shortlist() -> None:
+def test_what_lookups_found_stays_beyond_the_shortlist() -> None:
     by_text = Candidate("a", words=1.0)
-    by_road = Candidate("b", match_type="metadata")
-    assert set(shortlist({"b": by_road, "a": by_text}, 1)) == {"a", "b"}
+    by_lookup = Candidate("b", match_type="metadata")
+    assert set(shortlist({"b": by_lookup, "a": by_text}, 1)) == {"a", "b"}
 
 
 # -- scores ---------------------------------------------------------------------------------
@@ -132,9 +132,10 @@ def test_metadata_that_is_the_query_is_exact() -> None:
 
 def test_the_gate_holds_back_what_has_no_evidence() -> None:
     gated = RecallSettings(RECALL_RELEVANCE_GATE=0.5)
+    scorer = Scorer(Question("x"), gated, NOW)
     held = memory(importance=1.0)
-    weak = score(held, Candidate("a", dense=0.2), Question("x"), gated, at_ms=NOW)
-    strong = score(held, Candidate("a", dense=1.2), Question("x"), gated, at_ms=NOW)
+    weak = scorer.score(held, Candidate("a", dense=0.2))
+    strong = scorer.score(held, Candidate("a", dense=1.2))
     assert weak.components["relevance_gated"] == 1.0
     assert weak.components["importance"] == pytest.approx(0.2)
     assert strong.components["relevance_gated"] == 0.0

@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 
 from services.api.recall.state import (
     active,
-    head_of,
-    settle,
+    newest_of_chain,
+    replace_superseded,
     superseding,
-    wanted_heads,
+    unread_successors,
 )
 from shared.graph.recall.candidates import StoredCandidate
 from tests.unit.recall_rows import NOW, known, row, successor
@@ -26,7 +26,7 @@ def chain(*ids: str) -> dict[str, StoredCandidate]:
 
 
 def settled(*ids: str, state: dict[str, StoredCandidate], allowed: str = "abcdefgh") -> list[str]:
-    found, _ = settle([row(each) for each in ids], state, list(allowed), at_ms=NOW)
+    found, _ = replace_superseded([row(each) for each in ids], state, list(allowed), at_ms=NOW)
     return [each.id for each in found]
 
 
@@ -58,19 +58,19 @@ def test_nothing_supersedes_itself() -> None:
 
 
 def test_the_chain_s_head_takes_the_place_and_the_score() -> None:
-    found, hidden = settle([row("a", 0.7)], chain("a", "b", "c"), "abc", at_ms=NOW)
+    found, hidden = replace_superseded([row("a", 0.7)], chain("a", "b", "c"), "abc", at_ms=NOW)
     assert [(each.id, each.final, each.candidate.match_type) for each in found] == [
         ("c", 0.7, "state_replacement")
     ]
     assert found[0].notes["state_replaces"] == "a"
-    assert found[0].notes["state_road"] == [{"type": "EVOLVED_INTO", "strength": 0.5, "from": "a"}]
+    assert found[0].notes["state_path"] == [{"type": "EVOLVED_INTO", "strength": 0.5, "from": "a"}]
     assert [(each.id, each.reason, each.replacement_id) for each in hidden] == [
         ("a", "superseded", "c")
     ]
 
 
 def test_a_head_that_was_found_itself_keeps_its_better_score() -> None:
-    found, _ = settle([row("a", 0.7), row("b", 0.9)], chain("a", "b"), "ab", at_ms=NOW)
+    found, _ = replace_superseded([row("a", 0.7), row("b", 0.9)], chain("a", "b"), "ab", at_ms=NOW)
     assert [(each.id, each.final) for each in found] == [("b", 0.9)]
 
 
@@ -84,7 +84,7 @@ def test_a_head_outside_the_scope_leaves_no_row() -> None:
 )
 def test_a_cycle_ends_before_it_repeats(ids: tuple[str, ...], head: str) -> None:
     state = {each: known(each, successor(then)) for each, then in pairwise(ids)}
-    assert head_of("a", state, NOW) == head
+    assert newest_of_chain("a", state, NOW) == head
     assert settled("a", state=state) == [head]
 
 
@@ -92,20 +92,20 @@ def test_a_cycle_ends_before_it_repeats(ids: tuple[str, ...], head: str) -> None
 def test_a_chain_that_is_known_is_followed_to_its_end(hops: int) -> None:
     ids = [f"m{at}" for at in range(hops + 1)]
     state = chain(*ids)
-    assert {head_of(each, state, NOW) for each in ids} == {ids[-1]}
-    found, hidden = settle([row(each) for each in ids], state, ids, at_ms=NOW)
+    assert {newest_of_chain(each, state, NOW) for each in ids} == {ids[-1]}
+    found, hidden = replace_superseded([row(each) for each in ids], state, ids, at_ms=NOW)
     assert [each.id for each in found] == ids[-1:]
     assert len(hidden) == hops
 
 
 def test_a_head_that_is_gone_leaves_no_row() -> None:
     state = {"a": known("a", successor("b"))}
-    assert wanted_heads(state, NOW) == ["b"]
-    assert head_of("a", state, NOW) is None
+    assert unread_successors(state, NOW) == ["b"]
+    assert newest_of_chain("a", state, NOW) is None
 
 
 def test_what_is_known_is_not_wanted_again() -> None:
-    assert wanted_heads(chain("a", "b"), NOW) == []
+    assert unread_successors(chain("a", "b"), NOW) == []
 
 
 def test_what_its_own_fields_hide_makes_way_in_the_order_of_the_rows() -> None:
@@ -116,7 +116,7 @@ def test_what_its_own_fields_hide_makes_way_in_the_order_of_the_rows() -> None:
         "b": known("b", successor("e"), t_invalid=1),
         **{each: known(each) for each in "cde"},
     }
-    found, hidden = settle(rows, state, "ce", at_ms=NOW)
+    found, hidden = replace_superseded(rows, state, "ce", at_ms=NOW)
     assert [each.id for each in found] == ["e", "c"]
     assert found[0].notes["state_replaces"] == "b"
     assert [(each.id, each.reason, each.replacement_id) for each in hidden] == [
@@ -137,7 +137,7 @@ def test_any_graph_settles_without_repeats_and_without_what_is_superseded(
 ) -> None:
     state = {each: known(each, *map(successor, then)) for each, then in edges.items()}
     given_rows = [row(each, 0.1 * at) for at, each in enumerate("abcdef")]
-    kept, hidden = settle(given_rows, state, list("abcdefg"), at_ms=NOW)
+    kept, hidden = replace_superseded(given_rows, state, list("abcdefg"), at_ms=NOW)
     ids = [each.id for each in kept]
     assert len(ids) == len(set(ids))
     ends = {each.replacement_id for each in hidden}

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from services.api.memory import metadata
 from services.api.recall.answer import recall_json
 from services.api.recall.dates import Period, period_of
+from services.api.recall.draft import Draft
 from services.api.recall.request import parse_recall
-from services.api.recall.service import Recalled
 from services.api.recall.when import UnknownTime, Window, window_of
 from services.api.recall.words import (
     decomposed,
@@ -322,14 +322,19 @@ def test_any_metadata_scores_between_nothing_and_all(query: str, held: dict[str,
 # -- the answer -----------------------------------------------------------------------------
 
 
-def answered(found: Recalled, **query: str) -> dict[str, Any]:
-    asked = Query({name: [value] for name, value in query.items()})
-    wanted = parse_recall(asked, RecallSettings(), now_ms=NOW)
-    return recall_json(wanted, found, 1.5)
+def draft(**query: str) -> Draft:
+    """What was found for a query: nothing yet."""
+    values = Query({name: [value] for name, value in query.items()})
+    settings = RecallSettings()
+    return Draft("default", parse_recall(values, settings, now_ms=NOW), settings)
+
+
+def answered(found: Draft) -> dict[str, Any]:
+    return recall_json(found, 1.5)
 
 
 def test_an_answer_s_keys_without_results() -> None:
-    found = answered(Recalled([]))
+    found = answered(draft())
     assert set(found) == {
         *("status", "query", "results", "count", "dedup_removed", "sort", "state_mode"),
         *("vector_search", "tag_mode", "tag_match", "query_time_ms", "state_filter"),
@@ -376,16 +381,18 @@ def test_an_answer_s_keys_without_results() -> None:
 def test_blocks_appear_where_they_are_asked_for(
     query: dict[str, str], key: str, value: object
 ) -> None:
-    assert answered(Recalled([]), **query)[key] == value
+    assert answered(draft(**query))[key] == value
 
 
 def test_history_has_no_state_filter() -> None:
-    assert "state_filter" not in answered(Recalled([]), state_mode="history")
+    assert "state_filter" not in answered(draft(state_mode="history"))
 
 
 def test_a_memory_that_went_meanwhile_is_not_answered() -> None:
-    kept = Hydrated(memory("a"), (), ())
-    found = answered(Recalled([row("a"), row("b")], {"a": kept}, degraded=("vector", "vector")))
+    made = draft()
+    made.rows, made.degraded = [row("a"), row("b")], ("vector",)
+    made.hydrated = {"a": Hydrated(memory("a"), (), ())}
+    found = answered(made)
     assert [each["id"] for each in found["results"]] == ["a"]
     assert found["count"] == 1
     assert found["degraded"] == ["vector"]

@@ -106,7 +106,7 @@ async def recall(request: web.Request) -> web.Response:
         tags=wanted.scope.tags,
     )
     request.app[EVENTS].emit(request[TENANT], Event.RECALL, told)
-    return json_answer(recall_json(wanted, found, elapsed_ms))
+    return json_answer(recall_json(found, elapsed_ms))
 
 
 def _ms_since(began: float) -> float:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from services.api.http.answers import memory_json
+from services.api.recall.draft import Draft
 from services.api.recall.rank import Scored
 from services.api.recall.request import RecallRequest
-from services.api.recall.service import Recalled
 from services.api.recall.words import keywords
 from shared.domain.memory import iso
 from shared.graph.records import Hydrated, Relation
@@ -20,8 +20,8 @@ _PASSED = (
 )
 
 
-def recall_json(wanted: RecallRequest, found: Recalled, elapsed_ms: float) -> dict[str, Any]:
-    scope = wanted.scope
+def recall_json(found: Draft, elapsed_ms: float) -> dict[str, Any]:
+    wanted, scope = found.request, found.request.scope
     # What was deleted while it was being ranked is not answered.
     results = [
         result_json(row, found.hydrated[row.id]) for row in found.rows if row.id in found.hydrated
@@ -31,7 +31,7 @@ def recall_json(wanted: RecallRequest, found: Recalled, elapsed_ms: float) -> di
         "query": wanted.query,
         "results": results,
         "count": len(results),
-        "dedup_removed": found.dedup_removed,
+        "dedup_removed": found.duplicates,
         "sort": wanted.sort,
         "state_mode": "current" if scope.current_at_ms is not None else "history",
         "vector_search": {
@@ -46,7 +46,7 @@ def recall_json(wanted: RecallRequest, found: Recalled, elapsed_ms: float) -> di
     return body | {key: value for block in blocks for key, value in block(wanted, found).items()}
 
 
-def _query(wanted: RecallRequest, found: Recalled) -> dict[str, Any]:
+def _query(wanted: RecallRequest, found: Draft) -> dict[str, Any]:
     block: dict[str, Any] = {}
     if found.degraded:
         block["degraded"] = list(dict.fromkeys(found.degraded))
@@ -73,7 +73,7 @@ def _query(wanted: RecallRequest, found: Recalled) -> dict[str, Any]:
     return block
 
 
-def _scope(wanted: RecallRequest, found: Recalled) -> dict[str, Any]:
+def _scope(wanted: RecallRequest, found: Draft) -> dict[str, Any]:
     scope = wanted.scope
     block: dict[str, Any] = {}
     if scope.start_ms is not None or scope.end_ms is not None:
@@ -82,7 +82,7 @@ def _scope(wanted: RecallRequest, found: Recalled) -> dict[str, Any]:
         block["tags"] = list(scope.tags)
         block["tag_scope"] = {
             "filtered": True,
-            "pool_size_hint": found.pool if found.texts else None,
+            "pool_size_hint": _by_vector(found) if found.texts else None,
             "gated_low_evidence": sum(
                 bool(row.components.get("relevance_gated")) for row in found.rows
             ),
@@ -94,7 +94,11 @@ def _scope(wanted: RecallRequest, found: Recalled) -> dict[str, Any]:
     return block
 
 
-def _expansion(wanted: RecallRequest, found: Recalled) -> dict[str, Any]:
+def _by_vector(found: Draft) -> int:
+    return sum(each.match_type == "vector" for each in found.candidates.values())
+
+
+def _expansion(wanted: RecallRequest, found: Draft) -> dict[str, Any]:
     asked = wanted.expansion
     block: dict[str, Any] = {}
     if asked.relations:
@@ -115,7 +119,7 @@ def _expansion(wanted: RecallRequest, found: Recalled) -> dict[str, Any]:
     return block
 
 
-def _state(wanted: RecallRequest, found: Recalled) -> dict[str, Any]:
+def _state(wanted: RecallRequest, found: Draft) -> dict[str, Any]:
     if wanted.scope.current_at_ms is None:
         return {}
     replaced = [row for row in found.rows if "state_replaces" in row.notes]
@@ -136,7 +140,7 @@ def _state(wanted: RecallRequest, found: Recalled) -> dict[str, Any]:
                 )
                 if value is not None
             }
-            for each in found.suppressed
+            for each in found.suppressed.values()
         ]
         block["replacements"] = [
             {
@@ -149,20 +153,20 @@ def _state(wanted: RecallRequest, found: Recalled) -> dict[str, Any]:
     return {"state_filter": block}
 
 
-def _filters(wanted: RecallRequest, found: Recalled) -> dict[str, Any]:
+def _filters(wanted: RecallRequest, found: Draft) -> dict[str, Any]:
     block: dict[str, Any] = {}
-    if found.filtered or wanted.min_score > 0:
+    if found.filtered_ids or wanted.min_score > 0:
         block["score_filter"] = {
             "min_score": wanted.min_score,
             "adaptive_floor": wanted.adaptive_floor,
-            "filtered_count": found.filtered,
+            "filtered_count": len(found.filtered_ids),
         }
     if found.biased:
         block["recency_bias"] = "on"
     return block
 
 
-def _context(_wanted: RecallRequest, found: Recalled) -> dict[str, Any]:
+def _context(_wanted: RecallRequest, found: Draft) -> dict[str, Any]:
     profile = found.question.profile
     if profile is None:
         return {}
@@ -193,7 +197,7 @@ def result_json(row: Scored, hydrated: Hydrated) -> dict[str, Any]:
         "score_components": components,
         "memory": memory_json(hydrated.memory),
         "enriched": hydrated.memory.enriched,
-        "relations": row.notes.get("state_road")
+        "relations": row.notes.get("state_path")
         or row.notes.get("related_to")
         or list(map(relation_json, hydrated.relations)),
         "_query": candidate.query,

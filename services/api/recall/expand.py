@@ -1,12 +1,12 @@
-"""Expansion: memories that a result's relations or its people and organizations lead to."""
+"""Expansion: memories that a result's relations, people and organizations lead to. Pure."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 
-from services.api.recall.rank import Candidate, Question, Scored, score
+from services.api.recall.rank import Candidate, Scored, Scorer
 from services.api.recall.request import Expansion
-from shared.config import RecallSettings
 from shared.domain.memory import Memory
 from shared.graph.recall.candidates import Link
 
@@ -25,74 +25,54 @@ def by_relations(
     seeds: Sequence[Scored],
     links: Sequence[Link],
     candidates: Mapping[str, Candidate],
-    question: Question,
-    weights: RecallSettings,
+    scorer: Scorer,
     *,
-    at_ms: int,
     limit: int,
 ) -> list[Scored]:
-    """One row per memory reached, in the seeds' order; reached twice it names both roads."""
-    rank = {row.id: at for at, row in enumerate(seeds)}
+    """Return one row per memory reached, in the seeds' order, with every relation to it.
+
+    Where several relations lead to a memory, the one that scores best counts.
+    """
+    place = {row.id: at for at, row in enumerate(seeds)}
     found: dict[str, Scored] = {}
     for link in links:
-        if link.memory.id in rank:
+        reached = link.memory.id
+        known = found.get(reached)
+        if reached in place or (known is None and len(found) >= limit):
             continue
-        if link.memory.id not in found and len(found) >= limit:
-            continue
-        seed = seeds[rank[link.seed]]
-        row = _related(link, seed, found, candidates, question, weights, at_ms)
-        found[link.memory.id] = row.with_note(
-            related_to=[*_roads(found.get(link.memory.id)), _road(link, rank[link.seed], seed)]
-        )
+        at = place[link.seed]
+        relation = link.strength + SEED_SHARE * seeds[at].final
+        row = known
+        if row is None or row.components["relation"] < relation:
+            row = _related(link, relation, seeds[at], candidates, scorer)
+        before = known.notes["related_to"] if known else []
+        found[reached] = row.with_note(related_to=[*before, _path(link, at + 1, seeds[at])])
     return list(found.values())
 
 
 def _related(
-    link: Link,
-    seed: Scored,
-    found: Mapping[str, Scored],
-    candidates: Mapping[str, Candidate],
-    question: Question,
-    weights: RecallSettings,
-    at_ms: int,
+    link: Link, relation: float, seed: Scored, candidates: Mapping[str, Candidate], scorer: Scorer
 ) -> Scored:
-    relation = link.strength + SEED_SHARE * seed.final
-    known = found.get(link.memory.id)
-    if known is not None and known.components["relation"] >= relation:
-        return known
-    text = candidates.get(link.memory.id)
-    candidate = Candidate(
-        id=link.memory.id,
-        dense=text.dense if text else 0.0,
-        context=text.context if text else 0.0,
-        words=text.words if text else 0.0,
-        match_type="relation",
-        query=seed.candidate.query,
-    )
-    row = score(link.memory, candidate, question, weights, at_ms=at_ms)
-    components = {**row.components, "relation": relation}
-    final = row.final + weights.weight_relation * relation
-    return Scored(row.memory, candidate, final, components, {"relation_score": relation})
+    text = candidates.get(link.memory.id) or Candidate(link.memory.id)
+    candidate = replace(text, match_type="relation", source="graph", query=seed.candidate.query)
+    row = scorer.score(link.memory, candidate)
+    weighted = scorer.weights.weight_relation * relation
+    return row.with_score("relation", weighted, shown=relation).with_note(relation_score=relation)
 
 
-def _roads(row: Scored | None) -> list[object]:
-    roads = row.notes.get("related_to") if row else None
-    return list(roads) if isinstance(roads, list) else []
-
-
-def _road(link: Link, rank: int, seed: Scored) -> dict[str, object]:
-    road: dict[str, object] = {
+def _path(link: Link, rank: int, seed: Scored) -> dict[str, object]:
+    path: dict[str, object] = {
         "type": link.type,
         "strength": link.strength,
         "from": link.seed,
-        "seed_rank": rank + 1,
+        "seed_rank": rank,
         "seed_score": round(seed.final, 6),
     }
-    return road if link.kind is None else {**road, "kind": link.kind}
+    return path if link.kind is None else {**path, "kind": link.kind}
 
 
 def entity_keys(seeds: Sequence[Scored]) -> list[str]:
-    """Entity tags of the seeds' people, then organizations, seed by seed; at most five."""
+    """Return at most five entity tags, seed by seed: its people, then its organizations."""
     found = (
         tag
         for row in seeds
@@ -105,23 +85,17 @@ def entity_keys(seeds: Sequence[Scored]) -> list[str]:
 
 def by_entities(
     tagged: Sequence[tuple[str, Memory]],
-    known: set[str],
+    present_ids: Collection[str],
     candidates: Mapping[str, Candidate],
-    question: Question,
-    weights: RecallSettings,
-    *,
-    at_ms: int,
+    scorer: Scorer,
 ) -> list[Scored]:
-    """Rows for memories about the same entities that are not among the results yet."""
+    """Return rows for memories about the same entities that are not among the results yet."""
     found: dict[str, Scored] = {}
     for tag, memory in tagged:
-        if memory.id in known or memory.id in found:
+        if memory.id in present_ids or memory.id in found:
             continue
         text = candidates.get(memory.id) or Candidate(memory.id)
-        candidate = Candidate(
-            memory.id, text.dense, text.context, text.words, "entity_expansion", "graph", text.query
-        )
-        row = score(memory, candidate, question, weights, at_ms=at_ms)
+        row = scorer.score(memory, replace(text, match_type="entity_expansion", source="graph"))
         found[memory.id] = row.with_score("entity_expansion", ENTITY_BONUS).with_note(
             expanded_from_entity=tag.rpartition(":")[2]
         )

@@ -1,10 +1,9 @@
-"""What happens to a ranked list before it is answered: repeats, recency, floors; pure."""
+"""What happens to a ranked list before it is answered: duplicates, recency, floors. Pure."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import replace
 
 from services.api.recall.rank import Scored, ordered
 from services.api.recall.words import query_tokens
@@ -23,31 +22,32 @@ _RECENT_WORDS = frozenset(
 
 
 def deduplicated(rows: Sequence[Scored], most: int | None = None) -> tuple[list[Scored], int]:
-    """Without repeats, and how many went; the best of each stays and names the others.
+    """Return the rows without duplicates, and how many were removed.
 
-    The same text under other tags or in another session is another memory. What follows the
-    first `most` that stay is not looked at.
+    The first of several stays and notes the ids of the others. The same text with other tags
+    or in another session is no duplicate. Rows after the first `most` kept are not looked at.
     """
     best: dict[tuple[object, ...], Scored] = {}
-    gone: dict[str, list[str]] = {}
+    removed: dict[str, list[str]] = {}
     for row in rows:
-        key = likeness(row.memory)
+        key = fingerprint(row.memory)
         if key in best:
-            gone.setdefault(best[key].id, []).append(row.id)
+            removed.setdefault(best[key].id, []).append(row.id)
         elif most is not None and len(best) >= most:
             break
         else:
             best[key] = row
     kept = [
-        row.with_note(deduped_from=gone[row.id]) if row.id in gone else row for row in best.values()
+        row.with_note(deduped_from=removed[row.id]) if row.id in removed else row
+        for row in best.values()
     ]
-    return kept, sum(map(len, gone.values()))
+    return kept, sum(map(len, removed.values()))
 
 
-def likeness(memory: Memory) -> tuple[object, ...]:
-    """What repeats have in common: the text without markup, case and punctuation, its context.
+def fingerprint(memory: Memory) -> tuple[object, ...]:
+    """Return what duplicates share: their context and the text without markup and case.
 
-    Its own id where nothing is left of the text.
+    Where nothing is left of the text, the memory's own id stands for it.
     """
     plain = _NOISE.sub(" ", _MARKUP.sub(" ", memory.content)).strip().lower()
     text = plain[:_FINGERPRINT_CHARS] or memory.id
@@ -57,33 +57,29 @@ def likeness(memory: Memory) -> tuple[object, ...]:
 def biased(
     rows: Sequence[Scored], mode: str, texts: Sequence[str], weight: float
 ) -> tuple[list[Scored], bool]:
-    """Newer ones raised by at most `weight`, where `mode` or the query's words say so.
+    """Raise newer rows by at most `weight` where `mode` or the words of the query ask for it.
 
-    The component `temporal` is the plain share: 1 for the newest, 0 for the oldest.
+    The component `temporal` is not weighted: 1 for the newest row, 0 for the oldest.
     """
     on = mode == "on" or (mode == "auto" and bool(_RECENT_WORDS.intersection(query_tokens(texts))))
     if not on or not rows:
         return list(rows), on
     times = [row.memory.timestamp for row in rows]
-    first, span = min(times), max(times) - min(times)
+    oldest, span = min(times), max(times) - min(times)
     if span == 0:
         return list(rows), on
-    raised = [_newer(row, (row.memory.timestamp - first) / span, weight) for row in rows]
+    shares = [(time - oldest) / span for time in times]
+    raised = [
+        row.with_score("temporal", weight * share, shown=share)
+        for row, share in zip(rows, shares, strict=True)
+    ]
     return ordered(raised, "score"), on
-
-
-def _newer(row: Scored, share: float, weight: float) -> Scored:
-    components = {**row.components, "temporal": share}
-    return replace(row, final=row.final + weight * share, components=components)
 
 
 def floored(
     rows: Sequence[Scored], *, adaptive: bool, min_score: float, most: int | None = None
 ) -> list[Scored]:
-    """Cut at the widest gap of the first `most`, if it is wide; then at `min_score`.
-
-    `rows` best first.
-    """
+    """Cut `rows`, best first, at the widest gap of the first `most`, then at `min_score`."""
     shown = rows[:most]
     above = _above_gap(shown) if adaptive else len(shown)
     upper = rows if above == len(shown) else rows[:above]
@@ -91,10 +87,10 @@ def floored(
 
 
 def _above_gap(rows: Sequence[Scored]) -> int:
-    """How many stand above the gap: it must be wider than a quarter of the top, and leave half.
+    """Count the rows above the widest gap, if it exceeds a quarter of the top score.
 
-    AutoMem looks in the upper half alone, where only the row past the gap that it keeps can
-    make up the half; without that row the gap is looked for in the whole list.
+    At least half of the rows must stay. AutoMem looks for the gap in the upper half only, where
+    the row after the gap, which it keeps, completes the half; we drop that row.
     """
     if len(rows) <= 3 or rows[0].final <= 0:
         return len(rows)

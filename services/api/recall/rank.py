@@ -1,14 +1,15 @@
 """Ranking: pure functions from candidates and their memories to an ordered list.
 
-Nothing here needs a store. The score is a weighted sum (spec 3.6.4), every part of which is
-reported, so that a caller sees why a memory stands where it stands. Channels are fused by
-value: fusing by rank was measured to be worse (docs/benchmarks.md has the ablation).
+The score is a weighted sum (spec 3.6.4). Each of its parts is reported, so that a caller sees
+why a memory has its rank. Channels are fused by value; fusing them by rank was measured to be
+worse (docs/benchmarks.md has the ablation).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from services.api.memory.metadata import is_exact, match_score
 from services.api.recall.dates import Period
@@ -27,6 +28,13 @@ ASKS_SHARE = -0.05
 PERIOD_SHARE = 0.1
 ENTITY_SHARE = 0.05
 _DAY_MS = 86_400_000
+_TEXT_MATCHES = ("vector", "keyword")
+# The components with a weight of their own, in the order in which they are added up.
+_WEIGHTED = (
+    *("vector", "keyword", "metadata", "relation", "tag", "importance", "confidence"),
+    *("recency", "exact", "relevance"),
+)
+_GATED = frozenset({"importance", "confidence", "recency", "tag", "relevance"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +53,7 @@ class Channels:
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """What the channels said of one memory: cosines, and BM25 against the query's best."""
+    """How well one memory matches: two cosines, and BM25 relative to the query's best hit."""
 
     id: str
     dense: float = 0.0
@@ -68,7 +76,7 @@ class Candidate:
 class Question:
     """What is known of the query before any memory is scored."""
 
-    text: str
+    text: str = ""
     tokens: tuple[str, ...] = ()
     terms: frozenset[str] = frozenset()
     speakers: Mapping[str, float] = field(default_factory=dict)
@@ -79,13 +87,16 @@ class Question:
 
 @dataclass(frozen=True, slots=True)
 class Scored:
-    """One result: its memory, its final score, what that was summed from, and its story."""
+    """One result: its memory, its final score, that score's components, and notes for the answer.
+
+    `components` are not rounded.
+    """
 
     memory: Memory
     candidate: Candidate
     final: float
     components: Mapping[str, float]
-    notes: Mapping[str, object] = field(default_factory=dict)
+    notes: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def id(self) -> str:
@@ -94,14 +105,16 @@ class Scored:
     def with_note(self, **notes: object) -> Scored:
         return replace(self, notes={**self.notes, **notes})
 
-    def with_score(self, component: str, by: float) -> Scored:
-        """The same with `by` added to the score, shown as `component`."""
-        components = {**self.components, component: self.components.get(component, 0.0) + by}
-        return replace(self, final=self.final + by, components=components)
+    def with_score(self, component: str, by: float, shown: float | None = None) -> Scored:
+        """Return it with `by` added to the score and `shown`, or else `by`, to the component."""
+        value = self.components.get(component, 0.0) + (by if shown is None else shown)
+        return replace(
+            self, final=self.final + by, components={**self.components, component: value}
+        )
 
 
 def fuse(channels: Channels) -> dict[str, Candidate]:
-    """One candidate per id. A hit that a dense channel missed gets that channel's lowest."""
+    """Return one candidate per id; where a dense channel lacks it, it gets that one's lowest."""
     dense, context = dict(channels.dense or ()), dict(channels.context or ())
     words = dict(channels.words)
     best = max(words.values(), default=0.0) or 1.0
@@ -122,7 +135,7 @@ def fuse(channels: Channels) -> dict[str, Candidate]:
 
 
 def merged(per_text: Iterable[Mapping[str, Candidate]]) -> dict[str, Candidate]:
-    """Each id with the text that it answers best; ties go to the earlier text."""
+    """Return each id's best match; of equal matches the one of the earlier text."""
     found: dict[str, Candidate] = {}
     for candidates in per_text:
         for key, candidate in candidates.items():
@@ -133,58 +146,74 @@ def merged(per_text: Iterable[Mapping[str, Candidate]]) -> dict[str, Candidate]:
 
 
 def shortlist(candidates: Mapping[str, Candidate], size: int) -> dict[str, Candidate]:
-    """The `size` best by text; those found by other roads keep a place beyond them."""
+    """Return the `size` best by text, and all that metadata or entities found beyond them."""
     ranked = sorted(candidates.values(), key=lambda each: (-each.text_score, each.id))
-    kept = [*ranked[:size], *(each for each in ranked[size:] if each.match_type not in _BY_TEXT)]
-    return {each.id: each for each in kept}
+    rest = (each for each in ranked[size:] if each.match_type not in _TEXT_MATCHES)
+    return {each.id: each for each in (*ranked[:size], *rest)}
 
 
-_BY_TEXT = ("vector", "keyword")
+@dataclass(frozen=True, slots=True)
+class Scorer:
+    """Scores memories for one question at one time."""
 
+    question: Question
+    weights: RecallSettings
+    at_ms: int
 
-def score(
-    memory: Memory, candidate: Candidate, question: Question, weights: RecallSettings, *, at_ms: int
-) -> Scored:
-    """The final score with its components (spec 3.6.4), none of them rounded."""
-    components = {
-        "vector": candidate.vector,
-        "keyword": WORDS_SHARE * candidate.words,
-        "metadata": _metadata(memory, question),
-        "relation": 0.0,
-        "tag": _tag_share(memory, question.tokens, weights.tag_score_token_cap),
-        "importance": memory.importance,
-        "confidence": memory.confidence,
-        "recency": recency(memory.timestamp, at_ms, weights),
-        "exact": float(bool(memory.meta_terms) and is_exact(question.text, memory.metadata)),
-        "relevance": memory.relevance_score or 0.0,
-        "context": question.profile.fit(memory) if question.profile else 0.0,
-        "dialogue": weights.weight_vector * _dialogue(memory, question),
-    }
-    evidence = max(components[name] for name in ("vector", "keyword", "metadata", "exact"))
-    gated = _gate(components, evidence, weights.relevance_gate)
-    shown = {**gated, "evidence": evidence, "relevance_gated": float(gated is not components)}
-    by_text = max(components["vector"], components["keyword"])
-    if components["metadata"] > by_text and candidate.match_type in _BY_TEXT:
-        candidate = replace(candidate, match_type="metadata")
-    return Scored(memory, candidate, total(gated, weights), shown)
+    def score(self, memory: Memory, candidate: Candidate) -> Scored:
+        """Return the memory with its final score and components (spec 3.6.4)."""
+        question, weights = self.question, self.weights
+        components = {
+            "vector": candidate.vector,
+            "keyword": WORDS_SHARE * candidate.words,
+            "metadata": self._metadata(memory),
+            "relation": 0.0,
+            "tag": _tag_share(memory, question.tokens, weights.tag_score_token_cap),
+            "importance": memory.importance,
+            "confidence": memory.confidence,
+            "recency": recency(memory.timestamp, self.at_ms, weights),
+            "exact": float(bool(memory.meta_terms) and is_exact(question.text, memory.metadata)),
+            "relevance": memory.relevance_score or 0.0,
+            "context": question.profile.fit(memory) if question.profile else 0.0,
+            "dialogue": weights.weight_vector * self._dialogue(memory),
+        }
+        evidence = max(components[name] for name in ("vector", "keyword", "metadata", "exact"))
+        gated = _gate(components, evidence, weights.relevance_gate)
+        shown = {**gated, "evidence": evidence, "relevance_gated": float(gated is not components)}
+        by_text = max(components["vector"], components["keyword"])
+        if components["metadata"] > by_text and candidate.match_type in _TEXT_MATCHES:
+            candidate = replace(candidate, match_type="metadata")
+        return Scored(memory, candidate, total(gated, weights), shown)
+
+    def _metadata(self, memory: Memory) -> float:
+        if self.question.terms.isdisjoint(memory.meta_terms):
+            return 0.0
+        return match_score(self.question.text, memory.metadata)
+
+    def _dialogue(self, memory: Memory) -> float:
+        """Return the bonus for a named speaker, period or entity; a question mark costs a little.
+
+        Questions seldom answer a question. An entity's tag is its node's id.
+        """
+        question = self.question
+        if not question.text:
+            return 0.0
+        value = ASKS_SHARE * ("?" in memory.content)
+        if memory.speaker:
+            value += SPEAKER_SHARE * question.speakers.get(memory.speaker, 0.0)
+        if question.period and question.period.holds(memory.timestamp):
+            value += PERIOD_SHARE
+        if question.entity_ids and not question.entity_ids.isdisjoint(memory.entity_tags):
+            value += ENTITY_SHARE
+        return value
 
 
 def total(components: Mapping[str, float], weights: RecallSettings) -> float:
-    """The weighted sum; context and dialogue come weighted."""
-    return (
-        weights.weight_vector * components["vector"]
-        + weights.weight_keyword * components["keyword"]
-        + weights.weight_metadata * components["metadata"]
-        + weights.weight_relation * components["relation"]
-        + weights.weight_tag * components["tag"]
-        + weights.weight_importance * components["importance"]
-        + weights.weight_confidence * components["confidence"]
-        + weights.weight_recency * components["recency"]
-        + weights.weight_exact * components["exact"]
-        + weights.weight_relevance * components["relevance"]
-        + components["context"]
-        + components["dialogue"]
-    )
+    """Return the weighted sum; `context` and `dialogue` are weighted already."""
+    value = 0.0
+    for name in _WEIGHTED:
+        value += getattr(weights, f"weight_{name}") * components[name]
+    return value + components["context"] + components["dialogue"]
 
 
 def _gate(components: Mapping[str, float], evidence: float, gate: float) -> Mapping[str, float]:
@@ -192,31 +221,7 @@ def _gate(components: Mapping[str, float], evidence: float, gate: float) -> Mapp
     if gate <= 0 or evidence >= gate:
         return components
     share = evidence / gate
-    gated = ("importance", "confidence", "recency", "tag", "relevance")
-    return {name: value * share if name in gated else value for name, value in components.items()}
-
-
-def _metadata(memory: Memory, question: Question) -> float:
-    if question.terms.isdisjoint(memory.meta_terms):
-        return 0.0
-    return match_score(question.text, memory.metadata)
-
-
-def _dialogue(memory: Memory, question: Question) -> float:
-    """Whom, what and when the question names, and that questions seldom answer one.
-
-    An entity's tag is its node's id.
-    """
-    if not question.text:
-        return 0.0
-    value = ASKS_SHARE * ("?" in memory.content)
-    if memory.speaker:
-        value += SPEAKER_SHARE * question.speakers.get(memory.speaker, 0.0)
-    if question.period and question.period.holds(memory.timestamp):
-        value += PERIOD_SHARE
-    if question.entity_ids and not question.entity_ids.isdisjoint(memory.entity_tags):
-        value += ENTITY_SHARE
-    return value
+    return {name: value * share if name in _GATED else value for name, value in components.items()}
 
 
 def recency(timestamp: int, at_ms: int, weights: RecallSettings) -> float:
@@ -235,15 +240,14 @@ def _tag_share(memory: Memory, terms: Sequence[str], cap: int) -> float:
 
 
 def ordered(rows: Iterable[Scored], sort: str) -> list[Scored]:
-    """Fully determined: ties fall to importance, time, then id."""
+    """Sort by score or time; the order is total: importance, time, then id decide ties."""
     if sort == "score":
-        return sorted(rows, key=_by_score)
+        return sorted(
+            rows,
+            key=lambda row: (-row.final, -row.memory.importance, -row.memory.timestamp, row.id),
+        )
     newest_first = sort.endswith("desc")
     return sorted(rows, key=lambda row: (_moment(row.memory, newest_first), row.id))
-
-
-def _by_score(row: Scored) -> tuple[float, float, int, str]:
-    return (-row.final, -row.memory.importance, -row.memory.timestamp, row.id)
 
 
 def _moment(memory: Memory, newest_first: bool) -> int:

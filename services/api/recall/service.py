@@ -1,96 +1,41 @@
-"""Recall: gather, read once, rank, let what is superseded make way, expand, finish.
+"""Recall, the use case of GET /recall, as a list of steps over one draft.
 
-The number of store calls has a bound that the request's options set, whatever its limit: where
-what is hidden or repeated leaves too few, is looked again a few times with a wider net, and a
-chain is followed for some hops. Without vectors the newest memories that hold a query word
-stand in, and the answer says so; without the graph there is no answer. Ranking itself is in
-pure functions.
+Gather finds candidates and reads their memories; rank scores them and replaces what is
+superseded; expand adds what the results lead to; finish reads the results whole. The options of
+a request bound the number of store calls, whatever its limit. Without vectors the answer is
+degraded; without the graph there is none.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Sequence
 
 from services.api.memory.access_times import AccessTimes
 from services.api.recall import expand, finish, state
-from services.api.recall.find import Finder
-from services.api.recall.gather import CandidateSet, CandidateSource
-from services.api.recall.rank import (
-    Candidate,
-    Question,
-    Scored,
-    ordered,
-    score,
-)
+from services.api.recall.candidate_source import CandidateSource
+from services.api.recall.draft import Draft
+from services.api.recall.gather import Gather
+from services.api.recall.rank import Candidate, Scored, ordered
 from services.api.recall.request import RecallRequest
 from shared.config import RecallSettings
 from shared.domain.memory import Memory
 from shared.domain.relations import AUTHORED
 from shared.domain.scope import Scope, has_wanted_tags, is_visible
-from shared.graph.recall.candidates import KnownEntity, StoredCandidate
-from shared.graph.records import Hydrated
 from shared.graph.store import GraphStore
 from shared.vectors import VectorStore
 from shared.vectors.active_model import ModelFollower
 
-# How far beyond the limit repeats and floors are looked for.
-_FINISHED_PER_RESULT = 2
-_FINISHED_MORE = 20
+# How many more rows than the limit are searched for duplicates and the floor.
+_RANKED_PER_RESULT = 2
+_RANKED_MORE = 20
 _INJECTED = 6
-_FALLBACK_MOST = 100
-# Of what relations reach, some makes way for what is there already.
-_REACHED_PER_ANSWERED = 2
+_OUTSIDE_MOST = 100
+# Some of the memories that relations reach are among the results already.
+_REACHED_PER_ADDED = 2
+# How many memories of a chain are read one after the other.
+_MOST_HOPS = 16
 
-
-@dataclass(frozen=True, slots=True)
-class Recalled:
-    """What a recall found, and what a caller may want to know of how."""
-
-    rows: list[Scored]
-    hydrated: Mapping[str, Hydrated] = field(default_factory=dict)
-    degraded: tuple[str, ...] = ()
-    question: Question = field(default_factory=lambda: Question(""))
-    texts: tuple[str, ...] = ()
-    entities: tuple[KnownEntity, ...] = ()
-    suppressed: tuple[state.Suppressed, ...] = ()
-    dedup_removed: int = 0
-    filtered: int = 0
-    seeds: int = 0
-    related: int = 0
-    entity_rows: int = 0
-    entity_names: tuple[str, ...] = ()
-    biased: bool = False
-    fell_back: bool = False
-    pool: int = 0
-    injected: bool = False
-
-
-@dataclass(slots=True)
-class _Draft:
-    """What is being put together for one request."""
-
-    tenant: str
-    request: RecallRequest
-    gathered: CandidateSet
-    known: dict[str, StoredCandidate]
-    rows: list[Scored]
-    suppressed: list[state.Suppressed] = field(default_factory=list)
-    filtered: set[str] = field(default_factory=set)
-    injected: bool = False
-
-    @property
-    def at_ms(self) -> int:
-        return self.request.at_ms
-
-    @property
-    def reach(self) -> Scope:
-        """Where expansions may go: they leave the tags unless told to respect them."""
-        scope = self.request.scope
-        return scope if self.request.expansion.respect_tags else scope.with_any_tags()
-
-    def answerable(self, memory: Memory) -> bool:
-        return is_visible(memory, self.request.scope)
+_Passes = Callable[[Memory], bool]
 
 
 class Recall:
@@ -100,257 +45,235 @@ class Recall:
         self,
         graph: GraphStore,
         vectors: VectorStore,
-        serving: ModelFollower,
-        touches: AccessTimes,
+        models: ModelFollower,
+        access_times: AccessTimes,
         settings: RecallSettings,
         *,
         vectors_up: Callable[[], bool] = lambda: True,
     ) -> None:
         self._graph = graph
-        self._touches = touches
+        self._access_times = access_times
         self._settings = settings
-        self._gatherer = CandidateSource(
-            graph,
-            vectors,
-            serving,
-            settings,
-            vectors_up=vectors_up,
-        )
-        self._finder = Finder(graph.candidates, self._gatherer)
+        self._source = CandidateSource(graph, vectors, models, settings, vectors_up=vectors_up)
+        self._gather = Gather(graph.candidates, self._source)
 
-    async def recall(self, tenant: str, request: RecallRequest) -> Recalled:
-        """Raises: Unavailable("graph"), InvalidInput; never an empty answer for a store down."""
-        draft = await self._draft(tenant, request)
-        await self._inject(draft)
-        rows = await self._settled(draft, ordered(draft.rows, "score"), draft.answerable)
-        rows, removed = finish.deduplicated(ordered(rows, "score"), _most(request))
-        weight = self._settings.weight_temporal
-        rows, biased = finish.biased(rows, request.recency_bias, draft.gathered.texts, weight)
-        seeds = self._cut(request, self._floored(draft, rows))
-        related = await self._related(draft, seeds)
-        by_entity, names = await self._by_entities(draft, [*seeds, *related])
-        found = [*seeds, *related, *by_entity]
-        outside = await self._outside(draft, found, request.limit - len(seeds))
-        final = [*found, *(outside or ())]
-        self._touches.add(tenant, [row.id for row in seeds], draft.at_ms)
-        return Recalled(
-            rows=final,
-            hydrated=await self._hydrated(draft, final),
-            degraded=draft.gathered.degraded,
-            question=draft.gathered.question,
-            texts=draft.gathered.texts,
-            entities=draft.gathered.entities,
-            suppressed=tuple(draft.suppressed),
-            dedup_removed=removed,
-            filtered=len(draft.filtered),
-            seeds=len(seeds),
-            related=len(related),
-            entity_rows=len(by_entity),
-            entity_names=tuple(names),
-            biased=biased,
-            fell_back=outside is not None,
-            injected=draft.injected,
-            pool=sum(each.match_type == "vector" for each in draft.gathered.candidates.values()),
-        )
-
-    async def _draft(self, tenant: str, request: RecallRequest) -> _Draft:
-        gathered, known = await self._finder.find(tenant, request)
-        draft = _Draft(tenant, request, gathered, known, [])
-        found = (each.memory for key, each in known.items() if key in gathered.candidates)
-        draft.rows = self._in_scope(draft, found)
+    async def recall(self, tenant: str, request: RecallRequest) -> Draft:
+        """Raises: Unavailable("graph"), InvalidInput; it never answers empty for a store down."""
+        draft = Draft(tenant, request, self._settings)
+        await self._gather.gather(draft)
+        await self._rank(draft)
+        await self._expand(draft)
+        await self._finish(draft)
         return draft
 
-    def _in_scope(self, draft: _Draft, memories: Iterable[Memory]) -> list[Scored]:
-        """Rows for those that the request may answer, or whose successors it may."""
-        scope = draft.request.scope.at_any_time()
-        return [self._score(draft, each) for each in memories if is_visible(each, scope)]
+    # -- rank ---------------------------------------------------------------------------
 
-    def _score(self, draft: _Draft, memory: Memory) -> Scored:
-        candidate = draft.gathered.candidates.get(memory.id) or Candidate(
-            memory.id, match_type="priority_id"
+    async def _rank(self, draft: Draft) -> None:
+        """Set the rows to the results in their order."""
+        request = draft.request
+        found = (each.memory for key, each in draft.stored.items() if key in draft.candidates)
+        rows = _scored(draft, found)
+        rows += await self._injected(draft, rows)
+        rows = await self._replaced(draft, ordered(rows, "score"), draft.is_answerable)
+        rows, draft.duplicates = finish.deduplicated(ordered(rows, "score"), _most_ranked(request))
+        rows, draft.biased = finish.biased(
+            rows, request.recency_bias, draft.texts, self._settings.weight_temporal
         )
-        question = draft.gathered.question
-        return score(memory, candidate, question, self._settings, at_ms=draft.at_ms)
+        draft.rows = _cut(request, _floored(draft, rows))
+        draft.seeds = len(draft.rows)
 
-    async def _settled(
-        self, draft: _Draft, rows: Sequence[Scored], passes: Callable[[Memory], bool]
+    async def _injected(self, draft: Draft, rows: list[Scored]) -> list[Scored]:
+        """Return rows that fit the caller's context, where no row found so far does."""
+        profile = draft.question.profile
+        if profile is None:
+            return []
+        present, scope = _ids(rows), draft.request.scope
+        extra = [draft.stored[key].memory for key in profile.ids if key in draft.stored]
+        fitting = (row.memory for row in rows if profile.matches(row.memory))
+        if profile.tags and not any(map(draft.is_answerable, fitting)):
+            wider = Scope(
+                tags=profile.tags,
+                exclude_types=scope.exclude_types,
+                current_at_ms=scope.current_at_ms,
+            )
+            extra += await self._graph.candidates.listing(draft.tenant, wider, _INJECTED)
+        fresh = {memory.id: memory for memory in extra if memory.id not in present}
+        injected = _scored(draft, fresh.values())
+        draft.injected = bool(injected)
+        return injected
+
+    async def _replaced(
+        self, draft: Draft, rows: Sequence[Scored], passes: _Passes
     ) -> list[Scored]:
-        """What is hidden makes way for heads that pass; a chain is followed for a few reads."""
+        """Drop hidden rows, and replace superseded ones where the replacement passes."""
         if draft.request.scope.current_at_ms is None:
             return list(rows)
-        draft.known |= await self._finder.unread(
-            draft.tenant, (row.id for row in rows), draft.known
-        )
-        for _ in range(state.MOST_HOPS):
-            heads = state.wanted_heads(draft.known, draft.at_ms)
-            found = await self._graph.candidates.read(draft.tenant, heads)
+        at_ms = draft.request.at_ms
+        await self._gather.read(draft, (row.id for row in rows))
+        for _ in range(_MOST_HOPS):
+            unread = state.unread_successors(draft.stored, at_ms)
+            found = await self._graph.candidates.read(draft.tenant, unread)
             if not found:
                 break
-            draft.known |= found
-        allowed = [key for key, each in draft.known.items() if passes(each.memory)]
-        kept, hidden = state.settle(rows, draft.known, allowed, at_ms=draft.at_ms)
-        told = {each.id for each in draft.suppressed}
-        draft.suppressed += [each for each in hidden if each.id not in told]
+            draft.stored |= found
+        allowed = {key for key, each in draft.stored.items() if passes(each.memory)}
+        kept, hidden = state.replace_superseded(rows, draft.stored, allowed, at_ms=at_ms)
+        for each in hidden:
+            draft.suppressed.setdefault(each.id, each)
         return kept
 
-    async def _inject(self, draft: _Draft) -> None:
-        """Where nothing found fits the caller's context, what does fit joins the list."""
-        profile = draft.gathered.question.profile
-        if profile is None:
-            return
-        present = {row.id for row in draft.rows}
-        extra = [
-            draft.known[key].memory
-            for key in profile.ids
-            if key in draft.known and key not in present
-        ]
-        fitting = (row.memory for row in draft.rows if profile.matches(row.memory))
-        if profile.tags and not any(map(draft.answerable, fitting)):
-            asked = draft.request.scope
-            scope = Scope(
-                tags=profile.tags,
-                exclude_types=asked.exclude_types,
-                current_at_ms=asked.current_at_ms,
-            )
-            extra += await self._graph.candidates.listing(draft.tenant, scope, _INJECTED)
-        fresh = {memory.id: memory for memory in extra if memory.id not in present}
-        rows = self._in_scope(draft, fresh.values())
-        draft.injected = bool(rows)
-        draft.rows += rows
+    # -- expand -------------------------------------------------------------------------
 
-    def _floored(self, draft: _Draft, rows: list[Scored]) -> list[Scored]:
-        """The floor is that of the rows that would be answered."""
-        request = draft.request
-        adaptive = request.adaptive_floor and request.sort == "score" and bool(request.texts)
-        most = request.limit if request.sort == "score" else None
-        kept = finish.floored(rows, adaptive=adaptive, min_score=request.min_score, most=most)
-        draft.filtered |= _ids(rows[:most]) - _ids(kept)
-        return kept
+    async def _expand(self, draft: Draft) -> None:
+        """Append to the rows what they lead to, and where wanted what lies outside the tags."""
+        related = await self._related(draft)
+        draft.related = len(related)
+        draft.rows += related
+        by_entity = await self._by_entities(draft)
+        draft.entity_rows = len(by_entity)
+        draft.rows += by_entity
+        draft.rows += await self._outside_tags(draft)
 
-    async def _added(
-        self,
-        draft: _Draft,
-        rows: Sequence[Scored],
-        present: Sequence[Scored],
-        passes: Callable[[Memory], bool],
-    ) -> list[Scored]:
-        """What joins the results: only what stands, is not there yet and scores enough."""
-        before = _ids(present)
-        settled = await self._settled(draft, rows, passes)
-        fresh = [row for row in settled if row.id not in before]
-        kept = finish.floored(fresh, adaptive=False, min_score=draft.request.min_score)
-        draft.filtered |= _ids(fresh) - _ids(kept)
-        return kept
-
-    @staticmethod
-    def _cut(request: RecallRequest, rows: list[Scored]) -> list[Scored]:
-        """The first `limit` in the wanted order; priority ids come first, in their order."""
-        place = {key: at for at, key in enumerate(request.hints.ids)}
-        wanted = {row.id: place[key] for row in rows for key in _names(row) if key in place}
-        first = sorted((row for row in rows if row.id in wanted), key=lambda row: wanted[row.id])
-        rest = ordered((row for row in rows if row.id not in wanted), request.sort)
-        return [*first, *rest][: max(request.limit, len(first))]
-
-    async def _related(self, draft: _Draft, seeds: list[Scored]) -> list[Scored]:
-        wanted = draft.request.expansion
-        if not wanted.relations or not seeds:
+    async def _related(self, draft: Draft) -> list[Scored]:
+        wanted, scope = draft.request.expansion, _expansion_scope(draft)
+        if not wanted.relations or not draft.rows:
             return []
-        reach = draft.reach
         links = await self._graph.candidates.around(
             draft.tenant,
-            [row.id for row in seeds],
+            [row.id for row in draft.rows],
             per_seed=wanted.relation_limit,
             relations=AUTHORED,
-            scope=reach.at_any_time(),
-            at_ms=reach.current_at_ms,
+            scope=scope.at_any_time(),
+            at_ms=scope.current_at_ms,
             least_strength=wanted.min_strength or 0.0,
             least_importance=wanted.min_importance or 0.0,
         )
-        rows = expand.by_relations(
-            seeds,
+        reached = expand.by_relations(
+            draft.rows,
             links,
-            draft.gathered.candidates,
-            draft.gathered.question,
-            self._settings,
-            at_ms=draft.at_ms,
-            limit=_REACHED_PER_ANSWERED * wanted.limit,
+            draft.candidates,
+            draft.scorer,
+            limit=_REACHED_PER_ADDED * wanted.limit,
         )
 
         def passes(memory: Memory) -> bool:
-            return expand.important_enough(memory, wanted) and is_visible(memory, reach)
+            return expand.important_enough(memory, wanted) and is_visible(memory, scope)
 
-        return (await self._added(draft, rows, seeds, passes))[: wanted.limit]
+        return (await self._added(draft, reached, passes))[: wanted.limit]
 
-    async def _by_entities(
-        self, draft: _Draft, rows: list[Scored]
-    ) -> tuple[list[Scored], list[str]]:
-        keys = expand.entity_keys(rows) if draft.request.expansion.entities else []
+    async def _by_entities(self, draft: Draft) -> list[Scored]:
+        wanted = draft.request.expansion.entities
+        keys = expand.entity_keys(draft.rows) if wanted else []
         if not keys:
-            return [], []
-        reach = draft.reach
-        found = await self._graph.candidates.tagged(
+            return []
+        draft.entity_names = [key.rpartition(":")[2] for key in keys]
+        scope = _expansion_scope(draft)
+        tagged = await self._graph.candidates.tagged(
             draft.tenant,
             keys,
             expand.PER_ENTITY,
-            scope=reach.at_any_time(),
-            at_ms=reach.current_at_ms,
+            scope=scope.at_any_time(),
+            at_ms=scope.current_at_ms,
         )
-        added = expand.by_entities(
-            found,
-            _ids(rows),
-            draft.gathered.candidates,
-            draft.gathered.question,
-            self._settings,
-            at_ms=draft.at_ms,
-        )
-        added = await self._added(draft, added, rows, lambda memory: is_visible(memory, reach))
-        return added, [key.rpartition(":")[2] for key in keys]
+        reached = expand.by_entities(tagged, _ids(draft.rows), draft.candidates, draft.scorer)
+        return await self._added(draft, reached, lambda memory: is_visible(memory, scope))
 
-    async def _outside(
-        self, draft: _Draft, present: Sequence[Scored], missing: int
-    ) -> list[Scored] | None:
-        """Fill up from outside the tags; None where not asked for, or the scope gave enough."""
-        request = draft.request
+    async def _outside_tags(self, draft: Draft) -> list[Scored]:
+        """Return rows from outside the tags, where the scope gave too few and it is wanted."""
+        request, missing = draft.request, draft.request.limit - draft.seeds
         if not (request.scope_fallback and request.scope.tags and request.texts and missing > 0):
-            return None
-        most = min(2 * request.limit, _FALLBACK_MOST)
-        found = await self._gatherer.outside(draft.tenant, request, most)
-        known = await self._graph.candidates.read(draft.tenant, list(found))
-        draft.known |= known
-        free = request.scope.with_any_tags()
+            return []
+        draft.fell_back = True
+        most = min(2 * request.limit, _OUTSIDE_MOST)
+        found = await self._source.read_with_any_tags(draft.tenant, request, most)
+        stored = await self._graph.candidates.read(draft.tenant, list(found))
+        draft.stored |= stored
+        scope = request.scope.with_any_tags()
 
         def passes(memory: Memory) -> bool:
-            return is_visible(memory, free) and not has_wanted_tags(memory, request.scope)
+            return is_visible(memory, scope) and not has_wanted_tags(memory, request.scope)
 
-        question = draft.gathered.question
         rows = [
-            score(each.memory, found[key], question, self._settings, at_ms=draft.at_ms)
-            for key, each in known.items()
+            draft.scorer.score(each.memory, found[key])
+            for key, each in stored.items()
             if passes(each.memory)
         ]
-        added = await self._added(draft, rows, present, passes)
-        return [row.with_note(outside_tag_scope=True) for row in ordered(added, "score")[:missing]]
+        added = ordered(await self._added(draft, rows, passes), "score")[:missing]
+        return [row.with_note(outside_tag_scope=True) for row in added]
 
-    async def _hydrated(self, draft: _Draft, rows: list[Scored]) -> Mapping[str, Hydrated]:
-        """The answered memories whole, with their relations, in one query."""
-        return await self._graph.memories.hydrate(
+    async def _added(self, draft: Draft, rows: Sequence[Scored], passes: _Passes) -> list[Scored]:
+        """Return those of `rows` that are current, not among the draft's, and score enough."""
+        present = _ids(draft.rows)
+        fresh = [row for row in await self._replaced(draft, rows, passes) if row.id not in present]
+        kept = finish.floored(fresh, adaptive=False, min_score=draft.request.min_score)
+        draft.filtered_ids |= _ids(fresh) - _ids(kept)
+        return kept
+
+    # -- finish -------------------------------------------------------------------------
+
+    async def _finish(self, draft: Draft) -> None:
+        """Note the access times; read the answered memories and their relations in one query."""
+        results = [row.id for row in draft.rows[: draft.seeds]]
+        self._access_times.add(draft.tenant, results, draft.request.at_ms)
+        draft.hydrated = await self._graph.memories.hydrate(
             draft.tenant,
-            [row.id for row in rows],
+            [row.id for row in draft.rows],
             relation_limit=self._settings.relation_limit,
             at_ms=draft.request.scope.current_at_ms,
         )
 
 
-def _most(request: RecallRequest) -> int | None:
-    """By score only as many different ones are looked at as may still be answered."""
+def _scored(draft: Draft, memories: Iterable[Memory]) -> list[Scored]:
+    """Score those that the request may answer, or may replace by what superseded them."""
+    scope, scorer = draft.request.scope.at_any_time(), draft.scorer
+    return [
+        scorer.score(
+            memory,
+            draft.candidates.get(memory.id) or Candidate(memory.id, match_type="priority_id"),
+        )
+        for memory in memories
+        if is_visible(memory, scope)
+    ]
+
+
+def _floored(draft: Draft, rows: list[Scored]) -> list[Scored]:
+    """Cut low scores; the adaptive floor looks at the rows that would be answered."""
+    request = draft.request
+    adaptive = request.adaptive_floor and request.sort == "score" and bool(request.texts)
+    most = request.limit if request.sort == "score" else None
+    kept = finish.floored(rows, adaptive=adaptive, min_score=request.min_score, most=most)
+    draft.filtered_ids |= _ids(rows[:most]) - _ids(kept)
+    return kept
+
+
+def _cut(request: RecallRequest, rows: list[Scored]) -> list[Scored]:
+    """Return the first `limit` in the wanted order; priority ids come first, in their order.
+
+    A row that replaced a memory of a priority id counts as that memory.
+    """
+    place = {key: at for at, key in enumerate(request.hints.ids)}
+    wanted = {
+        row.id: place[key]
+        for row in rows
+        for key in (row.id, row.notes.get("state_replaces"))
+        if key in place
+    }
+    first = sorted((row for row in rows if row.id in wanted), key=lambda row: wanted[row.id])
+    rest = ordered((row for row in rows if row.id not in wanted), request.sort)
+    return [*first, *rest][: max(request.limit, len(first))]
+
+
+def _expansion_scope(draft: Draft) -> Scope:
+    """Return the request's scope; expansions ignore its tags unless they shall respect them."""
+    scope = draft.request.scope
+    return scope if draft.request.expansion.respect_tags else scope.with_any_tags()
+
+
+def _most_ranked(request: RecallRequest) -> int | None:
+    """Return how many different rows are looked at; all, unless the score alone orders them."""
     if request.sort != "score" or request.hints.ids:
         return None
-    return _FINISHED_PER_RESULT * request.limit + _FINISHED_MORE
-
-
-def _names(row: Scored) -> tuple[object, ...]:
-    """Its id, and the one in whose place it stands."""
-    return row.id, row.notes.get("state_replaces")
+    return _RANKED_PER_RESULT * request.limit + _RANKED_MORE
 
 
 def _ids(rows: Sequence[Scored]) -> set[str]:

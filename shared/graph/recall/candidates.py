@@ -1,11 +1,11 @@
-"""What the graph offers a recall: names it knows, memories found by other roads than vectors.
+"""The graph's part of a recall: the names it knows, and memories found without vectors.
 
-Everything comes by index and with a bound, so that a frequent word cannot make a recall slow.
+Every query uses an index and has a limit, so that a frequent word cannot make a recall slow.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +14,6 @@ from shared.domain.scope import EVERYTHING, Scope
 from shared.graph.engine.client import GraphClient
 from shared.graph.records import (
     COLUMNS,
-    PROPERTIES,
     SUCCESSOR_CELLS,
     Successor,
     is_current_condition,
@@ -22,7 +21,7 @@ from shared.graph.records import (
     successor_of,
 )
 
-# What a ranking reads of a memory; the rest is read of the few that are answered.
+# What the ranking needs of a memory; the other properties are read of the answered ones only.
 RANKED = (
     *("id", "version", "payload_version", "content", "type", "confidence", "importance"),
     *("tags", "entity_tags", "timestamp", "updated_at", "last_accessed", "t_valid", "t_invalid"),
@@ -31,8 +30,8 @@ RANKED = (
 )
 _PER_TERM = 50
 _PER_ENTITY = 50
-# Sorting costs 0.8 µs a memory (50 ms where 100 000 hold one term): of a term that more hold,
-# the longest stored.
+# Sorting costs 0.8 µs a memory (50 ms where 100 000 hold one term): where more hold a term,
+# only the first so many of its index, the longest stored, are sorted.
 _SORTED = 2000
 _MOST_TAGS = 4000
 
@@ -49,10 +48,6 @@ _KNOWN = (
     " WITH DISTINCT coalesce(c, a) AS e RETURN null AS speaker, "
     + ", ".join(f"e.{name} AS {name}" for name in _ENTITY)
 )
-_BY_ENTITY = (
-    "UNWIND $entities AS entity CALL { WITH entity"
-    " MATCH (:Entity {id: entity})-[:REFERENCED_IN]->(m:Memory) WHERE"
-)
 _READ = (
     "UNWIND $ids AS id MATCH (m:Memory {id: id})"
     " OPTIONAL MATCH (m)-[x:INVALIDATED_BY|EVOLVED_INTO]->(o:Memory)"
@@ -61,9 +56,9 @@ _READ = (
 )
 _STRENGTH = "coalesce(x.strength, x.score, x.confidence, x.similarity, x.count, 0.0)"
 _CURRENT = is_current_condition("m")
-# What holds comes first; what does not may still lead to what took its place.
+# Current memories come first; the others may still lead to what replaced them.
 _HIDDEN = f"CASE WHEN $moment IS NULL OR {_CURRENT.replace('$at', '$moment')} THEN 0 ELSE 1 END"
-_WANTED = (
+_NOT_EXCLUDED = (
     "NOT any(tag IN coalesce(m.tag_keys, [])"
     " WHERE any(each IN $unwanted WHERE tag STARTS WITH each))"
 )
@@ -90,8 +85,16 @@ class KnownEntity:
 
 
 @dataclass(frozen=True, slots=True)
+class KnownNames:
+    """The speakers and the entities of a tenant that a query may name."""
+
+    speakers: tuple[str, ...]
+    entities: tuple[KnownEntity, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class StoredCandidate:
-    """A memory as the ranking needs it: itself, and what supersedes it."""
+    """A memory as far as RANKED, and what supersedes it."""
 
     memory: Memory
     successors: tuple[Successor, ...] = ()
@@ -108,16 +111,8 @@ class Link:
     kind: str | None
 
 
-@dataclass(frozen=True, slots=True)
-class KnownNames:
-    """The speakers and the entities of a tenant that a query may name."""
-
-    speakers: tuple[str, ...]
-    entities: tuple[KnownEntity, ...]
-
-
 def scope_params(scope: Scope) -> dict[str, Any]:
-    """The parameters that `fields`, `kept` and `matched` refer to."""
+    """Return the parameters that the conditions below refer to."""
     return {
         "keys": list(scope.stored_tags),
         "unwanted": list(tag_keys(scope.exclude_tags)),
@@ -131,108 +126,113 @@ def scope_params(scope: Scope) -> dict[str, Any]:
     }
 
 
-def _held(scope: Scope) -> str:
-    """The property that the scope's tags are looked for in."""
+def field_conditions(scope: Scope) -> str:
+    """Return the scope's conditions on `m` but for tags; an unset limit would hide an index."""
+    limits = {
+        "m.timestamp >= $start": scope.start_ms,
+        "m.timestamp <= $end": scope.end_ms,
+        "m.project = $project": scope.project,
+        "m.session_id = $session": scope.session_id,
+        "m.layer = $layer": scope.layer,
+        _CURRENT: scope.current_at_ms,
+    }
+    used = (condition for condition, limit in limits.items() if limit is not None)
+    return " AND ".join(("NOT m.type IN $types", *used))
+
+
+def tag_filter(scope: Scope, *, any_tag: bool = True, beside: str = "") -> str:
+    """Return the clause that keeps `m` by its tags, and what it carries on `beside` it.
+
+    FalkorDB 4.16.3 finds nothing by `WHERE any(…)` right before RETURN, so the condition is
+    projected first.
+    """
+    conditions = []
+    if scope.tags and (any_tag or scope.tag_mode == "all"):
+        conditions.append(f"{scope.tag_mode}(key IN $keys WHERE key IN {_tag_property(scope)})")
+    if scope.exclude_tags:
+        conditions.append(_NOT_EXCLUDED)
+    if not conditions:
+        return ""
+    return f" WITH m{beside}, {' AND '.join(conditions)} AS fits WHERE fits"
+
+
+def match(scope: Scope, condition: str) -> str:
+    """Return the clause that matches each `m` of the scope that meets the condition, once.
+
+    Tags are found by their index.
+    """
+    conditions = f"{condition} AND {field_conditions(scope)}"
+    if not scope.tags:
+        return f"MATCH (m:Memory) WHERE {conditions}{tag_filter(scope)}"
+    by_tag = f"UNWIND $keys AS name MATCH (m:Memory) WHERE name IN {_tag_property(scope)}"
+    return f"{by_tag} AND {conditions} WITH DISTINCT m{tag_filter(scope, any_tag=False)}"
+
+
+def _tag_property(scope: Scope) -> str:
     return "m.tag_keys" if scope.tag_match == "exact" else "m.tag_prefixes"
 
 
-def fields(scope: Scope) -> str:
-    """What a memory `m` must be but for its tags; names only what is asked, for the indexes."""
-    asked = {
-        "m.timestamp >= $start": scope.start_ms is not None,
-        "m.timestamp <= $end": scope.end_ms is not None,
-        "m.project = $project": scope.project is not None,
-        "m.session_id = $session": scope.session_id is not None,
-        "m.layer = $layer": scope.layer is not None,
-        _CURRENT: scope.current_at_ms is not None,
-    }
-    return " AND ".join(("NOT m.type IN $types", *(text for text, on in asked.items() if on)))
-
-
-def kept(scope: Scope, *, any_tag: bool = True, beside: str = "") -> str:
-    """Then its tags; projected first: `WHERE any(…)` right before RETURN finds nothing (4.16.3).
-
-    `beside`: what else than `m` is carried on.
-    """
-    tests = []
-    if scope.tags and (any_tag or scope.tag_mode == "all"):
-        quantifier = "all" if scope.tag_mode == "all" else "any"
-        tests.append(f"{quantifier}(key IN $keys WHERE key IN {_held(scope)})")
-    if scope.exclude_tags:
-        tests.append(_WANTED)
-    return f" WITH m{beside}, {' AND '.join(tests)} AS fits WHERE fits" if tests else ""
-
-
-def matched(scope: Scope, condition: str) -> str:
-    """The wanted memories `m`, each once, that meet the condition; tags come by their index."""
-    conditions = f"{condition} AND {fields(scope)}"
-    if not scope.tags:
-        return f"MATCH (m:Memory) WHERE {conditions}{kept(scope)}"
-    tagged = f"UNWIND $keys AS name MATCH (m:Memory) WHERE name IN {_held(scope)}"
-    return f"{tagged} AND {conditions} WITH DISTINCT m{kept(scope, any_tag=False)}"
-
-
 class Candidates:
-    """`store.candidates`; every method is one tenant's."""
+    """`store.candidates`; every method takes the tenant first, and sends one query but listing."""
 
     def __init__(self, client: GraphClient) -> None:
         self._client = client
 
     async def known(self, tenant: str, names: Sequence[str], slugs: Sequence[str]) -> KnownNames:
-        """Which of `names` speak, and which entities have one of `slugs`; one query."""
+        """Return which of `names` are speakers, and which entities have one of `slugs`."""
         if not names and not slugs:
             return KnownNames((), ())
-        rows = await self._client.read(
+        rows = await self._client.query(
             tenant, "known", _KNOWN, names=list(names), slugs=list(slugs)
         )
-        speakers = tuple(dict.fromkeys(row[0] for row in rows if row[0] is not None))
-        entities = [_entity(row[1:]) for row in rows if row[1] is not None]
-        return KnownNames(speakers, tuple(sorted(entities, key=lambda each: each.id)))
+        speakers = dict.fromkeys(row["speaker"] for row in rows if row["speaker"] is not None)
+        entities = [_entity(row) for row in rows if row["id"] is not None]
+        return KnownNames(tuple(speakers), tuple(sorted(entities, key=lambda each: each.id)))
 
-    async def roads(
+    async def lookups(
         self,
         tenant: str,
         terms: Sequence[str],
         entity_ids: Sequence[str],
         scope: Scope = EVERYTHING,
     ) -> tuple[list[str], list[str]]:
-        """Ids by metadata term and by entity: of what is wanted the newest 50 of each."""
+        """Return ids by metadata term and by entity: of each the newest 50 in the scope."""
         if not terms and not entity_ids:
             return [], []
-        rows = await self._client.read(
+        rows = await self._client.query(
             tenant,
             "roads",
-            _roads(scope),
+            _lookups(scope),
             terms=list(terms),
             entities=list(entity_ids),
             **scope_params(scope),
         )
-        by_metadata = [row[1] for row in rows if row[0] == "metadata"]
-        return by_metadata, [row[1] for row in rows if row[0] == "entity"]
+        by_metadata = [row["id"] for row in rows if row["found_by"] == "metadata"]
+        return by_metadata, [row["id"] for row in rows if row["found_by"] == "entity"]
 
     async def tag_keys(self, tenant: str, beginnings: Sequence[str]) -> list[str]:
-        """The tenant's tags, at most 4000, that begin so; 0.6 µs a memory, so only where asked."""
+        """Return the tenant's tags with these beginnings, at most 4000; 0.6 µs a memory."""
         if not beginnings:
             return []
-        # One by one: `any` over them takes twice as long.
-        tests = " OR ".join(f"tag STARTS WITH $begin[{n}]" for n in range(len(beginnings)))
-        rows = await self._client.read(
+        # One condition for each: `any` over a list takes twice as long.
+        conditions = " OR ".join(f"tag STARTS WITH $begin[{n}]" for n in range(len(beginnings)))
+        rows = await self._client.query(
             tenant,
             "tag_keys",
-            f"MATCH (m:Memory) UNWIND m.tag_keys AS tag WITH tag WHERE {tests}"
+            f"MATCH (m:Memory) UNWIND m.tag_keys AS tag WITH tag WHERE {conditions}"
             f" RETURN DISTINCT tag LIMIT {_MOST_TAGS}",
             begin=list(beginnings),
         )
-        return [row[0] for row in rows]
+        return [row["tag"] for row in rows]
 
     async def read(self, tenant: str, ids: Sequence[str]) -> dict[str, StoredCandidate]:
-        """The memories that exist, as far as RANKED, with what supersedes them; one query."""
+        """Return those of the memories that exist, with what supersedes them."""
         if not ids:
             return {}
-        rows = await self._client.read(tenant, "candidates", _READ, ids=list(dict.fromkeys(ids)))
+        rows = await self._client.query(tenant, "candidates", _READ, ids=list(dict.fromkeys(ids)))
         return {
-            row[0]: StoredCandidate(
-                memory_of(row, RANKED), tuple(map(successor_of, row[len(RANKED)]))
+            row["id"]: StoredCandidate(
+                memory_of(row, RANKED), tuple(map(successor_of, row["successors"]))
             )
             for row in rows
         }
@@ -249,12 +249,12 @@ class Candidates:
         least_strength: float = 0.0,
         least_importance: float = 0.0,
     ) -> list[Link]:
-        """Memories one relation away from `ids` in either direction, newest relations first.
+        """Return memories one relation away from `ids` in either direction.
 
-        At most `per_seed` of each seed, in the seeds' order, those that hold at `at_ms`
-        before the others; one query.
+        They come in the order of `ids`, at most `per_seed` of each: what is current at `at_ms`
+        first, then by the newest relation.
         """
-        rows = await self._client.read(
+        rows = await self._client.query(
             tenant,
             "around",
             _around(scope),
@@ -266,7 +266,10 @@ class Candidates:
             importance=least_importance,
             **scope_params(scope),
         )
-        links = [_link(row) for row in rows]
+        links = [
+            Link(row["seed"], memory_of(row), row["relation"], float(row["strength"]), row["kind"])
+            for row in rows
+        ]
         place = {seed: at for at, seed in enumerate(ids)}
         return sorted(links, key=lambda link: place[link.seed])
 
@@ -274,94 +277,82 @@ class Candidates:
         self,
         tenant: str,
         keys: Sequence[str],
-        each: int,
+        per_key: int,
         *,
         scope: Scope = EVERYTHING,
         at_ms: int | None = None,
     ) -> list[tuple[str, Memory]]:
-        """The `each` most important wanted memories of every tag key, with the key; one query.
+        """Return of each tag key the most important memories in the scope, with the key.
 
-        Those that hold at `at_ms` come before the others.
+        Those that are current at `at_ms` come first.
         """
         query = (
-            "UNWIND $names AS name CALL { WITH name MATCH (m:Memory)"
-            f" WHERE name IN m.tag_keys AND {fields(scope)}{kept(scope)}"
+            "UNWIND $names AS key CALL { WITH key MATCH (m:Memory)"
+            f" WHERE key IN m.tag_keys AND {field_conditions(scope)}{tag_filter(scope)}"
             f" WITH m, {_HIDDEN} AS hidden"
             " ORDER BY hidden, m.importance DESC, m.timestamp DESC, m.id LIMIT $most RETURN m }"
-            f" RETURN {COLUMNS}, name"
+            f" RETURN {COLUMNS}, key"
         )
-        rows = await self._client.read(
+        rows = await self._client.query(
             tenant,
             "tagged",
             query,
             names=list(keys),
-            most=each,
+            most=per_key,
             moment=at_ms,
             **scope_params(scope),
         )
-        return [(row[-1], memory_of(row)) for row in rows]
+        return [(row["key"], memory_of(row)) for row in rows]
 
     async def listing(
         self, tenant: str, scope: Scope, limit: int, order: str = "score"
     ) -> list[Memory]:
-        """The first `limit` memories in the wanted order; at most four queries."""
-        # Sorting costs more than reading: the most important first, while they are too few.
+        """Return the first `limit` memories of the scope in an order; at most four queries."""
+        # Sorting costs more than reading, so the most important are read first while they suffice.
         bands = _BANDS if order == "score" and not scope.session_id else (None,)
-        found: list[Memory] = []
+        rows: Sequence[Mapping[str, Any]] = ()
         for least in bands:
-            match = matched(scope, "true" if least is None else f"m.importance >= {least}")
-            found = await self._rows(tenant, match, scope, _ORDERS[order], limit)
-            if len(found) >= limit:
+            matched = match(scope, "true" if least is None else f"m.importance >= {least}")
+            rows = await self._client.query(
+                tenant,
+                "listing",
+                f"{matched} WITH m ORDER BY {_ORDERS[order]} LIMIT $most RETURN {COLUMNS}",
+                most=limit,
+                **scope_params(scope),
+            )
+            if len(rows) >= limit:
                 break
-        return found
-
-    async def _rows(
-        self, tenant: str, match: str, scope: Scope, order: str, limit: int
-    ) -> list[Memory]:
-        rows = await self._client.read(
-            tenant,
-            "listing",
-            f"{match} WITH m ORDER BY {order} LIMIT $most RETURN {COLUMNS}",
-            most=limit,
-            **scope_params(scope),
-        )
         return [memory_of(row) for row in rows]
 
 
-def _roads(scope: Scope) -> str:
-    """Both in one query."""
+def _lookups(scope: Scope) -> str:
     newest = " WITH m ORDER BY m.timestamp DESC, m.id LIMIT"
     return (
-        f"UNWIND $terms AS term CALL {{ WITH term {matched(scope, 'term IN m.meta_terms')}"
+        f"UNWIND $terms AS term CALL {{ WITH term {match(scope, 'term IN m.meta_terms')}"
         f" WITH m LIMIT {_SORTED}{newest} {_PER_TERM} RETURN m.id AS id }}"
-        " RETURN DISTINCT 'metadata' AS road, id"
-        f" UNION ALL {_BY_ENTITY} {fields(scope)}{kept(scope)}"
+        " RETURN DISTINCT 'metadata' AS found_by, id"
+        " UNION ALL UNWIND $entities AS entity CALL { WITH entity"
+        " MATCH (:Entity {id: entity})-[:REFERENCED_IN]->(m:Memory)"
+        f" WHERE {field_conditions(scope)}{tag_filter(scope)}"
         f"{newest} {_PER_ENTITY} RETURN m.id AS id }}"
-        " RETURN DISTINCT 'entity' AS road, id"
+        " RETURN DISTINCT 'entity' AS found_by, id"
     )
 
 
 def _around(scope: Scope) -> str:
     return (
-        "UNWIND $ids AS id CALL { WITH id MATCH (s:Memory {id: id})-[x]-(m:Memory)"
+        "UNWIND $ids AS seed CALL { WITH seed MATCH (s:Memory {id: seed})-[x]-(m:Memory)"
         f" WHERE type(x) IN $relations AND {_STRENGTH} >= $strength"
-        # Projected, or it would go from the index of what `m` must be to the seeds: 140 ms.
-        f" WITH m, x, m.importance >= $importance AND {fields(scope)} AS fits WHERE fits"
-        f"{kept(scope, beside=', x')}"
+        # Projected, or the planner starts at the index of these conditions: 140 ms.
+        f" WITH m, x, m.importance >= $importance AND {field_conditions(scope)} AS fits WHERE fits"
+        f"{tag_filter(scope, beside=', x')}"
         f" WITH m, x, {_HIDDEN} AS hidden"
         " ORDER BY hidden, coalesce(x.updated_at, m.timestamp) DESC, m.id LIMIT $most"
-        f" RETURN m, type(x) AS type, {_STRENGTH} AS strength, x.kind AS kind }}"
-        f" RETURN {COLUMNS}, id, type, strength, kind"
+        f" RETURN m, type(x) AS relation, {_STRENGTH} AS strength, x.kind AS kind }}"
+        f" RETURN {COLUMNS}, seed, relation, strength, kind"
     )
 
 
-def _entity(row: Sequence[Any]) -> KnownEntity:
-    entity_id, slug, category, name, aliases, identity, sources, updated = row
-    return KnownEntity(
-        entity_id, slug, category, name, tuple(aliases or ()), identity, sources, updated
-    )
-
-
-def _link(row: Sequence[Any]) -> Link:
-    seed, kind_of, strength, kind = row[len(PROPERTIES) :]
-    return Link(seed, memory_of(list(row)), kind_of, float(strength), kind)
+def _entity(row: Mapping[str, Any]) -> KnownEntity:
+    values = {name: row[name] for name in _ENTITY}
+    return KnownEntity(**{**values, "aliases": tuple(values["aliases"] or ())})

@@ -1,6 +1,6 @@
-"""Looking for words in the graph itself, where the sparse vectors cannot answer.
+"""Search for words in the graph itself, for memories that the sparse vectors do not hold.
 
-Costs 2 µs a memory, most of it for lower-casing its content, so only so many are looked at.
+It costs 2 µs a memory, most of it for lower-casing the content, so each search is limited.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ from typing import NamedTuple
 from shared.domain.memory import now_ms
 from shared.domain.scope import EVERYTHING, Scope
 from shared.graph.engine.client import GraphClient
-from shared.graph.recall.candidates import matched, scope_params
+from shared.graph.recall.candidates import match, scope_params
 
-# Projected first: `WHERE any(…)` right before RETURN finds nothing (4.16.3).
+# FalkorDB 4.16.3 finds nothing by `WHERE any(…)` right before RETURN.
 _CONTAINING = (
     " WITH m, toLower(m.content) AS text"
     " WITH m, size($words) = 0 OR any(word IN $words WHERE text CONTAINS word) AS hit WHERE hit"
@@ -26,7 +26,7 @@ _EARLIEST_MS = -(2**62)
 
 
 class Text(NamedTuple):
-    """What words are ranked by; hydrate its id for the rest."""
+    """What BM25 needs of a memory."""
 
     id: str
     content: str
@@ -34,9 +34,9 @@ class Text(NamedTuple):
 
 
 class Words:
-    """`store.words`; every method is one tenant's.
+    """`store.words`; every method takes the tenant first.
 
-    Words are lower case and match inside words; without words everything matches.
+    Words are lower case and also match inside words; without words every memory matches.
     """
 
     def __init__(self, client: GraphClient) -> None:
@@ -51,16 +51,13 @@ class Words:
         scan: int = SCANNED,
         scope: Scope = EVERYTHING,
     ) -> list[Text]:
-        """Of the `scan` newest wanted memories without their vector, the newest that match.
+        """Return the newest memories without vectors that match, by version.
 
-        Newest by version.
+        Only the `scan` newest in the scope are searched.
         """
-        waiting = matched(scope, "m.embed_due > 0")
-        return await self._found(
-            *(tenant, "unembedded", f"{waiting}{_newest('version')}{_CONTAINING}", scope),
-            words=list(words),
-            scan=scan,
-            most=limit,
+        newest = f"{match(scope, 'm.embed_due > 0')} WITH m ORDER BY m.version DESC, m.id"
+        return await self._containing(
+            tenant, "unembedded", newest, scope, words=list(words), scan=scan, most=limit
         )
 
     async def newest(
@@ -72,50 +69,37 @@ class Words:
         scan: int = SCANNED,
         scope: Scope = EVERYTHING,
     ) -> list[Text]:
-        """Of the `scan` newest wanted memories by timestamp, the newest that match.
+        """Return the newest memories that match, by timestamp; for when the vectors are down.
 
-        For when the vectors are down.
+        Only the `scan` newest in the scope are searched.
         """
-        looked_at = scan if words else limit
-        late = matched(scope, "m.timestamp >= $since")
-        since = await self._since(tenant, late, looked_at, scope)
-        return await self._found(
-            *(tenant, "newest", f"{late}{_newest('timestamp')}{_CONTAINING}", scope),
-            since=since,
-            scan=looked_at,
-            words=list(words),
-            most=limit,
+        scan = scan if words else limit
+        since = await self._since(tenant, scan, scope)
+        newest = f"{match(scope, 'm.timestamp >= $since')} WITH m ORDER BY m.timestamp DESC, m.id"
+        return await self._containing(
+            tenant, "newest", newest, scope, words=list(words), scan=scan, most=limit, since=since
         )
 
-    async def _found(
-        self, tenant: str, operation: str, cypher: str, scope: Scope, **params: object
+    async def _containing(
+        self, tenant: str, operation: str, newest: str, scope: Scope, **params: object
     ) -> list[Text]:
-        rows = await self._client.read(tenant, operation, cypher, **scope_params(scope), **params)
-        return [Text(row[0], row[1] or "", tuple(row[2] or ())) for row in rows]
+        cypher = f"{newest} LIMIT $scan{_CONTAINING}"
+        rows = await self._client.query(tenant, operation, cypher, **scope_params(scope), **params)
+        return [Text(row["id"], row["content"] or "", tuple(row["tags"] or ())) for row in rows]
 
-    async def _since(self, tenant: str, late: str, count: int, scope: Scope) -> int:
-        """A time after which at least `count` wanted ones lie, so that not all are sorted."""
+    async def _since(self, tenant: str, count: int, scope: Scope) -> int:
+        """Return a time after which at least `count` lie, so that not all are sorted."""
         now = now_ms()
         sinces = [now - window for window in _WINDOWS_MS]
-        # A narrow scope rather has fewer than that in all, and not of late.
-        for since in (_EARLIEST_MS, *sinces) if _is_narrow(scope) else sinces:
-            rows = await self._client.read(
-                tenant,
-                "newest",
-                f"{late} RETURN count(m)",
-                since=since,
-                **scope_params(scope),
+        # A scope with an index of its own is rather small, so all of it is counted first.
+        if scope.tags or scope.project or scope.session_id or scope.layer:
+            sinces.insert(0, _EARLIEST_MS)
+        cypher = f"{match(scope, 'm.timestamp >= $since')} RETURN count(m) AS memories"
+        for since in sinces:
+            rows = await self._client.query(
+                tenant, "newest", cypher, since=since, **scope_params(scope)
             )
-            enough = bool(rows) and rows[0][0] >= count
+            enough = bool(rows) and rows[0]["memories"] >= count
             if enough != (since == _EARLIEST_MS):
                 return since
         return _EARLIEST_MS
-
-
-def _is_narrow(scope: Scope) -> bool:
-    """Whether an index other than the time's says which memories these are."""
-    return bool(scope.tags or scope.project or scope.session_id or scope.layer)
-
-
-def _newest(by: str) -> str:
-    return f" WITH m ORDER BY m.{by} DESC, m.id LIMIT $scan"

@@ -1,7 +1,9 @@
 """The tokeniser, its sparse vectors, and BM25 over a handful of texts."""
 
+import importlib.util
 import string
 import unicodedata
+from collections.abc import Callable
 
 import pytest
 from hypothesis import given
@@ -64,6 +66,31 @@ def test_indices_are_the_ones_of_every_earlier_index() -> None:
         2451981039,
         2453354746,
     ]
+
+
+def test_the_first_text_of_another_script_looks_up_only_its_own_letters(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The module once scanned all of Unicode for marks then, 50 to 200 ms on the event loop."""
+    spec = importlib.util.find_spec("shared.vectors.sparse")
+    assert spec is not None
+    assert spec.loader is not None
+    unused = importlib.util.module_from_spec(spec)
+    looked_up: list[str] = []
+
+    def category(letter: str, of: Callable[[str], str] = unicodedata.category) -> str:
+        looked_up.append(letter)
+        return of(letter)
+
+    monkeypatch.setattr(unicodedata, "category", category)
+    spec.loader.exec_module(unused)
+    assert unused.tokens("हिन्दी भाषा") == ["हिन्दी", "भाषा"]
+    assert set(looked_up) <= set("हिन्दी भाषा")
+
+
+def test_a_mark_belongs_to_its_word_and_opens_none() -> None:
+    assert tokens("क\u093f \u093fख ग\u093fघ") == ["क\u093f", "ख", "ग\u093fघ"]
+    assert words("क\u093f \u093fखग ग\u093fघ") == ("क\u093f", "खग", "ग\u093fघ")
 
 
 def test_weights_grow_with_frequency_and_shrink_with_length() -> None:
