@@ -11,8 +11,9 @@ from shared.config import ChatSettings, EmbeddingSettings
 from shared.errors import PermanentError, TransientError
 from shared.models.circuit import Circuit
 from shared.models.outbound import HARMLESS, isolate_bad_input
-from shared.models.prices import Given, Meter
+from shared.models.prices import Meter
 from shared.models.providers.openai_client import connect, is_official, observed_openai_call
+from shared.models.types import Endpoint
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI
@@ -43,44 +44,20 @@ class ChatModel(Protocol):
 class OpenAIChat:
     """A chat model of an OpenAI-compatible endpoint."""
 
-    def __init__(
-        self,
-        model: str,
-        client: AsyncOpenAI,
-        *,
-        official: bool,
-        timeout_s: float,
-        concurrency: int,
-        prices: Given | None = None,
-    ) -> None:
+    def __init__(self, model: str, client: AsyncOpenAI, endpoint: Endpoint) -> None:
         self.name = model
         self._client = client
-        self._timeout_s = timeout_s
-        self._meter = Meter(model, prices)
-        self.circuit = Circuit("chat", model, concurrency=concurrency)
+        self._timeout_s = endpoint.timeout_s
+        self._meter = Meter(model, endpoint.prices)
+        self.circuit = Circuit("chat", model, concurrency=endpoint.concurrency)
         # OpenAI's newer models refuse `max_tokens`; other servers know only that one.
+        official = is_official(endpoint.base_url)
         self._limit = "max_completion_tokens" if official else "max_tokens"
 
     @classmethod
-    async def connect(
-        cls,
-        model: str,
-        *,
-        api_key: str | None = None,
-        base_url: str | None = None,
-        timeout_s: float = 30.0,
-        concurrency: int = 4,
-        prices: Given | None = None,
-    ) -> Self:
+    async def connect(cls, model: str, endpoint: Endpoint) -> Self:
         """Create the client; nothing is called yet."""
-        return cls(
-            model,
-            await connect(api_key, base_url, timeout_s),
-            official=is_official(base_url),
-            timeout_s=timeout_s,
-            concurrency=concurrency,
-            prices=prices,
-        )
+        return cls(model, await connect(endpoint), endpoint)
 
     async def ask(
         self, system: str, user: str, answer: type[Answer], *, max_tokens: int = 300
@@ -122,14 +99,14 @@ async def open_chat(settings: ChatSettings, provider: EmbeddingSettings) -> Chat
     if not provider.openai_api_key and not provider.openai_base_url:
         return None
     key = provider.openai_api_key
-    return await OpenAIChat.connect(
-        settings.model,
-        api_key=key.get_secret_value() if key else None,
-        base_url=provider.openai_base_url,
-        timeout_s=settings.timeout_s,
-        concurrency=settings.concurrency,
-        prices=provider.prices,
+    endpoint = Endpoint(
+        key.get_secret_value() if key else None,
+        provider.openai_base_url,
+        settings.timeout_s,
+        settings.concurrency,
+        provider.prices,
     )
+    return await OpenAIChat.connect(settings.model, endpoint)
 
 
 def _format(answer: type[BaseModel]) -> dict[str, Any]:

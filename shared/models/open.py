@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import NamedTuple
+
+from pydantic import SecretStr
 
 from shared.config import EmbeddingSettings
 from shared.errors import ConfigError, PermanentError, TransientError, Unavailable
 from shared.models.embedding import EmbeddingModel
+from shared.models.types import Endpoint
 from shared.telemetry.log import get_logger
 
 log = get_logger(__name__)
 
-
 OLLAMA_URL = "http://localhost:11434"
-
-
 OLLAMA_MODEL = "nomic-embed-text"
-
-
 _MODEL_SETTING = {"openai": "model", "voyage": "voyage_model", "ollama": "ollama_model"}
 
 
@@ -96,47 +95,46 @@ async def _openai(request: _Request) -> EmbeddingModel:
     name, dimension = sized_model(
         settings.model, settings.openai_base_url, request.size, request.preferred
     )
-    key = settings.openai_api_key
-    model = await OpenAIEmbedding.connect(
-        name,
-        api_key=key.get_secret_value() if key else None,
-        base_url=settings.openai_base_url,
-        requested_dimension=dimension,
-        timeout_s=settings.timeout_s,
-        concurrency=settings.concurrency,
-        prices=settings.prices,
-    )
+    endpoint = _endpoint(settings, settings.openai_api_key, settings.openai_base_url)
+    model = await OpenAIEmbedding.connect(name, endpoint, requested_dimension=dimension)
     return await _proven(model, "OPENAI_API_KEY, OPENAI_BASE_URL and EMBEDDING_MODEL")
 
 
 async def _ollama(request: _Request) -> EmbeddingModel:
     from shared.models.providers.remote import OpenAIEmbedding
 
-    base = (request.settings.ollama_base_url or OLLAMA_URL).rstrip("/")
-    model = await OpenAIEmbedding.connect(
-        request.settings.ollama_model or OLLAMA_MODEL,
-        base_url=base if base.endswith("/v1") else f"{base}/v1",
-        timeout_s=request.settings.ollama_timeout_s,
-        concurrency=request.settings.concurrency,
-        prices=request.settings.prices,
+    settings = request.settings
+    base = (settings.ollama_base_url or OLLAMA_URL).rstrip("/")
+    endpoint = replace(
+        _endpoint(settings, None, base if base.endswith("/v1") else f"{base}/v1"),
+        timeout_s=settings.ollama_timeout_s,
     )
+    model = await OpenAIEmbedding.connect(settings.ollama_model or OLLAMA_MODEL, endpoint)
     return await _proven(model, "OLLAMA_BASE_URL and OLLAMA_MODEL")
 
 
 async def _voyage(request: _Request) -> EmbeddingModel:
     from shared.models.providers.voyage import VoyageEmbedding, served_dimension
 
-    if not request.settings.voyage_api_key:
+    settings = request.settings
+    if not settings.voyage_api_key:
         raise ConfigError("EMBEDDING_PROVIDER is voyage, but VOYAGE_API_KEY is not set")
     model = VoyageEmbedding(
-        request.settings.voyage_model,
-        api_key=request.settings.voyage_api_key.get_secret_value(),
+        settings.voyage_model,
+        _endpoint(settings, settings.voyage_api_key, None),
         dimension=served_dimension(request.size, request.preferred),
-        timeout_s=request.settings.timeout_s,
-        concurrency=request.settings.concurrency,
-        prices=request.settings.prices,
     )
     return await _proven(model, "VOYAGE_API_KEY and VOYAGE_MODEL")
+
+
+def _endpoint(settings: EmbeddingSettings, key: SecretStr | None, base_url: str | None) -> Endpoint:
+    return Endpoint(
+        key.get_secret_value() if key else None,
+        base_url,
+        settings.timeout_s,
+        settings.concurrency,
+        settings.prices,
+    )
 
 
 async def _proven(model: EmbeddingModel, variables: str) -> EmbeddingModel:
@@ -156,8 +154,6 @@ async def _proven(model: EmbeddingModel, variables: str) -> EmbeddingModel:
 
 
 _Opener = Callable[[_Request], Awaitable[EmbeddingModel]]
-
-
 _OPENERS: dict[str, _Opener] = {
     "local": _local,
     "openai": _openai,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final, NamedTuple
 
+from shared.models.types import Prices
 from shared.telemetry.metrics import MODEL_COST, MODEL_TOKENS
 
 
@@ -31,8 +32,6 @@ PRICES: Final[Mapping[str, Price]] = {
     "voyage-code-3": Price(0.18),
 }
 
-Given = Mapping[str, float | tuple[float, float]]
-
 
 class Meter:
     """Counts one model's tokens, and their cost where its price is known.
@@ -41,7 +40,7 @@ class Meter:
     tokens, or (input, output).
     """
 
-    def __init__(self, model: str, prices: Given | None = None) -> None:
+    def __init__(self, model: str, prices: Prices | None = None) -> None:
         self._model = model
         given = (prices or {}).get(model)
         if given is None:

@@ -9,6 +9,7 @@ from pydantic import BaseModel, Field
 from shared.config import ChatSettings, EmbeddingSettings
 from shared.errors import PermanentError, PoisonInput, TransientError, Unavailable
 from shared.models.chat import OpenAIChat, open_chat
+from shared.models.types import Endpoint
 from tests.support.providers import scripted
 from tests.support.providers.scripted import Answer, Provider
 
@@ -29,7 +30,9 @@ async def provider() -> AsyncIterator[Provider]:
 
 @pytest.fixture
 async def chat(provider: Provider) -> AsyncIterator[OpenAIChat]:
-    opened = await OpenAIChat.connect("c", api_key="k", base_url=provider.url, timeout_s=1.0)
+    opened = await OpenAIChat.connect(
+        "c", Endpoint(api_key="k", base_url=provider.url, timeout_s=1.0)
+    )
     yield opened
     await opened.close()
 

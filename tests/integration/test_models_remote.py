@@ -15,6 +15,7 @@ from shared.errors import PermanentError, PoisonInput, TransientError, Unavailab
 from shared.models.outbound import HARMLESS
 from shared.models.providers.remote import OpenAIEmbedding, sized_model
 from shared.models.providers.voyage import VoyageEmbedding
+from shared.models.types import Endpoint
 from tests.support.providers import scripted
 from tests.support.providers.scripted import Answer, Provider
 
@@ -32,7 +33,9 @@ async def provider() -> AsyncIterator[Provider]:
 
 @pytest.fixture
 async def model(provider: Provider) -> AsyncIterator[OpenAIEmbedding]:
-    opened = await OpenAIEmbedding.connect("m", api_key="k", base_url=provider.url, timeout_s=1.0)
+    opened = await OpenAIEmbedding.connect(
+        "m", Endpoint(api_key="k", base_url=provider.url, timeout_s=1.0)
+    )
     await opened.embed(["the first answer tells the dimension"])
     provider.requests.clear()
     yield opened
@@ -41,7 +44,9 @@ async def model(provider: Provider) -> AsyncIterator[OpenAIEmbedding]:
 
 @pytest.fixture
 async def voyage(provider: Provider) -> AsyncIterator[VoyageEmbedding]:
-    opened = VoyageEmbedding("v", api_key="k", dimension=8, base_url=provider.url, timeout_s=1.0)
+    opened = VoyageEmbedding(
+        "v", Endpoint(api_key="k", base_url=provider.url, timeout_s=1.0), dimension=8
+    )
     yield opened
     await opened.close()
 
@@ -85,7 +90,9 @@ def test_only_openais_own_models_are_asked_for_a_dimension() -> None:
 
 async def test_a_shortened_model_has_a_name_of_its_own() -> None:
     for size, name in ((1536, "text-embedding-3-small"), (512, "text-embedding-3-small@512")):
-        model = await OpenAIEmbedding.connect("text-embedding-3-small", requested_dimension=size)
+        model = await OpenAIEmbedding.connect(
+            "text-embedding-3-small", Endpoint(), requested_dimension=size
+        )
         await model.close()
         assert model.name == name
 
@@ -184,7 +191,9 @@ async def test_a_provider_that_is_not_there_is_unavailable() -> None:
     with socket.socket() as taken:  # bound, not listening: refuses every connection
         taken.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{taken.getsockname()[1]}/v1"
-        model = await OpenAIEmbedding.connect("m", api_key="k", base_url=url, timeout_s=1.0)
+        model = await OpenAIEmbedding.connect(
+            "m", Endpoint(api_key="k", base_url=url, timeout_s=1.0)
+        )
         with pytest.raises(Unavailable):
             await model.embed(["x"])
         await model.close()
@@ -205,7 +214,9 @@ async def test_calls_in_flight_are_bounded(provider: Provider) -> None:
         return respond()
 
     provider.otherwise = slow
-    model = await OpenAIEmbedding.connect("m", api_key="k", base_url=provider.url, concurrency=2)
+    model = await OpenAIEmbedding.connect(
+        "m", Endpoint(api_key="k", base_url=provider.url, concurrency=2)
+    )
     await asyncio.gather(*(model.embed([str(at)]) for at in range(8)))
     await model.close()
     assert most == 2
@@ -231,7 +242,7 @@ async def test_a_paid_models_cost_is_counted(provider: Provider) -> None:
         ("my-own-model", None, None),
     ):
         before = spent(name)
-        model = await OpenAIEmbedding.connect(name, base_url=provider.url, prices=prices)
+        model = await OpenAIEmbedding.connect(name, Endpoint(base_url=provider.url, prices=prices))
         await model.embed(["one"])
         await model.close()
         assert spent(name) == (None if usd is None else pytest.approx((before or 0) + usd))

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 from shared.errors import TransientError, Unavailable
 from shared.models.outbound import error_of_status, observed_call
-from shared.models.types import Kind
+from shared.models.types import Endpoint, Kind
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 _CONNECT_TIMEOUT_S: Final = 5.0
 
 
-async def connect(api_key: str | None, base_url: str | None, timeout_s: float) -> AsyncOpenAI:
+async def connect(endpoint: Endpoint) -> AsyncOpenAI:
     """A client that never retries, since exactly one layer above it does.
 
     It is created in a thread: the import takes half a second and reads certificates.
     """
-    return await asyncio.to_thread(_client, api_key, base_url, timeout_s)
+    return await asyncio.to_thread(_client, endpoint)
 
 
 def is_official(base_url: str | None) -> bool:
@@ -53,12 +53,13 @@ async def observed_openai_call(kind: Kind, model: str, timeout_s: float) -> Asyn
             raise Unavailable(kind, f"{model} cannot be reached ({reason})") from error
 
 
-def _client(api_key: str | None, base_url: str | None, timeout_s: float) -> AsyncOpenAI:
+def _client(endpoint: Endpoint) -> AsyncOpenAI:
     from openai import AsyncOpenAI, Timeout
 
     # httpx logs each call with its address, whose user part may be a secret.
     logging.getLogger("httpx").setLevel(logging.WARNING)
-    timeout = Timeout(timeout_s, connect=min(_CONNECT_TIMEOUT_S, timeout_s))
+    limit_s = endpoint.timeout_s
+    timeout = Timeout(limit_s, connect=min(_CONNECT_TIMEOUT_S, limit_s))
     # Private servers need no key, but the client requires one.
-    key = api_key or "none"
-    return AsyncOpenAI(api_key=key, base_url=base_url, timeout=timeout, max_retries=0)
+    key = endpoint.api_key or "none"
+    return AsyncOpenAI(api_key=key, base_url=endpoint.base_url, timeout=timeout, max_retries=0)

@@ -9,13 +9,12 @@ import numpy as np
 
 from shared.models.circuit import Circuit
 from shared.models.outbound import HARMLESS, isolate_bad_input, vectors_of
-from shared.models.prices import Given, Meter
+from shared.models.prices import Meter
 from shared.models.providers.openai_client import connect, is_official, observed_openai_call
+from shared.models.types import Endpoint, Vectors
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI
-
-    from shared.models.types import Vectors
 
 _NATIVE_DIMENSION: Final = {"text-embedding-3-small": 1536, "text-embedding-3-large": 3072}
 
@@ -33,20 +32,16 @@ class OpenAIEmbedding:
         self,
         model: str,
         client: AsyncOpenAI,
-        *,
-        official: bool,
+        endpoint: Endpoint,
         requested_dimension: int | None,
-        timeout_s: float,
-        concurrency: int,
-        prices: Given | None = None,
     ) -> None:
         self._model = model
         self._client = client
-        self._official = official
+        self._official = is_official(endpoint.base_url)
         self._requested = requested_dimension
-        self._timeout_s = timeout_s
-        self._meter = Meter(model, prices)
-        self.circuit = Circuit("embedding", model, concurrency=concurrency)
+        self._timeout_s = endpoint.timeout_s
+        self._meter = Meter(model, endpoint.prices)
+        self.circuit = Circuit("embedding", model, concurrency=endpoint.concurrency)
         self.dimension = requested_dimension or 0
         native = _NATIVE_DIMENSION.get(model, requested_dimension)
         shortened = requested_dimension is not None and requested_dimension != native
@@ -55,26 +50,11 @@ class OpenAIEmbedding:
 
     @classmethod
     async def connect(
-        cls,
-        model: str,
-        *,
-        api_key: str | None = None,
-        base_url: str | None = None,
-        requested_dimension: int | None = None,
-        timeout_s: float = 30.0,
-        concurrency: int = 4,
-        prices: Given | None = None,
+        cls, model: str, endpoint: Endpoint, *, requested_dimension: int | None = None
     ) -> Self:
         """Create the client; only OpenAI's own address is sent `requested_dimension`."""
-        return cls(
-            model,
-            await connect(api_key, base_url, timeout_s),
-            official=is_official(base_url),
-            requested_dimension=requested_dimension,
-            timeout_s=timeout_s,
-            concurrency=concurrency,
-            prices=prices,
-        )
+        client = await connect(endpoint)
+        return cls(model, client, endpoint, requested_dimension)
 
     async def embed(self, texts: Sequence[str]) -> Vectors:
         if not texts:

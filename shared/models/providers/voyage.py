@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import Any, Final, Literal
 
 import aiohttp
 import numpy as np
@@ -18,10 +18,8 @@ from shared.models.outbound import (
     observed_call,
     vectors_of,
 )
-from shared.models.prices import Given, Meter
-
-if TYPE_CHECKING:
-    from shared.models.types import Vectors
+from shared.models.prices import Meter
+from shared.models.types import Endpoint, Vectors
 
 URL: Final = "https://api.voyageai.com/v1"
 DIMENSIONS: Final = (256, 512, 1024, 2048)
@@ -35,23 +33,15 @@ class VoyageEmbedding:
     paid = True
 
     def __init__(
-        self,
-        model: str,
-        *,
-        api_key: str,
-        dimension: int = _DEFAULT_DIMENSION,
-        base_url: str = URL,
-        timeout_s: float = 30.0,
-        concurrency: int = 4,
-        prices: Given | None = None,
+        self, model: str, endpoint: Endpoint, *, dimension: int = _DEFAULT_DIMENSION
     ) -> None:
         self._model = model
-        self._url = f"{base_url.rstrip('/')}/embeddings"
-        self._headers = {"Authorization": f"Bearer {api_key}"}
-        self._timeout_s = timeout_s
+        self._url = f"{(endpoint.base_url or URL).rstrip('/')}/embeddings"
+        self._headers = {"Authorization": f"Bearer {endpoint.api_key}"}
+        self._timeout_s = endpoint.timeout_s
         self._session: aiohttp.ClientSession | None = None
-        self._meter = Meter(model, prices)
-        self.circuit = Circuit("embedding", model, concurrency=concurrency)
+        self._meter = Meter(model, endpoint.prices)
+        self.circuit = Circuit("embedding", model, concurrency=endpoint.concurrency)
         self.dimension = dimension
         self.name = model if dimension == _DEFAULT_DIMENSION else f"{model}@{dimension}"
 

@@ -10,6 +10,7 @@ import pytest
 from shared.config import GraphSettings
 from shared.domain.memory import Memory
 from shared.models.chat import OpenAIChat
+from shared.models.types import Endpoint
 from tests.support.providers import scripted
 from tests.support.providers.scripted import Provider
 from tests.support.workers.enriching import Enriching, enriching, told_by_rule
@@ -33,7 +34,9 @@ async def provider() -> AsyncIterator[Provider]:
 async def work(
     clients: Any, make_stream: Any, settings: GraphSettings, provider: Provider
 ) -> AsyncIterator[Enriching]:
-    chat = await OpenAIChat.connect("c", api_key="k", base_url=provider.url, timeout_s=2.0)
+    chat = await OpenAIChat.connect(
+        "c", Endpoint(api_key="k", base_url=provider.url, timeout_s=2.0)
+    )
     async with enriching(clients, make_stream, settings, chat=chat) as work:
         yield work
     await chat.close()
