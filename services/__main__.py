@@ -2,9 +2,10 @@
 
     --only api,enricher      these roles only
     --replicas enricher=2    more of one role (repeatable)
+    --silence 30             seconds without an answer after which a process is restarted
 
-Restarts what dies, a store like a role; Ctrl-C or SIGTERM stops everything in order: the
-API, the workers, then the stores. $EUNOE_DATA_DIR/stack.json says where everything is.
+Restarts what ends or answers nothing, a store like a role; Ctrl-C or SIGTERM stops everything
+in order: the API, the workers, then the stores. $EUNOE_DATA_DIR/stack.json says where each is.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import argparse
 import asyncio
 import sys
 
-from services.supervisor import Stack, StackBusy
+from services.supervisor import SILENCE_LIMIT_S, Stack, StackBusy
 from shared import config
 from shared.config import ROLES
 from shared.errors import ConfigError
@@ -40,12 +41,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m services", description=__doc__)
     parser.add_argument("--only", type=_only, default=list(ROLES), metavar="ROLE,ROLE")
     parser.add_argument("--replicas", type=_replicas, action="append", default=[], metavar="ROLE=N")
+    parser.add_argument("--silence", type=float, default=SILENCE_LIMIT_S, metavar="SECONDS")
     given = parser.parse_args()
     counts = dict.fromkeys(given.only, 1) | {
         role: count for role, count in given.replicas if role in given.only
     }
     try:
-        return asyncio.run(Stack(config.load(), counts).run())
+        return asyncio.run(Stack(config.load(), counts, silence_limit_s=given.silence).run())
     except (ConfigError, StackBusy) as error:
         print(f"eunoe: {error}", file=sys.stderr)
         return EX_CONFIG

@@ -17,13 +17,10 @@ import signal
 import socket
 import sys
 import time
-import urllib.error
-import urllib.request
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
-from typing import IO
+from typing import IO, ClassVar
 
 from shared.config import ADMIN_PORTS, Settings
 from shared.embedded import stores
@@ -31,47 +28,107 @@ from shared.process.admin_server import make_admin_app, serve
 from shared.process.health import Health
 from shared.process.lifecycle import EX_CONFIG
 from shared.telemetry import log, metrics
-from shared.waiting import wait
+from shared.waiting import backoff_s, wait
 
+SILENCE_LIMIT_S = 30.0
 _log = log.get_logger(__name__)
-_FIRST_WAIT_S = 0.2
-_LONGEST_WAIT_S = 30.0
 _STEADY_AFTER_S = 60.0
 _STORE_STOP_S = 30.0
+# Only tries that were really made count, so a machine that slept kills nothing; a process that
+# never answered is still starting.
+_SILENT_TRIES = 6
+_SILENT_TRIES_AT_START = 60
 _LIBC = ctypes.CDLL(None)
 _PR_SET_PDEATHSIG = 1
+_GET = b"GET %s HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+_HTTP_OK = b"HTTP/1.1 200"
 
 
 class StackBusy(Exception):
-    """Another stack runs on this data folder."""
+    """Another stack runs on this data folder, or a port of this one is taken."""
 
 
 @dataclass(slots=True)
 class Child:
-    """One supervised process; `ports` are fixed for its life, restarts included."""
+    """One supervised role; `ports` are fixed for its life, restarts included."""
 
     role: str
     argv: Sequence[str]
-    env: dict[str, str]
     ports: dict[str, int]
     log: Path
-    ready: Callable[[], bool]
     stop_s: float
+    env: dict[str, str] = field(default_factory=dict)
     process: asyncio.subprocess.Process | None = None
-    started: float = field(default=0.0)
+    started: float = 0.0
+    has_answered: bool = False
+    unanswered: int = 0  # tries in a row
 
     def entry(self) -> dict[str, object]:
+        """Return what stack.json says of it."""
         pid = self.process.pid if self.process else None
         return {"role": self.role, "pid": pid, "ports": self.ports, "log": str(self.log)}
 
+    async def ready(self) -> bool:
+        """Whether it serves; a Redis that still loads its data answers with an error."""
+        if self.role == "redis":
+            return (await self._ask(b"PING\r\n", 1.0)).startswith(b"+PONG")
+        return (await self._ask(_GET % b"/readyz", 1.0)).startswith(_HTTP_OK)
+
+    async def alive(self, limit_s: float) -> bool:
+        """Whether a role says so within `limit_s`, or a store answers anything."""
+        if self.role == "redis":
+            return bool(await self._ask(b"PING\r\n", limit_s))
+        reply = await self._ask(_GET % b"/livez", limit_s)
+        return bool(reply) if self.role == "qdrant" else reply.startswith(_HTTP_OK)
+
+    async def _ask(self, request: bytes, limit_s: float) -> bytes:
+        """Return how its answer begins; nothing when there is none within `limit_s`."""
+        port = next(iter(self.ports.values()))
+        try:
+            async with asyncio.timeout(limit_s):
+                reader, writer = await asyncio.open_connection("127.0.0.1", port)
+                try:
+                    writer.write(request)
+                    return await reader.read(64)
+                finally:
+                    writer.close()
+        except (OSError, TimeoutError):
+            return b""
+
+    async def stop(self) -> None:
+        """End it with SIGTERM, after `stop_s` with SIGKILL."""
+        process = self.process
+        if process is None or process.returncode is not None:
+            return
+        process.terminate()
+        try:
+            async with asyncio.timeout(self.stop_s):
+                await process.wait()
+        except TimeoutError:
+            _log.warning("process.killed", process=self.role, after_s=self.stop_s)
+            process.kill()
+            await process.wait()
+
 
 class Stack:
-    """The stores and the roles of one data folder, started, kept running, stopped."""
+    """The stores and the roles of one data folder, started, kept running, stopped.
 
-    def __init__(self, settings: Settings, counts: dict[str, int]) -> None:
+    A process that answers nothing for `silence_limit_s` is killed and started again.
+    """
+
+    _WORKERS: ClassVar = ("enricher", "embedder", "consolidator", "syncer")
+
+    def __init__(
+        self,
+        settings: Settings,
+        counts: dict[str, int],
+        *,
+        silence_limit_s: float = SILENCE_LIMIT_S,
+    ) -> None:
         self._settings = settings
         self._dir = settings.process.data_dir.resolve()
         self._counts = counts
+        self._try_s = silence_limit_s / _SILENT_TRIES
         self._stopping = asyncio.Event()
         self._ports: set[int] = set()
         self._children: list[Child] = []
@@ -83,12 +140,16 @@ class Stack:
     async def run(self) -> int:
         """Start everything, print where it is, and stay until told to stop."""
         self._claim_folder()
-        # Claimed before anything starts, so that a taken port is told in one line.
-        self._api_port = self._port("api", self._settings.api.port)
+        # Claimed before anything starts, so that a taken port is reported in one line.
+        wanted = self._settings.api.port
+        self._api_port = self._port(wanted)
+        if wanted not in (0, self._api_port):
+            raise StackBusy(f"PORT: {self._settings.process.host}:{wanted} cannot be had")
         log.configure(self._settings.process.log_level, role="supervisor")
-        self._install_signals()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            asyncio.get_running_loop().add_signal_handler(number, self._stopping.set)
         began = time.monotonic()
-        self._own_port = self._port("admin")
+        self._own_port = self._port()
         admin = await serve(
             make_admin_app(Health("supervisor")), "127.0.0.1", self._own_port, grace_s=1.0
         )
@@ -97,15 +158,18 @@ class Stack:
                 await self._bring_up(watchers, self._store_children())
                 await self._bring_up(watchers, self._role_children())
                 if not self._stopping.is_set():
-                    self._say_ready(time.monotonic() - began)
+                    self._print_ready(time.monotonic() - began)
                 await self._stopping.wait()
-                await self._stop_in_order()
+                # The API first (nothing new comes in), then the workers, the stores last.
+                for group in (("api",), self._WORKERS, ("qdrant", "redis")):
+                    members = [child for child in self._children if child.role in group]
+                    await asyncio.gather(*(child.stop() for child in members))
         finally:
             await admin.cleanup()
             (self._dir / "stack.json").unlink(missing_ok=True)
         return EX_CONFIG if self._refused else 0
 
-    # -- starting ---------------------------------------------------------------------
+    # -- children -----------------------------------------------------------------------
 
     def _claim_folder(self) -> None:
         try:
@@ -118,65 +182,31 @@ class Stack:
         except OSError as error:
             raise StackBusy(f"another stack runs on {self._dir} (EUNOE_DATA_DIR)") from error
 
-    def _install_signals(self) -> None:
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(number, self._stopping.set)
-
-    def _port(self, what: str, wanted: int = 0) -> int:
-        """A loopback port for `what`: `wanted` where it is free and ours, else any."""
-        for port in (wanted, 0):
-            with socket.socket() as probe:
-                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                try:
-                    probe.bind((self._settings.process.host, port))
-                except OSError:
-                    if what == "api":
-                        raise StackBusy(
-                            f"PORT: {self._settings.process.host}:{port} cannot be had"
-                        ) from None
-                    if port == 0:
-                        raise StackBusy(
-                            f"EUNOE_HOST: no port on {self._settings.process.host}"
-                        ) from None
-                    continue
-                found = int(probe.getsockname()[1])
-            if found not in self._ports:
-                self._ports.add(found)
-                return found
-        return self._port(what)
+    def _port(self, wanted: int = 0) -> int:
+        """Claim a port of EUNOE_HOST: `wanted` where it is free and not claimed, else any."""
+        host = self._settings.process.host
+        while True:
+            port = _free_port(host, wanted)
+            if port is None and wanted == 0:
+                raise StackBusy(f"EUNOE_HOST: no port on {host}")
+            if port is not None and port not in self._ports:
+                self._ports.add(port)
+                return port
+            wanted = 0
 
     def _store_children(self) -> list[Child]:
         """The embedded stores; one whose address the environment names is not started."""
-        settings, found = self._settings, []
+        settings = self._settings
         if settings.redis.url_given is None and settings.graph.url_given is None:
-            port = self._port("redis")
-            folder = self._folder("redis")
-            found.append(
-                self._child(
-                    "redis",
-                    stores.redis_argv(settings.graph, port=port, data_dir=folder),
-                    {"redis": port},
-                    ready=partial(_redis_answers, port),
-                )
-            )
+            port, folder = self._port(), self._folder("redis")
+            argv = stores.redis_argv(settings.graph, port=port, data_dir=folder)
+            self._add("redis", argv, {"redis": port}, stop_s=_STORE_STOP_S)
         if settings.vectors.url_given is None:
-            port = self._port("qdrant")
-            argv = [sys.executable, "-m", "shared.embedded.qdrant_server"]
-            argv += [
-                "--host",
-                "127.0.0.1",
-                "--port",
-                str(port),
-                "--data",
-                str(self._folder("qdrant")),
-            ]
-            found.append(
-                self._child(
-                    "qdrant", argv, {"http": port}, ready=partial(_answers, port, "/readyz")
-                )
-            )
-        return found
+            port, folder = self._port(), self._folder("qdrant")
+            argv = [sys.executable, "-m", "shared.embedded.qdrant_server", "--host", "127.0.0.1"]
+            argv += ["--port", str(port), "--data", str(folder)]
+            self._add("qdrant", argv, {"http": port}, stop_s=_STORE_STOP_S)
+        return list(self._children)
 
     def _folder(self, name: str) -> Path:
         folder = self._dir / name
@@ -184,42 +214,35 @@ class Stack:
         return folder
 
     def _role_children(self) -> list[Child]:
-        store_env = self._store_env()
+        env: dict[str, str] = {}
+        for child in self._children:
+            if child.role == "redis":
+                url = f"redis://127.0.0.1:{child.ports['redis']}"
+                env |= {"REDIS_URL": f"{url}/0", "FALKORDB_URL": url}
+            else:
+                env["QDRANT_URL"] = f"http://127.0.0.1:{child.ports['http']}"
+        # Nothing routes to this machine, so there is no balancer to wait for.
+        env["EUNOE_DRAIN_DELAY_SECONDS"] = os.environ.get("EUNOE_DRAIN_DELAY_SECONDS", "0")
         return [
-            self._role_child(role, number, store_env)
+            self._role_child(role, number, env)
             for role, count in self._counts.items()
             for number in range(1, count + 1)
         ]
 
-    def _store_env(self) -> dict[str, str]:
-        found: dict[str, str] = {}
-        for child in self._children:
-            if child.role == "redis":
-                url = f"redis://127.0.0.1:{child.ports['redis']}"
-                found |= {"REDIS_URL": f"{url}/0", "FALKORDB_URL": url}
-            if child.role == "qdrant":
-                found["QDRANT_URL"] = f"http://127.0.0.1:{child.ports['http']}"
-        return found
-
-    def _role_child(self, role: str, number: int, store_env: dict[str, str]) -> Child:
-        wanted = self._admin_port(role) if number == 1 else 0
-        ports = {"admin": self._port("admin", wanted)}
-        env = store_env | {"EUNOE_ADMIN_PORT": str(ports["admin"])}
-        # Nothing routes to this machine, so there is no balancer to wait for.
-        env.setdefault(
-            "EUNOE_DRAIN_DELAY_SECONDS", os.environ.get("EUNOE_DRAIN_DELAY_SECONDS", "0")
-        )
+    def _role_child(self, role: str, number: int, env: dict[str, str]) -> Child:
+        ports = {"admin": self._port(self._admin_port(role) if number == 1 else 0)}
+        env = env | {"EUNOE_ADMIN_PORT": str(ports["admin"])}
         if role == "api":
             ports["http"] = self._api_port
-            env["PORT"] = str(ports["http"])
-        name = role if number == 1 else f"{role}-{number}"
-        return self._child(
+            env["PORT"] = str(self._api_port)
+        process = self._settings.process
+        return self._add(
             role,
             [sys.executable, "-m", f"services.{role}"],
             ports,
+            stop_s=process.drain_delay_s + process.drain_timeout_s + 10,
             env=env,
-            name=name,
-            ready=partial(_answers, ports["admin"], "/readyz"),
+            name=role if number == 1 else f"{role}-{number}",
         )
 
     def _admin_port(self, role: str) -> int:
@@ -228,72 +251,63 @@ class Stack:
             return ADMIN_PORTS[role]
         return given + list(ADMIN_PORTS).index(role) if given else 0
 
-    def _child(
+    def _add(
         self,
         role: str,
         argv: Sequence[str],
         ports: dict[str, int],
         *,
-        ready: Callable[[], bool],
+        stop_s: float,
         env: dict[str, str] | None = None,
-        name: str | None = None,
+        name: str = "",
     ) -> Child:
-        drain = self._settings.process
-        stop_s = _STORE_STOP_S if env is None else drain.drain_delay_s + drain.drain_timeout_s + 10
-        child = Child(
-            role=role,
-            argv=argv,
-            env=env or {},
-            ports=ports,
-            log=self._dir / "logs" / f"{name or role}.log",
-            ready=ready,
-            stop_s=stop_s,
-        )
+        log_file = self._dir / "logs" / f"{name or role}.log"
+        child = Child(role, argv, ports, log_file, stop_s, env or {})
         self._children.append(child)
         return child
 
+    # -- starting -----------------------------------------------------------------------
+
     async def _bring_up(self, watchers: asyncio.TaskGroup, children: list[Child]) -> None:
-        """Start `children` together and wait until each is ready; fails nobody who is slow."""
+        """Start `children` together and wait, however long it takes, until each is ready."""
         for child in children:
             await self._spawn(child)
-            watchers.create_task(self._watch(child), name=f"watch-{child.role}")
+            watchers.create_task(self._restart_ended(child), name=f"watch-{child.role}")
+            watchers.create_task(self._kill_silent(child), name=f"probe-{child.role}")
         while not self._stopping.is_set():
-            if all([await asyncio.to_thread(child.ready) for child in children]):
+            if all([await child.ready() for child in children]):
                 return
             await wait(self._stopping, 0.05)
 
     async def _spawn(self, child: Child) -> None:
-        with child.log.open("ab") as out:
+        with child.log.open("ab") as output:
             child.process = await asyncio.create_subprocess_exec(
                 *child.argv,
                 env=os.environ | child.env,
                 stdin=asyncio.subprocess.DEVNULL,
-                stdout=out,
-                stderr=out,
+                stdout=output,
+                stderr=output,
                 start_new_session=True,
                 preexec_fn=_end_with_parent,
             )
         child.started = time.monotonic()
+        child.has_answered, child.unanswered = False, 0
         self._write_stack_file()
 
     def _write_stack_file(self) -> None:
         path = self._dir / "stack.json"
         fresh = path.with_suffix(".new")
-        own = {
-            "role": "supervisor",
-            "pid": os.getpid(),
-            "ports": {"admin": self._own_port},
-            "log": "",
-        }
+        ports = {"admin": self._own_port}
+        own = {"role": "supervisor", "pid": os.getpid(), "ports": ports, "log": ""}
         entries = [own, *(child.entry() for child in self._children)]
         fresh.write_text(json.dumps({"processes": entries}, indent=1))
         fresh.replace(path)
 
-    # -- watching ---------------------------------------------------------------------
+    # -- watching -----------------------------------------------------------------------
 
-    async def _watch(self, child: Child) -> None:
-        """Restart `child` whenever it ends, with doubling waits while it does not last."""
-        delay_s = _FIRST_WAIT_S
+    async def _restart_ended(self, child: Child) -> None:
+        """Restart `child` whenever it ends, with doubling pauses while it does not last."""
+        short_lives = 0
         while True:
             code = await child.process.wait() if child.process else None
             if self._stopping.is_set():
@@ -302,38 +316,45 @@ class Stack:
                 self._refuse(child)
                 return
             lasted_s = time.monotonic() - child.started
-            delay_s = _FIRST_WAIT_S if lasted_s > _STEADY_AFTER_S else delay_s
+            short_lives = 1 if lasted_s > _STEADY_AFTER_S else short_lives + 1
             metrics.PROCESS_RESTARTS.labels(process=child.role).inc()
             _log.warning("process.died", process=child.role, code=code, lasted_s=round(lasted_s, 1))
-            if await wait(self._stopping, delay_s):
+            if await wait(self._stopping, backoff_s(short_lives, first_s=0.2, longest_s=30.0)):
                 return
-            delay_s = min(_LONGEST_WAIT_S, delay_s * 2)
             await self._spawn(child)
-            if self._stopping.is_set():  # the stop may have looked at the dead process
-                await _stop(child)
+            if self._stopping.is_set():  # the stop may have looked at the ended process
+                await child.stop()
+                return
+
+    async def _kill_silent(self, child: Child) -> None:
+        """Kill `child` after so many unanswered tries in a row; it is then restarted."""
+        while True:
+            next_try_at = time.monotonic() + self._try_s
+            if await child.alive(self._try_s):
+                child.has_answered, child.unanswered = True, 0
+            else:
+                child.unanswered += 1
+            limit = _SILENT_TRIES if child.has_answered else _SILENT_TRIES_AT_START
+            if self._stopping.is_set():
+                return
+            if child.unanswered >= limit and child.process and child.process.returncode is None:
+                _log.warning("process.silent", process=child.role, tries=child.unanswered)
+                child.process.kill()
+                child.unanswered = 0
+            if await wait(self._stopping, next_try_at - time.monotonic()):
                 return
 
     def _refuse(self, child: Child) -> None:
-        """Settings that one role cannot serve are the stack's: starting again mends nothing."""
+        """Stop the stack: settings that one role refuses stay refused at the next start."""
         last = child.log.read_text(errors="replace").strip().rpartition("\n")[2]
         print(f"eunoe: {child.role} refused its settings: {last}", file=sys.stderr, flush=True)
         self._refused = True
         self._stopping.set()
 
-    # -- stopping ---------------------------------------------------------------------
-
-    async def _stop_in_order(self) -> None:
-        """The API first (nothing new comes in), then the workers, the stores last."""
-        workers = ("enricher", "embedder", "consolidator", "syncer")
-        for group in (("api",), workers, ("qdrant", "redis")):
-            members = [child for child in self._children if child.role in group]
-            await asyncio.gather(*(_stop(child) for child in members))
-
-    def _say_ready(self, seconds: float) -> None:
-        api = next((child for child in self._children if child.role == "api"), None)
+    def _print_ready(self, seconds: float) -> None:
         print(f"\nEunoe is ready ({seconds:.1f} s). Data and logs: {self._dir}")
-        if api is not None:
-            address = f"http://127.0.0.1:{api.ports['http']}"
+        if "api" in self._counts:
+            address = f"http://127.0.0.1:{self._api_port}"
             print(f"  API  {address}")
             print(
                 f"  try  curl -s {address}/memory -H 'Content-Type: application/json'"
@@ -342,38 +363,16 @@ class Stack:
         print("Ctrl-C stops everything.", flush=True)
 
 
-async def _stop(child: Child) -> None:
-    process = child.process
-    if process is None or process.returncode is not None:
-        return
-    process.terminate()
-    try:
-        async with asyncio.timeout(child.stop_s):
-            await process.wait()
-    except TimeoutError:
-        _log.warning("process.killed", process=child.role, after_s=child.stop_s)
-        process.kill()
-        await process.wait()
+def _free_port(host: str, wanted: int) -> int | None:
+    """Return `wanted`, for 0 any free port; None where it cannot be had."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, wanted))
+        except OSError:
+            return None
+        return int(probe.getsockname()[1])
 
 
 def _end_with_parent() -> None:
     _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-
-
-def _redis_answers(port: int) -> bool:
-    """Whether the server has loaded its data: a loading one answers PING with -LOADING."""
-    try:
-        with socket.create_connection(("127.0.0.1", port), timeout=1) as connection:
-            connection.settimeout(1)
-            connection.sendall(b"PING\r\n")
-            return connection.recv(16).startswith(b"+PONG")
-    except OSError:
-        return False
-
-
-def _answers(port: int, path: str) -> bool:
-    try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=1) as answer:
-            return int(answer.status) == 200
-    except (OSError, urllib.error.URLError):
-        return False

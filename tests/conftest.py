@@ -23,7 +23,8 @@ from redis.asyncio import Redis
 from shared.config import EnrichmentSettings, RedisSettings, Settings, StreamSettings
 from shared.redis.client import RedisClients
 from shared.streams.job import Stage
-from shared.streams.stream import Stream, policy_for
+from shared.streams.policy import policy_for
+from shared.streams.stream import Stream
 from tests.support.processes import end_with_parent, started
 from tests.support.stores.leaks import leaks
 from tests.support.stores.redis_server import RedisServer

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from services.consolidator.decay import SCHEDULE, DecaySweep
+from shared.leading.schedule import ScheduledTask
 from shared.process.lifecycle import Process, main
 from shared.process.stores import open_stores
-from shared.process.worker import ScheduledTask, lead
+from shared.process.worker import lead
 
 
 async def body(process: Process) -> None:

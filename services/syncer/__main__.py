@@ -16,9 +16,10 @@ from services.syncer.reembedding.reembed import Reembed
 from services.syncer.relay import Relay
 from services.syncer.runs import AT_ONCE, RunHandler, Task
 from shared.leading.lease import Lease
+from shared.leading.schedule import ScheduledTask
 from shared.process.lifecycle import Process, main
 from shared.process.stores import Stores, open_stores
-from shared.process.worker import ScheduledTask, consume, consumer_name, lead
+from shared.process.worker import consume, consumer_name, lead
 from shared.streams.consumer import Consumer
 from shared.streams.job import Stage
 

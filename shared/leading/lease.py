@@ -1,10 +1,10 @@
-"""Lease and Election: who may lead, with a token that the stores check.
+"""Lease and Election: which process may lead, with a fencing token that the stores check.
 
-A lease is a promise of Redis for `ttl`, counted here from before the request was sent. It
-does not fence: a leader that was paused may still believe in it, so every write carries the
-token and the graph refuses an old one. The rules are client-go's: ttl > renew deadline >
-1.2 x retry; a term whose renewals fail for the deadline ends while its lease still holds,
-and a lease is released only after the body has ended.
+Redis grants a lease for `ttl`, counted here from before the request was sent. A leader that was
+paused may not notice that its lease has expired, so every write of a leader carries the fencing
+token, and the graph rejects an older one. The rules are client-go's: ttl > renew deadline >
+1.2 x retry; a term whose renewals fail for the deadline ends while its lease still holds, and
+a lease is released only after the body has ended.
 """
 
 from __future__ import annotations
@@ -14,42 +14,39 @@ import random
 import secrets
 import time
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 
 from shared.config import LeaseSettings
 from shared.errors import Unavailable
-from shared.redis.client import RedisClients, Script
+from shared.redis.client import RedisClients, Script, scripts_beside
 from shared.telemetry import log
 from shared.waiting import wait
 
 Clock = Callable[[], float]
 
 _log = log.get_logger(__name__)
+_SCRIPTS = scripts_beside(__file__)
 _TOKEN_KEPT_MS = 30 * 86_400_000
 _WEDGED_AFTER_S = 5.0
 
 
+@dataclass(slots=True)
 class Lease:
     """One term of one leader; `token` is greater than that of every term before it."""
 
-    def __init__(
-        self, name: str, token: int, holder: str, *, expires_at: float, clock: Clock
-    ) -> None:
-        self.name = name
-        self.token = token
-        self.holder = holder
-        self._expires_at = expires_at
-        self._clock = clock
+    name: str
+    token: int
+    holder: str
+    expires_at: float
+    clock: Clock
 
     def remaining_s(self) -> float:
-        """Seconds until nobody need respect this lease any more; not above 0: it is over."""
-        return self._expires_at - self._clock()
-
-    def extend(self, expires_at: float) -> None:
-        self._expires_at = expires_at
+        """Seconds until another process may lead; 0 or less once the lease has expired."""
+        return self.expires_at - self.clock()
 
 
 class Election:
-    """Campaigns for one lease; `holder` names the process to whoever looks into Redis."""
+    """Campaigns for one lease; `holder` names the process to people who look into Redis."""
 
     def __init__(
         self,
@@ -57,16 +54,16 @@ class Election:
         clients: RedisClients,
         settings: LeaseSettings,
         *,
-        holder: str = "",
+        holder: str = "process",
         clock: Clock = time.monotonic,
     ) -> None:
         self.name = name
         self.lease: Lease | None = None  # the term that this process is in
         self._settings = settings
-        self._holder = holder or "process"
+        self._holder = holder
         self._clock = clock
-        self._acquire = Script(clients.lease, "acquire")
-        self._release = Script(clients.lease, "release")
+        self._acquire = Script(clients.lease, _SCRIPTS["acquire"])
+        self._release = Script(clients.lease, _SCRIPTS["release"])
         self._keys = [clients.key("lease", name), clients.key("lease", f"{name}:token")]
 
     def wedged(self) -> bool:
@@ -77,7 +74,7 @@ class Election:
         """Wait until this process leads, then run `body(lease)` for at most that term.
 
         The body is cancelled when the lease is lost or `stopping` is set; afterwards, and
-        only then, the lease is given up. What the body raises is raised. Call it in a loop.
+        only then, the lease is released. What the body raises is raised. Call it in a loop.
         """
         lease = await self._campaign(stopping)
         if lease is None:
@@ -85,13 +82,13 @@ class Election:
         self.lease = lease
         _log.info("lease.acquired", lease=self.name, token=lease.token)
         try:
-            await self._serve(lease, body, stopping)
+            await self._run_term(lease, body, stopping)
         finally:
             self.lease = None
             await self._give_up(lease.holder)
 
     async def _campaign(self, stopping: asyncio.Event) -> Lease | None:
-        """The lease of a new term; None when `stopping` came first."""
+        """Return the lease of a new term; None when `stopping` came first."""
         holder = f"{self._holder}/{secrets.token_hex(6)}"
         lease = None
         try:
@@ -100,7 +97,7 @@ class Election:
                     return lease
                 await wait(stopping, self._settings.retry_every_s * random.uniform(1.0, 1.2))
         finally:
-            # A request that seemed to fail may have been granted: nobody should wait for its ttl.
+            # A request that seemed to fail may have been granted: no one should wait for its ttl.
             if lease is None:
                 await self._give_up(holder)
         return None
@@ -108,18 +105,18 @@ class Election:
     async def _try_acquire(self, holder: str) -> Lease | None:
         sent_at = self._clock()
         try:
-            token = await self._ask(holder, "acquire", self._settings.ttl_s)
+            token = await self._token(holder, "acquire", self._settings.ttl_s)
         except Unavailable:
             return None
         expires_at = sent_at + self._settings.ttl_s
         if not token or expires_at <= self._clock():
             return None
-        return Lease(self.name, token, holder, expires_at=expires_at, clock=self._clock)
+        return Lease(self.name, token, holder, expires_at, self._clock)
 
-    async def _serve(
+    async def _run_term(
         self, lease: Lease, body: Callable[[Lease], Awaitable[None]], stopping: asyncio.Event
     ) -> None:
-        """Run the body until it ends, is not wanted any more, or has lost its lease."""
+        """Run the body until it ends, the process stops, or the lease is lost."""
         working = asyncio.ensure_future(body(lease))
         renewing = asyncio.create_task(self._renew(lease), name=f"lease-{self.name}-renew")
         leaving = asyncio.create_task(stopping.wait(), name=f"lease-{self.name}-stop")
@@ -132,10 +129,9 @@ class Election:
             for task in (renewing, leaving):
                 task.cancel()
             await asyncio.wait({renewing, leaving})
-        if not renewing.cancelled():
-            renewing.result()
-        if not working.cancelled():
-            working.result()
+        for task in (renewing, working):
+            if not task.cancelled():
+                task.result()
 
     async def _renew(self, lease: Lease) -> None:
         """Return when the lease is lost, or could not be renewed for the deadline."""
@@ -145,7 +141,7 @@ class Election:
             await asyncio.sleep(min(settings.retry_every_s, remaining_s))
             sent_at = self._clock()
             try:
-                token = await self._ask(lease.holder, "renew", max(0.0, deadline - sent_at))
+                token = await self._token(lease.holder, "renew", max(0.0, deadline - sent_at))
             except Unavailable as error:
                 _log.warning("lease.unrenewed", lease=self.name, error=str(error))
                 continue
@@ -153,17 +149,19 @@ class Election:
                 _log.warning("lease.lost", lease=self.name, token=lease.token)
                 return
             deadline = sent_at + settings.renew_deadline_s
-            lease.extend(sent_at + settings.ttl_s)
+            lease.expires_at = sent_at + settings.ttl_s
         _log.warning("lease.expired", lease=self.name, token=lease.token)
 
-    async def _ask(self, holder: str, mode: str, limit_s: float) -> int:
-        """The term's token, or 0. At most half of the deadline, as client-go: one request
-        that hangs must not use it up."""
+    async def _token(self, holder: str, mode: str, limit_s: float) -> int:
+        """Acquire or renew; return the term's token, or 0 when another process leads.
+
+        Waits at most half of the deadline, as client-go: one request must not use it up.
+        """
         limit_s = min(limit_s, self._settings.renew_deadline_s / 2)
-        args = (holder, int(self._settings.ttl_s * 1000), mode, _TOKEN_KEPT_MS)
+        ttl_ms = int(self._settings.ttl_s * 1000)
         try:
             async with asyncio.timeout(limit_s):
-                return int(await self._acquire(self._keys, args))
+                return int(await self._acquire(self._keys, [holder, ttl_ms, mode, _TOKEN_KEPT_MS]))
         except TimeoutError as error:
             raise Unavailable("redis", f"no answer within {limit_s:.1f} s") from error
 

@@ -14,14 +14,15 @@ from collections.abc import Awaitable, Callable
 
 from shared.errors import EunoeError, Fenced, Unavailable
 from shared.leading.lease import Election, Lease
-from shared.redis.client import RedisClients, Script
+from shared.redis.client import RedisClients, Script, scripts_beside
 from shared.telemetry import log, metrics
 from shared.waiting import backoff_s, wait
 
 _log = log.get_logger(__name__)
+_LAST_RUN = scripts_beside(__file__)["schedule"]
 _SHORTEST_MEMORY_MS = 86_400_000
-# What runs every second would fill the log with itself.
-_WORTH_TELLING_S = 30.0
+# A body that runs every second would fill the log: shorter intervals are logged as debug.
+_LOGGED_FROM_S = 30.0
 
 
 class Schedule:
@@ -29,8 +30,8 @@ class Schedule:
 
     Each wait is up to `jitter` (a ratio) longer, so that schedules spread. A body that fails
     is tried again after `retry_s`, doubling up to the interval; Fenced ends the term at once.
-    `wait_first`: where nobody knows of a run before, the first comes after an interval.
-    `resign` is called at the end of a term, such as to withdraw what only a leader shows.
+    `wait_first`: when no run is noted, the first comes after an interval.
+    `resign` is called at the end of a term, such as to withdraw metrics that only a leader sets.
     """
 
     def __init__(
@@ -57,15 +58,11 @@ class Schedule:
         self._retry_s = retry_s
         self._resign = resign
         self._failures = 0
-        self._times = Script(clients.command, "schedule")
+        self._last_run = Script(clients.command, _LAST_RUN)
         self._keys = [clients.key("schedule", name)]
 
-    def wedged(self) -> bool:
-        """For /livez: a body of this process outlives its lease."""
-        return self.election.wedged()
-
     async def run(self, stopping: asyncio.Event) -> None:
-        """Lead whenever possible until `stopping` is set; the lease is given up at the end."""
+        """Lead whenever possible until `stopping` is set; the lease is released at the end."""
         if self.interval_s <= 0:
             _log.info("schedule.disabled", schedule=self.name)
             return
@@ -74,8 +71,7 @@ class Schedule:
             try:
                 await self.election.lead(self._term, stopping)
             except Fenced as error:
-                self._note_failure(error)
-                await wait(stopping, self._backoff_s())
+                await wait(stopping, self._note_failure(error))
 
     async def _term(self, lease: Lease) -> None:
         """Run the body whenever it is due, for as long as this process leads."""
@@ -92,7 +88,7 @@ class Schedule:
             self._resign()
 
     async def _run_once(self, lease: Lease) -> float:
-        """Run the body and note it; the seconds until it is due again."""
+        """Run the body and note it; return the seconds until it is due again."""
         started_at = time.monotonic()
         try:
             await self._body(lease)
@@ -101,29 +97,24 @@ class Schedule:
         except Fenced:
             raise
         except Exception as error:  # noqa: BLE001 - a tick's blanket catch: the next one comes
-            self._note_failure(error)
-            return self._backoff_s()
+            return self._note_failure(error)
         finally:
             elapsed_s = time.monotonic() - started_at
             metrics.SCHEDULE_DURATION.labels(schedule=self.name).observe(elapsed_s)
         self._failures = 0
         self._run_on_start = False
         metrics.SCHEDULE_LAST_SUCCESS.labels(schedule=self.name).set_to_current_time()
-        tell = _log.info if self.interval_s >= _WORTH_TELLING_S else _log.debug
-        tell("schedule.ran", schedule=self.name, elapsed_s=round(elapsed_s, 3))
+        write = _log.info if self.interval_s >= _LOGGED_FROM_S else _log.debug
+        write("schedule.ran", schedule=self.name, elapsed_s=round(elapsed_s, 3))
         return max(0.0, self._interval_s() - elapsed_s)
 
     def _interval_s(self) -> float:
         return self.interval_s * (1 + random.uniform(0.0, self._jitter))
 
-    def _backoff_s(self) -> float:
-        longest = backoff_s(self._failures, first_s=self._retry_s, longest_s=self.interval_s)
-        return longest * random.uniform(0.75, 1.0)
-
     async def _until_due_s(self) -> float:
-        """Seconds until the next run by whoever led before; soon, where nobody knows."""
+        """Seconds until the next run, whichever process ran before; 0 when no run is noted."""
         try:
-            now_ms, last_ms = await self._times(self._keys, [0])
+            now_ms, last_ms = await self._last_run(self._keys, [0])
         except Unavailable:
             return 0.0
         if not last_ms and self._wait_first:
@@ -134,17 +125,20 @@ class Schedule:
     async def _note_run(self) -> None:
         kept_ms = max(_SHORTEST_MEMORY_MS, int(self.interval_s * 2000))
         try:
-            await self._times(self._keys, [kept_ms])
+            await self._last_run(self._keys, [kept_ms])
         except Unavailable as error:
             _log.warning("schedule.unnoted", schedule=self.name, error=str(error))
 
-    def _note_failure(self, error: Exception) -> None:
+    def _note_failure(self, error: Exception) -> float:
+        """Count and log a failed run; return the pause before the next one in s."""
         self._failures += 1
         metrics.SCHEDULE_FAILURES.labels(schedule=self.name).inc()
         # Only our own errors are known to quote no memory.
-        told = str(error) if isinstance(error, EunoeError) else type(error).__name__
+        text = str(error) if isinstance(error, EunoeError) else type(error).__name__
         frames = log.frames_of(error)
-        _log.error("schedule.failed", schedule=self.name, error=told, frames=frames)
+        _log.error("schedule.failed", schedule=self.name, error=text, frames=frames)
+        pause_s = backoff_s(self._failures, first_s=self._retry_s, longest_s=self.interval_s)
+        return pause_s * random.uniform(0.75, 1.0)
 
 
 def due_in_s(now_ms: int, last_ms: int, interval_s: float) -> float:

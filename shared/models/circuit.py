@@ -14,7 +14,7 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Final
 
 from shared.errors import PermanentError, PoisonInput, TransientError, Unavailable
-from shared.streams.intake import Pause
+from shared.streams.pause import Pause
 from shared.telemetry.metrics import MODEL_CIRCUIT_OPEN
 
 if TYPE_CHECKING:

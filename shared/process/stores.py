@@ -22,7 +22,8 @@ from shared.process.lifecycle import Process
 from shared.redis.client import RedisClients
 from shared.streams.job import Stage
 from shared.streams.outbox import Outbox
-from shared.streams.stream import Stream, policy_for
+from shared.streams.policy import policy_for
+from shared.streams.stream import Stream
 from shared.vectors import VectorStore
 from shared.vectors.active_model import ModelFollower, Wrap
 

@@ -1,4 +1,4 @@
-"""A worker role: its consumers or its schedules, run until the process is told to stop."""
+"""A worker role: its consumers or its scheduled tasks, run until the process is stopped."""
 
 from __future__ import annotations
 
@@ -19,28 +19,26 @@ from shared.streams.job import Stage
 
 
 def consumer_name(role: str) -> str:
-    """One process's own name: no other may ever hold entries under it."""
+    """Return this process's own name: no other process may ever hold entries under it."""
     return f"{role}-{socket.gethostname()}-{os.getpid()}"
 
 
 async def consume(process: Process, consumers: Mapping[Stage, Consumer]) -> None:
     """Run until `process.stopping`; then drain, and hand back what is unfinished.
 
-    Readiness needs the first successful read of each, liveness their loops' turning.
+    Readiness needs the first successful read of each, liveness that its read loop turns.
     """
     drain_timeout_s = process.settings.process.drain_timeout_s
     async with asyncio.TaskGroup() as group:
         for stage, consumer in consumers.items():
             process.health.ready[f"{stage}_consumer"] = consumer.ready.is_set
-            process.health.alive[f"{stage}_consumer"] = partial(_turning, consumer)
-            group.create_task(
-                consumer.run(process.stopping, drain_timeout_s=drain_timeout_s),
-                name=f"consume-{stage}",
-            )
+            process.health.alive[f"{stage}_consumer"] = partial(_reads, consumer)
+            running = consumer.run(process.stopping, drain_timeout_s=drain_timeout_s)
+            group.create_task(running, name=f"consume-{stage}")
         process.begin()
 
 
-def _turning(consumer: Consumer) -> bool:
+def _reads(consumer: Consumer) -> bool:
     return time.monotonic() - consumer.ticked_at < consumer.silence_limit_s
 
 
@@ -48,7 +46,7 @@ def _turning(consumer: Consumer) -> bool:
 class ScheduledTask:
     """What a leader-elected role does: `body` every `interval_s`, on one replica.
 
-    `resign` withdraws what only the leader shows.
+    `resign` withdraws metrics that only the leader sets.
     """
 
     name: str
@@ -73,11 +71,11 @@ async def lead(process: Process, clients: RedisClients, *tasks: ScheduledTask) -
                 wait_first=task.wait_first,
                 resign=task.resign,
             )
-            process.health.alive[task.name] = partial(_not_wedged, schedule)
+            process.health.alive[task.name] = partial(_is_not_wedged, election)
             group.create_task(schedule.run(process.stopping), name=f"schedule-{task.name}")
         process.begin()
         await process.stopping.wait()  # with every task disabled there is nothing else to do
 
 
-def _not_wedged(schedule: Schedule) -> bool:
-    return not schedule.wedged()
+def _is_not_wedged(election: Election) -> bool:
+    return not election.wedged()

@@ -3,8 +3,7 @@
 Who retries: `command` retries a lost connection (scripts are idempotent, so a repeat is
 harmless) but never a timeout; `blocking` and `lease` retry nothing, their loops do. A
 blocked read outlasts redis-py 8's default timeout and would be sent again ten times
-(redis-py defaults: 5 s, 10 retries), hence its own client. Scripts are the files in
-`scripts/`, sent by their hash.
+(redis-py defaults: 5 s, 10 retries), hence its own client.
 """
 
 from __future__ import annotations
@@ -22,15 +21,10 @@ from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import ExponentialBackoff, NoBackoff
 
-import shared
 from shared.config import RedisSettings, StreamSettings
 from shared.errors import PermanentError, Unavailable
 from shared.telemetry import metrics
 
-_SCRIPTS = {
-    path.stem: path.read_text(encoding="utf-8")
-    for path in Path(shared.__file__).parent.rglob("scripts/*.lua")
-}
 # Answers of a server that works but cannot serve now: waiting helps, changing the call does not.
 _NOT_NOW = ("OOM", "MISCONF", "READONLY", "NOREPLICAS", "LOADING", "BUSY", "TRYAGAIN", "UNBLOCKED")
 _DOWN = (
@@ -71,14 +65,20 @@ def translated() -> Iterator[None]:
         raise asyncio.CancelledError
 
 
-class Script:
-    """One atomic transition: the named files of `scripts/`, joined in that order."""
+def scripts_beside(module_file: str) -> dict[str, str]:
+    """Return the Lua scripts in the folder `scripts` beside a module, by name."""
+    folder = Path(module_file).parent / "scripts"
+    return {path.stem: path.read_text(encoding="utf-8") for path in folder.glob("*.lua")}
 
-    def __init__(self, client: Redis, *names: str) -> None:
-        self._script = client.register_script("\n".join(_SCRIPTS[name] for name in names))
+
+class Script:
+    """One atomic transition in Lua, sent by its hash; several texts are joined in that order."""
+
+    def __init__(self, client: Redis, *texts: str) -> None:
+        self._script = client.register_script("\n".join(texts))
 
     async def __call__(self, keys: Sequence[str], args: Iterable[str | int | float]) -> Any:
-        """Run it once; keys and arguments as its first lines say.
+        """Run it once, with the keys and arguments that its first lines name.
 
         Raises: Unavailable when Redis does not answer; it may have run all the same.
         """

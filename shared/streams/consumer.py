@@ -1,7 +1,7 @@
 """Consumer: read, batch, renew and hand back the entries of one stream. No business logic.
 
 Every entry it holds waits for a batch or is in one, and is settled exactly once or left to
-be reclaimed. Redis may go and come back at any time: nothing here ends for it.
+be reclaimed. When Redis goes away, every loop here tries again until it is back.
 
 A batch holds each memory once; a second job of the same memory goes in a later batch, where
 its handler sees what the first one wrote. Jobs of one memory may run at the same time in
@@ -18,15 +18,13 @@ from dataclasses import dataclass
 
 from shared.errors import Unavailable
 from shared.streams.batch import Batch
-from shared.streams.handler import DeadLetter, Defer, Done, FailureListener, Handler, Outcome, Retry
-from shared.streams.intake import Pause
+from shared.streams.handler import FailureListener, Handler
 from shared.streams.job import Delivery
+from shared.streams.pause import Pause
+from shared.streams.policy import redis_backoff_s
 from shared.streams.stream import Stream
-from shared.streams.transitions import redis_backoff_s
 from shared.telemetry import log, metrics
 from shared.waiting import wait
-
-__all__ = ["Consumer", "DeadLetter", "Defer", "Done", "Handler", "Outcome", "Retry"]
 
 _log = log.get_logger(__name__)
 _PROMOTE_ROWS = 100
@@ -45,9 +43,9 @@ class Consumer:
     """One reader of a stream; its `name` must be this process's own.
 
     Holds at most `batches` batches of `batch_size`, and reads only what a free batch can take,
-    so that a slow handler never sits on work that another replica could do. `linger_s`: a
-    batch that is not full leaves when its oldest job was published that long ago. Both may be
-    callables, asked whenever they matter.
+    so that a slow handler never holds work that another replica could do. `linger_s`: a batch
+    that is not full starts when its oldest job was published that long ago. Both may be
+    callables, which are called whenever the value is needed.
     `pause_s`: first and longest pause while a dependency is down.
     """
 
@@ -77,16 +75,11 @@ class Consumer:
         self._running: dict[Batch, asyncio.Task[None]] = {}
         self._group: asyncio.TaskGroup
         self._freed = asyncio.Event()
-        self._suspected = False
+        self._poison_waits = False
         self._reclaim_at = 0.0
         self._renewed_at = time.monotonic()
-        self._ticked_at = time.monotonic()
+        self.ticked_at = time.monotonic()  # when the read loop last turned
         self.ready = asyncio.Event()  # set by the first read that succeeds
-
-    @property
-    def ticked_at(self) -> float:
-        """When the read loop last turned (monotonic); older than `silence_limit_s` is wedged."""
-        return self._ticked_at
 
     @property
     def silence_limit_s(self) -> float:
@@ -96,8 +89,8 @@ class Consumer:
     async def run(self, stopping: asyncio.Event, *, drain_timeout_s: float) -> None:
         """Consume until `stopping` is set; then let handlers end, and hand back the rest.
 
-        Nothing is pending on this name afterwards, unless Redis is down; a bug in a loop (no
-        failure of a handler) raises, after the same farewell.
+        Nothing is pending on this name afterwards, unless Redis is down. Raises what a bug in
+        a loop (no failure of a handler) raised, after handing back.
         """
         self._show_busy()
         try:
@@ -116,6 +109,7 @@ class Consumer:
             await self._leave()
 
     async def _drain(self, timeout_s: float) -> None:
+        """Wait for the running batches; cancel those that take longer."""
         if not self._running:
             return
         _, late = await asyncio.wait(self._running.values(), timeout=timeout_s)
@@ -134,6 +128,8 @@ class Consumer:
         else:
             _log.info("consumer.left", stream=self._stream.stage, handed_back=handed)
 
+    # -- reading ------------------------------------------------------------------------
+
     async def _read_forever(self) -> None:
         failures = 0
         while True:
@@ -150,9 +146,9 @@ class Consumer:
             self._start_batches()
 
     async def _until_room(self) -> None:
-        """Wait until another batch may start, ticking meanwhile."""
+        """Wait until another batch may start, updating `ticked_at` meanwhile."""
         while True:
-            self._ticked_at = time.monotonic()
+            self.ticked_at = time.monotonic()
             pause_s = self._pause.remaining_s()
             if not pause_s and self._free_batches() > 0:
                 return
@@ -160,38 +156,35 @@ class Consumer:
             await wait(self._freed, min(self._policy.block_s, pause_s or 60.0))
 
     def _free_batches(self) -> int:
-        """How many batches may start now; a suspect runs with nobody else to take down."""
+        """How many batches may start now; one that may crash the process runs alone."""
         if any(batch.alone for batch in self._running):
             return 0
-        allowed = 1 if self._suspected or self._pause.probing else self._batches()
+        allowed = 1 if self._poison_waits or self._pause.probing else self._batches()
         return allowed - len(self._running)
 
     async def _fill(self) -> None:
         """Reclaim where due, then read new entries, as many as the free batches take."""
         room = self._free_batches() * self._room_of_a_batch() - len(self._waiting)
-        if self._suspected:
-            # What waits here goes first, so that the suspect finds nobody to take down.
+        if self._poison_waits:
+            # What waits here runs first: the process may not survive the poison.
             if not self._waiting:
                 await self._reclaim(1, alone=True)
             return
         if room > 0 and time.monotonic() >= self._reclaim_at:
             room -= await self._reclaim(room, alone=False)
-        if room > 0 and not self._suspected:
+        if room > 0 and not self._poison_waits:
             await self._read(room)
 
     async def _reclaim(self, room: int, *, alone: bool) -> int:
         claimed_at = time.monotonic()
         reclaimed = await self._stream.reclaim(self._name, room, alone=alone)
-        self._suspected = reclaimed.poison_waits
+        self._poison_waits = reclaimed.poison_waits
         count = len(reclaimed.deliveries)
-        pause_s = 0.0 if count >= room else self._policy.visibility_s / 10
-        self._reclaim_at = claimed_at + pause_s
+        self._reclaim_at = claimed_at + (0.0 if count >= room else self._policy.visibility_s / 10)
         if alone and count:
-            self._start(
-                Batch(self._stream, reclaimed.deliveries, claimed_at=claimed_at, alone=True)
-            )
+            self._start(Batch(self._stream, reclaimed.deliveries, claimed_at, alone=True))
         else:
-            self._take(reclaimed.deliveries, claimed_at)
+            self._add_waiting(reclaimed.deliveries, claimed_at)
         return count
 
     async def _read(self, room: int) -> None:
@@ -201,37 +194,38 @@ class Consumer:
             wait_s = max(0.0, min(wait_s, self._leave_at() - claimed_at))
         deliveries = await self._stream.read(self._name, room, block_s=wait_s)
         self.ready.set()
-        self._take(deliveries, claimed_at)
+        self._add_waiting(deliveries, claimed_at)
 
-    def _take(self, deliveries: Sequence[Delivery], claimed_at: float) -> None:
-        """Let deliveries wait for their batch; one that is held already was reclaimed from me."""
+    def _add_waiting(self, deliveries: Sequence[Delivery], claimed_at: float) -> None:
+        """Let deliveries wait for a batch, but for those held already (reclaimed from itself)."""
         held = set(self._held_ids())
         now, wall_ms, linger_s = time.monotonic(), time.time() * 1000, self._linger_s()
         for delivery in deliveries:
-            if delivery.entry_id in held:
-                continue
-            # Clamped: the server's clock may be off, the linger must not grow with it.
-            age_s = min(max(0.0, (wall_ms - delivery.published_ms) / 1000), linger_s)
-            self._waiting.append(_Waiting(delivery, claimed_at, now + linger_s - age_s))
+            if delivery.entry_id not in held:
+                # Clamped: the server's clock may be off, the linger must not grow with it.
+                age_s = min(max(0.0, (wall_ms - delivery.published_ms) / 1000), linger_s)
+                self._waiting.append(_Waiting(delivery, claimed_at, now + linger_s - age_s))
         self._show_busy()
+
+    # -- batches ------------------------------------------------------------------------
 
     def _start_batches(self) -> None:
         while self._waiting and not self._pause.remaining_s() and self._free_batches() > 0:
-            patient = len(self._waiting) < self._room_of_a_batch() and not self._suspected
-            if patient and self._leave_at() > time.monotonic():
+            may_linger = len(self._waiting) < self._room_of_a_batch() and not self._poison_waits
+            if may_linger and self._leave_at() > time.monotonic():
                 return
-            self._start(self._gather())
+            self._start(self._next_batch())
 
     def _leave_at(self) -> float:
-        """When what waits must leave: reclaimed jobs come later and may be older."""
+        """When the waiting jobs must start: reclaimed ones come later and may be older."""
         return min(waiting.leave_at for waiting in self._waiting)
 
     def _room_of_a_batch(self) -> int:
         """One job probes a dependency that was down: it is all that a failure can delay."""
         return 1 if self._pause.probing else self._batch_size
 
-    def _gather(self) -> Batch:
-        """The oldest waiting jobs, each memory once; the others keep their order."""
+    def _next_batch(self) -> Batch:
+        """Take the oldest waiting jobs, each memory once; the others keep their order."""
         chosen: dict[tuple[str, str], _Waiting] = {}
         rest: deque[_Waiting] = deque()
         room = self._room_of_a_batch()
@@ -242,9 +236,9 @@ class Consumer:
             else:
                 rest.append(waiting)
         self._waiting = rest
-        claimed_at = min(waiting.claimed_at for waiting in chosen.values())
         deliveries = [waiting.delivery for waiting in chosen.values()]
-        return Batch(self._stream, deliveries, claimed_at=claimed_at, alone=False)
+        claimed_at = min(waiting.claimed_at for waiting in chosen.values())
+        return Batch(self._stream, deliveries, claimed_at)
 
     def _start(self, batch: Batch) -> None:
         self._running[batch] = self._group.create_task(self._run(batch), name="consumer-batch")
@@ -258,8 +252,10 @@ class Consumer:
             self._show_busy()
             self._freed.set()
 
+    # -- holding ------------------------------------------------------------------------
+
     async def _renew_forever(self) -> None:
-        """Keep every held entry mine; without an answer for `visibility`, let go of them."""
+        """Keep holding every entry; without an answer for a whole visibility, drop them."""
         every_s = self._policy.visibility_s / 3
         wait_s = every_s
         while True:
@@ -267,14 +263,14 @@ class Consumer:
             held, sent_at = self._held_ids(), time.monotonic()
             try:
                 async with asyncio.timeout(self._expires_in_s()):
-                    mine = await self._stream.renew(self._name, held) if held else set()
+                    still_held = await self._stream.renew(self._name, held) if held else set()
             except (Unavailable, TimeoutError):
                 wait_s = every_s / 10
             else:
                 wait_s = every_s
                 self._renewed_at = sent_at
-                self._lose(set(held) - mine)
-            self._let_go_of_expired()
+                self._lose(set(held) - still_held)
+            self._lose(self._expired_ids())
 
     def _expires_in_s(self) -> float:
         """Seconds until the first handler must end unless a renewal succeeds."""
@@ -283,24 +279,24 @@ class Consumer:
         since = max(self._renewed_at, min(claims, default=now))
         return max(0.0, since + self._policy.visibility_s - now)
 
-    def _let_go_of_expired(self) -> None:
+    def _expired_ids(self) -> set[str]:
+        """Entries that another consumer may have by now, since no renewal succeeded."""
         oldest = time.monotonic() - self._policy.visibility_s
         if self._renewed_at > oldest:
-            return
-        expired = {each.delivery.entry_id for each in self._waiting if each.claimed_at <= oldest}
+            return set()
+        expired = {row.delivery.entry_id for row in self._waiting if row.claimed_at <= oldest}
         for batch in self._running:
             if batch.handling and batch.claimed_at <= oldest:
                 expired.update(batch.entry_ids)
-        self._lose(expired)
+        return expired
 
     def _lose(self, entry_ids: set[str]) -> None:
         if not entry_ids:
             return
         for batch in self._running:
             batch.lose(entry_ids)
-        self._waiting = deque(
-            each for each in self._waiting if each.delivery.entry_id not in entry_ids
-        )
+        kept = (row for row in self._waiting if row.delivery.entry_id not in entry_ids)
+        self._waiting = deque(kept)
 
     async def _promote_forever(self) -> None:
         while True:
@@ -313,10 +309,10 @@ class Consumer:
 
     def _held_ids(self) -> list[str]:
         running = [entry_id for batch in self._running for entry_id in batch.entry_ids]
-        return [each.delivery.entry_id for each in self._waiting] + running
+        return [row.delivery.entry_id for row in self._waiting] + running
 
     def _show_busy(self) -> None:
         slots = self._batches() * self._batch_size
         metrics.CONSUMER_SLOTS.labels(stream=self._stream.stage).set(slots)
-        busy = len(self._waiting) + sum(len(batch.entry_ids) for batch in self._running)
+        busy = len(self._waiting) + sum(len(batch.deliveries) for batch in self._running)
         metrics.CONSUMER_SLOTS_BUSY.labels(stream=self._stream.stage).set(busy)

@@ -1,9 +1,8 @@
-"""What a batch comes to: one Outcome per job whatever its handler raises, and no bad job
-failing its neighbours.
+"""Handle a batch: one Outcome per job, whatever the handler raises.
 
-A PermanentError, a Suspect, or an error nobody foresaw, of several jobs is traced to its job by
-halving. Another TransientError is everybody's; but a job's last attempt is made alone, so that
-none is buried for its neighbour's failure.
+A PermanentError, a PoisonInput or an unknown error of several jobs is traced to its job by
+halving. Another TransientError counts for every job; but a job's last attempt is made alone, so
+that no job becomes a dead letter for a neighbour's failure.
 """
 
 from __future__ import annotations
@@ -16,7 +15,8 @@ from typing import TypeAlias, assert_never
 from shared.errors import Overloaded, PermanentError, PoisonInput, TransientError, Unavailable
 from shared.halving import in_halves
 from shared.streams.job import Delivery, Job
-from shared.streams.transitions import Settlement, StreamPolicy
+from shared.streams.policy import StreamPolicy
+from shared.streams.transitions import Settlement
 from shared.telemetry import log
 
 _log = log.get_logger(__name__)
@@ -53,9 +53,9 @@ class Defer:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """A job that failed and was settled as such; one that is not retried lies with the dead.
+    """A job that failed and was settled so: it is retried, or a dead letter.
 
-    `job.attempt` counts this failure. A job that was parked has not failed.
+    `job.attempt` counts this failure. A job that was deferred has not failed.
     """
 
     job: Job
@@ -66,7 +66,7 @@ class Failure:
 
 Outcome: TypeAlias = Done | Retry | DeadLetter | Defer
 Handler: TypeAlias = Callable[[Sequence[Job]], Awaitable[Sequence[Outcome]]]
-# Told once per batch that has some, after they were settled; must not raise.
+# Called once per batch that has failures, after they were settled; must not raise.
 FailureListener: TypeAlias = Callable[[Sequence[Failure]], Awaitable[None]]
 
 
@@ -75,38 +75,43 @@ class Handled:
     """Outcomes in the jobs' order; `down` is the last Unavailable that the handler raised."""
 
     outcomes: list[Outcome]
-    down: Unavailable | None = None
+    down: Unavailable | None
 
 
 async def handle(handler: Handler, jobs: Sequence[Job], *, max_attempts: int) -> Handled:
-    """Run the handler over all jobs, apart those on their last attempt, and never raise."""
-    last = [
+    """Run the handler over all jobs, those on their last attempt alone, and never raise."""
+    last = {
         index for index, job in enumerate(jobs) if job.attempt and job.attempt + 1 >= max_attempts
-    ]
-    crowd = [index for index in range(len(jobs)) if index not in set(last)]
-    outcomes: dict[int, Outcome] = {}
+    }
+    together = [index for index in range(len(jobs)) if index not in last]
     attempt = _Attempt(handler)
-    for group in [crowd, *([index] for index in last)]:
-        results = await in_halves(
-            attempt, [jobs[index] for index in group], split_on=Exception, failed=_outcome_alone
-        )
+    outcomes: dict[int, Outcome] = {}
+    for group in (together, *([index] for index in sorted(last))):
+        group_jobs = [jobs[index] for index in group]
+        results = await in_halves(attempt, group_jobs, split_on=Exception, failed=_outcome_alone)
         outcomes.update(zip(group, results, strict=True))
     return Handled([outcomes[index] for index in range(len(jobs))], attempt.down)
 
 
-def settlement_for(delivery: Delivery, outcome: Outcome, policy: StreamPolicy) -> Settlement:
-    """The next state of the entry; past the stage's attempts a retry becomes a burial."""
+def settlement_for(
+    delivery: Delivery, outcome: Outcome, policy: StreamPolicy, *, defer_s: float = 0.0
+) -> Settlement:
+    """Return the entry's next state; past the stage's attempts a retry is a dead letter.
+
+    What is deferred waits for `defer_s` at least.
+    """
     match outcome:
         case Done():
             return Settlement.ack(delivery)
         case DeadLetter(reason, error):
             return Settlement.dead_letter(delivery, reason, error)
         case Defer(error, after_s):
-            return Settlement.defer(delivery, after_s, error)
+            return Settlement.defer(delivery, max(after_s, defer_s), error)
         case Retry(error, retry_after_s):
-            if delivery.job.attempt + 1 >= policy.max_attempts:
+            attempts = delivery.job.attempt + 1
+            if attempts >= policy.max_attempts:
                 return Settlement.dead_letter(delivery, "exhausted", error)
-            wait_s = policy.backoff_s(delivery.job.attempt + 1) * random.uniform(0.5, 1.0)
+            wait_s = policy.backoff_s(attempts) * random.uniform(0.5, 1.0)
             return Settlement.retry(delivery, max(wait_s, retry_after_s or 0.0), error)
     assert_never(outcome)
 
@@ -129,8 +134,8 @@ class _Attempt:
         except (TransientError, Overloaded) as error:
             return [Retry(str(error), error.retry_after_s)] * len(jobs)
         except Exception as error:
-            failed = type(error).__name__
-            _log.error("handler.failed", error=failed, jobs=len(jobs), frames=log.frames_of(error))
+            name, frames = type(error).__name__, log.frames_of(error)
+            _log.error("handler.failed", error=name, jobs=len(jobs), frames=frames)
             raise
 
 
@@ -141,11 +146,11 @@ def _complete(outcomes: Sequence[Outcome], jobs: int) -> list[Outcome]:
 
 
 def _outcome_alone(error: Exception) -> Outcome:
-    """The outcome of a single job for which the handler raised."""
+    """Return the outcome of a single job for which the handler raised."""
     match error:
         case PoisonInput():
             return Retry(str(error))
         case PermanentError():
             return DeadLetter("permanent", str(error))
-    # Its text may quote a memory: only its type and place are kept.
+    # The error's text may quote a memory: only its type and place are kept.
     return Retry(f"{type(error).__name__} at {['unknown', *log.frames_of(error)][-1]}")

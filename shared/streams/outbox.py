@@ -1,8 +1,8 @@
-"""The outbox: hints are published after the graph holds the work, and may get lost.
+"""Outbox: publish jobs after the graph holds the work, and note their tenants for the relay.
 
-The graph node itself is the outbox (its `<stage>_due`). Publishing is the quick path; the
-relay republishes what lags. So that the relay need not visit every tenant each second, who
-writes notes the tenant in one sorted set, scored with when its work will be due.
+The graph node itself is the outbox (its `<stage>_due`): a job that is not published, or gets
+lost, is published again by the relay. So that the relay need not visit every tenant each
+second, a writer notes the tenant in one sorted set, scored with when its work will be due.
 """
 
 from __future__ import annotations
@@ -13,21 +13,14 @@ from typing import cast
 
 from shared.domain.memory import now_ms
 from shared.errors import TransientError
-from shared.redis.client import RedisClients, translated
+from shared.redis.client import RedisClients, Script, scripts_beside, translated
 from shared.streams.job import Job, Stage
 from shared.streams.stream import Stream
 from shared.streams.transitions import Published
 from shared.telemetry import log
 
 _log = log.get_logger(__name__)
-# ZADD LT keeps the earlier time; a tenant leaves the set only if nobody noted it meanwhile.
-_LEAVE = """
--- KEYS 1 the set; ARGV 1 tenant 2 score that was read 3 next due or ''
-if redis.call('ZSCORE', KEYS[1], ARGV[1]) ~= ARGV[2] then return 0 end
-if ARGV[3] == '' then return redis.call('ZREM', KEYS[1], ARGV[1]) end
-redis.call('ZADD', KEYS[1], ARGV[3], ARGV[1])
-return 1
-"""
+_LEAVE = scripts_beside(__file__)["outbox_leave"]
 
 
 class Outbox:
@@ -43,7 +36,8 @@ class Outbox:
         up: Callable[[], bool] = lambda: True,
     ) -> None:
         self._up = up
-        self._clients = clients
+        self._command = clients.command
+        self._leave = Script(clients.command, _LEAVE)
         self._streams = streams
         self._key = f"{prefix}:tenants:due"
         self._delay_ms = int(delay_s * 1000)
@@ -52,22 +46,25 @@ class Outbox:
     async def announce(
         self, jobs: Mapping[Stage, Sequence[Job]], *, exempt: bool = False
     ) -> dict[Stage, list[Published] | None]:
-        """Publish; one answer per job in order, None for a stage Redis could not take.
+        """Publish; return one result per job in order, None for a stage Redis did not take.
 
         Never raises for a Redis that is down: the work is in the graph, the relay finds it.
         """
-        wanted = {stage: list(rows) for stage, rows in jobs.items() if rows}
-        tenants = {job.tenant for rows in wanted.values() for job in rows}
-        note = asyncio.create_task(self.note(tenants))
+        wanted = {stage: rows for stage, rows in jobs.items() if rows}
+        note = asyncio.create_task(
+            self.note({job.tenant for rows in wanted.values() for job in rows})
+        )
         try:
-            answers = await asyncio.gather(
+            results = await asyncio.gather(
                 *(self._publish(stage, rows, exempt) for stage, rows in wanted.items())
             )
         finally:
             await note
-        return dict(zip(wanted, answers, strict=True))
+        return dict(zip(wanted, results, strict=True))
 
-    async def _publish(self, stage: Stage, rows: list[Job], exempt: bool) -> list[Published] | None:
+    async def _publish(
+        self, stage: Stage, rows: Sequence[Job], exempt: bool
+    ) -> list[Published] | None:
         if not self._up():  # a silent Redis would hold the caller for its whole timeout
             return None
         try:
@@ -85,7 +82,7 @@ class Outbox:
             if unnoted and self._up():
                 with translated():
                     scores = dict.fromkeys(unnoted, score)
-                    await self._clients.command.zadd(self._key, scores, lt=True)
+                    await self._command.zadd(self._key, scores, lt=True)
                 unnoted = set()
         except TransientError:
             return
@@ -93,30 +90,25 @@ class Outbox:
             self._unnoted |= unnoted
 
     async def remembers(self) -> bool:
-        """Whether Redis still has what was noted, as far as our own mark tells."""
+        """Whether Redis still has what was noted: it has lost everything if the mark is gone."""
         with translated():
-            return bool(await self._clients.command.exists(f"{self._key}:mark"))
+            return bool(await self._command.exists(f"{self._key}:mark"))
 
     async def remember(self, *, for_s: float) -> None:
-        """Leave the mark by which a loss of Redis is noticed."""
+        """Set the mark by which `remembers` notices that Redis lost everything."""
         with translated():
-            await self._clients.command.set(f"{self._key}:mark", 1, px=int(for_s * 1000))
+            await self._command.set(f"{self._key}:mark", 1, px=int(for_s * 1000))
 
     async def due(self, at_ms: int, *, limit: int) -> list[tuple[str, float]]:
-        """Tenants whose work is due at `at_ms`, most overdue first, with their score."""
+        """Return the tenants whose work is due at `at_ms`, most overdue first, with their score."""
         with translated():
-            rows = await self._clients.command.zrangebyscore(
+            rows = await self._command.zrangebyscore(
                 self._key, "-inf", at_ms, start=0, num=limit, withscores=True
             )
         return [(name, score) for name, score in cast("list[tuple[str, float]]", rows)]
 
     async def leave(self, tenant: str, seen: float, next_due_ms: int | None) -> None:
-        """Move `tenant` to its next due time, or out; unless somebody noted it since."""
-        after = "" if next_due_ms is None else str(next_due_ms)
-        with translated():
-            await self._clients.command.eval(_LEAVE, 1, self._key, tenant, _score(seen), after)
-
-
-def _score(value: float) -> str:
-    """As Redis prints the scores of whole milliseconds."""
-    return str(int(value))
+        """Move `tenant` to its next due time, or out; unless it was noted since `seen` was read."""
+        # As Redis prints the scores of whole milliseconds.
+        score, next_due = str(int(seen)), "" if next_due_ms is None else str(next_due_ms)
+        await self._leave([self._key], [tenant, score, next_due])

@@ -24,7 +24,8 @@ from shared.graph.upkeep.runs import Run, RunState
 from shared.redis.client import RedisClients
 from shared.streams.job import Job, Stage
 from shared.streams.outbox import Outbox
-from shared.streams.stream import Stream, policy_for
+from shared.streams.policy import policy_for
+from shared.streams.stream import Stream
 from shared.vectors import VectorStore
 from tests.support.stack.stack import Stack, running
 from tests.support.stores.drifting import Place

@@ -84,6 +84,19 @@ async def test_a_role_that_dies_is_counted_and_replaced(stack: Stack) -> None:
     assert 'eunoe_process_restarts_total{process="syncer"} 1.0' in told
 
 
+async def test_what_answers_nothing_is_killed_and_replaced(start: StartStack) -> None:
+    """A frozen process never ends by itself; those that answer are left alone."""
+    stack = await start(None, "--only", "enricher,syncer", "--silence", "6")
+    syncer = stack.one("syncer")
+    for frozen in ("enricher", "qdrant"):
+        await stack.killed_and_back(frozen, number=signal.SIGSTOP)
+    restarts = fetched(stack.one("supervisor").ports["admin"], "/metrics")
+    for role in ("enricher", "qdrant"):
+        assert f'eunoe_process_restarts_total{{process="{role}"}} 1.0' in restarts
+    assert "process.silent" in stack.logs()["supervisor"]
+    assert stack.one("syncer").pid == syncer.pid
+
+
 async def test_a_role_that_says_it_is_ready_is_ready(tmp_path: Path) -> None:
     """The first request after /readyz said yes is served; workers have made their first read."""
     stack = Stack(tmp_path / "own")

@@ -9,7 +9,7 @@ from shared.config import GraphSettings
 from shared.domain.memory import NEVER_MS
 from shared.redis.client import RedisClients
 from shared.streams.job import Job, Stage
-from shared.streams.stream import Published
+from shared.streams.transitions import Published
 from tests.support.stack.operating import OTHER, OTHERS_TOKEN, Operations
 from tests.support.stores.graphs import TENANT, a_memory, cypher
 from tests.support.workers.working import delivered, drained

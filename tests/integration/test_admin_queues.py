@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from shared.streams.job import Job, Stage
-from shared.streams.stream import Settlement
+from shared.streams.transitions import Settlement
 from tests.support.stack.operating import Operations
 from tests.support.stores.graphs import TENANT
 from tests.support.workers.working import Recorder, consuming, delivered, drained, jobs

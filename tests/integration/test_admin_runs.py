@@ -19,7 +19,8 @@ from shared.graph.store import GraphStore
 from shared.graph.upkeep.runs import Run, RunState
 from shared.redis.client import RedisClients
 from shared.streams.job import Job, Stage
-from shared.streams.stream import Settlement, Stream
+from shared.streams.stream import Stream
+from shared.streams.transitions import Settlement
 from tests.support.stack.in_process import ADMIN_TOKEN, API, probes
 from tests.support.stack.operating import OTHERS_TOKEN, Operations, operated
 from tests.support.stores.graphs import TENANT

@@ -16,9 +16,11 @@ import pytest
 from shared.config import RedisSettings, Settings, StreamSettings
 from shared.errors import Unavailable
 from shared.redis.client import RedisClients
-from shared.streams.consumer import Done, Outcome
+from shared.streams.handler import Done, Outcome
 from shared.streams.job import Job, Stage
-from shared.streams.stream import Depth, Settled, Settlement, Stream, policy_for
+from shared.streams.policy import policy_for
+from shared.streams.stream import Stream
+from shared.streams.transitions import Depth, Settled, Settlement
 from tests.conftest import MakeStream
 from tests.support.stores.redis_server import RedisServer
 from tests.support.waiting.conditions import limited, wait_until
@@ -131,8 +133,8 @@ async def test_a_batch_that_lost_some_entries_settles_the_others(
     await enrich.publish(jobs(2))
     async with consuming(enrich, gate):
         await wait_until(lambda: len(gate.started) == 2, "the handler runs")
-        stolen, kept = await clients.command.xpending_range(enrich._jobs, GROUP, "-", "+", 2)
-        await clients.command.xclaim(enrich._jobs, GROUP, "thief", 0, [stolen["message_id"]])
+        stolen, kept = await clients.command.xpending_range(enrich.keys.jobs, GROUP, "-", "+", 2)
+        await clients.command.xclaim(enrich.keys.jobs, GROUP, "thief", 0, [stolen["message_id"]])
         held_ms = await idle_ms(enrich, kept["message_id"])
 
         async def renewed() -> bool:
@@ -154,7 +156,7 @@ async def test_a_crash_loop_is_buried_before_the_handler_runs(make_stream: MakeS
     await stream.publish([job(1)])
     [held] = await delivered(stream, "dead-1")
     await stream._command.xclaim(
-        stream._jobs, "workers", "dead-2", 0, [held.entry_id], idle=3_600_000, retrycount=3
+        stream.keys.jobs, "workers", "dead-2", 0, [held.entry_id], idle=3_600_000, retrycount=3
     )
     recorder = Recorder()
     async with consuming(stream, recorder):
@@ -185,7 +187,7 @@ async def test_a_suspect_runs_with_nobody_beside_it(enrich: Stream) -> None:
     async with consuming(enrich, handler, batch_size=5, batches=3):
         await wait_until(lambda: running > 5, "several batches run")
         await enrich._command.xclaim(
-            enrich._jobs, "workers", "dead", 0, ids, idle=3_600_000, retrycount=2
+            enrich.keys.jobs, "workers", "dead", 0, ids, idle=3_600_000, retrycount=2
         )
         await wait_until(lambda: empty(enrich), "all is settled")
     assert together == [1, 1, 1]

@@ -9,7 +9,7 @@ import pytest
 
 import shared.streams.consumer
 from shared.errors import Unavailable
-from shared.streams.consumer import Done, Outcome
+from shared.streams.handler import Done, Outcome
 from shared.streams.job import Job
 from shared.streams.stream import Stream
 from tests.support.waiting.conditions import wait_until

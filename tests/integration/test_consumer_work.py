@@ -10,9 +10,10 @@ import pytest
 
 from shared.errors import PermanentError, TransientError
 from shared.redis.client import RedisClients
-from shared.streams.consumer import DeadLetter, Defer, Done, Outcome, Retry
+from shared.streams.handler import DeadLetter, Defer, Done, Outcome, Retry
 from shared.streams.job import Job, Stage
-from shared.streams.stream import Depth, Settlement, Stream
+from shared.streams.stream import Stream
+from shared.streams.transitions import Depth, Settlement
 from tests.conftest import MakeStream
 from tests.support.waiting.conditions import wait_until
 from tests.support.workers.working import (

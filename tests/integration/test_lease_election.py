@@ -59,8 +59,8 @@ class Leader:
 
 
 async def renewed(lease: Lease) -> None:
-    before = lease._expires_at
-    await wait_until(lambda: lease._expires_at > before, "the lease was renewed")
+    before = lease.expires_at
+    await wait_until(lambda: lease.expires_at > before, "the lease was renewed")
 
 
 @asynccontextmanager

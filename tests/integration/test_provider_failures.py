@@ -22,7 +22,9 @@ from qdrant_client.http.exceptions import UnexpectedResponse
 from shared.config import RedisSettings, Settings, StreamSettings
 from shared.redis.client import RedisClients
 from shared.streams.job import Stage
-from shared.streams.stream import DeadJob, Stream, policy_for
+from shared.streams.policy import policy_for
+from shared.streams.stream import Stream
+from shared.streams.transitions import DeadJob
 from tests.support.providers import scripted
 from tests.support.providers.scripted import Answer, Provider, vector_of
 from tests.support.stack.stack import Client, Stack, running

@@ -10,7 +10,7 @@ import pytest
 from shared.domain.memory import Memory, iso
 from shared.graph.stages.writes import Embedded, Enriched, Related
 from shared.streams.job import Job, Stage
-from shared.streams.stream import Settlement
+from shared.streams.transitions import Settlement
 from tests.support.stack.in_process import API
 from tests.support.stack.operating import OTHERS_TOKEN, Operations
 from tests.support.stores.graphs import TENANT, a_memory
@@ -95,7 +95,7 @@ async def test_what_was_handed_back_is_queued(admin: Operations, memory: Memory)
     await stream.publish([Job(TENANT, memory.id, memory.version)])
     [held] = await delivered(stream, "first")
     redis: Any = stream._command
-    await redis.xclaim(stream._jobs, "workers", "second", 0, [held.entry_id])
+    await redis.xclaim(stream.keys.jobs, "workers", "second", 0, [held.entry_id])
     await stream.hand_back("second")
     assert (await _states(admin, memory))[0] == "queued"
     await drained(stream)

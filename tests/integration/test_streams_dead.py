@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from shared.redis.client import RedisClients
 from shared.streams.job import Job
-from shared.streams.stream import DeadJob, Depth, Published, Settlement, Stream
+from shared.streams.stream import Stream
+from shared.streams.transitions import DeadJob, Depth, Published, Settlement
 from tests.support.workers.working import delivered, drained, job, jobs
 
 

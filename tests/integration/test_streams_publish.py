@@ -10,7 +10,8 @@ import pytest
 from shared.config import RedisSettings, StreamSettings
 from shared.redis.client import RedisClients
 from shared.streams.job import Job, Stage
-from shared.streams.stream import Depth, Published, Settlement, Stream
+from shared.streams.stream import Stream
+from shared.streams.transitions import Depth, Published, Settlement
 from tests.conftest import MakeStream
 from tests.support.stores.proxy import Proxy
 from tests.support.workers.working import delivered, drained, job, jobs

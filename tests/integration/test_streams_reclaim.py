@@ -6,8 +6,8 @@ import asyncio
 
 from shared.redis.client import RedisClients
 from shared.streams.job import Stage
-from shared.streams.stream import ConsumerState, Depth, Settlement, Stream
-from shared.streams.transitions import Published
+from shared.streams.stream import Stream
+from shared.streams.transitions import ConsumerState, Depth, Published, Settlement
 from tests.conftest import MakeStream
 from tests.support.waiting.conditions import wait_until
 from tests.support.workers.working import delivered, drained, job, jobs, silence, taken_over

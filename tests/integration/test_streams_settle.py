@@ -8,7 +8,8 @@ import pytest
 
 from shared.redis.client import RedisClients
 from shared.streams.job import Job
-from shared.streams.stream import Depth, Published, Settled, Settlement, Stream
+from shared.streams.stream import Stream
+from shared.streams.transitions import Depth, Published, Settled, Settlement
 from tests.support.waiting.conditions import wait_until
 from tests.support.workers.working import delivered, drained, job, jobs, make_due, taken_over
 

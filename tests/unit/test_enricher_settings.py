@@ -11,7 +11,7 @@ from shared.config import ApiSettings, EnrichmentSettings, Settings, StreamSetti
 from shared.domain.memory import Memory
 from shared.domain.memory_type import classify, has_fallback_type
 from shared.streams.job import Stage
-from shared.streams.transitions import StreamPolicy, policy_for
+from shared.streams.policy import StreamPolicy, policy_for
 
 # automem-background-processing.txt, "Enrichment Configuration"
 SEED = {

@@ -24,7 +24,7 @@ def test_a_lease_runs_out_by_the_local_clock() -> None:
     assert lease.remaining_s() == 15.0
     clock.now = 116.0
     assert lease.remaining_s() == -1.0
-    lease.extend(130.0)
+    lease.expires_at = 130.0
     assert lease.remaining_s() == 14.0
 
 

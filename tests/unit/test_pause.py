@@ -7,7 +7,7 @@ import time
 import pytest
 from prometheus_client import CollectorRegistry, Gauge
 
-from shared.streams.intake import Pause
+from shared.streams.pause import Pause
 
 
 @pytest.fixture

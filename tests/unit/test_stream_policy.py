@@ -7,7 +7,8 @@ import pytest
 from shared.config import EnrichmentSettings, Settings, StreamSettings
 from shared.streams.handler import DeadLetter, Defer, Done, Retry, settlement_for
 from shared.streams.job import Delivery, Job, Stage
-from shared.streams.stream import StreamPolicy, Transition, policy_for
+from shared.streams.policy import StreamPolicy, policy_for
+from shared.streams.transitions import Transition
 
 
 def policy(stage: Stage) -> StreamPolicy:

@@ -27,7 +27,7 @@ from shared.errors import Conflict, InvalidInput, PermanentError, TransientError
 from shared.graph.records import Idem
 from shared.graph.store import GraphStore
 from shared.group_commit import GroupCommit
-from shared.redis.client import RedisClients, Script
+from shared.redis.client import RedisClients, Script, scripts_beside
 from shared.telemetry import log
 from shared.telemetry.metrics import WRITES_REPEATED
 
@@ -92,7 +92,7 @@ class Idempotency:
     def __init__(self, clients: RedisClients, graph: GraphStore) -> None:
         self._clients = clients
         self._graph = graph
-        self._script = Script(clients.command, "repeats")
+        self._script = Script(clients.command, scripts_beside(__file__)["repeats"])
         # One call in flight: an answer noted before a claim reaches Redis before it.
         self._calls: GroupCommit[str, Write | None, str] = GroupCommit(
             self._flush, max_rows=256, name="repeats"

@@ -30,9 +30,10 @@ from shared.errors import InvalidInput
 from shared.graph.stages.writes import VERSION_OF
 from shared.graph.store import GraphStore
 from shared.streams.job import Job, Stage
+from shared.streams.lua import CHUNK
 from shared.streams.outbox import Outbox
-from shared.streams.stream import DeadJob, Stream
-from shared.streams.transitions import CHUNK
+from shared.streams.stream import Stream
+from shared.streams.transitions import DeadJob
 
 MAX_LISTED = 500
 MAX_MOVED = 500

@@ -24,9 +24,9 @@ from shared.events.enrichment_stats import EnrichmentStats
 from shared.graph.stages.writes import Due
 from shared.graph.store import GraphStore
 from shared.streams.job import Job, Stage
+from shared.streams.lua import CHUNK
 from shared.streams.outbox import Outbox
 from shared.streams.stream import Stream
-from shared.streams.transitions import CHUNK
 
 MAX_IDS = 5_000
 _SAMPLE = 10

@@ -23,7 +23,8 @@ from shared.errors import NotFound, TransientError
 from shared.graph.stages.memory_status import Receipt, StageStatus
 from shared.graph.store import GraphStore
 from shared.streams.job import Job, Stage
-from shared.streams.stream import JobLocation, Stream
+from shared.streams.stream import Stream
+from shared.streams.transitions import JobLocation
 
 _STAGES = (Stage.ENRICH, Stage.EMBED, Stage.RELATE)
 

@@ -13,7 +13,8 @@ from services.api.http.answers import json_answer
 from services.api.http.route import Route
 from shared.domain.memory import iso, now_ms
 from shared.streams.job import Stage
-from shared.streams.stream import RELEASED, ConsumerState, Stream
+from shared.streams.stream import RELEASED, Stream
+from shared.streams.transitions import ConsumerState
 
 
 class Queues:

@@ -25,8 +25,7 @@ from shared.events.emitter import Event, Events, enriched, enriching, enrichment
 from shared.events.enrichment_stats import EnrichmentStats, Tally
 from shared.graph.stages.writes import Enriched, EnrichedResult
 from shared.graph.store import GraphStore
-from shared.streams.consumer import Done, Outcome
-from shared.streams.handler import Failure
+from shared.streams.handler import Done, Failure, Outcome
 from shared.streams.job import Job, Stage
 from shared.streams.outbox import Outbox
 from shared.telemetry import metrics

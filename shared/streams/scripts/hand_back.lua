@@ -1,9 +1,9 @@
--- Put what is pending on my name back into the stream, for whoever reads next: nothing stays
--- pending and no delivery is charged; then, with nothing left, delete my consumer.
+-- Put what is pending on a consumer back into the stream, for the next one that reads: nothing
+-- stays pending and no delivery is charged; then, with nothing left, delete the consumer.
 -- ARGV 1 consumer 2 visibility_ms 3 limit. Reply: entries given back (= limit: call again).
 -- DELCONSUMER drops a consumer's pending entries, hence only an empty one, in this script.
-local me, visibility = ARGV[1], ARGV[2]
-local held = redis.pcall('XPENDING', JOBS, GROUP, '-', '+', ARGV[3], me)
+local consumer, visibility = ARGV[1], ARGV[2]
+local held = redis.pcall('XPENDING', JOBS, GROUP, '-', '+', ARGV[3], consumer)
 if held.err then
   if string.find(held.err, 'NOGROUP', 1, true) then return 0 end
   error(held.err)
@@ -13,7 +13,7 @@ for _, row in ipairs(held) do
   local found = redis.call('XRANGE', JOBS, id, id)
   local fields = #found == 1 and found[1][2] or {}
   if row[4] > 1 then
-    -- It went silent with somebody before: its count must not be forgotten.
+    -- Another consumer went silent with it before: that count must be kept.
     redis.call('XCLAIM', JOBS, GROUP, RELEASED, 0, id,
       'IDLE', visibility, 'RETRYCOUNT', row[4] - 1, 'JUSTID')
   else
@@ -24,7 +24,7 @@ for _, row in ipairs(held) do
     end
   end
 end
-if #redis.call('XPENDING', JOBS, GROUP, '-', '+', 1, me) == 0 then
-  redis.call('XGROUP', 'DELCONSUMER', JOBS, GROUP, me)
+if #redis.call('XPENDING', JOBS, GROUP, '-', '+', 1, consumer) == 0 then
+  redis.call('XGROUP', 'DELCONSUMER', JOBS, GROUP, consumer)
 end
 return #held

@@ -1,4 +1,4 @@
--- Opens every script of a stage. The ledger says where each live job of the stage is.
+-- Every script of a stage begins with this file. The ledger says where each job of it is.
 -- KEYS 1 jobs (stream) 2 delayed (zset) 3 dead (stream) 4 at (the ledger, hash) 5 load (hash)
 -- at:      job key -> 'entry:<id>' | 'delayed:<first_ms>\n<job>\n<error>' | 'dead:<id>'
 -- delayed: '<key>\n<first_ms>\n<job>\n<error>' by due ms, so ZSCORE answers for what the ledger names

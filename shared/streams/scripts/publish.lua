@@ -1,7 +1,7 @@
 -- Add each job that is not live and not dead.
 -- ARGV 1 high water (0: exempt) 2 a tenant's limit 3 total from which that limit holds,
 --      then per job: key, job
--- Reply per job: NEW | DUPLICATE (live: nothing done) | DEAD (buried: nothing done) | BUSY
+-- Reply per job: NEW | DUPLICATE (live: nothing done) | DEAD (a dead letter: nothing done) | BUSY
 local high, share, crowded = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
 local total = redis.call('XLEN', JOBS) + redis.call('ZCARD', DELAYED)
 if total == 0 then redis.call('DEL', LOAD) end

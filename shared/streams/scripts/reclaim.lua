@@ -1,29 +1,29 @@
 -- Take over entries whose consumer is silent or gave them back.
 -- ARGV 1 consumer 2 visibility_ms 3 limit 4 cursor ('-' at first)
---      5 deliveries that make an entry a suspect 6 'crowd' | 'alone'
--- XAUTOCLAIM by hand, because it charges a delivery to whatever it takes, and does not say how
--- many there were: a suspect (may kill its consumer) is left, uncharged, in a crowd; alone takes
--- one suspect and nothing else. At most 10 x limit pending entries are looked at; the cursor is
--- carried on, so fresh entries in front cannot hide a stale one for ever.
--- Reply: next cursor, 1 if suspects wait, taken over from the silent, ids without an entry,
+--      5 deliveries from which an entry is poison 6 'together' | 'alone'
+-- XAUTOCLAIM would charge a delivery to whatever it takes and does not say how many there were.
+-- Poison (an entry that may crash its consumer) runs alone: 'together' leaves it uncharged,
+-- 'alone' takes one such entry and nothing else. At most 10 x limit pending entries are looked
+-- at; the cursor is carried on, so fresh entries in front cannot hide a stale one for ever.
+-- Reply: next cursor, 1 if poison waits, taken over from the silent, ids without an entry,
 --        then per entry: {id, deliveries, fields}
-local me, visibility, limit, cursor = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4]
-local suspect_from, alone = tonumber(ARGV[5]), ARGV[6] == 'alone'
-local taken, missing, suspects, silent = {}, {}, 0, 0
+local consumer, visibility, limit, cursor = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4]
+local poison_from, alone = tonumber(ARGV[5]), ARGV[6] == 'alone'
+local taken, missing, poison_waits, silent = {}, {}, 0, 0
 
 local function wanted(row)
-  if row[4] >= suspect_from == alone then return true end
-  if not alone then suspects = 1 end
+  if row[4] >= poison_from == alone then return true end
+  if not alone then poison_waits = 1 end
   return false
 end
 
 local function take(row)
   if not wanted(row) then return end
   if #taken >= limit then
-    suspects = alone and 1 or suspects
+    poison_waits = alone and 1 or poison_waits
     return
   end
-  local entry = redis.call('XCLAIM', JOBS, GROUP, me, 0, row[1])[1]
+  local entry = redis.call('XCLAIM', JOBS, GROUP, consumer, 0, row[1])[1]
   if entry then
     taken[#taken + 1] = {row[1], row[4] + 1, entry[2]}
     if row[2] ~= RELEASED then silent = silent + 1 end
@@ -52,4 +52,4 @@ end
 local next_cursor = '-'
 if last > 0 and (last < #seen or #seen == page) then next_cursor = '(' .. seen[last][1] end
 if last == 0 and #seen > 0 then next_cursor = cursor end
-return {next_cursor, suspects, silent, missing, unpack(taken)}
+return {next_cursor, poison_waits, silent, missing, unpack(taken)}

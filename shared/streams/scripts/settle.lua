@@ -1,9 +1,10 @@
 -- Move each entry to exactly one next state; an entry's own settlement never half happens.
--- ARGV 1 consumer, then per entry: id, key, verb and
---      ack: nothing · delay: job, delay_ms, error (one line) · bury: job, reason, error, attempts
--- Reply per entry: OK | GONE (nobody holds it) | LOST (another consumer does; acks pass)
+-- ARGV 1 consumer, then per entry: id, key, transition and
+--      ack: nothing · delay: job, delay_ms, error (one line)
+--      dead_letter: job, reason, error, attempts
+-- Reply per entry: OK | GONE (no consumer holds it) | LOST (another one does; acks pass)
 -- A copy that the ledger does not name, while it names a live one, is dropped, never doubled.
-local me, replies, i = ARGV[1], {}, 2
+local consumer, replies, i = ARGV[1], {}, 2
 
 -- Take the entry away; true when the ledger's field for key is free for its next state.
 local function remove(id, key)
@@ -30,12 +31,12 @@ local function delay(id, key, job, delay_ms, error_text)
   weigh(key, 1)
 end
 
-local function bury(row, key, job, reason, error_text, attempts)
+local function dead_letter(row, key, job, reason, error_text, attempts)
   local first = first_of(row[1])
   if not remove(row[1], key) and key ~= '' then return end
   local id = redis.call('XADD', DEAD, '*', 'key', key, 'job', job, 'reason', reason,
     'error', error_text, 'attempts', attempts, 'deliveries', row[4], 'first', first,
-    'buried', now_ms(), 'consumer', me)
+    'buried', now_ms(), 'consumer', consumer)
   if key ~= '' then redis.call('HSET', AT, key, 'dead:' .. id) end
 end
 
@@ -48,22 +49,22 @@ local function ack(id, key)
 end
 
 while i <= #ARGV do
-  local id, key, verb = ARGV[i], ARGV[i + 1], ARGV[i + 2]
-  local row = verb ~= 'ack' and pending(id)
+  local id, key, transition = ARGV[i], ARGV[i + 1], ARGV[i + 2]
+  local row = transition ~= 'ack' and pending(id)
   local reply = 'OK'
-  if verb == 'ack' then
+  if transition == 'ack' then
     reply = ack(id, key)
   elseif not row then
     reply = 'GONE'
-  elseif row[2] ~= me then
+  elseif row[2] ~= consumer then
     reply = 'LOST'
-  elseif verb == 'delay' then
+  elseif transition == 'delay' then
     delay(id, key, ARGV[i + 3], ARGV[i + 4], ARGV[i + 5])
   else
-    bury(row, key, ARGV[i + 3], ARGV[i + 4], ARGV[i + 5], ARGV[i + 6])
+    dead_letter(row, key, ARGV[i + 3], ARGV[i + 4], ARGV[i + 5], ARGV[i + 6])
   end
   replies[#replies + 1] = reply
-  i = i + (verb == 'ack' and 3 or verb == 'delay' and 6 or 7)
+  i = i + (transition == 'ack' and 3 or transition == 'delay' and 6 or 7)
 end
 save_load()
 return replies

@@ -13,7 +13,7 @@ from shared.config import GraphSettings
 from shared.domain.memory import now_ms
 from shared.errors import Unavailable
 from shared.graph.stages.patterns import pattern_id
-from shared.streams.consumer import Done, Retry
+from shared.streams.handler import Done, Retry
 from shared.streams.job import Job, Stage
 from tests.integration.asking.conftest import HABIT, untold
 from tests.support.providers import scripted

@@ -10,7 +10,7 @@ import pytest
 
 from shared.config import ApiSettings
 from shared.graph.records import Embedding
-from shared.streams.consumer import Done
+from shared.streams.handler import Done
 from shared.streams.job import Stage
 from tests.integration.asking.conftest import untold
 from tests.support.providers import scripted

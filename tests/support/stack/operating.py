@@ -19,7 +19,8 @@ from shared.process.health import Probes
 from shared.redis.client import RedisClients
 from shared.streams.job import Job, Stage
 from shared.streams.outbox import Outbox
-from shared.streams.stream import Settlement, Stream
+from shared.streams.stream import Stream
+from shared.streams.transitions import Settlement
 from shared.vectors.generation import Generations
 from tests.support.stack.in_process import ADMIN, API, Client, make_app, probes, served, tokens
 from tests.support.workers.working import delivered

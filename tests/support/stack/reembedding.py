@@ -16,7 +16,8 @@ from shared.graph.store import GraphStore
 from shared.graph.upkeep.runs import Run
 from shared.redis.client import RedisClients
 from shared.streams.job import Job, Stage
-from shared.streams.stream import Stream, policy_for
+from shared.streams.policy import policy_for
+from shared.streams.stream import Stream
 from shared.vectors import VectorStore
 from tests.support.stack.stack import Client, Stack
 from tests.support.waiting.conditions import wait_until

@@ -103,7 +103,8 @@ class Stack:
         search = {"PYTHONPATH": str(REPOSITORY), "EUNOE_DATA_DIR": str(self.folder)}
         with (self.folder / "supervisor.log").open("ab") as output:
             self._supervisor = started(
-                [sys.executable, "-m", "services", *self._arguments],
+                # Tests stop processes for longer than the supervisor would wait for them.
+                [sys.executable, "-m", "services", "--silence", "600", *self._arguments],
                 cwd=self.folder,
                 env=kept | self._environment | search,
                 stdin=subprocess.DEVNULL,
@@ -152,9 +153,9 @@ class Stack:
         found.signal(number)
         return found
 
-    async def killed_and_back(self, *roles: str) -> None:
-        """SIGKILL one process of each role and wait until the supervisor replaced them."""
-        gone = [self.kill(role) for role in roles]
+    async def killed_and_back(self, *roles: str, number: signal.Signals = signal.SIGKILL) -> None:
+        """Signal one process of each role and wait until the supervisor replaced them."""
+        gone = [self.kill(role, number) for role in roles]
         await wait_until(lambda: all(self._replaced(each) for each in gone), f"{roles} are back")
 
     def _replaced(self, gone: Running) -> bool:

@@ -25,7 +25,7 @@ from shared.graph.stages.writes import Embedded
 from shared.graph.store import GraphStore
 from shared.graph.upkeep.runs import Run
 from shared.redis.client import RedisClients
-from shared.streams.consumer import Done, Outcome
+from shared.streams.handler import Done, Outcome
 from shared.streams.job import Job, Stage
 from shared.streams.outbox import Outbox
 from shared.streams.stream import Stream

@@ -24,7 +24,7 @@ from shared.events.enrichment_stats import EnrichmentStats
 from shared.graph.store import GraphStore
 from shared.models.chat import ChatModel
 from shared.redis.client import RedisClients
-from shared.streams.consumer import Outcome
+from shared.streams.handler import Outcome
 from shared.streams.job import Job, Stage
 from shared.streams.outbox import Outbox
 from shared.streams.stream import Stream

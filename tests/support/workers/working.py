@@ -7,9 +7,11 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
-from shared.streams.consumer import Consumer, Done, Handler, Outcome
+from shared.streams.consumer import Consumer
+from shared.streams.handler import Done, Handler, Outcome
 from shared.streams.job import Delivery, Job
-from shared.streams.stream import Settlement, Stream
+from shared.streams.stream import Stream
+from shared.streams.transitions import Settlement
 
 GROUP = "workers"
 
@@ -51,7 +53,7 @@ async def drained(stream: Stream) -> list[Job]:
 
 async def make_due(stream: Stream) -> None:
     """Let every delayed job be due now."""
-    delayed = stream._keys[1]
+    delayed = stream.keys.delayed
     redis: Any = stream._command
     for member in await redis.zrange(delayed, 0, -1):
         await redis.zadd(delayed, {member: 1})
@@ -125,19 +127,19 @@ async def silence(stream: Stream, consumer: str, *entry_ids: str) -> None:
 
     Without `entry_ids`: all that it holds.
     """
-    rows = await stream._command.xpending_range(stream._jobs, GROUP, "-", "+", 1000, consumer)
+    rows = await stream._command.xpending_range(stream.keys.jobs, GROUP, "-", "+", 1000, consumer)
     wanted = list(entry_ids) or [row["message_id"] for row in rows]
     idle_ms = int(stream.policy.visibility_s * 1000) + 1
     if wanted:
         await stream._command.xclaim(
-            stream._jobs, GROUP, consumer, 0, wanted, idle=idle_ms, justid=True
+            stream.keys.jobs, GROUP, consumer, 0, wanted, idle=idle_ms, justid=True
         )
 
 
 async def idle_ms(stream: Stream, entry_id: Any = "") -> int:
     """How long ago the entry, else the only pending one, was delivered or renewed."""
     first, last = (entry_id, entry_id) if entry_id else ("-", "+")
-    [row] = await stream._command.xpending_range(stream._jobs, GROUP, first, last, 1)
+    [row] = await stream._command.xpending_range(stream.keys.jobs, GROUP, first, last, 1)
     return int(row["time_since_delivered"])
 
 

@@ -1,4 +1,4 @@
--- Forget the writes that were answered, then tell every new one under which id to write:
+-- Forget the writes that were answered, then return under which id to write each new one:
 -- its own, or that of the unanswered write it repeats.
 -- KEYS fingerprints: of the answered writes, then of the new ones
 -- ARGV 1 how many are answered 2 ttl_ms, then per key the id
