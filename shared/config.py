@@ -1,17 +1,16 @@
 """Settings: the environment, read once, as one frozen tree.
 
-Names and defaults are the seeds' where they have one; our own begin with `EUNOE_`.
-`load()` is called in a process's `__main__` and nowhere else; what it returns is passed
-down. A value that cannot be served refuses the start and names its variable.
+Names and defaults are AutoMem's where it has them; our own begin with `EUNOE_`. Only a
+process's `__main__` calls `load()` and passes on what it returns. A wrong value prevents the
+start, and the error names its variable.
 `python -m shared.config` prints the table in docs/configuration.md.
 """
 
 from __future__ import annotations
 
 import sys
-from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, TypeVar, cast
+from typing import Annotated, Any, Literal, Self, cast
 from urllib.parse import quote
 
 from pydantic import (
@@ -261,7 +260,7 @@ class RecallSettings(Section):
     @property
     def hidden_types(self) -> frozenset[str]:
         """Types that no recall shows and no audit counts."""
-        return frozenset(each.strip() for each in self.excluded_types.split(",") if each.strip())
+        return frozenset(name.strip() for name in self.excluded_types.split(",") if name.strip())
 
 
 class StreamSettings(Section):
@@ -347,16 +346,6 @@ def variables() -> dict[str, tuple[str, str, Any]]:
     return table
 
 
-_S = TypeVar("_S", bound=Section)
-
-
-def _read(section: type[_S], env_file: str | None) -> _S:
-    try:
-        return section(_env_file=env_file)
-    except ValidationError as error:
-        raise ConfigError("; ".join(map(_complaint, error.errors()))) from error
-
-
 def _complaint(error: Any) -> str:
     name = ".".join(str(part) for part in error["loc"])
     message = str(error["msg"]).removeprefix("Value error, ")
@@ -368,8 +357,11 @@ def load(*, env_file: str | None = ".env") -> Settings:
 
     Raises: ConfigError naming every variable at fault in the first bad branch.
     """
-    read = partial(_read, env_file=env_file)
-    return Settings.model_validate({name: read(each) for name, each in sections().items()})
+    try:
+        branches = {name: section(_env_file=env_file) for name, section in sections().items()}
+    except ValidationError as error:
+        raise ConfigError("; ".join(map(_complaint, error.errors()))) from error
+    return Settings.model_validate(branches)
 
 
 def render_table() -> str:
@@ -383,11 +375,8 @@ def render_table() -> str:
         "|---|---|---|",
     ]
     for name, (branch, field, default) in variables().items():
-        shown = (
-            "–"
-            if default is None
-            else f"`{str(default).lower() if isinstance(default, bool) else default}`"
-        )
+        value = str(default).lower() if isinstance(default, bool) else default
+        shown = "–" if value is None else f"`{value}`"
         lines.append(f"| `{name}` | {shown} | {branch}.{field} |")
     return "\n".join(lines) + "\n"
 

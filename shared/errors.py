@@ -4,8 +4,8 @@
     ├── ConfigError            refuse to start: the message names the variable
     ├── TransientError         try the same thing again later (after `retry_after_s`)
     │   ├── Unavailable        a store or provider is down: burns no attempt; HTTP 503
-    │   └── Suspect            one of the inputs makes the provider fail: halve, then charge
-    ├── PermanentError         the same thing will fail again: bury the job; HTTP 400
+    │   └── PoisonInput        one of the inputs makes the provider fail: halve, then charge
+    ├── PermanentError         the same thing will fail again: a dead letter; HTTP 400
     │   ├── InvalidInput       the caller's input is wrong: HTTP 400
     │   ├── NotFound           what was named does not exist: HTTP 404
     │   └── Conflict           what was asked contradicts what is stored: HTTP 409
@@ -28,7 +28,7 @@ class ConfigError(EunoeError):
 
 
 class TransientError(EunoeError):
-    """May succeed when tried again; `retry_after_s` is the server's own wish, if it had one."""
+    """May succeed when tried again, after `retry_after_s` where the server named a time."""
 
     def __init__(self, message: str, *, retry_after_s: float | None = None) -> None:
         super().__init__(message)
@@ -46,7 +46,7 @@ class Unavailable(TransientError):
 
 
 class PoisonInput(TransientError):
-    """The provider fails at these inputs and at no other: which one, a caller finds by halving."""
+    """The provider fails at these inputs and at no other; the caller finds the one by halving."""
 
 
 class PermanentError(EunoeError):
@@ -66,7 +66,7 @@ class Conflict(PermanentError):
 
 
 class Overloaded(EunoeError):
-    """The backlog is past high water; nothing was written. Ask again after `retry_after_s`."""
+    """The backlog is past high water; nothing was written. Try again after `retry_after_s`."""
 
     def __init__(self, message: str, *, retry_after_s: float = 5.0) -> None:
         super().__init__(message)

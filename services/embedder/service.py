@@ -20,9 +20,9 @@ from shared.domain.memory import Memory, same_text
 from shared.errors import PermanentError, TransientError
 from shared.graph.stages.writes import Embedded
 from shared.graph.store import GraphStore
-from shared.streams.handler import DeadLetter, Defer, Done, Outcome, Retry
 from shared.streams.job import Job, Stage
 from shared.streams.outbox import Outbox
+from shared.streams.transitions import DeadLetter, Defer, Done, Outcome, Retry
 from shared.telemetry.log import get_logger
 from shared.vectors import VectorStore
 from shared.vectors.active_model import ActiveModel, ModelFollower

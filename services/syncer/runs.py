@@ -15,8 +15,8 @@ from typing import Any, Protocol
 
 from shared.errors import ConfigError, EunoeError, PermanentError, TransientError, Unavailable
 from shared.graph.upkeep.runs import Run, Runs, RunState
-from shared.streams.handler import Defer, Done, Outcome, Retry
 from shared.streams.job import Job
+from shared.streams.transitions import Defer, Done, Outcome, Retry
 from shared.telemetry import log
 
 # Runs wait for the embedders most of the time; a long one must not hold up the others.

@@ -1,4 +1,4 @@
-"""Schedule: a body that one process of all runs, once per interval.
+"""Schedule: a task that one process of all runs, once per interval.
 
 Each schedule has its own lease, kept between runs. When it last ran is noted in Redis by
 the server's clock, so a change of leader neither skips nor repeats a run; if that note is
@@ -11,6 +11,7 @@ import asyncio
 import random
 import time
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 
 from shared.errors import EunoeError, Fenced, Unavailable
 from shared.leading.lease import Election, Lease
@@ -25,51 +26,55 @@ _SHORTEST_MEMORY_MS = 86_400_000
 _LOGGED_FROM_S = 30.0
 
 
-class Schedule:
-    """`body(lease)` every `interval_s` from start to start, on the leader; <= 0 disables it.
+@dataclass(frozen=True, slots=True)
+class ScheduledTask:
+    """`body(lease)` every `interval_s` from start to start, on one replica; <= 0 disables it.
 
-    Each wait is up to `jitter` (a ratio) longer, so that schedules spread. A body that fails
-    is tried again after `retry_s`, doubling up to the interval; Fenced ends the term at once.
     `wait_first`: when no run is noted, the first comes after an interval.
     `resign` is called at the end of a term, such as to withdraw metrics that only a leader sets.
     """
 
+    name: str
+    interval_s: float
+    body: Callable[[Lease], Awaitable[None]]
+    wait_first: bool = False
+    resign: Callable[[], None] = lambda: None
+
+
+class Schedule:
+    """Runs a task on the leader.
+
+    Each wait is up to `jitter` (a ratio) longer, so that schedules spread. A body that fails
+    is tried again after `retry_s`, doubling up to the interval; Fenced ends the term at once.
+    """
+
     def __init__(
         self,
-        name: str,
-        interval_s: float,
-        body: Callable[[Lease], Awaitable[None]],
-        *,
+        task: ScheduledTask,
         election: Election,
         clients: RedisClients,
+        *,
         jitter: float = 0.1,
-        run_on_start: bool = False,
-        wait_first: bool = False,
         retry_s: float = 5.0,
-        resign: Callable[[], None] = lambda: None,
     ) -> None:
-        self.name = name
-        self.interval_s = interval_s
-        self.election = election
-        self._body = body
+        self.task = task
+        self.name = task.name
+        self._election = election
         self._jitter = jitter
-        self._run_on_start = run_on_start
-        self._wait_first = wait_first
         self._retry_s = retry_s
-        self._resign = resign
         self._failures = 0
         self._last_run = Script(clients.command, _LAST_RUN)
-        self._keys = [clients.key("schedule", name)]
+        self._keys = [clients.key("schedule", task.name)]
 
     async def run(self, stopping: asyncio.Event) -> None:
         """Lead whenever possible until `stopping` is set; the lease is released at the end."""
-        if self.interval_s <= 0:
+        if self.task.interval_s <= 0:
             _log.info("schedule.disabled", schedule=self.name)
             return
         metrics.LEADER.labels(schedule=self.name).set(0)
         while not stopping.is_set():
             try:
-                await self.election.lead(self._term, stopping)
+                await self._election.lead(self._term, stopping)
             except Fenced as error:
                 await wait(stopping, self._note_failure(error))
 
@@ -79,19 +84,19 @@ class Schedule:
         metrics.LEADER_TERMS.labels(schedule=self.name).inc()
         gauge.set(1)
         try:
-            wait_s = 0.0 if self._run_on_start else await self._until_due_s()
+            wait_s = await self._until_due_s()
             while True:
                 await asyncio.sleep(wait_s)
                 wait_s = await self._run_once(lease)
         finally:
             gauge.set(0)
-            self._resign()
+            self.task.resign()
 
     async def _run_once(self, lease: Lease) -> float:
         """Run the body and note it; return the seconds until it is due again."""
         started_at = time.monotonic()
         try:
-            await self._body(lease)
+            await self.task.body(lease)
             # Not before: a leader that dies in its body must leave the run to the next one.
             await self._note_run()
         except Fenced:
@@ -102,14 +107,13 @@ class Schedule:
             elapsed_s = time.monotonic() - started_at
             metrics.SCHEDULE_DURATION.labels(schedule=self.name).observe(elapsed_s)
         self._failures = 0
-        self._run_on_start = False
         metrics.SCHEDULE_LAST_SUCCESS.labels(schedule=self.name).set_to_current_time()
-        write = _log.info if self.interval_s >= _LOGGED_FROM_S else _log.debug
+        write = _log.info if self.task.interval_s >= _LOGGED_FROM_S else _log.debug
         write("schedule.ran", schedule=self.name, elapsed_s=round(elapsed_s, 3))
         return max(0.0, self._interval_s() - elapsed_s)
 
     def _interval_s(self) -> float:
-        return self.interval_s * (1 + random.uniform(0.0, self._jitter))
+        return self.task.interval_s * (1 + random.uniform(0.0, self._jitter))
 
     async def _until_due_s(self) -> float:
         """Seconds until the next run, whichever process ran before; 0 when no run is noted."""
@@ -117,13 +121,13 @@ class Schedule:
             now_ms, last_ms = await self._last_run(self._keys, [0])
         except Unavailable:
             return 0.0
-        if not last_ms and self._wait_first:
+        if not last_ms and self.task.wait_first:
             await self._note_run()
             return self._interval_s()
         return due_in_s(now_ms, last_ms, self._interval_s())
 
     async def _note_run(self) -> None:
-        kept_ms = max(_SHORTEST_MEMORY_MS, int(self.interval_s * 2000))
+        kept_ms = max(_SHORTEST_MEMORY_MS, int(self.task.interval_s * 2000))
         try:
             await self._last_run(self._keys, [kept_ms])
         except Unavailable as error:
@@ -137,7 +141,7 @@ class Schedule:
         text = str(error) if isinstance(error, EunoeError) else type(error).__name__
         frames = log.frames_of(error)
         _log.error("schedule.failed", schedule=self.name, error=text, frames=frames)
-        pause_s = backoff_s(self._failures, first_s=self._retry_s, longest_s=self.interval_s)
+        pause_s = backoff_s(self._failures, first_s=self._retry_s, longest_s=self.task.interval_s)
         return pause_s * random.uniform(0.75, 1.0)
 
 

@@ -1,4 +1,4 @@
-"""The admin server of every role: /livez, /readyz, /metrics, /version, on its own port.
+"""Health: what /livez and /readyz report, and the probes of the stores behind it.
 
 /livez never asks a dependency: a store that is down must not restart the process.
 /readyz reads what the probes last saw; it is false from the first SIGTERM on.
@@ -32,25 +32,25 @@ class Seen:
 
 
 class Probes:
-    """Pings every dependency twice a second, so that nobody who asks waits for one."""
+    """Pings every dependency twice a second, so that a request need not wait for a ping."""
 
     def __init__(self, pings: dict[str, Ping]) -> None:
         self._pings = pings
         self.seen = {name: Seen() for name in pings}
-        self._told: dict[str, list[Callable[[], None]]] = {name: [] for name in pings}
+        self._listeners: dict[str, list[Callable[[], None]]] = {name: [] for name in pings}
 
-    def when_down(self, name: str, tell: Callable[[], None]) -> None:
-        """Call `tell` each time `name` stops answering."""
-        self._told[name].append(tell)
+    def when_down(self, name: str, listener: Callable[[], None]) -> None:
+        """Call `listener` each time `name` stops answering."""
+        self._listeners[name].append(listener)
 
     async def run(self, stopping: asyncio.Event) -> None:
-        """Until `stopping`; each at its own pace, so that a silent one delays no other."""
+        """Probe until `stopping`; each at its own pace, so that a silent one delays no other."""
         await asyncio.gather(*(self._probe_forever(name, stopping) for name in self._pings))
 
     async def _probe_forever(self, name: str, stopping: asyncio.Event) -> None:
         while not stopping.is_set():
             await self._probe(name)
-            # A first failure may be one slow answer: asked again at once, it is told apart.
+            # A first failure may be one slow answer: the second probe follows at once.
             if self.seen[name].failures != 1:
                 await wait(stopping, _PROBE_EVERY_S)
 
@@ -60,12 +60,12 @@ class Probes:
                 await self._pings[name]()
         except (TransientError, TimeoutError) as error:
             failures = self.seen[name].failures + 1
-            told = str(error) or "timeout"
             # One failure changes nothing but the count: the store may merely be slow.
             ok = self.seen[name].ok and failures < _FAILURES_OF_A_STORE_DOWN
-            self.seen[name] = Seen(ok, time.monotonic(), told, failures)
-            for tell in self._told[name] if failures == _FAILURES_OF_A_STORE_DOWN else ():
-                tell()
+            self.seen[name] = Seen(ok, time.monotonic(), str(error) or "timeout", failures)
+            if failures == _FAILURES_OF_A_STORE_DOWN:
+                for listener in self._listeners[name]:
+                    listener()
         else:
             self.seen[name] = Seen(ok=True, at=time.monotonic(), error="")
 

@@ -1,8 +1,8 @@
 """One role as a process: settings, logs, signals, admin server, body, drain, exit code.
 
-First SIGTERM or SIGINT: not ready, `stopping` is set, the body drains and returns; a second
-one ends the process at once with 1. The admin server stops last, so that draining can be
-watched. Exit codes: 0 drained, 1 crashed or interrupted twice, 78 settings refused.
+The first SIGTERM or SIGINT makes it not ready and sets `stopping`; the body drains and returns.
+A second one ends the process at once with 1. The admin server stops last, so that draining can
+be watched. Exit codes: 0 drained, 1 crashed or interrupted twice, 78 settings refused.
 """
 
 from __future__ import annotations
@@ -45,19 +45,19 @@ class Process:
         self.health.ready["not_draining"] = lambda: not self.stopping.is_set()
 
     def begin(self) -> None:
-        """Ready from now on; what the start has made, the garbage collector leaves alone.
+        """Report ready, and exempt what exists by now from garbage collection.
 
-        Modules and models are half a million objects: each full collection went through them
-        and held everybody up for 80 ms.
+        Modules and models are half a million objects: each full collection visited them all
+        and stopped the process for 80 ms.
         """
         gc.collect()
         gc.freeze()
         self.started.set()
 
     async def until_open(self, what: str, open_it: Callable[[], Awaitable[_T]]) -> _T:
-        """Call `open_it` until its store answers; a start before its stores is no error.
+        """Call `open_it` until its store answers; a process may start before its stores.
 
-        Raises: asyncio.CancelledError when the process is told to stop meanwhile.
+        Raises: asyncio.CancelledError when the process is stopped meanwhile.
         """
         for failures in itertools.count(1):
             try:
@@ -78,7 +78,7 @@ Body = Callable[[Process], Awaitable[None]]
 
 
 def main(role: str, body: Body) -> None:
-    """Entry point of `python -m services.<role>`; `--health` only asks the running one."""
+    """Run `python -m services.<role>`; `--health` only asks the running one for /readyz."""
     try:
         settings = config.load()
     except ConfigError as error:
@@ -127,7 +127,7 @@ async def _run(process: Process, body: Body) -> int:
 def _install_signals(stopping: asyncio.Event) -> None:
     def on_signal() -> None:
         if stopping.is_set():
-            os._exit(1)  # the second signal: whoever sends it does not want to wait
+            os._exit(1)  # the second signal: its sender does not want to wait
         stopping.set()
 
     loop = asyncio.get_running_loop()

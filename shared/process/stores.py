@@ -1,7 +1,7 @@
 """Stores: what a role opens at its start and closes at its end, in order.
 
-A role starts before its stores without failing: it waits for the graph, and opens the
-vectors in the background, so that recall and health answer (degraded) meanwhile.
+A role may start before its stores: it waits for the graph, and opens the vectors in the
+background, so that recall and health answer (degraded) meanwhile.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class Stores:
 async def open_stores(
     process: Process, *, embeds: bool, wrap: Wrap = lambda model: model
 ) -> AsyncIterator[Stores]:
-    """Open everything, probe it once a second, and close it in reverse order.
+    """Open everything, probe it twice a second, and close it in reverse order.
 
     `embeds`: load the embedding model and open (or make) its vector generation; without it
     the vectors are used as the embedding roles left them. `wrap` goes around every model.
@@ -65,11 +65,11 @@ async def open_stores(
     graph = GraphStore(settings.graph, outbox_delay_s=settings.streams.outbox_delay_s)
     # Its client reads package metadata and certificates when it is built.
     vectors = await asyncio.to_thread(VectorStore, settings.vectors)
-    serving = None
+    following = None
     if embeds:
         model = await _open_model(settings, vectors)
-        serving = ModelFollower(vectors, settings.embedding, model, wrap=wrap)
-        process.health.detail["embedding"] = serving.shown
+        following = ModelFollower(vectors, settings.embedding, model, wrap=wrap)
+        process.health.detail["embedding"] = following.shown
     streams = {stage: Stream(redis, policy_for(stage, settings)) for stage in Stage}
     probes = Probes({"graph": graph.ping, "vectors": vectors.ping, "redis": redis.ping})
     outbox = Outbox(
@@ -80,22 +80,30 @@ async def open_stores(
         up=lambda: not probes.known_down("redis"),
     )
     events = Events(redis, settings.events)
-    closing = asyncio.Event()
+    stores = Stores(redis, graph, vectors, streams, outbox, probes, events, following)
     try:
-        async with asyncio.TaskGroup() as background:
-            background.create_task(events.run(closing), name="events")
-            background.create_task(_follow(process, vectors, serving, closing), name="vectors")
-            await process.until_open("graph", graph.open)
-            # Not before: a probe of a store that is still being opened calls it down.
-            background.create_task(probes.run(closing), name="probes")
-            yield Stores(redis, graph, vectors, streams, outbox, probes, events, serving)
-            closing.set()
+        async with _background(process, stores):
+            yield stores
     finally:
         await vectors.close()
         await graph.close()
         await redis.close()
-        if serving is not None:
-            await serving.close()
+        if following is not None:
+            await following.close()
+
+
+@asynccontextmanager
+async def _background(process: Process, stores: Stores) -> AsyncIterator[None]:
+    """Wait for the graph; meanwhile and for the block send events and open the vectors."""
+    closing = asyncio.Event()
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(stores.events.run(closing), name="events")
+        tasks.create_task(_follow(process, stores, closing), name="vectors")
+        await process.until_open("graph", stores.graph.open)
+        # Not before: a probe of a store that is still being opened calls it down.
+        tasks.create_task(stores.probes.run(closing), name="probes")
+        yield
+        closing.set()
 
 
 async def _open_model(settings: Settings, vectors: VectorStore) -> EmbeddingModel:
@@ -110,11 +118,9 @@ async def _open_model(settings: Settings, vectors: VectorStore) -> EmbeddingMode
     return await open_embedding(settings.embedding, settings.vectors.size, preferred=adopted)
 
 
-async def _follow(
-    process: Process, vectors: VectorStore, serving: ModelFollower | None, closing: asyncio.Event
-) -> None:
-    if serving is None:
-        await process.until_open("vectors", vectors.attach)
+async def _follow(process: Process, stores: Stores, closing: asyncio.Event) -> None:
+    if stores.following is None:
+        await process.until_open("vectors", stores.vectors.attach)
     else:
-        await process.until_open("vectors", serving.open)
-        await serving.run(closing)
+        await process.until_open("vectors", stores.following.open)
+        await stores.following.run(closing)

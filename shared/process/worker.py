@@ -6,12 +6,11 @@ import asyncio
 import os
 import socket
 import time
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from functools import partial
 
-from shared.leading.lease import Election, Lease
-from shared.leading.schedule import Schedule
+from shared.leading.lease import Election
+from shared.leading.schedule import Schedule, ScheduledTask
 from shared.process.lifecycle import Process
 from shared.redis.client import RedisClients
 from shared.streams.consumer import Consumer
@@ -42,37 +41,15 @@ def _reads(consumer: Consumer) -> bool:
     return time.monotonic() - consumer.ticked_at < consumer.silence_limit_s
 
 
-@dataclass(frozen=True, slots=True)
-class ScheduledTask:
-    """What a leader-elected role does: `body` every `interval_s`, on one replica.
-
-    `resign` withdraws metrics that only the leader sets.
-    """
-
-    name: str
-    interval_s: float
-    body: Callable[[Lease], Awaitable[None]]
-    wait_first: bool = False
-    resign: Callable[[], None] = lambda: None
-
-
 async def lead(process: Process, clients: RedisClients, *tasks: ScheduledTask) -> None:
     """Campaign for every task until `process.stopping`; ready whether leading or not."""
     holder = consumer_name(process.role)
     async with asyncio.TaskGroup() as group:
         for task in tasks:
             election = Election(task.name, clients, process.settings.lease, holder=holder)
-            schedule = Schedule(
-                task.name,
-                task.interval_s,
-                task.body,
-                election=election,
-                clients=clients,
-                wait_first=task.wait_first,
-                resign=task.resign,
-            )
             process.health.alive[task.name] = partial(_is_not_wedged, election)
-            group.create_task(schedule.run(process.stopping), name=f"schedule-{task.name}")
+            running = Schedule(task, election, clients).run(process.stopping)
+            group.create_task(running, name=f"schedule-{task.name}")
         process.begin()
         await process.stopping.wait()  # with every task disabled there is nothing else to do
 

@@ -1,4 +1,4 @@
-"""The three Redis clients and the boundary where redis-py's exceptions become ours.
+"""The three Redis clients, and the boundary where redis-py's exceptions become ours.
 
 Who retries: `command` retries a lost connection (scripts are idempotent, so a repeat is
 harmless) but never a timeout; `blocking` and `lease` retry nothing, their loops do. A
@@ -25,7 +25,7 @@ from shared.config import RedisSettings, StreamSettings
 from shared.errors import PermanentError, Unavailable
 from shared.telemetry import metrics
 
-# Answers of a server that works but cannot serve now: waiting helps, changing the call does not.
+# Errors of a server that works but cannot serve now: waiting helps, changing the call does not.
 _NOT_NOW = ("OOM", "MISCONF", "READONLY", "NOREPLICAS", "LOADING", "BUSY", "TRYAGAIN", "UNBLOCKED")
 _DOWN = (
     redis_errors.ConnectionError,
@@ -43,11 +43,11 @@ _LEASE_TIMEOUT_S = 3.0
 
 @contextmanager
 def translated() -> Iterator[None]:
-    """Raise what redis-py raises inside as `Unavailable("redis")` or `PermanentError`.
+    """Translate redis-py's exceptions to `Unavailable("redis")` or `PermanentError`.
 
     Also raises a cancellation that redis-py lost: it sends through `asyncio.wait_for`, which
     swallows one that arrives as the send completes (until Python 3.12), and a loop that
-    should end would go on for ever.
+    should end would never end.
     """
     task = asyncio.current_task()
     cancellations = task.cancelling() if task else 0

@@ -20,13 +20,13 @@ from shared.streams.handler import (
     Handled,
     Handler,
     handle,
-    settlement_for,
+    with_pause,
 )
-from shared.streams.job import Delivery
+from shared.streams.job import Delivery, Job
 from shared.streams.pause import Pause
 from shared.streams.policy import redis_backoff_s
 from shared.streams.stream import Stream
-from shared.streams.transitions import Settled, Settlement, Transition
+from shared.streams.transitions import DeadLetter, Retry, Settled, Settlement
 from shared.telemetry import log, metrics
 
 _log = log.get_logger(__name__)
@@ -64,9 +64,11 @@ class Batch:
     ) -> None:
         """Handle and settle the jobs; a cancelled call leaves every entry pending."""
         # Checked before the handler: an entry past this budget ended its consumers.
-        budget = self.stream.policy.max_deliveries
+        policy = self.stream.policy
+        budget = policy.max_deliveries
+        crash_loop = DeadLetter("crash_loop", f"{budget} deliveries", charged=False)
         settlements = [
-            Settlement.dead_letter(delivery, "crash_loop", f"{budget} deliveries", charged=False)
+            Settlement(delivery, crash_loop)
             for delivery in self.deliveries
             if delivery.deliveries > budget
         ]
@@ -74,7 +76,7 @@ class Batch:
         if tried and (handled := await self._handle(handler, tried)):
             pause_s = self._update_pause(pause, handled.down)
             settlements += [
-                settlement_for(delivery, outcome, self.stream.policy, defer_s=pause_s)
+                Settlement(delivery, with_pause(outcome, delivery.job, policy, defer_s=pause_s))
                 for delivery, outcome in zip(tried, handled.outcomes, strict=True)
             ]
         failures = await self._settle(consumer, settlements)
@@ -130,26 +132,24 @@ class Batch:
         elapsed_s = round(time.monotonic() - self._started_at, 3)
         counts: Counter[str] = Counter(lost=len(self.deliveries) - len(settlements))
         for settlement, result in zip(settlements, results, strict=True):
-            transition = settlement.transition
-            counts[transition if result is Settled.OK else "lost"] += 1
-            if result is Settled.OK and transition in (Transition.RETRY, Transition.DEAD_LETTER):
-                self._log_failure(settlement)
-                retried = transition is Transition.RETRY
-                failures.append(
-                    Failure(settlement.job, settlement.error, retried, elapsed_s * 1000)
-                )
+            outcome = settlement.outcome
+            counts[outcome.label if result is Settled.OK else "lost"] += 1
+            if result is Settled.OK and isinstance(outcome, Retry | DeadLetter):
+                job, retried = settlement.job, isinstance(outcome, Retry)
+                self._log_failure(job, outcome)
+                failures.append(Failure(job, outcome.error, retried, elapsed_s * 1000))
         _log.info("batch.settled", stream=self.stream.stage, elapsed_s=elapsed_s, **+counts)
         return failures
 
-    def _log_failure(self, settlement: Settlement) -> None:
-        job = settlement.job
+    def _log_failure(self, job: Job, outcome: Retry | DeadLetter) -> None:
+        reason = {} if isinstance(outcome, Retry) else {"reason": outcome.reason}
         _log.warning(
-            f"job.{settlement.transition}",
+            f"job.{outcome.label}",
             stream=self.stream.stage,
             tenant=job.tenant,
             memory_id=job.memory_id,
             attempt=job.attempt,
             trace=job.trace,
-            error=settlement.error,
-            **({"reason": settlement.reason} if settlement.reason else {}),
+            error=outcome.error,
+            **reason,
         )

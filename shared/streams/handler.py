@@ -10,45 +10,16 @@ from __future__ import annotations
 import random
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias, assert_never
+from typing import TypeAlias
 
 from shared.errors import Overloaded, PermanentError, PoisonInput, TransientError, Unavailable
 from shared.halving import in_halves
-from shared.streams.job import Delivery, Job
+from shared.streams.job import Job
 from shared.streams.policy import StreamPolicy
-from shared.streams.transitions import Settlement
+from shared.streams.transitions import DeadLetter, Defer, Outcome, Retry
 from shared.telemetry import log
 
 _log = log.get_logger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Done:
-    """The effects are stored, or were not needed any more."""
-
-
-@dataclass(frozen=True, slots=True)
-class Retry:
-    """Failed, an attempt is charged; `retry_after_s` is waited at least."""
-
-    error: str
-    retry_after_s: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class DeadLetter:
-    """Will never work; `reason` is a word of a closed set, `error` says more."""
-
-    reason: str
-    error: str
-
-
-@dataclass(frozen=True, slots=True)
-class Defer:
-    """Could not be tried; no attempt is charged."""
-
-    error: str
-    after_s: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +35,6 @@ class Failure:
     elapsed_ms: float
 
 
-Outcome: TypeAlias = Done | Retry | DeadLetter | Defer
 Handler: TypeAlias = Callable[[Sequence[Job]], Awaitable[Sequence[Outcome]]]
 # Called once per batch that has failures, after they were settled; must not raise.
 FailureListener: TypeAlias = Callable[[Sequence[Failure]], Awaitable[None]]
@@ -93,27 +63,21 @@ async def handle(handler: Handler, jobs: Sequence[Job], *, max_attempts: int) ->
     return Handled([outcomes[index] for index in range(len(jobs))], attempt.down)
 
 
-def settlement_for(
-    delivery: Delivery, outcome: Outcome, policy: StreamPolicy, *, defer_s: float = 0.0
-) -> Settlement:
-    """Return the entry's next state; past the stage's attempts a retry is a dead letter.
+def with_pause(outcome: Outcome, job: Job, policy: StreamPolicy, *, defer_s: float) -> Outcome:
+    """Return the outcome with its pause; past the stage's attempts a retry is a dead letter.
 
     What is deferred waits for `defer_s` at least.
     """
     match outcome:
-        case Done():
-            return Settlement.ack(delivery)
-        case DeadLetter(reason, error):
-            return Settlement.dead_letter(delivery, reason, error)
         case Defer(error, after_s):
-            return Settlement.defer(delivery, max(after_s, defer_s), error)
+            return Defer(error, max(after_s, defer_s))
         case Retry(error, retry_after_s):
-            attempts = delivery.job.attempt + 1
+            attempts = job.attempt + 1
             if attempts >= policy.max_attempts:
-                return Settlement.dead_letter(delivery, "exhausted", error)
+                return DeadLetter("exhausted", error)
             wait_s = policy.backoff_s(attempts) * random.uniform(0.5, 1.0)
-            return Settlement.retry(delivery, max(wait_s, retry_after_s or 0.0), error)
-    assert_never(outcome)
+            return Retry(error, max(wait_s, retry_after_s or 0.0))
+    return outcome
 
 
 @dataclass(slots=True)

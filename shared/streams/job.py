@@ -1,7 +1,7 @@
-"""Job: the hint that one memory should be brought up to its version.
+"""Job: the request to bring one memory up to its version in one stage.
 
-A job carries names, never content, so it stays under 1 KiB, and running it twice changes
-nothing. Its `key` is what the ledger knows it by: equal keys are the same job.
+A job carries ids, never content, so it stays under 1 KiB, and running it twice changes
+nothing. Jobs with equal keys are the same job.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class Stage(StrEnum):
 
 
 class Malformed(ValueError):
-    """The entry is no Job; it is buried at once with this reason, never dropped."""
+    """The entry is no Job; it becomes a dead letter with this reason, and is never dropped."""
 
 
 @dataclass(frozen=True, slots=True)

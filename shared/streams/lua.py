@@ -18,12 +18,15 @@ from shared.streams.job import Job, Malformed
 from shared.streams.policy import StreamPolicy
 from shared.streams.transitions import (
     DeadJob,
+    DeadLetter,
+    Defer,
     Depth,
+    Done,
     JobLocation,
     Published,
+    Retry,
     Settled,
     Settlement,
-    Transition,
 )
 from shared.telemetry import metrics
 
@@ -103,7 +106,7 @@ class StageScripts:
         replies = await self._rows("settle", [consumer], map(_settlement_row, settlements))
         results = [Settled(reply) for reply in replies]
         outcomes = Counter(
-            settlement.transition if result is Settled.OK else "lost"
+            settlement.outcome.label if result is Settled.OK else "lost"
             for settlement, result in zip(settlements, results, strict=True)
         )
         for outcome, count in outcomes.items():
@@ -166,8 +169,8 @@ class StageScripts:
             key = entry.fields.get("key", "")
             rows.append(_dead_letter_row(entry.entry_id, key, fields, MALFORMED, error, 0))
         replies = await self._rows("settle", [consumer], rows)
-        outcome = Transition.DEAD_LETTER
-        metrics.JOBS_SETTLED.labels(stream=self.stage, outcome=outcome).inc(len(replies))
+        settled = metrics.JOBS_SETTLED.labels(stream=self.stage, outcome=DeadLetter.label)
+        settled.inc(len(replies))
 
     async def _hand_back(self, consumer: str) -> int:
         """Give up at most CHUNK pending entries and delete a consumer that has none left."""
@@ -255,17 +258,15 @@ def _location(reply: Sequence[Any]) -> JobLocation:
 def _settlement_row(settlement: Settlement) -> Sequence[str]:
     entry_id, key = settlement.delivery.entry_id, settlement.delivery.job.key
     job = settlement.job
-    match settlement.transition:
-        case Transition.ACK:
+    match settlement.outcome:
+        case Done():
             return entry_id, key, "ack"
-        case Transition.RETRY | Transition.DEFER:
-            delay_ms = str(round(settlement.delay_s * 1000))
-            line = " ".join(settlement.error.split())[:_DELAYED_ERROR_CHARS]
+        case Retry(error, delay_s) | Defer(error, delay_s):
+            delay_ms = str(round((delay_s or 0.0) * 1000))
+            line = " ".join(error.split())[:_DELAYED_ERROR_CHARS]
             return entry_id, key, "delay", job.encode(), delay_ms, line
-        case Transition.DEAD_LETTER:
-            return _dead_letter_row(
-                entry_id, key, job.encode(), settlement.reason, settlement.error, job.attempt
-            )
+        case DeadLetter(reason, error):
+            return _dead_letter_row(entry_id, key, job.encode(), reason, error, job.attempt)
 
 
 def _dead_letter_row(

@@ -1,8 +1,8 @@
 """Pause: how long a consumer reads nothing after a dependency went down.
 
 1 s, doubling to 30 s while probes fail, or as long as the dependency itself says. After a pause
-one batch probes; everything resumes when it gets through. Batches that were under way when the
-pause began say nothing about it.
+one batch probes the dependency, and everything resumes when that batch succeeds. Batches that
+were running when the pause began neither end nor prolong it.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class Pause:
 
     @property
     def probing(self) -> bool:
-        """Whether the dependency has yet to prove that it is back."""
+        """Whether the dependency was down and no batch has succeeded since."""
         return self._length_s > 0
 
     def remaining_s(self) -> float:
@@ -31,7 +31,7 @@ class Pause:
         return max(0.0, self._began + self._length_s - time.monotonic()) if self.probing else 0.0
 
     def begin(self, started_at: float, *, wish_s: float = 0.0) -> float:
-        """A batch that started at `started_at` found it down; the pause's length in s."""
+        """Note that a batch of `started_at` found it down; return the pause's length in s."""
         if not self.probing or started_at >= self._began:
             doubled = min(self._longest_s, max(self._first_s, self._length_s * 2))
             self._length_s = wish_s or doubled
@@ -40,7 +40,7 @@ class Pause:
         return self._length_s
 
     def end(self, started_at: float) -> None:
-        """A batch that started at `started_at` got through."""
+        """Note that a batch that started at `started_at` succeeded."""
         if self.probing and started_at >= self._began:
             self._length_s = 0.0
             self._gauge.set(0)

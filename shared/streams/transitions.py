@@ -1,10 +1,10 @@
-"""The values that a stream takes and returns: settlements, results, counts, locations."""
+"""The values that a stream takes and returns: outcomes, results, counts, locations."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Literal, Self, TypeAlias
+from typing import ClassVar, Literal, TypeAlias
 
 from shared.streams.job import Delivery, Job
 
@@ -18,15 +18,6 @@ class Published(StrEnum):
     BUSY = "busy"  # past high water or the tenant's share: the relay will try again
 
 
-class Transition(StrEnum):
-    """Where a settled entry goes; the value is the label and the log event that operators know."""
-
-    ACK = "acked"
-    RETRY = "retried"
-    DEFER = "parked"
-    DEAD_LETTER = "buried"
-
-
 class Settled(StrEnum):
     OK = "OK"
     LOST = "LOST"  # another consumer holds the entry: what was computed here is dropped
@@ -34,38 +25,62 @@ class Settled(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Done:
+    """The effects are stored, or were not needed any more: the job is acked."""
+
+    label: ClassVar[str] = "acked"
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """Failed, an attempt is charged; `retry_after_s` is waited at least."""
+
+    error: str
+    retry_after_s: float | None = None
+    label: ClassVar[str] = "retried"
+
+
+@dataclass(frozen=True, slots=True)
+class Defer:
+    """Could not be tried; no attempt is charged."""
+
+    error: str
+    after_s: float
+    label: ClassVar[str] = "parked"
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """Will never work; `reason` is a word of a closed set, `error` says more.
+
+    Kept until it is replayed or discarded; an attempt is `charged` unless it was not tried.
+    """
+
+    reason: str
+    error: str
+    charged: bool = True
+    label: ClassVar[str] = "buried"
+
+
+# Labels are what metrics and log events have always called them.
+Outcome: TypeAlias = Done | Retry | Defer | DeadLetter
+
+
+@dataclass(frozen=True, slots=True)
 class Settlement:
-    """The one next state of a delivered entry; `job` is what is stored of it."""
+    """The one next state of a delivered entry."""
 
     delivery: Delivery
-    transition: Transition
-    job: Job
-    delay_s: float = 0.0
-    reason: str = ""
-    error: str = ""
+    outcome: Outcome
 
-    @classmethod
-    def ack(cls, delivery: Delivery) -> Self:
-        return cls(delivery, Transition.ACK, delivery.job)
-
-    @classmethod
-    def retry(cls, delivery: Delivery, delay_s: float, error: str = "") -> Self:
-        """Deliver it again after `delay_s`, with one attempt charged."""
-        job = delivery.job.failed_once_more()
-        return cls(delivery, Transition.RETRY, job, delay_s, error=error)
-
-    @classmethod
-    def defer(cls, delivery: Delivery, delay_s: float, error: str = "") -> Self:
-        """Deliver it again after `delay_s`; no attempt is charged."""
-        return cls(delivery, Transition.DEFER, delivery.job, delay_s, error=error)
-
-    @classmethod
-    def dead_letter(
-        cls, delivery: Delivery, reason: str, error: str, *, charged: bool = True
-    ) -> Self:
-        """Keep it as a dead letter until it is replayed or discarded; `charged`: it was tried."""
-        job = delivery.job.failed_once_more() if charged else delivery.job
-        return cls(delivery, Transition.DEAD_LETTER, job, reason=reason, error=error)
+    @property
+    def job(self) -> Job:
+        """The job as it is stored: with another attempt where one is charged."""
+        job = self.delivery.job
+        match self.outcome:
+            case Retry() | DeadLetter(charged=True):
+                return job.failed_once_more()
+        return job
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,10 @@ from typing import Any
 import structlog
 
 # Libraries that log request bodies, URLs with keys or prompts at INFO and below.
-_QUIET = ("httpx", "httpcore", "openai", "qdrant_client", "asyncio", "aiohttp.access")
+_QUIET = (
+    *("httpx", "httpcore", "httpx2", "httpcore2"),
+    *("openai", "qdrant_client", "asyncio", "aiohttp.access"),
+)
 
 
 def configure(level: str, *, role: str, json_lines: bool | None = None) -> None:
@@ -43,7 +46,7 @@ def configure(level: str, *, role: str, json_lines: bool | None = None) -> None:
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     for name in _QUIET:
         logging.getLogger(name).setLevel(logging.WARNING)
-    # What it calls an error is a malformed request, quoted; ours are logged by the middleware.
+    # Its errors are malformed requests, quoted; the middleware logs the product's own errors.
     logging.getLogger("aiohttp.server").setLevel(logging.CRITICAL)
     structlog.configure(
         processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],

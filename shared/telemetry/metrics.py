@@ -19,7 +19,7 @@ JOBS_PUBLISHED = Counter(
 )
 JOBS_SETTLED = Counter(
     "eunoe_jobs_settled",
-    "Settled entries: acked, retried, parked, buried or lost",
+    "Settled entries: acked, retried, parked (deferred), buried (dead letters) or lost",
     ["stream", "outcome"],
 )
 JOBS_RECLAIMED = Counter(
@@ -86,7 +86,7 @@ MODEL_COST = Counter(
 MODEL_ERRORS = Counter("eunoe_model_errors", "Failed model calls", ["model", "kind"])
 MODEL_CIRCUIT_OPEN = Gauge(
     "eunoe_model_circuit_open",
-    "1 while a provider is left alone, 0.5 while one call tries it, else 0",
+    "1 while a provider is not called, 0.5 while one call tries it, else 0",
     ["model", "kind"],
 )
 MODEL_CACHE = Counter(
@@ -101,17 +101,17 @@ POINTS_WRITTEN = Counter(
 RELAY_REPUBLISHED = Counter("eunoe_relay_republished", "Jobs the relay published again", ["stream"])
 DRIFT = Gauge(
     "eunoe_drift_memories",
-    "What the last audit found, or a run left: missing, orphaned, stale, payload",
+    "Points that the last audit or run left wrong: missing, orphaned, stale, payload",
     ["kind"],
 )
 DRIFT_REPAIRED = Counter(
-    "eunoe_drift_repaired", "What repairs came to: synced, failed, deleted", ["outcome"]
+    "eunoe_drift_repaired", "Repaired points by outcome: synced, failed, deleted", ["outcome"]
 )
 DECAY_UPDATED = Counter("eunoe_decay_updated", "Memories scored by decay")
 
 EVENTS_DROPPED = Counter(
     "eunoe_events_dropped",
-    "Events nobody will see: buffer full, redis did not take them, watcher too slow",
+    "Events that no watcher gets: buffer full, redis did not take them, watcher too slow",
     ["reason"],
 )
 EVENT_SUBSCRIBERS = Gauge("eunoe_event_subscribers", "Open event streams")

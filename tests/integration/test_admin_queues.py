@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from shared.streams.job import Job, Stage
-from shared.streams.transitions import Settlement
+from shared.streams.transitions import Defer, Settlement
 from tests.support.stack.operating import Operations
 from tests.support.stores.graphs import TENANT
 from tests.support.workers.working import Recorder, consuming, delivered, drained, jobs
@@ -30,7 +30,7 @@ async def test_jobs_are_counted_where_they_are(admin: Operations) -> None:
     await admin.dead_lettered(Stage.EMBED, [Job(TENANT, "dead", 1)])
     await stream.publish(jobs(4))
     first, *_ = await delivered(stream, "worker", 2)
-    await stream.settle("worker", [Settlement.defer(first, 3600)])
+    await stream.settle("worker", [Settlement(first, Defer("", 3600))])
     found = await _of(admin, Stage.EMBED)
     counts = ("depth", "ready", "in_flight", "delayed", "dead")
     assert [found[name] for name in counts] == [4, 2, 1, 1, 1]

@@ -20,7 +20,7 @@ from shared.graph.upkeep.runs import Run, RunState
 from shared.redis.client import RedisClients
 from shared.streams.job import Job, Stage
 from shared.streams.stream import Stream
-from shared.streams.transitions import Settlement
+from shared.streams.transitions import Done, Settlement
 from tests.support.stack.in_process import ADMIN_TOKEN, API, probes
 from tests.support.stack.operating import OTHERS_TOKEN, Operations, operated
 from tests.support.stores.graphs import TENANT
@@ -34,7 +34,7 @@ async def _taken(admin: Operations) -> Run:
 
     async def came() -> bool:
         held = await stream.read("syncer", 1)
-        await stream.settle("syncer", [Settlement.ack(each) for each in held])
+        await stream.settle("syncer", [Settlement(each, Done()) for each in held])
         jobs.extend(each.job for each in held)
         return bool(jobs)
 

@@ -15,7 +15,7 @@ from shared.redis.client import RedisClients, Script, translated
 from shared.streams.job import Stage
 from shared.streams.policy import policy_for
 from shared.streams.stream import Stream
-from shared.streams.transitions import Settled, Settlement
+from shared.streams.transitions import DeadLetter, Done, Retry, Settled, Settlement
 from tests.support.stores.redis_server import RedisServer, free_port
 from tests.support.waiting.conditions import limited
 from tests.support.waiting.pace import limit_s
@@ -83,9 +83,9 @@ async def test_a_full_server_is_unavailable_and_still_takes_acks(
     with pytest.raises(Unavailable):
         await stream.publish(jobs(9))
     settlements = [
-        Settlement.ack(held[0]),
-        Settlement.retry(held[1], 60.0),
-        Settlement.dead_letter(held[2], "x", "y"),
+        Settlement(held[0], Done()),
+        Settlement(held[1], Retry("", 60.0)),
+        Settlement(held[2], DeadLetter("x", "y")),
     ]
     assert await stream.settle("a", settlements) == [Settled.OK] * 3
     depth = await stream.depth()

@@ -16,11 +16,10 @@ import pytest
 from shared.config import RedisSettings, Settings, StreamSettings
 from shared.errors import Unavailable
 from shared.redis.client import RedisClients
-from shared.streams.handler import Done, Outcome
 from shared.streams.job import Job, Stage
 from shared.streams.policy import policy_for
 from shared.streams.stream import Stream
-from shared.streams.transitions import Depth, Settled, Settlement
+from shared.streams.transitions import Depth, Done, Outcome, Settled, Settlement
 from tests.conftest import MakeStream
 from tests.support.stores.redis_server import RedisServer
 from tests.support.waiting.conditions import limited, wait_until
@@ -32,7 +31,6 @@ from tests.support.workers.working import (
     consuming,
     delivered,
     drained,
-    idle_ms,
     job,
     jobs,
     silence,
@@ -131,16 +129,14 @@ async def test_a_batch_that_lost_some_entries_settles_the_others(
     enrich = make_stream(Stage.ENRICH, EUNOE_VISIBILITY_SECONDS=6)
     gate = Gate()
     await enrich.publish(jobs(2))
-    async with consuming(enrich, gate):
+    async with consuming(enrich, gate) as running:
         await wait_until(lambda: len(gate.started) == 2, "the handler runs")
-        stolen, kept = await clients.command.xpending_range(enrich.keys.jobs, GROUP, "-", "+", 2)
+        stolen, _ = await clients.command.xpending_range(enrich.keys.jobs, GROUP, "-", "+", 2)
         await clients.command.xclaim(enrich.keys.jobs, GROUP, "thief", 0, [stolen["message_id"]])
-        held_ms = await idle_ms(enrich, kept["message_id"])
-
-        async def renewed() -> bool:
-            return await idle_ms(enrich, kept["message_id"]) < held_ms
-
-        await wait_until(renewed, "a renewal has seen the theft")
+        stolen_at, consumer = time.monotonic(), running.consumer
+        await wait_until(
+            lambda: consumer._renewed_at > stolen_at, "a renewal sent after the theft was answered"
+        )
         gate.opened.set()
         await wait_until(lambda: _pending(enrich, 1), "the other was settled")
         assert gate.cancelled == []

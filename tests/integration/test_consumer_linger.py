@@ -9,9 +9,9 @@ import pytest
 
 import shared.streams.consumer
 from shared.errors import Unavailable
-from shared.streams.handler import Done, Outcome
 from shared.streams.job import Job
 from shared.streams.stream import Stream
+from shared.streams.transitions import Done, Outcome
 from tests.support.waiting.conditions import wait_until
 from tests.support.workers.working import (
     Gate,

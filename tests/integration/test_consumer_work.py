@@ -10,10 +10,9 @@ import pytest
 
 from shared.errors import PermanentError, TransientError
 from shared.redis.client import RedisClients
-from shared.streams.handler import DeadLetter, Defer, Done, Outcome, Retry
 from shared.streams.job import Job, Stage
 from shared.streams.stream import Stream
-from shared.streams.transitions import Depth, Settlement
+from shared.streams.transitions import DeadLetter, Defer, Depth, Done, Outcome, Retry, Settlement
 from tests.conftest import MakeStream
 from tests.support.waiting.conditions import wait_until
 from tests.support.workers.working import (
@@ -260,7 +259,7 @@ async def test_a_slow_handler_keeps_its_entries_by_renewing(make_stream: MakeStr
 async def test_delayed_jobs_are_promoted_by_any_consumer(enrich: Stream) -> None:
     await enrich.publish([job(1)])
     [held] = await delivered(enrich, "a")
-    await enrich.settle("a", [Settlement.defer(held, 0.1)])
+    await enrich.settle("a", [Settlement(held, Defer("", 0.1))])
     recorder = Recorder()
     async with consuming(enrich, recorder):
         await wait_until(lambda: recorder.jobs, "the delayed job was handled")

@@ -12,8 +12,9 @@ from shared.config import RedisSettings, StreamSettings
 from shared.errors import PermanentError, TransientError, Unavailable
 from shared.events.enrichment_stats import EnrichmentStats, Tally
 from shared.redis.client import RedisClients
-from shared.streams.handler import Done, Failure, Outcome
+from shared.streams.handler import Failure
 from shared.streams.job import Job, Stage
+from shared.streams.transitions import Done, Outcome
 from tests.support.stores.graphs import TENANT
 from tests.support.waiting.conditions import wait_until
 from tests.support.workers.enriching import Enriching, told_by_rule

@@ -10,7 +10,7 @@ import pytest
 from shared.domain.memory import Memory, iso
 from shared.graph.stages.writes import Embedded, Enriched, Related
 from shared.streams.job import Job, Stage
-from shared.streams.transitions import Settlement
+from shared.streams.transitions import Retry, Settlement
 from tests.support.stack.in_process import API
 from tests.support.stack.operating import OTHERS_TOKEN, Operations
 from tests.support.stores.graphs import TENANT, a_memory
@@ -80,7 +80,7 @@ async def test_a_job_is_found_where_it_is(admin: Operations, memory: Memory) -> 
     assert (await _states(admin, memory))[0] == "queued"
     [held] = await delivered(stream, "worker")
     assert (await _states(admin, memory))[0] == "in_flight"
-    await stream.settle("worker", [Settlement.retry(held, 3600, "timeout")])
+    await stream.settle("worker", [Settlement(held, Retry("timeout", 3600))])
     step = (await _receipt(admin, memory))["stages"]["enrich"]
     assert (step["state"], step["attempts"]) == ("delayed", 1)
     assert step["next_at"] is not None

@@ -14,7 +14,7 @@ from prometheus_client import REGISTRY
 from shared.config import LeaseSettings
 from shared.errors import Fenced, Unavailable
 from shared.leading.lease import Election, Lease
-from shared.leading.schedule import Schedule
+from shared.leading.schedule import Schedule, ScheduledTask
 from shared.redis.client import RedisClients
 from tests.support.waiting.conditions import wait_until
 
@@ -39,9 +39,17 @@ class Ticks:
         self.at.append(time.monotonic())
 
 
-def schedule(clients: RedisClients, body: Body, interval_s: float, **options: Any) -> Schedule:
-    election = Election("tick", clients, QUICK)
-    return Schedule("tick", interval_s, body, election=election, clients=clients, **options)
+def schedule(
+    clients: RedisClients,
+    body: Body,
+    interval_s: float,
+    *,
+    wait_first: bool = False,
+    resign: Callable[[], None] = lambda: None,
+    **options: Any,
+) -> Schedule:
+    task = ScheduledTask("tick", interval_s, body, wait_first, resign)
+    return Schedule(task, Election("tick", clients, QUICK), clients, **options)
 
 
 @asynccontextmanager
@@ -115,13 +123,6 @@ async def test_losing_the_note_means_running_soon(clients: RedisClients) -> None
     assert await clients.command.delete(clients.key("schedule", "tick")) == 1
     async with running(schedule(clients, ticks, 3600.0)):
         await wait_until(lambda: len(ticks.at) == 2, "it ran again")
-
-
-async def test_run_on_start_ignores_the_note(clients: RedisClients) -> None:
-    ticks = Ticks()
-    for runs in (1, 2):
-        async with running(schedule(clients, ticks, 3600.0, run_on_start=True)):
-            await wait_until(lambda: len(ticks.at) == runs, "it ran")  # noqa: B023
 
 
 @pytest.mark.parametrize("interval_s", [0.0, -1.0])

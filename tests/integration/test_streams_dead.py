@@ -5,7 +5,7 @@ from __future__ import annotations
 from shared.redis.client import RedisClients
 from shared.streams.job import Job
 from shared.streams.stream import Stream
-from shared.streams.transitions import DeadJob, Depth, Published, Settlement
+from shared.streams.transitions import DeadJob, DeadLetter, Depth, Published, Settlement
 from tests.support.workers.working import delivered, drained, job, jobs
 
 
@@ -13,7 +13,7 @@ async def bury(stream: Stream, wanted: list[Job], reason: str = "permanent") -> 
     """Bury `wanted`; the dead, oldest first."""
     await stream.publish(wanted)
     held = await delivered(stream, "a", len(wanted))
-    await stream.settle("a", [Settlement.dead_letter(each, reason, "no") for each in held])
+    await stream.settle("a", [Settlement(each, DeadLetter(reason, "no")) for each in held])
     return (await stream.dead(limit=len(wanted)))[::-1]
 
 
@@ -21,7 +21,7 @@ async def test_a_dead_job_tells_its_story(enrich: Stream) -> None:
     await enrich.publish([Job("t", "m", 3, attempt=2, trace="x")])
     [held] = await delivered(enrich, "worker-7")
     long_error = "e" * 5000
-    await enrich.settle("worker-7", [Settlement.dead_letter(held, "exhausted", long_error)])
+    await enrich.settle("worker-7", [Settlement(held, DeadLetter("exhausted", long_error))])
     [dead] = await enrich.dead(limit=1)
     assert dead.job == Job("t", "m", 3, attempt=3, trace="x")
     assert (dead.reason, dead.attempts, dead.deliveries) == ("exhausted", 3, 1)

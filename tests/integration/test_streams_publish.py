@@ -11,7 +11,7 @@ from shared.config import RedisSettings, StreamSettings
 from shared.redis.client import RedisClients
 from shared.streams.job import Job, Stage
 from shared.streams.stream import Stream
-from shared.streams.transitions import Depth, Published, Settlement
+from shared.streams.transitions import DeadLetter, Depth, Done, Published, Retry, Settlement
 from tests.conftest import MakeStream
 from tests.support.stores.proxy import Proxy
 from tests.support.workers.working import delivered, drained, job, jobs
@@ -66,7 +66,7 @@ async def test_a_job_in_a_consumers_hands_is_live(enrich: Stream) -> None:
     await enrich.publish([job(1)])
     [delivery] = await delivered(enrich, "a")
     assert await enrich.publish([job(1)]) == [DUPLICATE]
-    await enrich.settle("a", [Settlement.ack(delivery)])
+    await enrich.settle("a", [Settlement(delivery, Done())])
     assert await enrich.publish([job(1)]) == [NEW]
     await drained(enrich)
 
@@ -74,7 +74,7 @@ async def test_a_job_in_a_consumers_hands_is_live(enrich: Stream) -> None:
 async def test_a_delayed_job_is_live(enrich: Stream) -> None:
     await enrich.publish([job(1)])
     [delivery] = await delivered(enrich, "a")
-    await enrich.settle("a", [Settlement.retry(delivery, 60.0)])
+    await enrich.settle("a", [Settlement(delivery, Retry("", 60.0))])
     assert await enrich.publish([job(1)]) == [DUPLICATE]
     assert await enrich.depth() == Depth(ready=0, pending=0, delayed=1, dead=0)
     await drained(enrich)
@@ -83,7 +83,7 @@ async def test_a_delayed_job_is_live(enrich: Stream) -> None:
 async def test_a_dead_job_stays_dead(enrich: Stream) -> None:
     await enrich.publish([job(1)])
     [delivery] = await delivered(enrich, "a")
-    await enrich.settle("a", [Settlement.dead_letter(delivery, "permanent", "no")])
+    await enrich.settle("a", [Settlement(delivery, DeadLetter("permanent", "no"))])
     assert await enrich.publish([job(1)]) == [DEAD]
     assert await enrich.publish([job(1)], exempt=True) == [DEAD]
     assert await enrich.depth() == Depth(ready=0, pending=0, delayed=0, dead=1)
@@ -107,7 +107,7 @@ async def test_a_delayed_job_deleted_by_hand_can_be_published(
 ) -> None:
     await enrich.publish([job(1)])
     [delivery] = await delivered(enrich, "a")
-    await enrich.settle("a", [Settlement.retry(delivery, 60.0)])
+    await enrich.settle("a", [Settlement(delivery, Retry("", 60.0))])
     await clients.command.delete(clients.key("enrich", "delayed"))
     assert await enrich.publish([job(1)]) == [NEW]
     await drained(enrich)
@@ -118,7 +118,7 @@ async def test_a_dead_job_deleted_by_hand_can_be_published(
 ) -> None:
     await enrich.publish([job(1)])
     [delivery] = await delivered(enrich, "a")
-    await enrich.settle("a", [Settlement.dead_letter(delivery, "permanent", "no")])
+    await enrich.settle("a", [Settlement(delivery, DeadLetter("permanent", "no"))])
     await clients.command.delete(clients.key("enrich", "dead"))
     assert await enrich.publish([job(1)]) == [NEW]
     await drained(enrich)
@@ -133,7 +133,7 @@ async def test_copies_made_by_a_lost_ledger_settle_without_harm(
     await enrich.publish([job(1)])
     unnamed, named = await delivered(enrich, "a")
     await enrich.settle(
-        "a", [Settlement.retry(unnamed, 0.0), Settlement.dead_letter(named, "x", "y")]
+        "a", [Settlement(unnamed, Retry("", 0.0)), Settlement(named, DeadLetter("x", "y"))]
     )
     assert await enrich.depth() == Depth(ready=0, pending=0, delayed=0, dead=1)
     assert await enrich.publish([job(1)]) == [DEAD]
@@ -152,7 +152,7 @@ async def test_delayed_jobs_count_towards_high_water(make_stream: MakeStream) ->
     stream = make_stream(Stage.ENRICH, EUNOE_HIGH_WATER=2)
     await stream.publish([Job("a", "1", 1), Job("b", "1", 1)])
     held = await delivered(stream, "a")
-    await stream.settle("a", [Settlement.retry(each, 60.0) for each in held])
+    await stream.settle("a", [Settlement(each, Retry("", 60.0)) for each in held])
     assert await stream.publish([Job("c", "1", 1)]) == [BUSY]
     await drained(stream)
 

@@ -7,7 +7,7 @@ import asyncio
 from shared.redis.client import RedisClients
 from shared.streams.job import Stage
 from shared.streams.stream import Stream
-from shared.streams.transitions import ConsumerState, Depth, Published, Settlement
+from shared.streams.transitions import ConsumerState, Depth, Done, Published, Settlement
 from tests.conftest import MakeStream
 from tests.support.waiting.conditions import wait_until
 from tests.support.workers.working import delivered, drained, job, jobs, silence, taken_over
@@ -182,5 +182,5 @@ async def test_a_suspect_is_left_uncharged_in_a_crowd_and_taken_alone(enrich: St
         assert alone.poison_waits is waiting
         counts += [each.deliveries for each in alone.deliveries]
     assert counts == [3, 3, 3]
-    await enrich.settle("d", [Settlement.ack(each) for each in crowd.deliveries])
+    await enrich.settle("d", [Settlement(each, Done()) for each in crowd.deliveries])
     await drained(enrich)

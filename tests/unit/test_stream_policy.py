@@ -5,20 +5,16 @@ from __future__ import annotations
 import pytest
 
 from shared.config import EnrichmentSettings, Settings, StreamSettings
-from shared.streams.handler import DeadLetter, Defer, Done, Retry, settlement_for
+from shared.streams.handler import with_pause
 from shared.streams.job import Delivery, Job, Stage
 from shared.streams.policy import StreamPolicy, policy_for
-from shared.streams.transitions import Transition
+from shared.streams.transitions import DeadLetter, Defer, Done, Outcome, Retry, Settlement
 
 
 def policy(stage: Stage) -> StreamPolicy:
     return policy_for(
         stage, Settings(streams=StreamSettings(_env_file=None), enrichment=EnrichmentSettings())
     )
-
-
-def delivery(attempt: int = 0) -> Delivery:
-    return Delivery(Job("t", "m", 1, attempt=attempt), "1-0", 1)
 
 
 @pytest.mark.parametrize("stage", [Stage.ENRICH, Stage.RELATE])
@@ -34,38 +30,40 @@ def test_the_others_double_from_2_to_60_seconds(stage: Stage) -> None:
     assert waits == [2.0, 4.0, 8.0, 16.0, 32.0, 60.0, 60.0]
 
 
+def decided(outcome: Outcome, attempt: int, stage: Stage = Stage.ENRICH) -> Outcome:
+    return with_pause(outcome, Job("t", "m", 1, attempt=attempt), policy(stage), defer_s=0.0)
+
+
 def test_waits_are_jittered_but_never_short() -> None:
-    waits = [
-        settlement_for(delivery(1), Retry("x"), policy(Stage.ENRICH)).delay_s for _ in range(50)
-    ]
-    assert all(12.5 <= wait <= 25.0 for wait in waits)
-    assert len(set(waits)) > 1
+    retries = [decided(Retry("x"), 1) for _ in range(50)]
+    waits = {retry.retry_after_s for retry in retries if isinstance(retry, Retry)}
+    assert all(wait and 12.5 <= wait <= 25.0 for wait in waits)
+    assert len(waits) > 1
 
 
 def test_a_longer_wish_of_the_provider_wins() -> None:
-    settled = settlement_for(delivery(), Retry("x", 90.0), policy(Stage.EMBED))
-    assert settled.delay_s == 90.0
+    assert decided(Retry("x", 90.0), 0, Stage.EMBED) == Retry("x", 90.0)
 
 
-def test_the_last_attempt_ends_in_a_burial() -> None:
-    settled = settlement_for(delivery(2), Retry("x"), policy(Stage.ENRICH))
-    assert (settled.transition, settled.reason, settled.job.attempt) == (
-        Transition.DEAD_LETTER,
-        "exhausted",
-        3,
-    )
+def test_the_last_attempt_ends_in_a_dead_letter() -> None:
+    outcome = decided(Retry("x"), 2)
+    assert outcome == DeadLetter("exhausted", "x")
+    delivery = Delivery(Job("t", "m", 1, attempt=2), "1-0", 1)
+    assert Settlement(delivery, outcome).job.attempt == 3
 
 
-def test_parking_charges_nothing_even_on_the_last_attempt() -> None:
-    settled = settlement_for(delivery(2), Defer("down", 3.0), policy(Stage.ENRICH))
-    assert (settled.transition, settled.job.attempt, settled.delay_s) == (Transition.DEFER, 2, 3.0)
+def test_deferring_charges_nothing_even_on_the_last_attempt() -> None:
+    job = Job("t", "m", 1, attempt=2)
+    outcome = with_pause(Defer("down", 3.0), job, policy(Stage.ENRICH), defer_s=1.0)
+    assert outcome == Defer("down", 3.0)
+    assert Settlement(Delivery(job, "1-0", 1), outcome).job.attempt == 2
 
 
-def test_done_and_bury_are_final() -> None:
-    assert settlement_for(delivery(), Done(), policy(Stage.ENRICH)).transition is Transition.ACK
-    buried = settlement_for(delivery(), DeadLetter("refused", "no"), policy(Stage.ENRICH))
-    assert (buried.transition, buried.reason, buried.error) == (
-        Transition.DEAD_LETTER,
-        "refused",
-        "no",
-    )
+def test_what_is_deferred_waits_as_long_as_the_consumer_pauses() -> None:
+    outcome = with_pause(Defer("down", 3.0), Job("t", "m", 1), policy(Stage.ENRICH), defer_s=8.0)
+    assert outcome == Defer("down", 8.0)
+
+
+def test_done_and_dead_letters_are_final() -> None:
+    assert decided(Done(), 0) == Done()
+    assert decided(DeadLetter("refused", "no"), 0) == DeadLetter("refused", "no")

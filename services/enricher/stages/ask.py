@@ -23,9 +23,9 @@ from shared.events.enrichment_stats import EnrichmentStats, Tally
 from shared.graph.stages.patterns import Retyped, Typed
 from shared.graph.store import GraphStore
 from shared.models.chat import ChatModel
-from shared.streams.handler import Done, Outcome, Retry
 from shared.streams.job import Job, Stage
 from shared.streams.outbox import Outbox
+from shared.streams.transitions import Done, Outcome, Retry
 
 _STORE_TRIES = 5
 

@@ -25,9 +25,10 @@ from shared.events.emitter import Event, Events, enriched, enriching, enrichment
 from shared.events.enrichment_stats import EnrichmentStats, Tally
 from shared.graph.stages.writes import Enriched, EnrichedResult
 from shared.graph.store import GraphStore
-from shared.streams.handler import Done, Failure, Outcome
+from shared.streams.handler import Failure
 from shared.streams.job import Job, Stage
 from shared.streams.outbox import Outbox
+from shared.streams.transitions import Done, Outcome
 from shared.telemetry import metrics
 
 

@@ -15,8 +15,8 @@ from shared.config import EnrichmentSettings
 from shared.domain.memory import Memory
 from shared.graph.stages.writes import Related
 from shared.graph.store import GraphStore
-from shared.streams.handler import Done, Outcome
 from shared.streams.job import Job
+from shared.streams.transitions import Done, Outcome
 from shared.telemetry import metrics
 from shared.vectors import Hit, VectorStore
 

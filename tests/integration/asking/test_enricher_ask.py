@@ -13,8 +13,8 @@ from shared.config import GraphSettings
 from shared.domain.memory import now_ms
 from shared.errors import Unavailable
 from shared.graph.stages.patterns import pattern_id
-from shared.streams.handler import Done, Retry
 from shared.streams.job import Job, Stage
+from shared.streams.transitions import Done, Retry
 from tests.integration.asking.conftest import HABIT, untold
 from tests.support.providers import scripted
 from tests.support.providers.scripted import Provider

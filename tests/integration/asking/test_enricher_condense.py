@@ -10,8 +10,8 @@ import pytest
 
 from shared.config import ApiSettings
 from shared.graph.records import Embedding
-from shared.streams.handler import Done
 from shared.streams.job import Stage
+from shared.streams.transitions import Done
 from tests.integration.asking.conftest import untold
 from tests.support.providers import scripted
 from tests.support.providers.scripted import Answer, Provider

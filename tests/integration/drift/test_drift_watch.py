@@ -18,7 +18,7 @@ from shared.errors import Fenced, TransientError
 from shared.graph.upkeep.runs import RunState
 from shared.graph.upkeep.sweeps import Fencing
 from shared.leading.lease import Election, Lease
-from shared.leading.schedule import Schedule
+from shared.leading.schedule import Schedule, ScheduledTask
 from shared.streams.job import Stage
 from tests.support.stores.drifting import Place, point_of
 from tests.support.stores.graphs import TENANT, a_memory
@@ -176,9 +176,8 @@ async def test_the_first_audit_comes_after_an_interval(here: Place) -> None:
         rounds.append(time.monotonic())
 
     election = Election("drift", here.clients, LeaseSettings())
-    schedule = Schedule(
-        "drift", 0.6, noted, election=election, clients=here.clients, jitter=0.0, wait_first=True
-    )
+    task = ScheduledTask("drift", 0.6, noted, wait_first=True)
+    schedule = Schedule(task, election, here.clients, jitter=0.0)
     stopping, began = asyncio.Event(), time.monotonic()
     async with here.embedding(), asyncio.TaskGroup() as group:
         group.create_task(schedule.run(stopping))
@@ -197,9 +196,8 @@ async def test_a_new_leader_does_not_begin_the_interval_anew(here: Place) -> Non
 
     async def led_for_less_than_the_interval() -> bool:
         election = Election("drift", here.clients, LeaseSettings())
-        schedule = Schedule(
-            "drift", 1.0, noted, election=election, clients=here.clients, wait_first=True
-        )
+        task = ScheduledTask("drift", 1.0, noted, wait_first=True)
+        schedule = Schedule(task, election, here.clients)
         stopping = asyncio.Event()
         async with asyncio.TaskGroup() as group:
             group.create_task(schedule.run(stopping))

@@ -17,8 +17,8 @@ from shared.errors import PermanentError, TransientError, Unavailable
 from shared.graph.upkeep.runs import Run, RunState
 from shared.graph.upkeep.sweeps import Fencing
 from shared.leading.lease import Lease
-from shared.streams.handler import Defer, Done, Retry
 from shared.streams.job import Job, Stage
+from shared.streams.transitions import Defer, Done, Retry
 from tests.support.stores.drifting import Place
 from tests.support.stores.graphs import TENANT, cypher
 from tests.support.waiting.conditions import wait_until

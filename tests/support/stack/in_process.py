@@ -39,7 +39,7 @@ def probes(**up: bool) -> Probes:
     for name in ("graph", "vectors", "redis"):
         ok = up.get(name, True)
         found.seen[name] = Seen(ok, time.monotonic() + 3600, failures=0 if ok else 2)
-        found._told[name] = []
+        found._listeners[name] = []
     return found
 
 

@@ -20,7 +20,7 @@ from shared.redis.client import RedisClients
 from shared.streams.job import Job, Stage
 from shared.streams.outbox import Outbox
 from shared.streams.stream import Stream
-from shared.streams.transitions import Settlement
+from shared.streams.transitions import DeadLetter, Settlement
 from shared.vectors.generation import Generations
 from tests.support.stack.in_process import ADMIN, API, Client, make_app, probes, served, tokens
 from tests.support.workers.working import delivered
@@ -71,7 +71,7 @@ class Operations:
         await stream.publish(jobs, exempt=True)
         held = await delivered(stream, "gravedigger", len(jobs))
         await stream.settle(
-            "gravedigger", [Settlement.dead_letter(each, reason, error) for each in held]
+            "gravedigger", [Settlement(each, DeadLetter(reason, error)) for each in held]
         )
         await stream.hand_back("gravedigger")
         return [each.entry_id for each in await stream.dead(limit=len(jobs))][::-1]

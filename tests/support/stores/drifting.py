@@ -25,10 +25,10 @@ from shared.graph.stages.writes import Embedded
 from shared.graph.store import GraphStore
 from shared.graph.upkeep.runs import Run
 from shared.redis.client import RedisClients
-from shared.streams.handler import Done, Outcome
 from shared.streams.job import Job, Stage
 from shared.streams.outbox import Outbox
 from shared.streams.stream import Stream
+from shared.streams.transitions import Done, Outcome
 from shared.vectors import Point, VectorStore, point_for
 from shared.vectors.points import Vector
 from shared.vectors.sparse import SparseVector, sparse_document

@@ -24,10 +24,10 @@ from shared.events.enrichment_stats import EnrichmentStats
 from shared.graph.store import GraphStore
 from shared.models.chat import ChatModel
 from shared.redis.client import RedisClients
-from shared.streams.handler import Outcome
 from shared.streams.job import Job, Stage
 from shared.streams.outbox import Outbox
 from shared.streams.stream import Stream
+from shared.streams.transitions import Outcome
 from tests.support.stores.graphs import TENANT, a_memory, opened
 from tests.support.workers.working import drained
 

@@ -17,10 +17,10 @@ from typing import Any
 from shared.config import RedisSettings, Settings, StreamSettings
 from shared.redis.client import RedisClients
 from shared.streams.consumer import Consumer
-from shared.streams.handler import Done, Outcome
 from shared.streams.job import Job, Stage
 from shared.streams.policy import policy_for
 from shared.streams.stream import Stream
+from shared.streams.transitions import Done, Outcome
 
 _SECONDS = {"slow": 3600.0, "quick": 0.01, "poison": 0.01}
 

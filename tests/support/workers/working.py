@@ -8,10 +8,10 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from shared.streams.consumer import Consumer
-from shared.streams.handler import Done, Handler, Outcome
+from shared.streams.handler import Handler
 from shared.streams.job import Delivery, Job
 from shared.streams.stream import Stream
-from shared.streams.transitions import Settlement
+from shared.streams.transitions import Done, Outcome, Settlement
 
 GROUP = "workers"
 
@@ -46,7 +46,7 @@ async def drained(stream: Stream) -> list[Job]:
             *(await stream.reclaim("drainer", 1, alone=True)).deliveries,
             *await stream.read("drainer", 500),
         ]
-        await stream.settle("drainer", [Settlement.ack(each) for each in taken])
+        await stream.settle("drainer", [Settlement(each, Done()) for each in taken])
         finished += [each.job for each in taken]
     return finished
 
