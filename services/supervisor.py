@@ -45,7 +45,7 @@ _HTTP_OK = b"HTTP/1.1 200"
 
 
 class StackBusy(Exception):
-    """Another stack runs on this data folder, or a port of this one is taken."""
+    """Another stack runs on this data folder, or a port or the folder cannot be had."""
 
 
 @dataclass(slots=True)
@@ -69,13 +69,13 @@ class Child:
         return {"role": self.role, "pid": pid, "ports": self.ports, "log": str(self.log)}
 
     async def ready(self) -> bool:
-        """Whether it serves; a Redis that still loads its data answers with an error."""
+        """Return whether it serves; a Redis that still loads its data answers an error."""
         if self.role == "redis":
             return (await self._ask(b"PING\r\n", 1.0)).startswith(b"+PONG")
         return (await self._ask(_GET % b"/readyz", 1.0)).startswith(_HTTP_OK)
 
     async def alive(self, limit_s: float) -> bool:
-        """Whether a role says so within `limit_s`, or a store answers anything."""
+        """Return whether /livez of a role says so within `limit_s`, or a store answers."""
         if self.role == "redis":
             return bool(await self._ask(b"PING\r\n", limit_s))
         reply = await self._ask(_GET % b"/livez", limit_s)
@@ -138,7 +138,7 @@ class Stack:
         self._api_port = 0
 
     async def run(self) -> int:
-        """Start everything, print where it is, and stay until told to stop."""
+        """Start everything, print where it is, and return when it has stopped."""
         self._claim_folder()
         # Claimed before anything starts, so that a taken port is reported in one line.
         wanted = self._settings.api.port
@@ -195,23 +195,21 @@ class Stack:
             wanted = 0
 
     def _store_children(self) -> list[Child]:
-        """The embedded stores; one whose address the environment names is not started."""
-        settings = self._settings
+        """Describe the embedded stores whose address the environment does not name."""
+        settings, children = self._settings, []
+        logs = self._dir / "logs"
         if settings.redis.url_given is None and settings.graph.url_given is None:
-            port, folder = self._port(), self._folder("redis")
-            argv = stores.redis_argv(settings.graph, port=port, data_dir=folder)
-            self._add("redis", argv, {"redis": port}, stop_s=_STORE_STOP_S)
+            port = self._port()
+            argv = stores.redis_argv(settings.graph, port=port, data_dir=self._dir / "redis")
+            log_file = logs / "redis.log"
+            children.append(Child("redis", argv, {"redis": port}, log_file, _STORE_STOP_S))
         if settings.vectors.url_given is None:
-            port, folder = self._port(), self._folder("qdrant")
+            port = self._port()
             argv = [sys.executable, "-m", "shared.embedded.qdrant_server", "--host", "127.0.0.1"]
-            argv += ["--port", str(port), "--data", str(folder)]
-            self._add("qdrant", argv, {"http": port}, stop_s=_STORE_STOP_S)
-        return list(self._children)
-
-    def _folder(self, name: str) -> Path:
-        folder = self._dir / name
-        folder.mkdir(exist_ok=True)
-        return folder
+            argv += ["--port", str(port), "--data", str(self._dir / "qdrant")]
+            log_file = logs / "qdrant.log"
+            children.append(Child("qdrant", argv, {"http": port}, log_file, _STORE_STOP_S))
+        return children
 
     def _role_children(self) -> list[Child]:
         env: dict[str, str] = {}
@@ -235,15 +233,11 @@ class Stack:
         if role == "api":
             ports["http"] = self._api_port
             env["PORT"] = str(self._api_port)
-        process = self._settings.process
-        return self._add(
-            role,
-            [sys.executable, "-m", f"services.{role}"],
-            ports,
-            stop_s=process.drain_delay_s + process.drain_timeout_s + 10,
-            env=env,
-            name=role if number == 1 else f"{role}-{number}",
-        )
+        process, name = self._settings.process, role if number == 1 else f"{role}-{number}"
+        log_file = self._dir / "logs" / f"{name}.log"
+        stop_s = process.drain_delay_s + process.drain_timeout_s + 10
+        argv = [sys.executable, "-m", f"services.{role}"]
+        return Child(role, argv, ports, log_file, stop_s, env)
 
     def _admin_port(self, role: str) -> int:
         given = self._settings.process.admin_port
@@ -251,25 +245,11 @@ class Stack:
             return ADMIN_PORTS[role]
         return given + list(ADMIN_PORTS).index(role) if given else 0
 
-    def _add(
-        self,
-        role: str,
-        argv: Sequence[str],
-        ports: dict[str, int],
-        *,
-        stop_s: float,
-        env: dict[str, str] | None = None,
-        name: str = "",
-    ) -> Child:
-        log_file = self._dir / "logs" / f"{name or role}.log"
-        child = Child(role, argv, ports, log_file, stop_s, env or {})
-        self._children.append(child)
-        return child
-
     # -- starting -----------------------------------------------------------------------
 
     async def _bring_up(self, watchers: asyncio.TaskGroup, children: list[Child]) -> None:
         """Start `children` together and wait, however long it takes, until each is ready."""
+        self._children += children
         for child in children:
             await self._spawn(child)
             watchers.create_task(self._restart_ended(child), name=f"watch-{child.role}")

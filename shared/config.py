@@ -47,7 +47,7 @@ def _env(default: Any, name: str, *also: str, **limits: Any) -> Any:
 
 
 def _credentials(password: SecretStr | None) -> str:
-    """The part of a URL before its host, any character of the password quoted."""
+    """Return the part of a URL before its host, any character of the password quoted."""
     return f":{quote(password.get_secret_value(), safe='')}@" if password else ""
 
 
@@ -113,7 +113,7 @@ class GraphSettings(Section):
     port: int = _env(6379, "FALKORDB_PORT", ge=1, le=65535)
     password: SecretStr | None = _env(None, "FALKORDB_PASSWORD")
     graph: str = _env("memories", "FALKORDB_GRAPH", pattern=r"^[A-Za-z0-9_.-]{1,64}$")
-    # Above the server's own TIMEOUT_MAX: an abandoned query still runs and holds the graph.
+    # Above the server's own TIMEOUT_MAX: a query that its client gave up still runs.
     timeout_s: PositiveFloat = _env(12.0, "EUNOE_GRAPH_TIMEOUT_SECONDS")
     server_timeout_s: PositiveFloat = _env(10.0, "EUNOE_GRAPH_SERVER_TIMEOUT_SECONDS")
     group_commit_rows: PositiveInt = _env(64, "EUNOE_GROUP_COMMIT_ROWS")
@@ -322,13 +322,13 @@ class Settings(BaseModel):
     lease: LeaseSettings = Field(default_factory=LeaseSettings)
 
     def admin_port(self, role: str) -> int:
-        """The role's admin port; 0 lets the system choose one."""
+        """Return the role's admin port; 0 lets the system choose one."""
         given = self.process.admin_port
         return ADMIN_PORTS[role] if given is None else given
 
 
 def sections() -> dict[str, type[Section]]:
-    """Name → class of every branch, in the tree's order."""
+    """Return every branch, name → class, in the tree's order."""
     return {
         name: cast("type[Section]", field.annotation)
         for name, field in Settings.model_fields.items()
@@ -336,7 +336,7 @@ def sections() -> dict[str, type[Section]]:
 
 
 def variables() -> dict[str, tuple[str, str, Any]]:
-    """Every environment name → (branch, field, default); aliases map to the same field."""
+    """Return every environment name → (branch, field, default), aliases included."""
     table: dict[str, tuple[str, str, Any]] = {}
     for branch, section in sections().items():
         for field_name, field in section.model_fields.items():
@@ -365,7 +365,7 @@ def load(*, env_file: str | None = ".env") -> Settings:
 
 
 def render_table() -> str:
-    """docs/configuration.md: every variable with its default."""
+    """Return docs/configuration.md: every variable with its default."""
     lines = [
         "# Configuration",
         "",

@@ -41,7 +41,7 @@ class Lease:
     clock: Clock
 
     def remaining_s(self) -> float:
-        """Seconds until another process may lead; 0 or less once the lease has expired."""
+        """Return the seconds until another process may lead; 0 or less once expired."""
         return self.expires_at - self.clock()
 
 
@@ -67,7 +67,7 @@ class Election:
         self._keys = [clients.key("lease", name), clients.key("lease", f"{name}:token")]
 
     def wedged(self) -> bool:
-        """Whether a body outlives its lease for 5 s: the process should be restarted."""
+        """Return whether a body outlives its lease for 5 s: restart the process."""
         return self.lease is not None and self.lease.remaining_s() < -_WEDGED_AFTER_S
 
     async def lead(self, body: Callable[[Lease], Awaitable[None]], stopping: asyncio.Event) -> None:

@@ -116,7 +116,7 @@ class Schedule:
         return self.task.interval_s * (1 + random.uniform(0.0, self._jitter))
 
     async def _until_due_s(self) -> float:
-        """Seconds until the next run, whichever process ran before; 0 when no run is noted."""
+        """Return the seconds until the next run, whichever process ran last; 0 if none did."""
         try:
             now_ms, last_ms = await self._last_run(self._keys, [0])
         except Unavailable:
@@ -146,7 +146,7 @@ class Schedule:
 
 
 def due_in_s(now_ms: int, last_ms: int, interval_s: float) -> float:
-    """Seconds until a run is due; a `last_ms` of 0 (unknown) or in the future is due now."""
+    """Return the seconds until a run is due: 0 for a `last_ms` of 0 or in the future."""
     if not 0 < last_ms <= now_ms:
         return 0.0
     return max(0.0, interval_s - (now_ms - last_ms) / 1000)

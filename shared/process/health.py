@@ -70,11 +70,11 @@ class Probes:
             self.seen[name] = Seen(ok=True, at=time.monotonic(), error="")
 
     def known_down(self, name: str) -> bool:
-        """Whether `name` failed twice in a row; False before the first probe."""
+        """Return whether `name` failed twice in a row; False before the first probe."""
         return self.seen[name].failures >= _FAILURES_OF_A_STORE_DOWN
 
     def up(self, name: str) -> bool:
-        """Whether `name` answered its last probe, and that probe is not stale."""
+        """Return whether `name` answered its last probe within the last 10 s."""
         seen = self.seen[name]
         return seen.ok and time.monotonic() - seen.at < _TRUSTED_FOR_S
 
@@ -84,7 +84,7 @@ Check = Callable[[], bool]
 
 @dataclass(slots=True)
 class Health:
-    """The process's own state: named checks, all of which must hold."""
+    """The process's own state: named checks, all of which must be true."""
 
     role: str
     alive: dict[str, Check] = field(default_factory=dict)

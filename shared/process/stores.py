@@ -43,7 +43,7 @@ class Stores:
 
     @property
     def serving(self) -> ModelFollower:
-        """The model and generation in use; both change at a switch: read them per request."""
+        """Return the model and generation in use; read them per request: a switch changes both."""
         if self.following is None:
             raise RuntimeError("this role opened its stores without a model")
         return self.following
@@ -107,7 +107,7 @@ async def _background(process: Process, stores: Stores) -> AsyncIterator[None]:
 
 
 async def _open_model(settings: Settings, vectors: VectorStore) -> EmbeddingModel:
-    """The configured model, at the live generation's dimension where it can choose."""
+    """Open the configured model, at the live generation's dimension where it can choose."""
     adopted = None
     if settings.vectors.size_autodetect and settings.vectors.size is None:
         try:

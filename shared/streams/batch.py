@@ -50,7 +50,7 @@ class Batch:
 
     @property
     def handling(self) -> bool:
-        """Whether the handler still runs: not before it, and not while settling."""
+        """Return whether the handler runs now: not before it, and not while settling."""
         return self._handling is not None and not self._handling.done()
 
     def lose(self, entry_ids: set[str]) -> None:
@@ -114,7 +114,7 @@ class Batch:
         """Settle what is not lost; return what was retried or became a dead letter."""
         failed_calls = 0
         while True:
-            kept = [each for each in settlements if each.delivery.entry_id not in self._lost]
+            kept = [row for row in settlements if row.delivery.entry_id not in self._lost]
             try:
                 results = await self.stream.settle(consumer, kept) if kept else []
                 break

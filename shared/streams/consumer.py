@@ -83,7 +83,7 @@ class Consumer:
 
     @property
     def silence_limit_s(self) -> float:
-        """Longest time the read loop may take for one turn, a hanging Redis included."""
+        """Return the longest time that one turn of the read loop may take, Redis hanging."""
         return 3 * (self._policy.block_s + 10.0)
 
     async def run(self, stopping: asyncio.Event, *, drain_timeout_s: float) -> None:
@@ -156,7 +156,7 @@ class Consumer:
             await wait(self._freed, min(self._policy.block_s, pause_s or 60.0))
 
     def _free_batches(self) -> int:
-        """How many batches may start now; one that may crash the process runs alone."""
+        """Return how many batches may start now; one that may crash the process runs alone."""
         if any(batch.alone for batch in self._running):
             return 0
         allowed = 1 if self._poison_waits or self._pause.probing else self._batches()
@@ -217,11 +217,11 @@ class Consumer:
             self._start(self._next_batch())
 
     def _leave_at(self) -> float:
-        """When the waiting jobs must start: reclaimed ones come later and may be older."""
+        """Return when the waiting jobs must start: reclaimed ones come later and may be older."""
         return min(waiting.leave_at for waiting in self._waiting)
 
     def _room_of_a_batch(self) -> int:
-        """One job probes a dependency that was down: it is all that a failure can delay."""
+        """Return a batch's size: 1 to probe a dependency, so that a failure delays one job."""
         return 1 if self._pause.probing else self._batch_size
 
     def _next_batch(self) -> Batch:
@@ -273,14 +273,14 @@ class Consumer:
             self._lose(self._expired_ids())
 
     def _expires_in_s(self) -> float:
-        """Seconds until the first handler must end unless a renewal succeeds."""
+        """Return the seconds until the first handler must end unless a renewal succeeds."""
         now = time.monotonic()
         claims = [batch.claimed_at for batch in self._running if batch.handling]
         since = max(self._renewed_at, min(claims, default=now))
         return max(0.0, since + self._policy.visibility_s - now)
 
     def _expired_ids(self) -> set[str]:
-        """Entries that another consumer may have by now, since no renewal succeeded."""
+        """Return the entries that another consumer may have by now: no renewal succeeded."""
         oldest = time.monotonic() - self._policy.visibility_s
         if self._renewed_at > oldest:
             return set()

@@ -48,7 +48,7 @@ class Job:
 
     @property
     def key(self) -> str:
-        """The ledger's field: tenants never contain `|`, ids are UUIDs."""
+        """Return the ledger's field: tenants never contain `|`, ids are UUIDs."""
         return f"{self.tenant}|{self.memory_id}|{self.version}|{self.run}"
 
     def failed_once_more(self) -> Job:
@@ -81,5 +81,5 @@ class Delivery:
 
     @property
     def published_ms(self) -> int:
-        """When the entry was added, by the Redis server's clock."""
+        """Return when the entry was added, by the Redis server's clock."""
         return int(self.entry_id.partition("-")[0])

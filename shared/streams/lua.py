@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from itertools import chain, islice
 from typing import Any, NamedTuple
 
@@ -59,7 +59,7 @@ class RawEntry:
 
     entry_id: str
     deliveries: int
-    fields: Mapping[str, str] = field(default_factory=dict)
+    fields: Mapping[str, str]
 
 
 class StageScripts:
@@ -180,9 +180,9 @@ class StageScripts:
     async def _replay(self, dead: Sequence[DeadJob]) -> int:
         """Make dead letters live again without attempts; return how many were still dead."""
         rows = [
-            (each.entry_id, each.job.key, replace(each.job, attempt=0).encode())
-            for each in dead
-            if each.job
+            (letter.entry_id, letter.job.key, replace(letter.job, attempt=0).encode())
+            for letter in dead
+            if letter.job
         ]
         return sum(await self._rows("replay", [], rows))
 

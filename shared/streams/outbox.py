@@ -74,7 +74,7 @@ class Outbox:
             return None
 
     async def note(self, tenants: Iterable[str], *, due_ms: int | None = None) -> None:
-        """Have the relay look at `tenants` at `due_ms` (one outbox delay from now)."""
+        """Let the relay look at `tenants` at `due_ms` (by default one outbox delay from now)."""
         # Taken out for the time of this call: what another one adds meanwhile is kept.
         unnoted, self._unnoted = self._unnoted | set(tenants), set()
         score = now_ms() + self._delay_ms if due_ms is None else due_ms
@@ -90,7 +90,7 @@ class Outbox:
             self._unnoted |= unnoted
 
     async def remembers(self) -> bool:
-        """Whether Redis still has what was noted: it has lost everything if the mark is gone."""
+        """Return whether the mark is still there: without it Redis has lost every note."""
         with translated():
             return bool(await self._command.exists(f"{self._key}:mark"))
 

@@ -23,11 +23,11 @@ class Pause:
 
     @property
     def probing(self) -> bool:
-        """Whether the dependency was down and no batch has succeeded since."""
+        """Return whether the dependency was down and no batch has succeeded since."""
         return self._length_s > 0
 
     def remaining_s(self) -> float:
-        """Seconds until the next probe; 0 when reading is allowed."""
+        """Return the seconds until the next probe; 0 when reading is allowed."""
         return max(0.0, self._began + self._length_s - time.monotonic()) if self.probing else 0.0
 
     def begin(self, started_at: float, *, wish_s: float = 0.0) -> float:

@@ -79,7 +79,7 @@ class Stream(StageScripts):
         return Reclaimed(await self._deliveries(consumer, entries), poison_waits)
 
     async def hand_back(self, consumer: str) -> int:
-        """Give up all that is pending on this name and delete the consumer; how many entries.
+        """Give up all that is pending on this name, delete the consumer; return how many.
 
         Others take them at once and no delivery is charged. The name must be one process's own.
         """
@@ -93,7 +93,7 @@ class Stream(StageScripts):
                 return handed
 
     async def load_of(self, tenant: str) -> int:
-        """How many live jobs the tenant has."""
+        """Return how many live jobs the tenant has."""
         with translated():
             return int(await self._command.hget(self.keys.load, tenant) or 0)
 
@@ -108,12 +108,12 @@ class Stream(StageScripts):
         return [ConsumerState(row["name"], row["pending"], row["idle"]) for row in rows]
 
     def is_active(self, consumer: ConsumerState) -> bool:
-        """Whether it called lately: it reads every `block_s`, and renews while it is busy."""
+        """Return whether it called lately: it reads every `block_s`, or renews while busy."""
         quiet_s = max(3 * (self.policy.block_s + 10.0), self.policy.visibility_s / 2)
         return consumer.name != RELEASED and consumer.idle_ms < quiet_s * 1000
 
     async def sweep(self) -> int:
-        """Clear ledger fields whose job was deleted by hand; how many. Reads the whole ledger."""
+        """Clear ledger fields whose job was deleted by hand; return how many. Reads them all."""
         cleared, cursor = 0, 0
         while True:
             with translated():
@@ -123,14 +123,14 @@ class Stream(StageScripts):
                 return cleared
 
     async def dead(self, *, limit: int, before: str | None = None) -> list[DeadJob]:
-        """The newest `limit` dead letters, newest first; `before`: the last page's last id."""
+        """Return `limit` dead letters, newest first; `before`: the last page's last id."""
         newest = f"({before}" if before else "+"
         with translated():
             rows = await self._command.xrevrange(self.keys.dead, newest, "-", count=limit)
         return [dead_job(*row) for row in rows]
 
     async def dead_named(self, entry_ids: Sequence[str]) -> list[DeadJob]:
-        """Those of the entries that are there, malformed ones included; a round trip per chunk."""
+        """Return those dead letters that are there, malformed ones included."""
         ids = list(dict.fromkeys(entry_ids))
         found: list[DeadJob] = []
         for start in range(0, len(ids), CHUNK):
@@ -152,7 +152,7 @@ class Stream(StageScripts):
         return await self._replay(await self.dead_named(entry_ids))
 
     async def _oldest_dead(self, limit: int) -> list[DeadJob]:
-        """The oldest `limit` that can be replayed; malformed ones are passed over."""
+        """Return the oldest `limit` dead letters that are well-formed."""
         found: list[DeadJob] = []
         start = "-"
         while len(found) < limit:
@@ -165,7 +165,7 @@ class Stream(StageScripts):
         return found[:limit]
 
     async def _create_group(self) -> None:
-        """From id 0: entries that were added before the group existed are work, too."""
+        """Create the group from id 0: entries that were added before it are work, too."""
         try:
             with translated():
                 await self._command.xgroup_create(self.keys.jobs, GROUP, "0", mkstream=True)
@@ -174,7 +174,7 @@ class Stream(StageScripts):
                 raise
 
     async def _deliveries(self, consumer: str, entries: Sequence[RawEntry]) -> list[Delivery]:
-        """The entries as jobs; an entry that is none becomes a dead letter here."""
+        """Return the entries as jobs; an entry that is none becomes a dead letter here."""
         deliveries: list[Delivery] = []
         malformed: list[tuple[RawEntry, str]] = []
         for entry in entries:
@@ -190,5 +190,5 @@ class Stream(StageScripts):
 
 
 def _redis_said(error: EunoeError, *starts: str) -> bool:
-    """Whether Redis' own error behind `error` begins with one of `starts`."""
+    """Return whether Redis' own error behind `error` begins with one of `starts`."""
     return isinstance(error.__cause__, ResponseError) and str(error.__cause__).startswith(starts)

@@ -228,7 +228,14 @@ async def test_a_killed_consumers_work_is_finished_by_the_others(
     victim.kill()
     victim.wait()
     await silence(enrich, "victim")
-    survivors = [spawn("tests.support.workers.worker", "quick", name) for name in ("one", "two")]
+    names = {"one", "two"}
+    survivors = [spawn("tests.support.workers.worker", "quick", name) for name in sorted(names)]
+
+    async def both_read() -> bool:
+        return names <= {each.name for each in await enrich.consumers()}
+
+    # One that had not begun to read would be ended by the signal before it could catch it.
+    await wait_until(both_read, "both have started")
     await wait_until(lambda: empty(enrich), "all is settled")
     done = await clients.command.hgetall(clients.key("test", "done"))
     assert set(done) == {each.memory_id for each in wanted}
