@@ -28,6 +28,7 @@ from services.api.operations import (
     runs,
     sync,
 )
+from services.api.operations.health import HealthAnswer
 from services.api.recall import startup
 from services.api.recall.parameters import RECALL_PARAMETERS
 from shared.config import Settings
@@ -40,7 +41,7 @@ ROUTES: tuple[Route, ...] = (
         "State of the stores and the pipeline",
         scope="open",
         group="operations",
-        returns=shape("Health"),
+        returns=HealthAnswer,
     ),
     *docs_page.ROUTES,
     Route(

@@ -9,9 +9,8 @@ from aiohttp import web
 
 from services.api.backup import backup
 from services.api.graph import entities, views
-from services.api.graph.analyze import ANALYSIS, Analysis
-from services.api.graph.associate import ASSOCIATIONS, Associations
-from services.api.graph.related import RELATED, Related
+from services.api.graph.analyze import ANALYTICS
+from services.api.graph.related import LINKS
 from services.api.http.access import Tokens
 from services.api.http.graph_outage import GraphCircuit
 from services.api.memory import handlers
@@ -27,8 +26,8 @@ from services.api.operations.enrichment import ENRICHMENT, Enrichment
 from services.api.operations.event_feed import Feed
 from services.api.operations.generations import GENERATIONS
 from services.api.operations.health import HealthReport
-from services.api.operations.memory_status import RECEIPTS, MemoryStatus
-from services.api.operations.queues import QUEUES, Queues
+from services.api.operations.memory_status import MEMORY_STATUS, MemoryStatus
+from services.api.operations.queues import STREAMS
 from services.api.operations.reembed import MODELS, ModelCheck
 from services.api.operations.runs import RUNS, RunRequests
 from services.api.recall.service import Recall
@@ -98,7 +97,6 @@ class UseCases:
     def install(self, app: web.Application) -> None:
         """Put everything where the handlers look for it."""
         stores, settings, graph = self.stores, self.settings, self.stores.graph
-        hidden = views.hidden_types(settings.recall.excluded_types)
         app[handlers.MEMORIES] = self.memories
         app[handlers.RECALL] = self.recall
         app[handlers.RECALL_SETTINGS] = settings.recall
@@ -109,15 +107,11 @@ class UseCases:
         app[REPEATS] = self.repeats
         app[BATCHES] = Batches(graph, stores.outbox, _admission(stores), settings.api)
         app[BY_TAG] = ByTag(graph, stores.outbox)
-        app[ASSOCIATIONS] = Associations(graph)
-        app[RELATED] = Related(graph)
+        app[LINKS] = graph.links
         app[STARTUP] = Startup(graph)
-        app[ANALYSIS] = Analysis(graph)
+        app[ANALYTICS] = graph.analytics
         app[views.GRAPH_VIEWS] = views.GraphViews(
-            graph, stores.vectors, hidden=hidden, views=graph.views
-        )
-        app[views.VIEW_SETTINGS] = views.ViewSettings(
-            settings.consolidation.archive_threshold, hidden
+            graph, stores.vectors, hidden=settings.recall.hidden_types
         )
         app[entities.ENTITIES] = entities.Entities(graph, stores.outbox)
         app[backup.BACKUP] = backup.Backup(graph.export, stores.vectors)
@@ -140,8 +134,8 @@ class UseCases:
         app[MODELS] = ModelCheck(settings.embedding, stores.vectors.generations.live)
         app[GENERATIONS] = stores.vectors.generations
         app[DEAD] = DeadLetters(graph, outbox, streams)
-        app[QUEUES] = Queues(streams)
-        app[RECEIPTS] = MemoryStatus(graph, streams)
+        app[STREAMS] = tuple(streams.values())
+        app[MEMORY_STATUS] = MemoryStatus(graph, streams)
         app[ENRICHMENT] = Enrichment(graph, outbox, streams, stats, settings.enrichment)
 
     async def run(self, stopping: asyncio.Event) -> None:

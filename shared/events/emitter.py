@@ -1,22 +1,21 @@
-"""Events: what the product does, as it happens, for whoever watches over GET /stream.
+"""Events: tell the clients of GET /stream what the product does.
 
-Every process emits into one Redis stream per tenant, a feed that is trimmed and expires (work
-is never in it). Emitting costs a request nothing and cannot fail it: events gather in a
-bounded buffer and leave in the background; what cannot leave is dropped and counted. They
-carry previews of content (AutoMem's contract), so they go to their tenant's watchers only and
-never into a log.
+Every process appends to one Redis stream per tenant, a feed that is trimmed and expires (no
+work is in it). Emitting never delays or fails a request: events wait in a bounded buffer and
+are sent in the background; what cannot be sent is dropped and counted. Events carry previews
+of content (AutoMem's contract), so only their tenant's clients see them, and no log does.
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
 from collections import defaultdict, deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
+from shared.compact_json import compact_json
 from shared.config import EventSettings
 from shared.domain.memory import Memory, iso, now_ms
 from shared.errors import EunoeError
@@ -27,7 +26,7 @@ from shared.waiting import wait
 FIELD = "event"
 _BUFFERED = 2_000
 _FLUSHED_AT_ONCE = 500
-# Gathering for this long makes one round trip of what a burst of requests emits.
+# Waiting for so long sends the events of a burst of requests in one round trip.
 _GATHER_S = 0.02
 # Between a failed flush and the next try: the first pause, and the longest.
 _PAUSES_S = (0.5, 10.0)
@@ -48,8 +47,8 @@ class _Emitted:
     data: Mapping[str, Any]
 
     def text(self) -> str:
-        shown = {"type": self.type, "timestamp": iso(self.at_ms), "data": self.data}
-        return json.dumps(shown, ensure_ascii=False, separators=(",", ":"), default=str)
+        event = {"type": self.type, "timestamp": iso(self.at_ms), "data": self.data}
+        return compact_json(event, default=str)
 
 
 def feed_key(prefix: str, tenant: str) -> str:
@@ -57,7 +56,7 @@ def feed_key(prefix: str, tenant: str) -> str:
 
 
 class Events:
-    """The emitting half; `run` must run for events to leave this process."""
+    """Buffers events; `run` sends them."""
 
     def __init__(self, clients: RedisClients, settings: EventSettings) -> None:
         self._clients = clients
@@ -66,9 +65,9 @@ class Events:
         self._some = asyncio.Event()
 
     def emit(self, tenant: str, type: str, data: Mapping[str, Any]) -> None:  # noqa: A002
-        """Have `data` sent to the tenant's watchers; returns at once and never raises.
+        """Buffer an event for the tenant's clients; returns at once and never raises.
 
-        `data` must not be changed afterwards. With the buffer full the oldest event goes.
+        `data` must not be changed afterwards. A full buffer drops its oldest event.
         """
         if len(self._buffer) >= _BUFFERED:
             self._buffer.popleft()
@@ -119,7 +118,7 @@ class Events:
         kept = self._settings.kept
         try:
             with translated():
-                # One transaction: a feed never stays without its time-to-live.
+                # One transaction: a feed always has a time-to-live.
                 async with self._clients.command.pipeline(transaction=True) as pipe:
                     for row in rows[-kept:]:
                         pipe.xadd(key, {FIELD: row.text()}, maxlen=kept, approximate=True)
@@ -143,12 +142,12 @@ async def _either(one: asyncio.Event, other: asyncio.Event) -> None:
 
 
 def preview(text: str, limit: int) -> str:
-    """At most `limit` characters, the last three of a longer text being dots."""
+    """Return at most `limit` characters; of a longer text the last three are dots."""
     return text if len(text) <= limit else text[: limit - 3] + "..."
 
 
 def stored(memory: Memory, elapsed_ms: float) -> dict[str, Any]:
-    """`memory.store`, as AutoMem's monitor reads it."""
+    """Return the data of `memory.store`, as AutoMem's monitor reads it."""
     return {
         "id": memory.id,
         "content_preview": preview(memory.content, 100),
@@ -163,7 +162,7 @@ def stored(memory: Memory, elapsed_ms: float) -> dict[str, Any]:
 def recalled(
     query: str, *, limit: int, count: int, elapsed_ms: float, tags: Sequence[str] = ()
 ) -> dict[str, Any]:
-    """`memory.recall`."""
+    """Return the data of `memory.recall`."""
     return {
         "query": preview(query, 50),
         "limit": limit,
@@ -174,14 +173,14 @@ def recalled(
 
 
 def enriching(memory_id: str, attempt: int) -> dict[str, Any]:
-    """`enrichment.start`; attempts count from 1."""
+    """Return the data of `enrichment.start`; attempts count from 1."""
     return {"memory_id": memory_id, "attempt": attempt}
 
 
 def enriched(
     memory_id: str, elapsed_ms: float, *, skipped: bool = False, success: bool = True
 ) -> dict[str, Any]:
-    """`enrichment.complete`; skipped: it was up to date, or is gone."""
+    """Return the data of `enrichment.complete`; skipped: it was up to date, or is deleted."""
     return {
         "memory_id": memory_id,
         "success": success,
@@ -193,7 +192,7 @@ def enriched(
 def enrichment_failed(
     memory_id: str, error: str, attempt: int, elapsed_ms: float, *, will_retry: bool
 ) -> dict[str, Any]:
-    """`enrichment.failed`."""
+    """Return the data of `enrichment.failed`."""
     return {
         "memory_id": memory_id,
         "error": preview(error, 100),

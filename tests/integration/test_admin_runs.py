@@ -120,9 +120,15 @@ async def test_a_reembedding_is_summed_up_as_in_the_seed(admin: Operations) -> N
 
 
 async def test_nothing_to_reembed_says_so(admin: Operations) -> None:
-    body, _ = await _answered(
-        admin, "/admin/reembed", {}, {"status": "complete", "processed": 0, "total": 0}
-    )
+    result = {
+        "status": "complete",
+        "processed": 0,
+        "failed": 0,
+        "total": 0,
+        "batch_size": 32,
+        "metadata_preserved": True,
+    }
+    body, _ = await _answered(admin, "/admin/reembed", {}, result)
     assert (body["status"], body["processed"], body["total"]) == ("complete", 0, 0)
     assert body["message"]
 

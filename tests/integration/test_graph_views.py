@@ -10,7 +10,7 @@ import pytest
 from aiohttp import web
 
 from services.api.graph import views as graph_views
-from services.api.graph.views import GRAPH_VIEWS, VIEW_SETTINGS, GraphViews, ViewSettings
+from services.api.graph.views import GRAPH_VIEWS, GraphViews
 from shared.config import GraphSettings
 from shared.domain.memory import Memory, iso, now_ms
 from shared.graph.memory import views as views_module
@@ -32,9 +32,7 @@ def views(store: GraphStore) -> Views:
 
 def _app(store: GraphStore, vectors: VectorStore) -> web.Application:
     app = make_app(graph_views.ROUTES, tokens())
-    found = Views(store._client, store._schema)
-    app[GRAPH_VIEWS] = GraphViews(store, vectors, hidden=HIDDEN, views=found)
-    app[VIEW_SETTINGS] = ViewSettings(archive_threshold=0.1, hidden=HIDDEN)
+    app[GRAPH_VIEWS] = GraphViews(store, vectors, hidden=HIDDEN)
     return app
 
 
@@ -240,7 +238,7 @@ async def test_an_unknown_memory_has_no_neighbourhood(client: Client) -> None:
     assert (await answer.json())["error"] == "Memory nobody not found"
 
 
-@pytest.mark.parametrize("query", ["depth=x", "semantic_limit=2.5", "include_semantic=maybe"])
+@pytest.mark.parametrize("query", ["depth=x", "semantic_limit=2.5"])
 async def test_bad_numbers_of_a_neighbourhood_are_refused(client: Client, query: str) -> None:
     assert (await client.get(f"/graph/neighbors/x?{query}")).status == 400
 

@@ -52,7 +52,7 @@ def test_the_file_is_a_tar_of_gzipped_json(tmp_path: Path) -> None:
     }
     file = tmp_path / "backup.tar.gz"
     file.write_bytes(raw)
-    assert [row for _, row in rows_of(file, "falkordb", "nodes")] == [{"a": 1}] * 7
+    assert list(rows_of(file, "falkordb", "nodes")) == [{"a": 1}] * 7
     for member in members:
         member.close()
 
@@ -83,10 +83,8 @@ def test_a_bare_member_can_be_read_too(tmp_path: Path) -> None:
     plain.write_text(body)
     zipped.write_bytes(gzip.compress(body.encode()))
     for file in (plain, zipped):
-        assert list(rows_of(file, "falkordb", "nodes")) == [("nodes", {"id": 1})]
-        assert list(rows_of(file, "falkordb", "relationships")) == [
-            ("relationships", {"type": "X"})
-        ]
+        assert list(rows_of(file, "falkordb", "nodes")) == [{"id": 1}]
+        assert list(rows_of(file, "falkordb", "relationships")) == [{"type": "X"}]
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from contextlib import suppress
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.api.recall.parameters import RECALL_PARAMETERS
@@ -53,6 +53,7 @@ _QUERIES = st.dictionaries(
 )
 
 
+@settings(deadline=None)
 @given(_QUERIES)
 def test_any_query_string_is_parsed_or_refused(query: dict[str, list[str]]) -> None:
     try:
@@ -70,6 +71,7 @@ def test_any_query_string_is_parsed_or_refused(query: dict[str, list[str]]) -> N
 
 
 @pytest.mark.parametrize("name", [*NAMES, *ALIASES])
+@settings(deadline=None)
 @given(data=st.data())
 def test_every_parameter_by_itself(name: str, data: st.DataObject) -> None:
     values = data.draw(st.lists(_VALUES, min_size=1, max_size=3))

@@ -1,7 +1,7 @@
 """The backup's file format: a tar.gz whose members are gzipped JSON objects of long arrays.
 
-Written and read in pages, since a backup may be larger than memory. A tar header names its
-member's size, so members are spooled to disk first. Everything here blocks: call it in a
+A backup may be larger than memory, so it is written and read row by row. A tar header names
+its member's size, so members are spooled to disk first. Everything here blocks: call it in a
 thread.
 """
 
@@ -17,6 +17,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
+from shared.compact_json import compact_json
 from shared.errors import InvalidInput
 
 _CHUNK_BYTES = 256 * 1024
@@ -27,7 +28,7 @@ _MAX_ROW_CHARS = 16 * 1024 * 1024
 
 
 class Member:
-    """One JSON object in the making: plain keys, and arrays that grow row by row."""
+    """A JSON object that is being written: plain keys, and arrays that grow row by row."""
 
     def __init__(self, name: str, folder: Path | None = None) -> None:
         self.name = name
@@ -38,19 +39,20 @@ class Member:
         self._rows = 0
 
     def put(self, key: str, value: object) -> None:
-        self._gzip.write(f"{self._next()}{json.dumps(key)}:{_dumped(value)}".encode())
+        self._gzip.write(f"{self._next()}{json.dumps(key)}:{compact_json(value)}".encode())
 
     def begin(self, key: str) -> None:
-        """Begin the array `key`; `add` rows, then `end` it."""
+        """Begin the array `key`: `add` its rows, then `end` it."""
         self._rows = 0
         self._gzip.write(f"{self._next()}{json.dumps(key)}:[".encode())
 
     def add(self, rows: Iterable[object]) -> None:
         for row in rows:
-            self._gzip.write(("," if self._rows else "").encode() + _dumped(row).encode())
+            self._gzip.write(("," if self._rows else "").encode() + compact_json(row).encode())
             self._rows += 1
 
     def end(self) -> int:
+        """End the array; return how many rows it has."""
         self._gzip.write(b"]")
         return self._rows
 
@@ -59,7 +61,7 @@ class Member:
         self._gzip.close()
 
     def close(self) -> None:
-        """Give the disk space back, finished or not."""
+        """Free the disk space, whether the member is finished or not."""
         self._gzip.close()
         self._file.close()
 
@@ -77,12 +79,8 @@ class Member:
         return "," if self._keys > 1 else ""
 
 
-def _dumped(value: object) -> str:
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
-
-
 def packed(members: Iterable[Member], *, mtime: int) -> Iterator[bytes]:
-    """The tar.gz of finished members, piece by piece."""
+    """Yield the tar.gz of finished members, piece by piece."""
     packer = zlib.compressobj(1, zlib.DEFLATED, _GZIP)  # its members are compressed already
     for member in members:
         header = tarfile.TarInfo(member.name)
@@ -95,8 +93,8 @@ def packed(members: Iterable[Member], *, mtime: int) -> Iterator[bytes]:
     yield packer.flush()
 
 
-def rows_of(file: Path, folder: str, *keys: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """(key, row) of the arrays `keys` in the first member under `folder`, in the file's order.
+def rows_of(file: Path, folder: str, key: str) -> Iterator[Mapping[str, Any]]:
+    """Yield the rows of the array `key` in the first member under `folder`.
 
     `file` may also be the member itself, gzipped or plain JSON.
 
@@ -105,10 +103,10 @@ def rows_of(file: Path, folder: str, *keys: str) -> Iterator[tuple[str, Mapping[
     try:
         if tarfile.is_tarfile(file):
             with tarfile.open(file) as archive:
-                yield from _rows(_opened(archive, folder), keys)
+                yield from _rows(_opened(archive, folder), key)
         else:
             with file.open("rb") as plain:
-                yield from _rows(plain, keys)
+                yield from _rows(plain, key)
     except (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile, UnicodeDecodeError) as error:
         raise InvalidInput(f"the backup is damaged: {type(error).__name__}") from error
 
@@ -122,18 +120,18 @@ def _opened(archive: tarfile.TarFile, folder: str) -> IO[bytes]:
     raise InvalidInput(f"the backup has no member under {folder}/")
 
 
-def _rows(raw: IO[bytes], keys: tuple[str, ...]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+def _rows(raw: IO[bytes], key: str) -> Iterator[Mapping[str, Any]]:
     head = raw.read(2)
     raw.seek(0)
     plain: Any = gzip.GzipFile(fileobj=raw) if head == b"\x1f\x8b" else raw
     with io.TextIOWrapper(plain, encoding="utf-8") as text:
-        for key, row in _Reader(text).rows():
-            if key in keys and isinstance(row, dict):
-                yield key, row
+        for found, row in _Reader(text).rows():
+            if found == key and isinstance(row, dict):
+                yield row
 
 
 class _Reader:
-    """Walks one JSON object and gives the elements of its arrays, one in memory at a time.
+    """Yields the elements of the arrays in a JSON object, one in memory at a time.
 
     Accepts what Python's `json` writes, NaN and lone surrogates included: the row that holds
     one is refused later, where other parsers would reject the file or change the text.
@@ -190,7 +188,7 @@ class _Reader:
         return True
 
     def _next(self) -> str:
-        """The next character that is no white space; empty at the end."""
+        """Move to the next character that is no white space and return it; empty at the end."""
         while True:
             while self._at < len(self._buffer) and self._buffer[self._at] in " \t\r\n":
                 self._at += 1

@@ -1,33 +1,36 @@
 """GET /backup: one tenant's memories as a file, in AutoMem's format.
 
-The graph is exported whole (but for what belongs to this installation); the vectors are in
-it for AutoMem's sake, a restore here makes them again. Members are spooled to disk before the
+The graph is exported whole, except what belongs to this installation. The vectors are in the
+file for AutoMem; a restore here makes them again. Members are spooled to disk before the
 first byte is sent, so a store that fails gives a 503 and not half a file.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass, field
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from aiohttp import web
 
 from services.api.backup.archive import Member, packed
 from services.api.http.middleware import TENANT
-from services.api.http.route import Param, Route
+from services.api.http.parameters import Param, Query, text
+from services.api.http.route import Route
+from shared.config import Settings
 from shared.errors import InvalidInput, Overloaded
 from shared.graph.upkeep.export import Export, Link, Node
-from shared.vectors import VectorStore
+from shared.vectors import StoredPoint, VectorStore
 
+_Row = TypeVar("_Row")
 PARTS = ("falkordb", "qdrant")
 _POINTS_PAGE = 200
-# The one before holds on a moment longer than its client reads.
+# A backup ends a moment after its client has read it.
 _PATIENCE_S = 5.0
 
 
@@ -43,29 +46,23 @@ class Spooled:
         return packed(self.members, mtime=self.at_s)
 
 
+@dataclass(frozen=True, slots=True)
 class Backup:
-    """Makes one backup at a time; `folder` holds the spool (None: the system's for such).
+    """Makes one backup at a time; `folder` holds the spool (None: the system's temporary one).
 
-    `patience_s`: how long a backup waits for the one before.
+    `patience_s`: how long a backup waits for an earlier one to end.
     """
 
-    def __init__(
-        self,
-        export: Export,
-        vectors: VectorStore,
-        *,
-        folder: Path | None = None,
-        patience_s: float = _PATIENCE_S,
-    ) -> None:
-        self._export = export
-        self._vectors = vectors
-        self._folder = folder
-        self._patience_s = patience_s
-        self._busy = asyncio.Lock()
+    export: Export
+    vectors: VectorStore
+    _: KW_ONLY
+    folder: Path | None = None
+    patience_s: float = _PATIENCE_S
+    _busy: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     @asynccontextmanager
     async def spooled(self, tenant: str, include: Sequence[str]) -> AsyncIterator[Spooled]:
-        """The tenant's backup on disk, for as long as the block.
+        """Keep the tenant's backup on disk for the length of the block.
 
         Raises: Unavailable for a store that is needed and down, Overloaded where another
         backup is still being made after the wait.
@@ -78,17 +75,17 @@ class Backup:
                 for part in PARTS:
                     if part in include:
                         name = f"{part}/{part}_{stamp}.json.gz"
-                        members.append(await asyncio.to_thread(Member, name, self._folder))
+                        members.append(await asyncio.to_thread(Member, name, self.folder))
                         await self._fill(part, tenant, members[-1], now.isoformat())
                 yield Spooled(stamp, int(now.timestamp()), members)
             finally:
-                # A request that is cut off here too must not leave its spool open.
+                # Shielded: a request that is cancelled here must not leave its spool open.
                 await asyncio.shield(asyncio.to_thread(_close, members))
 
     @asynccontextmanager
     async def _alone(self) -> AsyncIterator[None]:
         try:
-            async with asyncio.timeout(self._patience_s):
+            async with asyncio.timeout(self.patience_s):
                 await self._busy.acquire()
         except TimeoutError as error:
             raise Overloaded("Another backup is being made", retry_after_s=30) from error
@@ -108,34 +105,24 @@ class Backup:
 
     async def _graph(self, tenant: str, member: Member) -> None:
         await asyncio.to_thread(member.put, "format", "eunoe/1")
-        await asyncio.to_thread(member.put, "graph_name", self._export.name(tenant))
-        pages = ([node_json(node) for node in page] async for page in self._export.nodes(tenant))
-        nodes = await _array(member, "nodes", pages)
-        pages = ([link_json(link) for link in page] async for page in self._export.links(tenant))
-        links = await _array(member, "relationships", pages)
+        await asyncio.to_thread(member.put, "graph_name", self.export.name(tenant))
+        nodes = await _array(member, "nodes", self.export.nodes(tenant), node_json)
+        links = await _array(member, "relationships", self.export.links(tenant), link_json)
         stats = {"node_count": nodes, "relationship_count": links}
         await asyncio.to_thread(member.put, "stats", stats)
 
     async def _points(self, tenant: str, member: Member) -> None:
-        live = self._vectors.live
+        live = self.vectors.live
         name = live.collection if live else None
-        count = await _array(member, "points", self._point_pages(tenant))
+        count = await _array(member, "points", self._point_pages(tenant), point_json)
         await asyncio.to_thread(member.put, "collection_name", name)
         await asyncio.to_thread(member.put, "stats", {"points_count": count})
 
-    async def _point_pages(self, tenant: str) -> AsyncIterator[list[Any]]:
-        async for page in self._vectors.scroll(tenant, page=_POINTS_PAGE):
-            found = await self._vectors.stored(
-                tenant, [point.id for point in page], with_dense=True
-            )
-            yield [
-                {
-                    "id": point.id,
-                    "vector": None if point.dense is None else point.dense.tolist(),
-                    "payload": dict(point.payload),
-                }
-                for point in found.values()
-            ]
+    async def _point_pages(self, tenant: str) -> AsyncIterator[list[StoredPoint]]:
+        async for page in self.vectors.scroll(tenant, page=_POINTS_PAGE):
+            ids = [point.id for point in page]
+            found = await self.vectors.stored(tenant, ids, with_dense=True)
+            yield list(found.values())
 
 
 def _close(members: Sequence[Member]) -> None:
@@ -143,11 +130,22 @@ def _close(members: Sequence[Member]) -> None:
         member.close()
 
 
-async def _array(member: Member, key: str, pages: AsyncIterator[list[Any]]) -> int:
+async def _array(
+    member: Member,
+    key: str,
+    pages: AsyncIterator[Sequence[_Row]],
+    render: Callable[[_Row], dict[str, Any]],
+) -> int:
+    """Write all rows of `pages` as the array `key`; return how many there were."""
     await asyncio.to_thread(member.begin, key)
     async for page in pages:
-        await asyncio.to_thread(member.add, page)
+        await asyncio.to_thread(member.add, map(render, page))
     return await asyncio.to_thread(member.end)
+
+
+def point_json(point: StoredPoint) -> dict[str, Any]:
+    vector = None if point.dense is None else point.dense.tolist()
+    return {"id": point.id, "vector": vector, "payload": dict(point.payload)}
 
 
 def node_json(node: Node) -> dict[str, Any]:
@@ -163,14 +161,28 @@ def link_json(link: Link) -> dict[str, Any]:
     }
 
 
+def _parts(values: Sequence[str], _settings: Settings) -> Sequence[str]:
+    """Parse the parameter; unlike in other parameters an empty value is refused."""
+    if not values:
+        return PARTS
+    parts = [part.strip() for part in values[0].split(",")]
+    if not set(parts) <= set(PARTS):
+        raise InvalidInput(f"include must be a comma-separated subset of: {','.join(PARTS)}")
+    return parts
+
+
 BACKUP: web.AppKey[Backup] = web.AppKey("backup", Backup)
+_INCLUDE = Param(
+    "include",
+    _parts,
+    lambda _settings: {"type": "string"},
+    f"Comma list of {', '.join(PARTS)}; default both",
+)
+_TENANT = text("tenant", "Or X-Tenant-Id; default: the default tenant")
 
 
 async def backup(request: web.Request) -> web.StreamResponse:
-    given = request.query.get("include")
-    include = PARTS if given is None else [part.strip() for part in given.split(",")]
-    if not set(include) <= set(PARTS):
-        raise InvalidInput(f"include must be a comma-separated subset of: {','.join(PARTS)}")
+    include = Query.of(request)[_INCLUDE]
     async with request.app[BACKUP].spooled(request[TENANT], include) as spooled:
         name = f"automem-backup-{spooled.stamp}.tar.gz"
         response = web.StreamResponse(
@@ -194,11 +206,9 @@ async def _send(response: web.StreamResponse, pieces: Iterator[bytes]) -> None:
                 await response.write(piece)
         await response.write_eof()
     except ConnectionError:
-        return  # the client hung up: there is nobody left to tell
+        return  # the client hung up
 
 
-_INCLUDE = Param("include", {"type": "string"}, f"Comma list of {', '.join(PARTS)}; default both")
-_TENANT = Param("tenant", {"type": "string"}, "Or X-Tenant-Id; default: the default tenant")
 ROUTES: tuple[Route, ...] = tuple(
     Route(
         "GET",

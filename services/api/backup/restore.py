@@ -1,8 +1,8 @@
-"""`python -m services.api restore FILE [--tenant T]`: read a backup back, ours or AutoMem's.
+"""`python -m services.api restore FILE [--tenant T]`: restore a backup, ours or AutoMem's.
 
-May be repeated, and run while the product is up: what the graph holds at the same or a newer
-version stays, with the edges that workers derived from it. Vectors are made again from the texts
-(supplied ones come with their memory). The stores are those that the settings name, else those
+It may be repeated, and run while the product is up: a memory that the graph holds at the same or
+a newer version stays, with the edges that workers derived from it. Vectors are made again from
+the texts, except those that clients supplied. The stores are those of the settings, else those
 of the stack that runs on the data folder.
 """
 
@@ -13,7 +13,7 @@ import asyncio
 import json
 import sys
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from itertools import islice
 from pathlib import Path
@@ -28,6 +28,7 @@ from shared.domain.tenant import check_tenant
 from shared.errors import EunoeError, InvalidInput
 from shared.graph.upkeep.restore import LABELS, Restore, Restored
 
+_Row = Mapping[str, Any]
 BATCH = 500
 _MEMBER = "falkordb"
 
@@ -43,7 +44,7 @@ class Report:
     relations: int = 0
     refused: Counter[str] = field(default_factory=Counter)
 
-    def shown(self) -> dict[str, Any]:
+    def as_json(self) -> dict[str, Any]:
         counts = {each.name: getattr(self, each.name) for each in fields(self)}
         return counts | {"refused": dict(sorted(self.refused.items()))}
 
@@ -55,23 +56,25 @@ class Restorer:
         self._store = store
         self._tenant = tenant
         self.report = Report()
-        # The backup's own node id → what it is here; edges refer to it.
-        self._known: dict[Any, tuple[str, str]] = {}
+        # The backup's own node id → label and id of the restored node; edges refer to it.
+        self._restored: dict[object, tuple[str, str]] = {}
 
     async def restore(self, file: Path) -> Report:
-        """Nodes first, then edges. Raises: InvalidInput, Unavailable; then run it again."""
-        await self._each(rows_of(file, _MEMBER, "nodes"), self._nodes)
-        await self._each(rows_of(file, _MEMBER, "relationships"), self._links)
-        memories = [key for label, key in self._known.values() if label == "Memory"]
+        """Restore nodes, then edges. Raises: InvalidInput, Unavailable; then run it again."""
+        await self._in_batches(rows_of(file, _MEMBER, "nodes"), self._nodes)
+        await self._in_batches(rows_of(file, _MEMBER, "relationships"), self._links)
+        memories = [key for label, key in self._restored.values() if label == "Memory"]
         for at in range(0, len(memories), BATCH):
             await self._store.done(self._tenant, memories[at : at + BATCH])
         return self.report
 
-    async def _each(self, rows: Iterator[tuple[str, Mapping[str, Any]]], take: Any) -> None:
-        while batch := await asyncio.to_thread(_batch, rows):
-            await take(batch)
+    async def _in_batches(
+        self, rows: Iterator[_Row], restore: Callable[[Sequence[_Row]], Awaitable[None]]
+    ) -> None:
+        while batch := await asyncio.to_thread(lambda: list(islice(rows, BATCH))):
+            await restore(batch)
 
-    async def _nodes(self, rows: Sequence[Mapping[str, Any]]) -> None:
+    async def _nodes(self, rows: Sequence[_Row]) -> None:
         memories: list[Restored] = []
         others: dict[str, list[dict[str, Any]]] = defaultdict(list)
         now = now_ms()
@@ -80,11 +83,11 @@ class Restorer:
                 key, labels, properties = node_of(row)
                 if "Memory" in labels:
                     memories.append(restored(properties, now))
-                    self._known[key] = ("Memory", memories[-1].memory.id)
+                    self._restored[key] = ("Memory", memories[-1].memory.id)
                     continue
                 label = next(each for each in LABELS if each in labels)
                 others[label].append(plain(properties, now))
-                self._known[key] = (label, others[label][-1]["id"])
+                self._restored[key] = (label, others[label][-1]["id"])
             except StopIteration:
                 label = str(labels[0])[:40] if labels else "without label"
                 self.report.refused[f"node {label}"] += 1
@@ -97,7 +100,7 @@ class Restorer:
         for label, found in others.items():
             self.report.nodes_created += await self._store.nodes(self._tenant, label, found)
 
-    async def _links(self, rows: Sequence[Mapping[str, Any]]) -> None:
+    async def _links(self, rows: Sequence[_Row]) -> None:
         groups: dict[tuple[str, str, str], list[tuple[str, str, dict[str, Any]]]]
         groups = defaultdict(list)
         for row in rows:
@@ -116,15 +119,11 @@ class Restorer:
             )
 
     def _end(self, key: object) -> tuple[str, str] | None:
-        return self._known.get(key) if isinstance(key, int | str) else None
-
-
-def _batch(rows: Iterator[tuple[str, Mapping[str, Any]]]) -> list[Mapping[str, Any]]:
-    return [row for _, row in islice(rows, BATCH)]
+        return self._restored.get(key) if isinstance(key, int | str) else None
 
 
 def _local(settings: Settings) -> dict[str, str]:
-    """Where the embedded stores of a running stack are, unless settings name other stores."""
+    """Return the URL of a running stack's Redis, unless the settings name other stores."""
     named = settings.redis.model_fields_set | settings.graph.model_fields_set
     stack = settings.process.data_dir / "stack.json"
     if named & {"url_given", "host", "port"} or not stack.exists():
@@ -135,7 +134,7 @@ def _local(settings: Settings) -> dict[str, str]:
 
 
 async def run(file: Path, tenant: str) -> Report:
-    """Restore into the configured stores, and have the relay look at the tenant at once."""
+    """Restore into the configured stores, and make the tenant's outbox due at once."""
     from shared.graph.store import GraphStore
     from shared.redis.client import RedisClients
     from shared.streams.outbox import Outbox
@@ -167,7 +166,7 @@ def main(arguments: Sequence[str]) -> int:
     except (EunoeError, OSError) as error:
         sys.stderr.write(f"restore: {error}\n")
         return 1
-    sys.stdout.write(json.dumps(report.shown(), indent=2) + "\n")
+    sys.stdout.write(json.dumps(report.as_json(), indent=2) + "\n")
     return 0
 
 

@@ -1,4 +1,4 @@
-"""What of a backup's rows can be stored: pure, and suspicious of every value.
+"""Check every value of a backup's rows, and convert the rows to what the graph stores.
 
 A backup may be AutoMem's or edited by hand. What cannot be stored, or could not be read again
 afterwards, raises InvalidInput: its row is refused, the others are restored.
@@ -27,31 +27,16 @@ from shared.errors import InvalidInput
 from shared.graph.records import PROPERTIES, check_key, embedding_of, memory_of
 from shared.graph.upkeep.restore import Restored
 
-# Edge labels of older AutoMem graphs: the same edge by today's name (spec 2.2).
+# Edge labels of older AutoMem graphs → the kind of today's DISCOVERED edge (spec 2.2).
 _LEGACY = {
     "EXPLAINS": "explains",
     "SHARES_THEME": "shares_theme",
     "PARALLEL_CONTEXT": "parallel_context",
 }
-# Every property of a memory besides its id, content and flags, by what it must be.
-_TIMES = (
-    *("timestamp", "updated_at", "last_accessed", "t_valid", "t_invalid", "enriched_at"),
-    "archived_at",
-)
-_VERSIONS = (
-    *("version", "payload_version", "enriched_version", "embedded_version", "related_version"),
-)
-_TEXTS = (
-    *("type", "project", "layer", "session_id", "speaker", "summary", "text_hash"),
-    "protected_reason",
-)
-_LISTS = ("tags", "entity_tags", "meta_terms")
-_JSON = ("metadata", "entities", "enrichment")
-_UNIT = ("importance", "confidence")
-# The first millisecond of year 1, before which nothing can be shown as a date.
+# The first millisecond of year 1: no earlier time can be written as a date.
 _FIRST_MS = -62_135_596_800_000
 _INT64 = 1 << 63
-# What entities and patterns are read by.
+# The types of the properties that entities and patterns are read with.
 _KINDS: Mapping[tuple[str, ...], type] = {
     ("slug", "category", "name", "identity", "type", "content"): str,
     ("aliases", "key_terms"): list,
@@ -59,7 +44,7 @@ _KINDS: Mapping[tuple[str, ...], type] = {
 
 
 def node_of(row: Mapping[str, Any]) -> tuple[int | str, list[Any], Mapping[str, Any]]:
-    """The backup's own id of a node, its labels and properties. Raises: InvalidInput."""
+    """Return the backup's own id of a node, its labels and properties. Raises: InvalidInput."""
     key, labels, properties = row.get("id"), row.get("labels"), row.get("properties")
     if not isinstance(key, int | str):
         raise InvalidInput("without an id of the backup")
@@ -71,14 +56,14 @@ def node_of(row: Mapping[str, Any]) -> tuple[int | str, list[Any], Mapping[str, 
 
 
 def restored(properties: Mapping[str, Any], now: int) -> Restored:
-    """A backup's memory, at a version of now: nothing of it is taken as embedded.
+    """Return a backup's memory with a new version, as one that is not embedded yet.
 
     Raises: InvalidInput for what cannot be stored.
     """
     given = {name: properties.get(name) for name in PROPERTIES}
     given["id"] = _uuid(given["id"])
     given["content"] = check_text(_text(given["content"], "content"), "content")
-    for names, read in _READERS.items():
+    for read, names in _READERS.items():
         for name in names:
             given[name] = read(given[name], name)
     memory = _dated(memory_of([given[name] for name in PROPERTIES]), now)
@@ -86,7 +71,7 @@ def restored(properties: Mapping[str, Any], now: int) -> Restored:
 
 
 def _supplied(properties: Mapping[str, Any]) -> tuple[str, str] | None:
-    """The client's own vector with its model; one that cannot be read is made anew."""
+    """Return the client's own vector with its model; None where it cannot be read."""
     vector, model = properties.get("embedding"), properties.get("embedding_model")
     if not (isinstance(vector, str) and isinstance(model, str)):
         return None
@@ -98,7 +83,7 @@ def _supplied(properties: Mapping[str, Any]) -> tuple[str, str] | None:
 
 
 def _dated(memory: Memory, now: int) -> Memory:
-    """With what AutoMem's nodes lack, and without the workers' blocks in its metadata."""
+    """Add what AutoMem's nodes lack, and drop the workers' blocks from the metadata."""
     timestamp = memory.timestamp or now
     metadata = dict(memory.metadata)
     block = metadata.get(Derived.ENRICHMENT)
@@ -132,7 +117,10 @@ def _renewed(memory: Memory, now: int) -> Memory:
 
 
 def plain(properties: Mapping[str, Any], now: int) -> dict[str, Any]:
-    """Another node's properties: times in ms, pending work due now. Raises: InvalidInput."""
+    """Return another node's properties: times in ms, pending work due now.
+
+    Raises: InvalidInput.
+    """
     read = {name: _property(name, value, now) for name, value in properties.items()}
     found = {name: value for name, value in read.items() if value is not None}
     check_key(_text(found.get("id"), "an id"), "id")
@@ -143,7 +131,7 @@ def plain(properties: Mapping[str, Any], now: int) -> dict[str, Any]:
 
 
 def _property(name: str, value: object, now: int) -> Any:
-    """None for what the graph does not keep."""
+    """Convert one property; None for what the graph cannot store."""
     if name.endswith(("_at", "timestamp")):
         return _ms(value, name)
     if name.endswith("_due"):
@@ -155,7 +143,7 @@ def _property(name: str, value: object, now: int) -> Any:
 
 
 def _storable(value: object) -> bool:
-    """Whether the graph keeps it as it is: a valid text, a 64-bit or a finite number."""
+    """Return whether the graph can store it: a valid text, a 64-bit or a finite number."""
     if isinstance(value, str):
         try:
             check_text(value, "a property")
@@ -193,7 +181,7 @@ def _text(value: object, what: str) -> str:
 
 
 def _ms(value: object, what: str) -> int | None:
-    """Milliseconds as they are, ISO texts as milliseconds; only what can be shown again."""
+    """Return a time in milliseconds (as it is) or ISO 8601 (converted) in milliseconds."""
     if value is None or value == "":
         return None
     try:
@@ -211,7 +199,7 @@ def _version(value: object, what: str) -> int | None:
     raise InvalidInput(f"{what} is no version")
 
 
-def _short(value: object, what: str) -> str | None:
+def _text_or_none(value: object, what: str) -> str | None:
     if value is None:
         return None
     if not isinstance(value, str):
@@ -220,7 +208,7 @@ def _short(value: object, what: str) -> str | None:
 
 
 def _list(value: object, what: str) -> list[str]:
-    """A lone text is a list of it. Numbers among texts are texts, as AutoMem's tags may be."""
+    """Convert a single text to a list, and numbers to texts: AutoMem's tags may be either."""
     given = [value] if isinstance(value, str) else value or []
     if not isinstance(given, list) or not all(isinstance(each, str | int) for each in given):
         raise InvalidInput(f"{what} are no list of texts")
@@ -228,7 +216,7 @@ def _list(value: object, what: str) -> list[str]:
 
 
 def _json_text(value: object, what: str) -> str | None:
-    """An object's JSON text; what is no object is left out."""
+    """Return an object as JSON text; None for what is no object."""
     try:
         if isinstance(value, str):
             value = _loaded(value)
@@ -261,12 +249,22 @@ def _unit(value: object, what: str) -> float | None:
     return None if number is None else min(1.0, max(0.0, number))
 
 
-_READERS: Mapping[tuple[str, ...], Callable[[object, str], Any]] = {
-    _TIMES: _ms,
-    _VERSIONS: _version,
-    _TEXTS: _short,
-    _LISTS: _list,
-    _JSON: _json_text,
-    _UNIT: _unit,
-    ("relevance_score",): _number,
+# Every property of a memory besides its id, content and flags, with what reads it.
+_READERS: Mapping[Callable[[object, str], Any], tuple[str, ...]] = {
+    _ms: (
+        *("timestamp", "updated_at", "last_accessed", "t_valid", "t_invalid"),
+        *("enriched_at", "archived_at"),
+    ),
+    _version: (
+        *("version", "payload_version", "enriched_version", "embedded_version"),
+        "related_version",
+    ),
+    _text_or_none: (
+        *("type", "project", "layer", "session_id", "speaker", "summary", "text_hash"),
+        "protected_reason",
+    ),
+    _list: ("tags", "entity_tags", "meta_terms"),
+    _json_text: ("metadata", "entities", "enrichment"),
+    _unit: ("importance", "confidence"),
+    _number: ("relevance_score",),
 }

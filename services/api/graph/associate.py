@@ -1,18 +1,18 @@
 """POST /associate: relations that clients author, one or up to 500 at once.
 
-The same relation again is an update of the one edge, so a repeat does no harm.
+The same relation again updates the one edge, so a repeated request does no harm.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Literal
 
 from aiohttp import web
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
-from services.api.http.answer_schemas import shape
+from services.api.graph.related import LINKS
+from services.api.http.answers import Answer, Id, Success, Unit
 from services.api.http.body import read_body
 from services.api.http.middleware import TENANT
 from services.api.http.route import Route
@@ -23,8 +23,7 @@ from services.api.repeatable import effecting
 from shared.domain.memory import check_text, finite
 from shared.domain.relations import AUTHORED
 from shared.errors import InvalidInput, NotFound
-from shared.graph.memory.links import RELATION_PROPERTIES, Association, Value
-from shared.graph.store import GraphStore
+from shared.graph.memory.links import RELATION_PROPERTIES, Association, Links, Value
 
 _DEFAULT_STRENGTH = 0.5
 _MAX_VALUE_CHARS = 2000
@@ -53,19 +52,18 @@ _Kind = Annotated[
     BeforeValidator(_kind),
     WithJsonSchema({"type": "string", "enum": sorted(AUTHORED), "description": "In any case"}),
 ]
+_Strength = Annotated[float | None, unit("importance")]
 
 
 class AssociationIn(BaseModel):
     """One relation; besides these keys, the properties of its type (reason, context …)."""
 
-    model_config = ConfigDict(
-        extra="allow", frozen=True, json_schema_extra=required("memory1_id", "memory2_id")
-    )
+    model_config = ConfigDict(extra="allow", frozen=True, json_schema_extra=required(*_ENDS))
 
     memory1_id: _End = Field("", validate_default=True)
     memory2_id: _End = Field("", validate_default=True)
     type: _Kind = "RELATES_TO"
-    strength: Annotated[float | None, unit("importance")] = _DEFAULT_STRENGTH
+    strength: _Strength = _DEFAULT_STRENGTH
 
 
 class AssociateIn(BaseModel):
@@ -80,35 +78,49 @@ class AssociateIn(BaseModel):
     associations: list[AssociationIn] | None = Field(None, min_length=1, max_length=BATCH_ROWS)
 
 
-class _Strength(BaseModel):
-    strength: Annotated[float | None, unit("importance")] = None
+class _StrengthIn(BaseModel):
+    strength: _Strength = None
 
 
-@dataclass(frozen=True, slots=True)
-class Failure:
+class AssociatedAnswer(Success):
+    """One relation, with its properties."""
+
+    model_config = ConfigDict(extra="allow")
+
+    message: str
+    memory1_id: Id
+    memory2_id: Id
+    relation_type: str
+    strength: Unit
+
+
+class MadeAssociationAnswer(Answer):
+    """A relation that exists now; `index` is its place in the request."""
+
+    index: int
+    memory1_id: Id
+    memory2_id: Id
+    relation_type: str
+    strength: Unit
+
+
+class FailedAssociationAnswer(Answer):
+    """One that failed."""
+
     index: int
     reason: str
 
 
-class Associations:
-    """Use cases on the authored relations of one tenant."""
+class AssociatedManyAnswer(Answer):
+    """Many relations."""
 
-    def __init__(self, graph: GraphStore) -> None:
-        self._graph = graph
-
-    async def add(self, tenant: str, row: Association) -> None:
-        """Make or update the relation. Raises: NotFound where an end is missing."""
-        if not (await self._graph.links.associate_many(tenant, [row]))[0]:
-            raise NotFound(_MISSING)
-
-    async def add_many(
-        self, tenant: str, rows: Mapping[int, Association]
-    ) -> tuple[dict[int, Association], list[Failure]]:
-        """Those that were made, by index, and those that lack an end; a query per type."""
-        made = await self._graph.links.associate_many(tenant, list(rows.values()))
-        done = dict(zip(rows, made, strict=True))
-        failed = [Failure(index, _MISSING) for index, found in done.items() if not found]
-        return {index: row for index, row in rows.items() if done[index]}, failed
+    status: Literal["success", "partial_success"]
+    message: str
+    created_count: int
+    failed_count: int
+    succeeded: list[MadeAssociationAnswer]
+    failed: list[FailedAssociationAnswer]
+    summary: str
 
 
 def parse_association(item: object) -> Association:
@@ -125,12 +137,14 @@ def parse_association(item: object) -> Association:
     return Association(given.memory1_id, given.memory2_id, given.type, properties)
 
 
-def _check_ends(item: Mapping[str, object]) -> None:
-    """Of many relations AutoMem names the end that is no UUID; of a single one it does not."""
+def _check_ends(item: object) -> None:
+    """Name the end that is no UUID, as AutoMem does for many relations (not for a single one)."""
+    if not isinstance(item, dict):
+        raise InvalidInput("An association must be an object")
     for name in _ENDS:
         end = item.get(name)
         if not isinstance(end, str) or not end.strip():
-            continue  # missing, which is told of both at once
+            continue  # a missing end has a message about both
         try:
             check_id(end.strip())
         except InvalidInput as error:
@@ -149,8 +163,10 @@ def _value(name: str, value: object) -> Value:
     )
 
 
-def parse_associations(items: object) -> tuple[dict[int, Association], list[Failure]]:
-    """The good ones by index, and what is wrong with the others.
+def parse_associations(
+    items: object,
+) -> tuple[dict[int, Association], list[FailedAssociationAnswer]]:
+    """Return the valid relations by index, and what is wrong with the others.
 
     Raises: InvalidInput for the array itself, and for any strength out of range.
     """
@@ -159,76 +175,75 @@ def parse_associations(items: object) -> tuple[dict[int, Association], list[Fail
     if len(items) > BATCH_ROWS:
         raise InvalidInput(f"Batch size limit is {BATCH_ROWS} associations per request")
     rows: dict[int, Association] = {}
-    failed: list[Failure] = []
+    failed: list[FailedAssociationAnswer] = []
     for index, item in enumerate(items):
-        if not isinstance(item, dict):
-            failed.append(Failure(index, "An association must be an object"))
-            continue
-        validate(_Strength, item)
+        if isinstance(item, dict):
+            validate(_StrengthIn, item)
         try:
             _check_ends(item)
             rows[index] = parse_association(item)
         except InvalidInput as error:
-            failed.append(Failure(index, str(error)))
+            failed.append(FailedAssociationAnswer(index=index, reason=str(error)))
     return rows, failed
-
-
-# -- HTTP -------------------------------------------------------------------------------
-
-ASSOCIATIONS: web.AppKey[Associations] = web.AppKey("associations", Associations)
-_Answer = tuple[int, dict[str, Any]]
 
 
 async def associate(request: web.Request) -> web.StreamResponse:
     raw = await read_body(request)
     body = parse_object(raw)
-    use, tenant = request.app[ASSOCIATIONS], request[TENANT]
+    links, tenant = request.app[LINKS], request[TENANT]
     many = body.get("associations")
     if isinstance(many, list) or ("associations" in body and body.keys().isdisjoint(_ENDS)):
         rows, refused = parse_associations(many)
-        return await effecting(request, raw, lambda: _many(use, tenant, rows, refused))
+        return await effecting(request, raw, lambda: _store_many(links, tenant, rows, refused))
     row = parse_association(body)
-    return await effecting(request, raw, lambda: _one(use, tenant, row))
+    return await effecting(request, raw, lambda: _store_one(links, tenant, row))
 
 
-async def _one(use: Associations, tenant: str, row: Association) -> _Answer:
-    await use.add(tenant, row)
-    return 201, {
+async def _store_one(links: Links, tenant: str, row: Association) -> tuple[int, Answer]:
+    """Raises: NotFound where an end is missing."""
+    if not (await links.associate_many(tenant, [row]))[0]:
+        raise NotFound(_MISSING)
+    return 201, AssociatedAnswer(
         **row.properties,
-        "status": "success",
-        "message": f"Association created between {row.from_id} and {row.to_id}",
-        "memory1_id": row.from_id,
-        "memory2_id": row.to_id,
-        "relation_type": row.type,
-    }
+        message=f"Association created between {row.from_id} and {row.to_id}",
+        memory1_id=row.from_id,
+        memory2_id=row.to_id,
+        relation_type=row.type,
+    )
 
 
-async def _many(
-    use: Associations, tenant: str, rows: Mapping[int, Association], refused: Sequence[Failure]
-) -> _Answer:
-    made, missing = await use.add_many(tenant, rows)
-    failed = sorted((*refused, *missing), key=lambda each: each.index)
-    total = len(made) + len(failed)
-    summary = f"{len(made)}/{total} associations created successfully"
-    return 207 if failed else 201, {
-        "status": "partial_success" if failed else "success",
-        "message": summary,
-        "created_count": len(made),
-        "failed_count": len(failed),
-        "succeeded": [_made(index, row) for index, row in sorted(made.items())],
-        "failed": [{"index": each.index, "reason": each.reason} for each in failed],
-        "summary": summary,
-    }
-
-
-def _made(index: int, row: Association) -> dict[str, Any]:
-    return {
-        "index": index,
-        "memory1_id": row.from_id,
-        "memory2_id": row.to_id,
-        "relation_type": row.type,
-        "strength": row.properties["strength"],
-    }
+async def _store_many(
+    links: Links,
+    tenant: str,
+    rows: Mapping[int, Association],
+    refused: Sequence[FailedAssociationAnswer],
+) -> tuple[int, Answer]:
+    """Store what is valid, with a query per type; relations that lack an end fail too."""
+    exist = await links.associate_many(tenant, list(rows.values()))
+    made, failed = [], [*refused]
+    for (index, row), exists in zip(rows.items(), exist, strict=True):
+        if exists:
+            made.append(
+                MadeAssociationAnswer(
+                    index=index,
+                    memory1_id=row.from_id,
+                    memory2_id=row.to_id,
+                    relation_type=row.type,
+                    strength=row.properties["strength"],
+                )
+            )
+        else:
+            failed.append(FailedAssociationAnswer(index=index, reason=_MISSING))
+    summary = f"{len(made)}/{len(made) + len(failed)} associations created successfully"
+    return 207 if failed else 201, AssociatedManyAnswer(
+        status="partial_success" if failed else "success",
+        message=summary,
+        created_count=len(made),
+        failed_count=len(failed),
+        succeeded=made,
+        failed=sorted(failed, key=lambda failure: failure.index),
+        summary=summary,
+    )
 
 
 ROUTES: tuple[Route, ...] = (
@@ -245,7 +260,7 @@ ROUTES: tuple[Route, ...] = (
             404: "The one relation lacks an end",
         },
         group="relations",
-        returns=shape("Associated"),
+        returns=AssociatedAnswer | AssociatedManyAnswer,
         repeatable=True,
     ),
 )

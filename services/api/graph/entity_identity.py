@@ -46,6 +46,14 @@ class MergeCandidate:
     reason: str
     auto_merge: bool
 
+    @property
+    def entity_a(self) -> str:
+        return min(self.canonical, self.alias)
+
+    @property
+    def entity_b(self) -> str:
+        return max(self.canonical, self.alias)
+
 
 def similarity(one: str, other: str) -> tuple[float, bool]:
     """Return how alike two slugs are, 0 to 1, and whether one is part of the other.

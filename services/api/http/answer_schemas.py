@@ -12,18 +12,14 @@ from services.api.json_schema import (
     FLAG,
     ID,
     MAYBE_TEXT,
-    MAYBE_WHOLE,
     NUMBER,
     SUCCESS,
     TEXT,
-    TIME,
-    UNIT,
     WHOLE,
     Schema,
     list_of,
     object_of,
 )
-from services.api.operation_shapes import OPERATIONS
 
 
 def shape(name: str) -> Schema:
@@ -57,41 +53,7 @@ _ROW = object_of(
     memory=_REFERENCE,
     relations=list_of(ANY),
 )
-_ASSOCIATED: Schema = {
-    "anyOf": [
-        object_of(
-            "One relation",
-            status=SUCCESS,
-            message=TEXT,
-            memory1_id=ID,
-            memory2_id=ID,
-            relation_type=TEXT,
-            strength=UNIT,
-        ),
-        object_of(
-            "Many relations",
-            status={"type": "string", "enum": ["success", "partial_success"]},
-            created_count=WHOLE,
-            failed_count=WHOLE,
-            succeeded=list_of(ANY),
-            failed=list_of(object_of("One that failed", index=WHOLE, reason=TEXT)),
-            summary=TEXT,
-        ),
-    ]
-}
 SHAPES: Mapping[str, Schema] = {
-    **OPERATIONS,
-    "Related": object_of(
-        "Related memories in short",
-        status=SUCCESS,
-        memory_id=TEXT,
-        count=WHOLE,
-        related_memories=list_of(ANY),
-        relationship_types=list_of(TEXT),
-        max_depth=WHOLE,
-        limit=WHOLE,
-    ),
-    "Associated": _ASSOCIATED,
     "RecallResult": _ROW,
     "Recalled": object_of(
         "Memories, best first; blocks appear where the request asks for what they tell",
@@ -124,19 +86,5 @@ SHAPES: Mapping[str, Schema] = {
         tag_mode=TEXT,
         tag_match=TEXT,
         query_time_ms=NUMBER,
-    ),
-    "Health": object_of(
-        "Always 200; `status` says how it is",
-        status={"type": "string", "enum": ["healthy", "degraded"]},
-        falkordb=TEXT,
-        qdrant=TEXT,
-        graph=TEXT,
-        timestamp=TIME,
-        memory_count=MAYBE_WHOLE,
-        vector_count=MAYBE_WHOLE,
-        sync_status=TEXT,
-        vector_dimensions=ANY,
-        enrichment=ANY,
-        embedding=ANY,
     ),
 }

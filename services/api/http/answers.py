@@ -20,6 +20,7 @@ from typing import Annotated, Any, Literal, TypeVar
 from aiohttp import web
 from pydantic import (
     AliasChoices,
+    AliasPath,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -74,9 +75,12 @@ class Answer(BaseModel):
     )
 
 
-def attribute(name: str) -> Any:
-    """A field whose value is the attribute `name` of the object that is validated."""
-    return Field(validation_alias=AliasChoices(name))
+def attribute(*path: str, default: Any = ...) -> Any:
+    """A field whose value is the attribute at `path` of the object that is validated.
+
+    `default` where there is none, for instance because an object on the path is None.
+    """
+    return Field(default, validation_alias=AliasChoices(AliasPath(*path)))
 
 
 class Success(Answer):

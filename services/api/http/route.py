@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from types import UnionType
 from typing import Any, Literal
 
@@ -61,3 +62,7 @@ class Route:
     repeatable: bool = False
     # Whether the OpenAPI document names it: aliases and catch-alls are left out.
     documented: bool = True
+
+
+# A route for operators, which needs the API token and the admin token.
+admin_route = partial(Route, scope="admin", group="operations")

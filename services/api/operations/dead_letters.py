@@ -1,9 +1,9 @@
-"""/admin/dead: jobs that were given up, each with its reason, to be tried again or forgotten.
+"""/admin/dead: jobs that failed for good, each with its reason, to try again or to delete.
 
-A tenant sees and moves its own. An entry that is no job belongs to nobody who could be asked,
-so it is the default tenant's, whose operator runs the instance: to be seen (without what it
-holds, which may be anybody's) and discarded, never replayed. A run whose job is dead has
-failed, and a replay does not bring it back: it is to be asked for again.
+A tenant sees and moves its own. An entry that is no job belongs to no tenant, so it is shown to
+the default tenant, whose operator runs the instance: it can be listed (without its content,
+which may be any tenant's) and discarded, never replayed. A run whose job is dead has failed; a
+replay does not bring it back, a new run must be started.
 """
 
 from __future__ import annotations
@@ -12,19 +12,18 @@ import asyncio
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated
 
 from aiohttp import web
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
-from services.api.http.answer_schemas import shape
-from services.api.http.answers import json_answer
+from services.api.http.answers import Answer, Success, Time, attribute, json_answer
 from services.api.http.body import read_body
 from services.api.http.middleware import TENANT
-from services.api.http.query import integer, text
-from services.api.http.route import Param, Route
+from services.api.http.parameters import Query, integer, parsed
+from services.api.http.route import Route, admin_route
 from services.api.http.validation import parse_object, required, switch, validate
-from shared.domain.memory import iso
+from services.api.operations.event_feed import entry_order
 from shared.domain.tenant import DEFAULT_TENANT
 from shared.errors import InvalidInput
 from shared.graph.stages.writes import VERSION_OF
@@ -37,69 +36,107 @@ from shared.streams.transitions import DeadJob
 
 MAX_LISTED = 500
 MAX_MOVED = 500
-# All tenants' dead lie in one stream: so many pages of it one request looks through.
+# The dead letters of all tenants lie in one stream: one request reads so many pages of it.
 _PAGES = 10
-# Redis' own: two 64-bit numbers; 0-0 is none, and no range may end before it.
+# Redis's own form: two 64-bit numbers. 0-0 is no entry, and no range may end before it.
 _ENTRY_ID = r"^[1-9][0-9]{0,18}-[0-9]{1,19}$"
 
 
-@dataclass(frozen=True, slots=True)
-class Page:
-    """A tenant's dead jobs, newest first; `next` continues where the look ended."""
+# An empty run is none.
+_Run = Annotated[str | None, BeforeValidator(lambda run: run or None)]
 
-    rows: Sequence[tuple[Stage, DeadJob]]
+
+class DeadJobAnswer(Answer):
+    """One job; the ids are null of an entry that is none."""
+
+    id: str = attribute("entry_id")
+    stream: str = ""
+    memory_id: str | None = attribute("job", "memory_id", default=None)
+    version: int | None = attribute("job", "version", default=None)
+    run: _Run = attribute("job", "run", default=None)
+    reason: str
+    error: str
+    attempts: int
+    deliveries: int
+    first_at: Time = attribute("first_ms")
+    buried_at: Time = attribute("dead_since_ms")
+    consumer: str
+
+    @classmethod
+    def of(cls, stage: Stage, dead: DeadJob) -> DeadJobAnswer:
+        answer = cls.model_validate(dead)
+        answer.stream = stage.value
+        return answer
+
+
+class DeadPageAnswer(Success):
+    """Newest first; `next` is the `before` of the following page."""
+
+    dead: list[DeadJobAnswer]
+    count: int
+    next: str | None
+
+
+class ReplayedAnswer(Success):
+    """How many are tried again; `missing` are ids that this tenant has no dead job of."""
+
+    replayed: int
+    missing: list[str]
+    next: str | None
+
+
+class DiscardedAnswer(Success):
+    """How many are forgotten; `missing` are ids that this tenant has no dead job of."""
+
+    discarded: int
+    missing: list[str]
     next: str | None
 
 
 @dataclass(frozen=True, slots=True)
-class Moved:
-    """How many went; `missing`: named, and not there (any more) for this tenant."""
-
-    count: int
-    missing: Sequence[str] = ()
-    next: str | None = None
-
-
 class DeadLetters:
-    """Use cases on one tenant's dead jobs."""
+    """Use cases on one tenant's dead letters."""
 
-    def __init__(self, graph: GraphStore, outbox: Outbox, streams: Mapping[Stage, Stream]) -> None:
-        self._graph = graph
-        self._outbox = outbox
-        self._streams = streams
+    graph: GraphStore
+    outbox: Outbox
+    streams: Mapping[Stage, Stream]
 
     async def page(
         self, tenant: str, stages: Sequence[Stage], limit: int, before: str | None = None
-    ) -> Page:
-        """The newest of all `stages` together."""
-        looks = await asyncio.gather(*(self._look(tenant, s, limit, before) for s in stages))
-        # Below the highest point where a look ended, its stage may hold more: not shown yet.
-        ends = [end for _, end in looks if end is not None]
-        floor = max(map(_order, ends), default=(0, 0))
+    ) -> DeadPageAnswer:
+        """Return the newest of all `stages` together, from the entry id `before` on."""
+        searches = await asyncio.gather(*(self._search(tenant, s, limit, before) for s in stages))
+        # A stage may hold more below the entry where its search ended: rows of other stages
+        # that are older than that entry wait for the next page.
+        ends = [end for _, end in searches if end is not None]
+        oldest = max(map(entry_order, ends), default=(0, 0))
         rows = sorted(
             (
                 (stage, dead)
-                for stage, (found, _) in zip(stages, looks, strict=True)
+                for stage, (found, _) in zip(stages, searches, strict=True)
                 for dead in found
-                if _order(dead.entry_id) >= floor
+                if entry_order(dead.entry_id) >= oldest
             ),
-            key=lambda row: _order(row[1].entry_id),
+            key=lambda row: entry_order(row[1].entry_id),
             reverse=True,
         )
         cut = limit
         while 0 < cut < len(rows) and rows[cut][1].entry_id == rows[cut - 1][1].entry_id:
-            cut += 1  # ids of two stages may be equal: a page ends behind both
+            cut += 1  # two stages may have equal ids: a page ends behind both
         if cut < len(rows):
-            return Page(rows[:cut], rows[cut - 1][1].entry_id)
-        return Page(rows, max(ends, key=_order, default=None))
+            ends = [rows[cut - 1][1].entry_id]
+        dead = [DeadJobAnswer.of(*row) for row in rows[:cut]]
+        return DeadPageAnswer(
+            dead=dead, count=len(dead), next=max(ends, key=entry_order, default=None)
+        )
 
-    async def _look(
+    async def _search(
         self, tenant: str, stage: Stage, limit: int, before: str | None
     ) -> tuple[list[DeadJob], str | None]:
-        """Up to `limit` of the tenant's, and the last entry looked at; None: all were."""
+        """Return up to `limit` of the tenant's, and the entry to go on from (None: the end)."""
         found: list[DeadJob] = []
         for _ in range(_PAGES):
-            rows = await self._streams[stage].dead(limit=CHUNK, before=before)
+            rows = await self.streams[stage].dead(limit=CHUNK, before=before)
             found += [dead for dead in rows if _belongs(dead, tenant)]
             if len(found) > limit:
                 return found[:limit], found[limit - 1].entry_id
@@ -110,56 +147,50 @@ class DeadLetters:
 
     async def replay(
         self, tenant: str, stage: Stage, ids: Sequence[str] | None, before: str | None = None
-    ) -> Moved:
-        """Try again, with the attempts forgotten; without `ids` the newest MAX_MOVED."""
+    ) -> ReplayedAnswer:
+        """Try again, with the attempts reset; without `ids` the newest MAX_MOVED."""
         dead, missing, end = await self._chosen(tenant, stage, ids, before)
         jobs = [each.job for each in dead if each.job is not None]
         if stage in VERSION_OF:
-            # First: what is published again must be due again, or a loss of it is for good.
-            await self._graph.work.requeue(tenant, stage, {job.memory_id for job in jobs})
-            await self._outbox.note([tenant])
-        named = [each.entry_id for each in dead if each.job is not None]
-        return Moved(await self._streams[stage].replay(named), missing, end)
+            # Before the replay: a job that is published again and then lost would not be
+            # published once more unless its memory is due.
+            await self.graph.work.requeue(tenant, stage, {job.memory_id for job in jobs})
+            await self.outbox.note([tenant])
+        entry_ids = [each.entry_id for each in dead if each.job is not None]
+        count = await self.streams[stage].replay(entry_ids)
+        return ReplayedAnswer(replayed=count, missing=missing, next=end)
 
     async def discard(
         self, tenant: str, stage: Stage, ids: Sequence[str] | None, before: str | None = None
-    ) -> Moved:
-        """Forget them for good; without `ids` the newest MAX_MOVED."""
+    ) -> DiscardedAnswer:
+        """Delete the dead letters; without `ids` the newest MAX_MOVED."""
         dead, missing, end = await self._chosen(tenant, stage, ids, before)
         await self._give_up(tenant, stage, [each.job for each in dead if each.job is not None])
-        count = await self._streams[stage].discard([each.entry_id for each in dead])
-        return Moved(count, missing, end)
+        count = await self.streams[stage].discard([each.entry_id for each in dead])
+        return DiscardedAnswer(discarded=count, missing=missing, next=end)
 
     async def _give_up(self, tenant: str, stage: Stage, jobs: Sequence[Job]) -> None:
-        """What is still due would be published again by the relay, and be back tomorrow."""
+        """End the work of the jobs: the relay would publish again what is still due."""
         if stage in VERSION_OF:
             rows = [(job.memory_id, job.version) for job in jobs]
-            await self._graph.work.give_up(tenant, stage, rows)
+            await self.graph.work.give_up(tenant, stage, rows)
         elif stage is Stage.SYNC:
-            await asyncio.gather(*(self._graph.runs.cancel(tenant, job.memory_id) for job in jobs))
+            await asyncio.gather(*(self.graph.runs.cancel(tenant, job.memory_id) for job in jobs))
 
     async def _chosen(
         self, tenant: str, stage: Stage, ids: Sequence[str] | None, before: str | None
     ) -> tuple[list[DeadJob], list[str], str | None]:
         if ids is None:
-            found, end = await self._look(tenant, stage, MAX_MOVED, before)
+            found, end = await self._search(tenant, stage, MAX_MOVED, before)
             return found, [], end
-        named = await self._streams[stage].dead_named(ids)
-        mine = [dead for dead in named if _belongs(dead, tenant)]
-        known = {dead.entry_id for dead in mine}
-        return mine, [each for each in dict.fromkeys(ids) if each not in known], None
+        named = await self.streams[stage].dead_named(ids)
+        own = [dead for dead in named if _belongs(dead, tenant)]
+        own_ids = {dead.entry_id for dead in own}
+        return own, [entry_id for entry_id in dict.fromkeys(ids) if entry_id not in own_ids], None
 
 
 def _belongs(dead: DeadJob, tenant: str) -> bool:
     return tenant == (DEFAULT_TENANT if dead.job is None else dead.job.tenant)
-
-
-def _order(entry_id: str) -> tuple[int, int]:
-    milliseconds, _, number = entry_id.partition("-")
-    return int(milliseconds), int(number or 0)
-
-
-# -- HTTP -------------------------------------------------------------------------------
 
 
 def _stage(value: object) -> Stage:
@@ -184,7 +215,7 @@ def _entry_ids(value: object) -> list[str] | None:
         raise InvalidInput(f"'ids' must be a list of 1 to {MAX_MOVED} ids")
     if None in value:
         raise InvalidInput("'ids' must not hold null")
-    return [each for each in map(_entry_id, value) if each]
+    return [entry_id for entry_id in map(_entry_id, value) if entry_id]
 
 
 _STREAM_SCHEMA = {"type": "string", "enum": [stage.value for stage in Stage]}
@@ -214,99 +245,64 @@ class DeadIn(BaseModel):
 
 
 DEAD: web.AppKey[DeadLetters] = web.AppKey("dead", DeadLetters)
-
-
-def dead_json(stage: Stage, dead: DeadJob) -> dict[str, Any]:
-    job = dead.job
-    return {
-        "id": dead.entry_id,
-        "stream": stage.value,
-        "memory_id": job.memory_id if job else None,
-        "version": job.version if job else None,
-        "run": (job.run or None) if job else None,
-        "reason": dead.reason,
-        "error": dead.error,
-        "attempts": dead.attempts,
-        "deliveries": dead.deliveries,
-        "first_at": iso(dead.first_ms),
-        "buried_at": iso(dead.dead_since_ms),
-        "consumer": dead.consumer,
-    }
+_STREAM = parsed("stream", "Only this stage; default: all", _stage, schema=_STREAM_SCHEMA)
+_LIMIT = integer("limit", "Most jobs", default=50, least=1, most=MAX_LISTED)
+_BEFORE = parsed("before", "`next` of the page before", _entry_id, schema=_ID_SCHEMA)
 
 
 async def list_dead(request: web.Request) -> web.Response:
-    query = request.query
-    named, before = text(query, "stream"), text(query, "before")
-    limit = integer(query, "limit", default=50, least=1, most=MAX_LISTED)
-    found = await request.app[DEAD].page(
-        request[TENANT],
-        [_stage(named)] if named else list(Stage),
-        limit,
-        _entry_id(before),
+    query = Query.of(request)
+    stage = query[_STREAM]
+    stages = [stage] if stage else list(Stage)
+    return json_answer(
+        await request.app[DEAD].page(request[TENANT], stages, query[_LIMIT], query[_BEFORE])
     )
-    rows = [dead_json(*row) for row in found.rows]
-    return json_answer({"status": "success", "dead": rows, "count": len(rows), "next": found.next})
 
 
 async def replay_dead(request: web.Request) -> web.Response:
-    body = await _asked(request)
-    moved = await request.app[DEAD].replay(request[TENANT], body.stream, body.ids, body.before)
-    return _moved("replayed", moved)
+    body = await _read_selection(request)
+    return json_answer(
+        await request.app[DEAD].replay(request[TENANT], body.stream, body.ids, body.before)
+    )
 
 
 async def discard_dead(request: web.Request) -> web.Response:
-    body = await _asked(request)
-    moved = await request.app[DEAD].discard(request[TENANT], body.stream, body.ids, body.before)
-    return _moved("discarded", moved)
+    body = await _read_selection(request)
+    return json_answer(
+        await request.app[DEAD].discard(request[TENANT], body.stream, body.ids, body.before)
+    )
 
 
-async def _asked(request: web.Request) -> DeadIn:
+async def _read_selection(request: web.Request) -> DeadIn:
     body = validate(DeadIn, parse_object(await read_body(request)))
     if body.all == (body.ids is not None):
         raise InvalidInput("name the dead jobs in 'ids', or set 'all' to true")
     return body
 
 
-def _moved(verb: str, moved: Moved) -> web.Response:
-    told = {"missing": list(moved.missing), "next": moved.next}
-    return json_answer({"status": "success", verb: moved.count, **told})
-
-
-_STREAM = Param("stream", _STREAM_SCHEMA, "Only this stage; default: all")
-_LIMIT = {"type": "integer", "default": 50, "minimum": 1, "maximum": MAX_LISTED}
 ROUTES: tuple[Route, ...] = (
-    Route(
+    admin_route(
         "GET",
         "/admin/dead",
         list_dead,
         "Jobs that were given up, newest first, with their reasons",
-        scope="admin",
-        query=(
-            _STREAM,
-            Param("limit", _LIMIT, "Clamped"),
-            Param("before", _ID_SCHEMA, "`next` of the page before"),
-        ),
-        returns=shape("DeadPage"),
-        group="operations",
+        query=(_STREAM, _LIMIT, _BEFORE),
+        returns=DeadPageAnswer,
     ),
-    Route(
+    admin_route(
         "POST",
         "/admin/dead/replay",
         replay_dead,
         "Try dead jobs again, with their attempts forgotten",
-        scope="admin",
         body=DeadIn,
-        returns=shape("Replayed"),
-        group="operations",
+        returns=ReplayedAnswer,
     ),
-    Route(
+    admin_route(
         "POST",
         "/admin/dead/discard",
         discard_dead,
         "Forget dead jobs for good",
-        scope="admin",
         body=DeadIn,
-        returns=shape("Discarded"),
-        group="operations",
+        returns=DiscardedAnswer,
     ),
 )

@@ -1,4 +1,4 @@
-"""/enrichment: how the enrichment of a tenant's memories stands, and doing it again."""
+"""/enrichment: show how far a tenant's memories are enriched, and enrich some again."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ import asyncio
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from aiohttp import web
 from pydantic import BeforeValidator, Field
 
-from services.api.http.answer_schemas import shape
-from services.api.http.answers import json_answer
+from services.api.http.answers import Answer, Id, json_answer
 from services.api.http.body import read_body
 from services.api.http.middleware import REQUEST_ID, TENANT
-from services.api.http.route import Param, Route
+from services.api.http.parameters import Query, parsed
+from services.api.http.route import Route, admin_route
 from services.api.http.validation import AbsentBody, parse_optional, validate
 from services.api.memory.service import check_id
 from shared.config import EnrichmentSettings
@@ -32,106 +32,120 @@ MAX_IDS = 5_000
 _SAMPLE = 10
 
 
+class EnrichmentStatusAnswer(Answer):
+    """Of the token's tenant; `status` says whether any enricher runs."""
+
+    status: Literal["running", "stopped"]
+    queue_size: int
+    pending: int
+    inflight: int
+    max_attempts: int
+    failed: int
+    pending_ids: list[str]
+    spacy_model: str
+    stats: dict[str, Any]
+    classification: dict[str, Any]
+
+
+class ReprocessingAnswer(Answer):
+    """What was queued; `missing` are no memories."""
+
+    status: Literal["queued"] = "queued"
+    count: int
+    ids: list[Id]
+    missing: list[Id]
+
+
 @dataclass(frozen=True, slots=True)
-class Requeued:
-    """All that were asked for, and those of them that are no memories of the tenant; sorted."""
-
-    ids: Sequence[str]
-    missing: Sequence[str]
-
-
 class Enrichment:
-    """The use cases."""
+    """Use cases on the enrichment of one tenant's memories."""
 
-    def __init__(
-        self,
-        graph: GraphStore,
-        outbox: Outbox,
-        streams: Mapping[Stage, Stream],
-        stats: EnrichmentStats,
-        settings: EnrichmentSettings,
-    ) -> None:
-        self._graph = graph
-        self._outbox = outbox
-        self._streams = streams
-        self._stats = stats
-        self._settings = settings
+    graph: GraphStore
+    outbox: Outbox
+    streams: Mapping[Stage, Stream]
+    stats: EnrichmentStats
+    settings: EnrichmentSettings
 
-    async def status(self, tenant: str) -> dict[str, Any]:
-        """All numbers are the tenant's own; `status` is of the instance's enrichers."""
-        stream = self._streams[Stage.ENRICH]
-        consumers, live, in_flight, counts, waiting, told = await asyncio.gather(
+    async def status(self, tenant: str) -> EnrichmentStatusAnswer:
+        """Return the tenant's own numbers; `status` is of the instance's enrichers."""
+        stream = self.streams[Stage.ENRICH]
+        consumers, live, in_flight, counts, waiting, stats = await asyncio.gather(
             stream.consumers(),
             stream.load_of(tenant),
             stream.in_flight_of(tenant),
-            self._graph.memories.counts(tenant),
-            self._graph.receipts.waiting(tenant, Stage.ENRICH, _SAMPLE),
-            self._stats.read(tenant),
+            self.graph.memories.counts(tenant),
+            self.graph.receipts.waiting(tenant, Stage.ENRICH, _SAMPLE),
+            self.stats.read(tenant),
         )
-        return {
-            "status": "running" if any(map(stream.is_active, consumers)) else "stopped",
-            "queue_size": live,
-            "pending": counts.lagging.get(Stage.ENRICH, 0),
-            "inflight": in_flight,
-            "max_attempts": stream.policy.max_attempts,
-            "failed": counts.failed.get(Stage.ENRICH, 0),
-            "pending_ids": waiting,
-            "spacy_model": self._settings.spacy_model,
-            **{name: value for name, value in told.items() if value is not None},
-        }
+        return EnrichmentStatusAnswer(
+            status="running" if any(map(stream.is_active, consumers)) else "stopped",
+            queue_size=live,
+            pending=counts.lagging.get(Stage.ENRICH, 0),
+            inflight=in_flight,
+            max_attempts=stream.policy.max_attempts,
+            failed=counts.failed.get(Stage.ENRICH, 0),
+            pending_ids=waiting,
+            spacy_model=stats["spacy_model"] or self.settings.spacy_model,
+            stats=stats["stats"],
+            classification=stats["classification"],
+        )
 
-    async def reprocess(self, tenant: str, ids: Sequence[str], *, trace: str = "") -> Requeued:
-        """Enrich and relate the memories again, whatever was done or given up before.
+    async def reprocess(
+        self, tenant: str, ids: Sequence[str], *, trace: str = ""
+    ) -> ReprocessingAnswer:
+        """Enrich and relate the memories again, whether they were done or given up before.
 
-        One without a vector is related when it has one.
+        A memory without a vector is related once it has one.
         """
-        wanted, run = sorted(set(ids)), str(uuid.uuid4())
-        known: set[str] = set()
-        for start in range(0, len(wanted), CHUNK):
-            due = await self._graph.work.requeue(
-                tenant, Stage.ENRICH, wanted[start : start + CHUNK]
-            )
+        chosen, run = sorted(set(ids)), str(uuid.uuid4())
+        found: set[str] = set()
+        for start in range(0, len(chosen), CHUNK):
+            due = await self.graph.work.requeue(tenant, Stage.ENRICH, chosen[start : start + CHUNK])
             again = {Stage.ENRICH: due, Stage.RELATE: await self._relate_again(tenant, due)}
             jobs = {
-                stage: [Job(tenant, each.id, each.job_version(stage), trace=trace) for each in rows]
+                stage: [Job(tenant, row.id, row.job_version(stage), trace=trace) for row in rows]
                 for stage, rows in again.items()
             }
-            await self._forget_dead(jobs)
+            await self._discard_dead(jobs)
             forced = {
-                stage: [replace(job, run=run) for job in mine] for stage, mine in jobs.items()
+                stage: [replace(job, run=run) for job in ordinary]
+                for stage, ordinary in jobs.items()
             }
-            await self._outbox.announce(forced, exempt=True)
-            known.update(each.id for each in due)
-        return Requeued(wanted, [each for each in wanted if each not in known])
+            await self.outbox.announce(forced, exempt=True)
+            found.update(row.id for row in due)
+        missing = [memory_id for memory_id in chosen if memory_id not in found]
+        return ReprocessingAnswer(count=len(chosen), ids=chosen, missing=missing)
 
     async def _relate_again(self, tenant: str, due: Sequence[Due]) -> list[Due]:
-        held = await self._graph.memories.get(tenant, [each.id for each in due])
-        standing = [memory.id for memory in held.values() if memory.text_hash]
-        return await self._graph.work.requeue(tenant, Stage.RELATE, standing) if standing else []
+        found = await self.graph.memories.get(tenant, [row.id for row in due])
+        with_vector = [memory.id for memory in found.values() if memory.text_hash]
+        if not with_vector:
+            return []
+        return await self.graph.work.requeue(tenant, Stage.RELATE, with_vector)
 
-    async def _forget_dead(self, jobs: Mapping[Stage, Sequence[Job]]) -> None:
-        """Else the relay, should a forced job get lost, would find the dead one and give up."""
+    async def _discard_dead(self, jobs: Mapping[Stage, Sequence[Job]]) -> None:
+        """Discard the dead letters of the ordinary jobs.
+
+        Should a forced job get lost, the relay would find the dead letter and give up.
+        """
         try:
-            for stage, mine in jobs.items():
-                found = await self._streams[stage].locations(mine)
-                dead = [each.dead_id for each in found if each and each.dead_id]
-                await self._streams[stage].discard(dead)
+            for stage, ordinary in jobs.items():
+                found = await self.streams[stage].locations(ordinary)
+                dead_ids = [location.dead_id for location in found if location and location.dead_id]
+                await self.streams[stage].discard(dead_ids)
         except TransientError:
-            return  # Redis is down; the memories are due, and the relay sees to them
-
-
-# -- HTTP -------------------------------------------------------------------------------
+            return  # Redis is down; the memories are due, and the relay publishes them
 
 
 def _ids(value: object) -> list[str]:
-    """Canonical UUIDs of a list or a comma string. Raises: InvalidInput."""
+    """Return canonical UUIDs of a list or a comma string. Raises: InvalidInput."""
     given = value.split(",") if isinstance(value, str) else value if value is not None else []
     if not isinstance(given, list) or not all(isinstance(each, str) for each in given):
         raise InvalidInput("'ids' must be a list of memory ids or a comma-separated string")
-    named = [each.strip() for each in given if each.strip()]
-    if len(named) > MAX_IDS:
+    ids = [each.strip() for each in given if each.strip()]
+    if len(ids) > MAX_IDS:
         raise InvalidInput(f"'ids' must not hold more than {MAX_IDS} ids")
-    return [check_id(each) for each in named]
+    return [check_id(memory_id) for memory_id in ids]
 
 
 class ReprocessIn(AbsentBody):
@@ -143,6 +157,9 @@ class ReprocessIn(AbsentBody):
 
 
 ENRICHMENT: web.AppKey[Enrichment] = web.AppKey("enrichment", Enrichment)
+_IDS = parsed(
+    "ids", "Separated by commas; where no body names any", _ids, schema={"type": "string"}
+)
 
 
 async def enrichment_status(request: web.Request) -> web.Response:
@@ -151,12 +168,14 @@ async def enrichment_status(request: web.Request) -> web.Response:
 
 async def reprocess(request: web.Request) -> web.Response:
     body = validate(ReprocessIn, parse_optional(await read_body(request)))
-    ids = body.ids or _ids(request.query.get("ids"))
+    named = Query.of(request)[_IDS]
+    ids = body.ids or named
     if not ids:
         raise InvalidInput("No memory ids provided for reprocessing")
-    done = await request.app[ENRICHMENT].reprocess(request[TENANT], ids, trace=request[REQUEST_ID])
-    shown: Mapping[str, Any] = {"ids": list(done.ids), "missing": list(done.missing)}
-    return json_answer({"status": "queued", "count": len(done.ids), **shown}, status=202)
+    answer = await request.app[ENRICHMENT].reprocess(
+        request[TENANT], ids, trace=request[REQUEST_ID]
+    )
+    return json_answer(answer, status=202)
 
 
 ROUTES: tuple[Route, ...] = (
@@ -165,19 +184,17 @@ ROUTES: tuple[Route, ...] = (
         "/enrichment/status",
         enrichment_status,
         "State of the enrichment",
-        returns=shape("EnrichmentStatus"),
+        returns=EnrichmentStatusAnswer,
         group="operations",
     ),
-    Route(
+    admin_route(
         "POST",
         "/enrichment/reprocess",
         reprocess,
         "Enrich memories again, whatever was done before",
-        scope="admin",
         body=ReprocessIn,
-        query=(Param("ids", {"type": "string"}, "Separated by commas; where no body names any"),),
+        query=(_IDS,),
         answers={202: "Queued"},
-        returns=shape("Reprocessing"),
-        group="operations",
+        returns=ReprocessingAnswer,
     ),
 )

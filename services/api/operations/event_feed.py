@@ -1,8 +1,8 @@
-"""Feed: the watching half of events, for GET /stream.
+"""Feed: delivers events to the subscribers of GET /stream.
 
-One task and one connection per process read all watched tenants' feeds, however many clients
-there are. A watcher holds a bounded number of frames; one that does not keep up is ended, and
-may come back with the id of the last event that it saw.
+One task and one connection per process read the feeds of all watched tenants, however many
+clients there are. A subscription holds a bounded number of entries; one that does not keep up
+is ended, and its client may come back with the id of the last event that it saw.
 """
 
 from __future__ import annotations
@@ -35,13 +35,14 @@ def parse_id(text: str) -> str:
     return text
 
 
-def _order(event_id: str) -> tuple[int, int]:
-    head, _, tail = event_id.partition("-")
-    return int(head), int(tail)
+def entry_order(entry_id: str) -> tuple[int, int]:
+    """Return what the ids of a Redis stream are ordered by."""
+    milliseconds, _, number = entry_id.partition("-")
+    return int(milliseconds), int(number or 0)
 
 
 class Subscription:
-    """One watcher: `next()` gives frames in order, each once, until it `ended`."""
+    """One client's events: `next()` returns them in order, each once, until it `ended`."""
 
     def __init__(self, feed: Feed, tenant: str, last_id: str, most: int, *, resumed: bool) -> None:
         self.tenant = tenant
@@ -50,13 +51,13 @@ class Subscription:
         self._feed = feed
         self._last_id = last_id
         self._most = most
-        # What came before the subscription is read from Redis page by page first.
+        # Events before the subscription are read from Redis first, page by page.
         self._behind = resumed
         self._waiting: deque[Entry] = deque()
         self._some = asyncio.Event()
 
     def offer(self, entries: Iterable[Entry]) -> None:
-        """Take live entries; past the bound this watcher is too slow and ends."""
+        """Take live entries; with more than `most` waiting the subscription ends as too slow."""
         self._waiting.extend(entries)
         if len(self._waiting) > self._most:
             metrics.EVENTS_DROPPED.labels(reason="slow").inc(len(self._waiting))
@@ -70,29 +71,29 @@ class Subscription:
         self._some.set()
 
     async def next(self, timeout_s: float) -> list[Entry]:
-        """The entries since the last call; none after `timeout_s`, or once ended."""
+        """Return the entries since the last call; none after `timeout_s`, or once ended."""
         if self._behind:
             page = await self._feed.since(self.tenant, self._last_id, _PAGE)
             self._behind = len(page) == _PAGE
             if page:
-                return self._seen(page)
+                return self._unseen(page)
         if not self._waiting and not self.ended:
             await wait(self._some, timeout_s)
         self._some.clear()
         entries, self._waiting = list(self._waiting), deque()
-        return self._seen(entries)
+        return self._unseen(entries)
 
-    def _seen(self, entries: list[Entry]) -> list[Entry]:
-        """Those after the last one given: a page and the live feed may overlap."""
-        after = _order(self._last_id)
-        fresh = [entry for entry in entries if _order(entry[0]) > after]
+    def _unseen(self, entries: list[Entry]) -> list[Entry]:
+        """Return the entries after the last one: a page and the live feed may overlap."""
+        after = entry_order(self._last_id)
+        fresh = [entry for entry in entries if entry_order(entry[0]) > after]
         if fresh:
             self._last_id = fresh[-1][0]
         return fresh
 
 
 class Feed:
-    """Reads the tenants that are watched; `run` it, and `close` it before the server stops."""
+    """Reads the watched tenants' feeds; `run` it, and `close` it before the server stops."""
 
     def __init__(self, clients: RedisClients, settings: EventSettings, *, block_s: float) -> None:
         self._command = clients.command
@@ -106,19 +107,19 @@ class Feed:
         self._closed = False
 
     def count(self, tenant: str) -> int:
-        """The tenant's watchers in this process."""
+        """Return how many subscriptions the tenant has in this process."""
         return len(self._subscriptions.get(tenant, ()))
 
     async def subscribe(self, tenant: str, after: str | None = None) -> Subscription:
-        """Watch from now on, or from the event after `after` where it is still kept.
+        """Subscribe from now on, or from the event after `after` where it is still kept.
 
-        Every event that is emitted after this returned will be seen. `leave` it in the end.
+        Every event that is emitted after this returned is delivered. `leave` it in the end.
 
         Raises: Overloaded for one too many, Unavailable without Redis.
         """
         self._admit()
         newest = await self._newest(tenant)
-        self._admit()  # others came in while Redis was asked
+        self._admit()  # others may have subscribed in the meantime
         read_to = self._read_to.setdefault(tenant, newest)
         subscription = Subscription(
             self, tenant, after or read_to, self._settings.queue, resumed=after is not None
@@ -129,23 +130,23 @@ class Feed:
         return subscription
 
     def leave(self, subscription: Subscription) -> None:
-        watchers = self._subscriptions.get(subscription.tenant, set())
-        watchers.discard(subscription)
-        if not watchers:
+        others = self._subscriptions.get(subscription.tenant, set())
+        others.discard(subscription)
+        if not others:
             self._subscriptions.pop(subscription.tenant, None)
             self._read_to.pop(subscription.tenant, None)
         metrics.EVENT_SUBSCRIBERS.set(self._total())
 
     def close(self) -> None:
-        """End every watcher and let nobody in."""
+        """End every subscription and accept no other."""
         self._closed = True
-        for watchers in self._subscriptions.values():
-            for each in watchers:
-                each.end()
+        for subscriptions in self._subscriptions.values():
+            for subscription in subscriptions:
+                subscription.end()
         self._changed.set()
 
     async def since(self, tenant: str, event_id: str, limit: int) -> list[Entry]:
-        """Up to `limit` entries after `event_id`, oldest first."""
+        """Return up to `limit` entries after `event_id`, oldest first."""
         with translated():
             rows: Any = await self._command.xrange(
                 feed_key(self._prefix, tenant), min=f"({event_id}", max="+", count=limit
@@ -153,7 +154,7 @@ class Feed:
         return _entries(rows)
 
     async def run(self, stopping: asyncio.Event) -> None:
-        """Hand entries to their watchers until `stopping`; survives a Redis that is away."""
+        """Deliver entries until `stopping`, also after Redis was down."""
         while not stopping.is_set() and not self._closed:
             try:
                 await self._read_once()
@@ -162,7 +163,7 @@ class Feed:
                 await wait(stopping, _PAUSE_S)
 
     async def _read_once(self) -> None:
-        """Read until something comes, the block is over, or another tenant is watched."""
+        """Read until an event comes, the block is over, or another tenant is watched."""
         subscribed = self._changed.is_set()
         self._changed.clear()
         if not self._read_to:
@@ -180,7 +181,7 @@ class Feed:
         try:
             await asyncio.wait({read, changed}, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            # A read that is cut off has taken nothing: the next one asks from the same ids.
+            # A cancelled read loses nothing: the next one starts from the same ids.
             for task in (read, changed):
                 task.cancel()
             await asyncio.gather(read, changed, return_exceptions=True)

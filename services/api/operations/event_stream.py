@@ -9,9 +9,10 @@ from dataclasses import dataclass
 
 from aiohttp import web
 
-from services.api.http.answers import json_answer
+from services.api.http.answers import Answer, json_answer
 from services.api.http.middleware import TENANT
-from services.api.http.route import Param, Route
+from services.api.http.parameters import Query, parsed
+from services.api.http.route import Route
 from services.api.operations.event_feed import Entry, Feed, Subscription, parse_id
 from shared.errors import TransientError
 
@@ -31,6 +32,14 @@ class Watching:
 
 
 WATCHING: web.AppKey[Watching] = web.AppKey("watching", Watching)
+_EVENT = {"type": "string", "pattern": r"^\d{1,19}-\d{1,19}$"}
+_LAST_ID = parsed(
+    "last_event_id",
+    "Resume after this event; as the header Last-Event-ID",
+    parse_id,
+    schema=_EVENT,
+)
+_LAST_ID_HEADER = parsed("Last-Event-ID", "Resume after this event", parse_id, schema=_EVENT)
 
 
 async def stream(request: web.Request) -> web.StreamResponse:
@@ -47,7 +56,7 @@ async def stream(request: web.Request) -> web.StreamResponse:
         await response.prepare(request)
         await _send_all(request, response, subscription, watching.keepalive_s)
     except TransientError:
-        pass  # Redis went away in mid-stream: the client comes back with its last id.
+        pass  # Redis went away: the client comes back with the id of its last event
     except (ConnectionError, TimeoutError):
         subscription.too_slow = True
     finally:
@@ -63,8 +72,8 @@ async def _send_all(
     subscription: Subscription,
     keepalive_s: float,
 ) -> None:
-    """Until the subscription ends (shutdown, or too slow) or the client is gone."""
-    # Proxies and clients learn at once that the stream is open.
+    """Send until the subscription ends (shutdown, or too slow) or the client is gone."""
+    # Shows proxies and clients at once that the stream is open.
     await response.write(b": connected\n\n")
     wrote_at = time.monotonic()
     while not subscription.ended:
@@ -83,29 +92,40 @@ def frames(entries: Sequence[Entry]) -> bytes:
 
 
 def last_event_id(request: web.Request) -> str | None:
-    """The header (what EventSource sends) or ?last_event_id=. Raises: InvalidInput."""
-    given = request.headers.get("Last-Event-ID") or request.query.get("last_event_id")
-    return parse_id(given.strip()) if given and given.strip() else None
+    """Return the header (what EventSource sends) or ?last_event_id=. Raises: InvalidInput."""
+    header = request.headers.get("Last-Event-ID", "").strip()
+    return parse_id(header) if header else Query.of(request)[_LAST_ID]
+
+
+class SubscribersAnswer(Answer):
+    """The subscribers of the token's tenant at this process."""
+
+    subscribers: int
 
 
 async def stream_status(request: web.Request) -> web.Response:
-    """Watchers of this tenant at this process: another tenant's are not to be seen."""
-    return json_answer({"subscribers": request.app[WATCHING].feed.count(request[TENANT])})
+    count = request.app[WATCHING].feed.count(request[TENANT])
+    return json_answer(SubscribersAnswer(subscribers=count))
 
 
-_EVENT = {"type": "string", "pattern": r"^\d{1,19}-\d{1,19}$"}
-_ID = Param("last_event_id", _EVENT, "Resume after this event; as the header Last-Event-ID")
 ROUTES: tuple[Route, ...] = (
     Route(
         "GET",
         "/stream",
         stream,
         "Events as they happen (server-sent events)",
-        query=(_ID,),
-        headers=(Param("Last-Event-ID", _EVENT, "Resume after this event"),),
+        query=(_LAST_ID,),
+        headers=(_LAST_ID_HEADER,),
         answers={200: "An endless stream of events", 503: "Too many streams, or no Redis"},
         media_type="text/event-stream",
         group="operations",
     ),
-    Route("GET", "/stream/status", stream_status, "How many watch this tenant", group="operations"),
+    Route(
+        "GET",
+        "/stream/status",
+        stream_status,
+        "How many watch this tenant",
+        group="operations",
+        returns=SubscribersAnswer,
+    ),
 )

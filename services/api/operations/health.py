@@ -1,7 +1,7 @@
-"""GET /health: the truth of at most two seconds ago, and never an exception.
+"""GET /health: the state of the stores and the pipeline, at most two seconds old.
 
-degraded means: a store is down, or the oldest unprocessed memory is older than a minute.
-A fresh write alone never degrades it.
+`degraded` means that a store is down, or that the oldest unprocessed memory is older than a
+minute; a fresh write alone does not degrade it. The route never fails.
 """
 
 from __future__ import annotations
@@ -9,10 +9,12 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Coroutine, Mapping
-from typing import Any, TypeVar
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeVar
 
+from services.api.http.answers import Answer, Time
 from shared.config import Settings
-from shared.domain.memory import iso, now_ms
+from shared.domain.memory import now_ms
 from shared.errors import EunoeError
 from shared.graph.memory.memories import Counts
 from shared.graph.store import GraphStore
@@ -31,85 +33,95 @@ _FAR_MS = 1 << 62
 _PIPELINE = (Stage.ENRICH, Stage.EMBED, Stage.RELATE)
 
 
+class HealthAnswer(Answer):
+    """Always 200; `status` says how it is."""
+
+    status: Literal["healthy", "degraded"]
+    falkordb: str
+    qdrant: str
+    redis: str
+    graph: str
+    timestamp: Time
+    memory_count: int | None
+    vector_count: int | None
+    sync_status: str
+    vector_dimensions: dict[str, Any]
+    enrichment: dict[str, Any]
+    embedding: dict[str, Any]
+
+
+@dataclass(slots=True)
 class HealthReport:
     """Builds the answer; counts of one tenant are read at most once a second."""
 
-    def __init__(
-        self,
-        graph: GraphStore,
-        vectors: VectorStore,
-        streams: Mapping[Stage, Stream],
-        probes: Probes,
-        settings: Settings,
-        serving: ModelFollower,
-    ) -> None:
-        self._graph = graph
-        self._vectors = vectors
-        self._streams = streams
-        self._probes = probes
-        self._settings = settings
-        self._serving = serving
-        self._read: dict[str, tuple[float, asyncio.Task[dict[str, Any]]]] = {}
+    graph: GraphStore
+    vectors: VectorStore
+    streams: Mapping[Stage, Stream]
+    probes: Probes
+    settings: Settings
+    serving: ModelFollower
+    # Tenant → when the reading of its answer began, and the reading.
+    _readings: dict[str, tuple[float, asyncio.Task[HealthAnswer]]] = field(default_factory=dict)
 
-    async def report(self, tenant: str) -> dict[str, Any]:
-        """The body for `tenant`; concurrent callers share one reading."""
-        at, task = self._read.get(tenant, (-_TRUST_S, None))
+    async def report(self, tenant: str) -> HealthAnswer:
+        """Return the answer for `tenant`; concurrent callers share one reading."""
+        at, task = self._readings.get(tenant, (-_TRUST_S, None))
         if task is None or (task.done() and time.monotonic() - at > _TRUST_S):
             task = asyncio.create_task(self._build(tenant), name="health")
-            self._read[tenant] = (time.monotonic(), task)
+            self._readings[tenant] = (time.monotonic(), task)
         return await asyncio.shield(task)
 
-    async def _build(self, tenant: str) -> dict[str, Any]:
+    async def _build(self, tenant: str) -> HealthAnswer:
         counts, points, enrich, embed, oldest_age_s = await asyncio.gather(
-            _or_none(self._graph.memories.counts(tenant), up=self._probes.up("graph")),
-            _or_none(self._vectors.count(tenant), up=self._probes.up("vectors")),
+            _or_none(self.graph.memories.counts(tenant), up=self.probes.up("graph")),
+            _or_none(self.vectors.count(tenant), up=self.probes.up("vectors")),
             self._depth(Stage.ENRICH),
             self._depth(Stage.EMBED),
             self._oldest_age_s(),
         )
-        stores = {name: self._probes.up(name) for name in ("graph", "vectors", "redis")}
-        # What is overdue in the graph lost its job; the relay will find it.
+        stores = {name: self.probes.up(name) for name in ("graph", "vectors", "redis")}
+        # A memory that is overdue in the graph lost its job; the relay will publish it again.
         overdue = counts is not None and (counts.oldest_due_ms or _FAR_MS) < now_ms() - _GRACE_MS
         late = oldest_age_s > _STALE_S or overdue
-        return {
-            "status": "healthy" if all(stores.values()) and not late else "degraded",
-            "falkordb": _connected(stores["graph"]),
-            "qdrant": _connected(stores["vectors"]),
-            "redis": _connected(stores["redis"]),
-            "graph": self._settings.graph.graph,
-            "timestamp": iso(now_ms()),
-            "memory_count": counts.memories if counts else None,
-            "vector_count": points,
-            "sync_status": _sync_status(counts, points),
-            "vector_dimensions": self._dimensions(),
-            "enrichment": _stage(counts, enrich, Stage.ENRICH),
-            "embedding": _stage(counts, embed, Stage.EMBED),
-        }
+        return HealthAnswer(
+            status="healthy" if all(stores.values()) and not late else "degraded",
+            falkordb=_connected(stores["graph"]),
+            qdrant=_connected(stores["vectors"]),
+            redis=_connected(stores["redis"]),
+            graph=self.settings.graph.graph,
+            timestamp=now_ms(),
+            memory_count=counts.memories if counts else None,
+            vector_count=points,
+            sync_status=_sync_status(counts, points),
+            vector_dimensions=self._dimensions(),
+            enrichment=_stage(counts, enrich, Stage.ENRICH),
+            embedding=_stage(counts, embed, Stage.EMBED),
+        )
 
     def _dimensions(self) -> dict[str, Any]:
-        live = self._serving.live
+        live = self.serving.live
         effective = live.model.dimension
         return {
-            "configured": self._settings.vectors.size or effective,
+            "configured": self.settings.vectors.size or effective,
             "effective": effective,
             "collection": live.generation.dimension if live.generation else effective,
             "mismatch": False,
         }
 
     async def _depth(self, stage: Stage) -> Depth | None:
-        return await _or_none(self._streams[stage].depth(), up=self._probes.up("redis"))
+        return await _or_none(self.streams[stage].depth(), up=self.probes.up("redis"))
 
     async def _oldest_age_s(self) -> float:
-        """Age of the oldest live job of the pipeline; 0 where nothing waits or nobody knows."""
-        up = self._probes.up("redis")
+        """Return the age of the pipeline's oldest job; 0 without a job, or without Redis."""
+        up = self.probes.up("redis")
         ages = await asyncio.gather(
-            *(_or_none(self._streams[stage].oldest_age_s(), up=up) for stage in _PIPELINE)
+            *(_or_none(self.streams[stage].oldest_age_s(), up=up) for stage in _PIPELINE)
         )
         return max((age for age in ages if age is not None), default=0.0)
 
 
 async def _or_none(reading: Coroutine[Any, Any, _T], *, up: bool) -> _T | None:
-    """The reading, or None at once for a store that the last probe found down."""
+    """Await the reading; None at once for a store that the last probe found down."""
     if not up:
         reading.close()
         return None
@@ -129,7 +141,7 @@ def _sync_status(counts: Counts | None, points: int | None) -> str:
         return "unknown"
     if counts.lagging.get(Stage.EMBED, 0):
         return "pending"
-    # One that was given up may still have the point of before; more would be orphans.
+    # A memory that was given up may still have an earlier point; more points are orphans.
     fewest = counts.memories - counts.failed.get(Stage.EMBED, 0)
     return "synced" if fewest <= points <= counts.memories else "drift_detected"
 

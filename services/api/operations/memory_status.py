@@ -1,7 +1,7 @@
-"""GET /memory/{id}/receipt: how far a memory has come, and what holds it up.
+"""GET /memory/{id}/receipt: how far the stages have come with a memory, and what delays it.
 
-The graph says what is done; the ledger of a stage says where a job is that is not. One query
-and one look per unfinished stage.
+The graph says what is done; the job ledger of a stage says where the job of an unfinished one
+is. That takes one query and one ledger call per unfinished stage.
 """
 
 from __future__ import annotations
@@ -9,16 +9,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Literal
 
 from aiohttp import web
 
-from services.api.http.answer_schemas import shape
-from services.api.http.answers import json_answer
+from services.api.http.answers import Answer, Id, Success, Time, json_answer
 from services.api.http.middleware import TENANT
 from services.api.http.route import Route
 from services.api.memory.service import check_id
-from shared.domain.memory import iso
 from shared.errors import NotFound, TransientError
 from shared.graph.stages.memory_status import Receipt, StageStatus
 from shared.graph.store import GraphStore
@@ -26,111 +24,135 @@ from shared.streams.job import Job, Stage
 from shared.streams.stream import Stream
 from shared.streams.transitions import JobLocation
 
-_STAGES = (Stage.ENRICH, Stage.EMBED, Stage.RELATE)
+_State = Literal["done", "queued", "in_flight", "delayed", "dead", "given_up", "waiting"]
+
+
+class StageAnswer(Answer):
+    """One stage of one memory."""
+
+    state: _State
+    version: int
+    attempts: int | None
+    next_at: Time | None
+    last_error: str | None
+    failed_at: Time | None
+    dead_id: str | None
+
+    @classmethod
+    def of(cls, status: StageStatus, job: JobLocation | None, *, done: bool) -> StageAnswer:
+        """Render a stage and where its job is (None: nowhere, or the ledger is down).
+
+        `waiting` is for another stage, or for the relay to publish the job again; `attempts`
+        are those that failed, None where no ledger knows them.
+        """
+        if done or job is None:
+            state: _State = "done" if done else "given_up" if status.given_up else "waiting"
+        else:
+            state = job.state
+        due_ms = job.due_ms if job else status.due_ms
+        return cls(
+            state=state,
+            version=status.version,
+            attempts=job.job.attempt if job and job.job else None,
+            next_at=due_ms if state in ("delayed", "waiting") else None,
+            last_error=(job.error or job.reason or None) if job else None,
+            failed_at=job.dead_since_ms if job else None,
+            dead_id=(job.dead_id or None) if job else None,
+        )
+
+
+class StagesAnswer(Answer):
+    """Of each stage."""
+
+    enrich: StageAnswer
+    embed: StageAnswer
+    relate: StageAnswer
+
+
+class ReceiptAnswer(Success):
+    """How far a memory has come; `stored_at` is of its present version.
+
+    `searchable`: it has a vector, perhaps of an earlier text; its words are found at once.
+    """
+
+    memory_id: Id
+    version: int
+    timestamp: Time
+    stored: Literal[True] = True
+    stored_at: Time
+    enriched: bool
+    enriched_at: Time | None
+    embedded: bool
+    embedded_at: Time | None
+    related: bool
+    related_at: Time | None
+    searchable: bool
+    searchable_at: Time | None
+    archived: bool
+    stages: StagesAnswer
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
-    """One stage: the node's word on it, and where its job is (None: nowhere, or not asked)."""
-
-    standing: StageStatus
-    done: bool
-    at: JobLocation | None
-
-    @property
-    def state(self) -> str:
-        """done, queued, in_flight, delayed, dead, given_up, or waiting (for another stage, or
-        for the relay to publish it again)."""
-        if self.done:
-            return "done"
-        if self.at is not None:
-            return self.at.state
-        return "given_up" if self.standing.given_up else "waiting"
-
-
 class MemoryStatus:
-    """The use case."""
+    """Reads a memory's receipt from the graph and the job ledgers."""
 
-    def __init__(self, graph: GraphStore, streams: Mapping[Stage, Stream]) -> None:
-        self._graph = graph
-        self._streams = streams
+    graph: GraphStore
+    streams: Mapping[Stage, Stream]
 
-    async def receipt(self, tenant: str, memory_id: str) -> tuple[Receipt, Mapping[Stage, Step]]:
+    async def read(self, tenant: str, memory_id: str) -> ReceiptAnswer:
         """Raises: InvalidInput for an id that is no UUID, NotFound."""
-        receipt = await self._graph.receipts.get(tenant, check_id(memory_id))
+        receipt = await self.graph.receipts.get(tenant, check_id(memory_id))
         if receipt is None:
             raise NotFound("Memory not found")
-        steps = await asyncio.gather(*(self._step(tenant, receipt, stage) for stage in _STAGES))
-        return receipt, dict(zip(_STAGES, steps, strict=True))
+        enrich, embed, relate = await asyncio.gather(
+            self._stage(tenant, receipt, Stage.ENRICH),
+            self._stage(tenant, receipt, Stage.EMBED),
+            self._stage(tenant, receipt, Stage.RELATE),
+        )
+        return ReceiptAnswer(
+            memory_id=receipt.id,
+            version=receipt.version,
+            timestamp=receipt.timestamp,
+            stored_at=receipt.version,
+            enriched=enrich.state == "done",
+            enriched_at=receipt.enriched_at,
+            embedded=embed.state == "done",
+            embedded_at=receipt.embedded_at,
+            related=relate.state == "done",
+            related_at=receipt.related_at,
+            searchable=receipt.has_vector and not receipt.archived,
+            searchable_at=receipt.embedded_at,
+            archived=receipt.archived,
+            stages=StagesAnswer(enrich=enrich, embed=embed, relate=relate),
+        )
 
-    async def _step(self, tenant: str, receipt: Receipt, stage: Stage) -> Step:
-        standing = receipt.stages[stage]
-        if done(receipt, stage):
-            return Step(standing, done=True, at=None)
-        try:
-            [at] = await self._streams[stage].locations([Job(tenant, receipt.id, standing.version)])
-        except TransientError:
-            at = None  # the graph's word alone, then
-        return Step(standing, done=False, at=at)
+    async def _stage(self, tenant: str, receipt: Receipt, stage: Stage) -> StageAnswer:
+        status, location = receipt.stages[stage], None
+        done = is_done(receipt, stage)
+        if not done:
+            job = Job(tenant, receipt.id, status.version)
+            try:
+                [location] = await self.streams[stage].locations([job])
+            except TransientError:
+                location = None  # the graph's state alone is answered
+        return StageAnswer.of(status, location, done=done)
 
 
-def done(receipt: Receipt, stage: Stage) -> bool:
-    """Whether the stage has nothing left to do for the memory as it stands."""
-    standing = receipt.stages[stage]
+def is_done(receipt: Receipt, stage: Stage) -> bool:
+    """Return whether the stage has nothing left to do for the memory's present version."""
+    status = receipt.stages[stage]
     if stage is Stage.RELATE:
         # A change of tags needs no new relations: its version moves on without them.
-        return standing.reached > 0 and standing.due_ms is None and done(receipt, Stage.EMBED)
-    return standing.reached >= standing.version
+        return status.reached > 0 and status.due_ms is None and is_done(receipt, Stage.EMBED)
+    return status.reached >= status.version
 
 
-# -- HTTP -------------------------------------------------------------------------------
-
-RECEIPTS: web.AppKey[MemoryStatus] = web.AppKey("receipts", MemoryStatus)
-
-
-def receipt_json(receipt: Receipt, steps: Mapping[Stage, Step]) -> dict[str, Any]:
-    """`searchable`: a vector of it stands, though perhaps of its last text; by its words a
-    memory is found from the first moment."""
-    enriched, embedded, related = (steps[stage].done for stage in _STAGES)
-    return {
-        "status": "success",
-        "memory_id": receipt.id,
-        "version": receipt.version,
-        "timestamp": iso(receipt.timestamp),
-        "stored": True,
-        "stored_at": iso(receipt.version),
-        "enriched": enriched,
-        "enriched_at": iso(receipt.enriched_at),
-        "embedded": embedded,
-        "embedded_at": iso(receipt.embedded_at),
-        "related": related,
-        "related_at": iso(receipt.related_at),
-        "searchable": receipt.has_vector and not receipt.archived,
-        "searchable_at": iso(receipt.embedded_at),
-        "archived": receipt.archived,
-        "stages": {stage.value: step_json(step) for stage, step in steps.items()},
-    }
-
-
-def step_json(step: Step) -> dict[str, Any]:
-    """`attempts` are those that failed; None where nobody remembers."""
-    at = step.at
-    due_ms = at.due_ms if at else step.standing.due_ms
-    return {
-        "state": step.state,
-        "version": step.standing.version,
-        "attempts": at.job.attempt if at and at.job else None,
-        "next_at": iso(due_ms) if step.state in ("delayed", "waiting") else None,
-        "last_error": (at.error or at.reason or None) if at else None,
-        "failed_at": iso(at.dead_since_ms) if at else None,
-        "dead_id": at.dead_id if at and at.dead_id else None,
-    }
+MEMORY_STATUS: web.AppKey[MemoryStatus] = web.AppKey("memory_status", MemoryStatus)
 
 
 async def get_receipt(request: web.Request) -> web.Response:
     memory_id = request.match_info["memory_id"]
-    found = await request.app[RECEIPTS].receipt(request[TENANT], memory_id)
-    return json_answer(receipt_json(*found))
+    return json_answer(await request.app[MEMORY_STATUS].read(request[TENANT], memory_id))
 
 
 ROUTES: tuple[Route, ...] = (
@@ -139,6 +161,6 @@ ROUTES: tuple[Route, ...] = (
         "/memory/{memory_id}/receipt",
         get_receipt,
         "How far a memory has come: stored, enriched, embedded, related, searchable",
-        returns=shape("Receipt"),
+        returns=ReceiptAnswer,
     ),
 )

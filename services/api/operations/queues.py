@@ -1,75 +1,88 @@
-"""GET /admin/queues: what waits in each stage, and who works on it. Of the whole instance."""
+"""GET /admin/queues: what waits in each stage of the instance, and its consumers."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
-from typing import Any
 
 from aiohttp import web
 
-from services.api.http.answer_schemas import shape
-from services.api.http.answers import json_answer
-from services.api.http.route import Route
-from shared.domain.memory import iso, now_ms
-from shared.streams.job import Stage
+from services.api.http.answers import Answer, Success, Time, json_answer
+from services.api.http.route import Route, admin_route
+from shared.domain.memory import now_ms
 from shared.streams.stream import RELEASED, Stream
 from shared.streams.transitions import ConsumerState
 
 
-class Queues:
-    """The use case; three short calls per stage, all at once."""
+class ConsumerAnswer(Answer):
+    """One reader."""
 
-    def __init__(self, streams: Mapping[Stage, Stream]) -> None:
-        self._streams = streams
+    name: str
+    pending: int
+    idle_seconds: float
+    last_heartbeat: Time
+    alive: bool
 
-    async def report(self) -> list[dict[str, Any]]:
-        return await asyncio.gather(*map(_of, self._streams.values()))
-
-
-async def _of(stream: Stream) -> dict[str, Any]:
-    depth, age_s, consumers = await asyncio.gather(
-        stream.depth(), stream.oldest_age_s(), stream.consumers()
-    )
-    return {
-        "stream": stream.stage.value,
-        "depth": depth.live,
-        "ready": depth.ready,
-        "in_flight": depth.pending,
-        "delayed": depth.delayed,
-        "dead": depth.dead,
-        "oldest_age_seconds": age_s,
-        "consumers": [_consumer(stream, each) for each in consumers if each.name != RELEASED],
-    }
+    @classmethod
+    def of(cls, stream: Stream, consumer: ConsumerState) -> ConsumerAnswer:
+        return cls(
+            name=consumer.name,
+            pending=consumer.pending,
+            idle_seconds=consumer.idle_ms / 1000,
+            last_heartbeat=now_ms() - consumer.idle_ms,
+            alive=stream.is_active(consumer),
+        )
 
 
-def _consumer(stream: Stream, consumer: ConsumerState) -> dict[str, Any]:
-    return {
-        "name": consumer.name,
-        "pending": consumer.pending,
-        "idle_seconds": consumer.idle_ms / 1000,
-        "last_heartbeat": iso(now_ms() - consumer.idle_ms),
-        "alive": stream.is_active(consumer),
-    }
+class QueueAnswer(Answer):
+    """One stage."""
+
+    stream: str
+    depth: int
+    ready: int
+    in_flight: int
+    delayed: int
+    dead: int
+    oldest_age_seconds: float | None
+    consumers: list[ConsumerAnswer]
+
+    @classmethod
+    async def read(cls, stream: Stream) -> QueueAnswer:
+        depth, age_s, consumers = await asyncio.gather(
+            stream.depth(), stream.oldest_age_s(), stream.consumers()
+        )
+        return cls(
+            stream=stream.stage.value,
+            depth=depth.live,
+            ready=depth.ready,
+            in_flight=depth.pending,
+            delayed=depth.delayed,
+            dead=depth.dead,
+            oldest_age_seconds=age_s,
+            consumers=[ConsumerAnswer.of(stream, c) for c in consumers if c.name != RELEASED],
+        )
 
 
-# -- HTTP -------------------------------------------------------------------------------
+class QueuesAnswer(Success):
+    """Of the whole instance."""
 
-QUEUES: web.AppKey[Queues] = web.AppKey("queues", Queues)
+    streams: list[QueueAnswer]
+
+
+STREAMS: web.AppKey[tuple[Stream, ...]] = web.AppKey("streams", tuple)
 
 
 async def queues(request: web.Request) -> web.Response:
-    return json_answer({"status": "success", "streams": await request.app[QUEUES].report()})
+    streams = request.app[STREAMS]
+    rows = await asyncio.gather(*map(QueueAnswer.read, streams))
+    return json_answer(QueuesAnswer(streams=rows))
 
 
 ROUTES: tuple[Route, ...] = (
-    Route(
+    admin_route(
         "GET",
         "/admin/queues",
         queues,
         "What waits in every stage, and its consumers (of the whole instance)",
-        scope="admin",
-        returns=shape("Queues"),
-        group="operations",
+        returns=QueuesAnswer,
     ),
 )

@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
-from typing import Annotated, Any, Literal
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Annotated, Literal, Self
 
 from aiohttp import web
 from pydantic import Field
 
-from services.api.http.answer_schemas import shape
+from services.api.http.answers import Absent
 from services.api.http.body import read_body
 from services.api.http.middleware import TENANT
-from services.api.http.query import flag
-from services.api.http.route import Route
+from services.api.http.route import Route, admin_route
 from services.api.http.validation import AbsentBody, clamped, parse_optional, switch, validate
 from services.api.memory.requests import label
-from services.api.operations.runs import RUN_ANSWERS, RUNS, WAIT, run_answer
+from services.api.operations.runs import (
+    RUN_ANSWERS,
+    RUNS,
+    WAIT,
+    AcceptedAnswer,
+    RunResultAnswer,
+    run_answer,
+)
 from services.api.operations.sync import MAX_BATCH
 from shared.config import EmbeddingSettings
 from shared.errors import ConfigError, InvalidInput
@@ -45,38 +52,37 @@ class ReembedIn(AbsentBody):
     dimension: Annotated[int, Field(ge=1, le=_MOST_DIMENSIONS)] | None = None
 
 
+@dataclass(frozen=True, slots=True)
 class ModelCheck:
-    """Whether a model can be opened here, as the embedding roles will have to; one at a time.
+    """Checks that a model can be opened, as the embedding roles will do; one at a time.
 
-    `live` is asked for what a request leaves unsaid, as the run will do.
+    `live` gives the generation that searches use, whose values stand in for those that a
+    request leaves out, as in the run.
     """
 
-    def __init__(
-        self, settings: EmbeddingSettings, live: Callable[[], Awaitable[Generation | None]]
-    ) -> None:
-        self._settings = settings
-        self._live = live
-        self._checking = asyncio.Lock()
+    settings: EmbeddingSettings
+    live: Callable[[], Awaitable[Generation | None]]
+    _checking: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     async def named(self, provider: str | None, model: str | None, dimension: int | None) -> None:
         """Raises: InvalidInput with the reason why it cannot be opened, or is another one."""
-        live = await self._live()
-        served = live.provider if live else ""
-        provider = provider or served or chosen_provider(self._settings)
-        wanted, preferred = model, None
-        if live and provider == served and model in (None, live.model):
-            wanted, preferred = live.model, live.dimension
+        live = await self.live()
+        live_provider = live.provider if live else ""
+        provider = provider or live_provider or chosen_provider(self.settings)
+        opened, preferred = model, None
+        if live and provider == live_provider and model in (None, live.model):
+            opened, preferred = live.model, live.dimension
         name = await self._opens(
             lambda: open_embedding(
-                named(self._settings, provider, wanted), dimension, preferred=preferred
+                named(self.settings, provider, opened), dimension, preferred=preferred
             )
         )
         if model is not None and _bare(name) != _bare(model):
             raise InvalidInput(f"'model': {provider} serves {name}, not {model}")
 
-    async def generation(self, wanted: Generation) -> None:
+    async def generation(self, generation: Generation) -> None:
         """Raises: InvalidInput as `named` does."""
-        await self._opens(lambda: open_generation(self._settings, wanted))
+        await self._opens(lambda: open_generation(self.settings, generation))
 
     async def _opens(self, opening: Callable[[], Awaitable[EmbeddingModel]]) -> str:
         async with self._checking:
@@ -89,44 +95,53 @@ class ModelCheck:
 
 
 def _bare(model: str) -> str:
-    """Without the size that a model was shortened to."""
+    """Return the model's name without the size that it was shortened to."""
     return model.partition("@")[0]
 
 
-# -- HTTP -------------------------------------------------------------------------------
+class ReembeddedAnswer(RunResultAnswer):
+    """How many were embedded again."""
+
+    status: str
+    processed: int
+    failed: int
+    total: int
+    batch_size: int | None
+    metadata_preserved: bool
+    message: Absent[str] = None
+    generation: Absent[str] = None
+
+    @classmethod
+    def of(cls, run: Run) -> Self:
+        """Return the run's result, with AutoMem's message where there was nothing to do."""
+        answer = super().of(run)
+        if not answer.total:
+            answer.message = "No memories found to reembed"
+        return answer
+
 
 MODELS: web.AppKey[ModelCheck] = web.AppKey("models", ModelCheck)
 
 
 async def reembed(request: web.Request) -> web.Response:
     body = validate(ReembedIn, parse_optional(await read_body(request)))
-    wait = flag(request.query, "wait", default=True)
     request.app[RUNS].demand_stores()
-    asked = body.model_dump(exclude_none=True)
-    if {"provider", "model", "dimension"} & asked.keys():
+    parameters = body.model_dump(exclude_none=True)
+    if {"provider", "model", "dimension"} & parameters.keys():
         await request.app[MODELS].named(body.provider, body.model, body.dimension)
-    run = await request.app[RUNS].start(request[TENANT], "reembed", asked)
-    return await run_answer(request, run, reembed_json, wait=wait)
-
-
-def reembed_json(run: Run) -> Mapping[str, Any]:
-    """The seed's summary; AutoMem tells besides where there was nothing to do."""
-    result = run.result or {}
-    nothing = {} if result.get("total") else {"message": "No memories found to reembed"}
-    return {**result, **nothing}
+    run = await request.app[RUNS].start(request[TENANT], "reembed", parameters)
+    return await run_answer(request, run, ReembeddedAnswer)
 
 
 ROUTES: tuple[Route, ...] = (
-    Route(
+    admin_route(
         "POST",
         "/admin/reembed",
         reembed,
         "Embed all memories again, with the same model or another",
-        scope="admin",
         body=ReembedIn,
         query=(WAIT,),
         answers=RUN_ANSWERS,
-        returns=shape("Reembedded"),
-        group="operations",
+        returns=ReembeddedAnswer | AcceptedAnswer,
     ),
 )

@@ -1,7 +1,7 @@
-"""/admin/runs: what takes longer than a request: asked for, waited for, looked at, cancelled.
+"""/admin/runs: start, await, list and cancel the tasks that take longer than a request.
 
-A run is a node in its tenant's graph and a job for the syncer. A request waits for its end
-only so long; the run itself needs nobody who waits.
+A run is a node in its tenant's graph and a job for the syncer. A request waits a limited time
+for its end; the run goes on without it.
 """
 
 from __future__ import annotations
@@ -9,21 +9,23 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any
+from dataclasses import KW_ONLY, dataclass, field
+from typing import Any, Literal, Self
 
 from aiohttp import web
+from pydantic import ConfigDict
 
-from services.api.http.answer_schemas import shape
-from services.api.http.answers import error_answer, json_answer
+from services.api.http.answers import Absent, Answer, Success, Time, error_answer, json_answer
 from services.api.http.middleware import REQUEST_ID, TENANT
-from services.api.http.query import integer, text
-from services.api.http.route import Param, Route
-from shared.domain.memory import check_text, iso
+from services.api.http.parameters import Query, flag, integer, text
+from services.api.http.route import Route, admin_route
+from shared.domain.memory import check_text
 from shared.errors import Conflict, NotFound, TransientError, Unavailable
 from shared.graph.upkeep.runs import Run, Runs, RunState
 from shared.process.health import Probes
 from shared.streams.job import Job, Stage
 from shared.streams.outbox import Outbox
+from shared.waiting import wait
 
 MAX_LISTED = 100
 TASKS = ("drift", "reembed")
@@ -31,136 +33,166 @@ _POLL_S = (0.05, 1.0)
 _RETRY_AFTER_S = 5.0
 
 
+@dataclass(frozen=True, slots=True)
 class RunRequests:
     """Use cases on one tenant's runs."""
 
-    def __init__(
-        self,
-        runs: Runs,
-        outbox: Outbox,
-        probes: Probes,
-        *,
-        abandon: Callable[[str], Awaitable[object]],
-        longest_wait_s: float,
-    ) -> None:
-        """`abandon` gives up filling the generation of that name."""
-        self._abandon = abandon
-        self._runs = runs
-        self._outbox = outbox
-        self._probes = probes
-        self._longest_wait_s = longest_wait_s
-        self._closing = asyncio.Event()
+    runs: Runs
+    outbox: Outbox
+    probes: Probes
+    _: KW_ONLY
+    # Gives up filling the generation of that name.
+    abandon: Callable[[str], Awaitable[object]]
+    longest_wait_s: float
+    _closing: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def close(self, _app: web.Application | None = None) -> None:
-        """Answer all that wait, now: the process is about to end, their runs are not."""
+        """Answer every request that waits: this process ends, the runs go on elsewhere."""
         self._closing.set()
 
     def demand_stores(self) -> None:
         """Raises: TransientError or Unavailable while a store is down, with nothing begun."""
-        if not self._probes.up("vectors"):
+        if not self.probes.up("vectors"):
             raise TransientError(
                 "Qdrant is not available - cannot store embeddings", retry_after_s=_RETRY_AFTER_S
             )
         for name in ("graph", "redis"):
-            if not self._probes.up(name):
+            if not self.probes.up(name):
                 raise Unavailable(name, "down", retry_after_s=_RETRY_AFTER_S)
 
     async def start(
-        self, tenant: str, task: str, asked: Mapping[str, Any], *, dry_run: bool = False
+        self, tenant: str, task: str, parameters: Mapping[str, Any], *, dry_run: bool = False
     ) -> Run:
         """Queue a run and announce it; the relay covers a lost announcement."""
         self.demand_stores()
-        run = await self._runs.create(tenant, task, asked, dry_run=dry_run)
-        await self._outbox.announce({Stage.SYNC: [Job(tenant, run.id, 0)]}, exempt=True)
+        run = await self.runs.create(tenant, task, parameters, dry_run=dry_run)
+        await self.outbox.announce({Stage.SYNC: [Job(tenant, run.id, 0)]}, exempt=True)
         return run
 
     async def ended(self, tenant: str, run: Run, gone: Callable[[], bool]) -> Run:
-        """The run at its end, or as it is when the client is `gone` or waited long enough."""
+        """Return the run at its end, or as it is when the client is `gone` or time is up."""
         pause_s, longest_s = _POLL_S
-        until = time.monotonic() + self._longest_wait_s
+        until = time.monotonic() + self.longest_wait_s
         while not run.over and not gone() and not self._closing.is_set():
             if (left_s := until - time.monotonic()) <= 0:
                 break
-            await _pause(self._closing, min(pause_s, left_s))
+            await wait(self._closing, min(pause_s, left_s))
             pause_s = min(longest_s, pause_s * 1.5)
             run = await self.find(tenant, run.id)
         return run
 
     async def find(self, tenant: str, run_id: str) -> Run:
         """Raises: NotFound."""
-        run = await self._runs.get(tenant, check_text(run_id, "run_id"))
+        run = await self.runs.get(tenant, check_text(run_id, "run_id"))
         if run is None:
             raise NotFound("Run not found")
         return run
 
     async def latest(self, tenant: str, task: str | None, limit: int) -> list[Run]:
-        return await self._runs.latest(tenant, tasks=(task,) if task else (), limit=limit)
+        return await self.runs.latest(tenant, tasks=(task,) if task else (), limit=limit)
 
     async def cancel(self, tenant: str, run_id: str) -> Run:
         """Raises: NotFound; Conflict if it had ended."""
         if not (before := await self.find(tenant, run_id)).over:
-            after = await self._runs.cancel(tenant, run_id)
+            after = await self.runs.cancel(tenant, run_id)
             if after is not None and after.state is RunState.CANCELLED:
-                # Also where no syncer runs that would notice.
+                # Here and not in the syncer, since none may be running.
                 if filled := after.progress.get("generation"):
-                    await self._abandon(filled)
+                    await self.abandon(filled)
                 return after
         raise Conflict(f"The run is over already: {before.state.value}")
 
 
-async def _pause(closing: asyncio.Event, seconds: float) -> None:
-    try:
-        async with asyncio.timeout(seconds):
-            await closing.wait()
-    except TimeoutError:
-        return
+class RunAnswer(Answer):
+    """A task that takes longer than a request."""
+
+    id: str
+    task: str
+    state: RunState
+    dry_run: bool
+    request: dict[str, Any]
+    progress: dict[str, Any]
+    result: dict[str, Any] | None
+    error: str | None
+    created_at: Time
+    started_at: Time | None
+    completed_at: Time | None
+
+    @classmethod
+    def of(cls, run: Run) -> RunAnswer:
+        answer = cls.model_validate(run)
+        answer.progress = {**_counts(run.progress), "ratio": ratio(run)}
+        return answer
 
 
-# -- HTTP -------------------------------------------------------------------------------
+class RunListAnswer(Success):
+    """Newest first."""
+
+    runs: list[RunAnswer]
+    count: int
+
+
+class RunFoundAnswer(Success):
+    """A run."""
+
+    run: RunAnswer
+
+
+class AcceptedAnswer(Answer):
+    """It goes on; `location` tells how far it is."""
+
+    status: Literal["accepted"] = "accepted"
+    run_id: str
+    location: str
+
+
+class RunResultAnswer(Answer):
+    """What a run came to; its task's other keys are answered as they are."""
+
+    model_config = ConfigDict(extra="allow")
+
+    run_id: str
+    failed_ids: Absent[list[str]] = None
+    failed_ids_truncated: Absent[bool] = None
+
+    @classmethod
+    def of(cls, run: Run) -> Self:
+        return cls(**(run.result or {}), run_id=run.id)
+
 
 RUNS: web.AppKey[RunRequests] = web.AppKey("runs", RunRequests)
+WAIT = flag(
+    "wait",
+    "false: answer 202 at once; else the run's end is waited for, but no longer than"
+    " EUNOE_ADMIN_WAIT_SECONDS",
+    default=True,
+)
+_TASK = text("task", f"Only runs of this task: {', '.join(TASKS)}, …")
+_LIMIT = integer("limit", "Most runs", default=20, least=1, most=MAX_LISTED)
 
 
-async def run_answer(
-    request: web.Request, run: Run, render: Callable[[Run], Mapping[str, Any]], *, wait: bool
-) -> web.Response:
-    """What a completed run came to, or 202 where nobody waits or it takes too long."""
-    if wait:
+async def run_answer(request: web.Request, run: Run, answer: type[RunResultAnswer]) -> web.Response:
+    """Answer a completed run's result; 202 without WAIT, or where it takes too long."""
+    if Query.of(request)[WAIT]:
         run = await request.app[RUNS].ended(request[TENANT], run, lambda: _hung_up(request))
     if run.state is RunState.COMPLETE:
-        return json_answer({**render(run), "run_id": run.id})
+        return json_answer(answer.of(run))
     if run.state is RunState.CANCELLED:
         raise Conflict(f"Run {run.id} was cancelled")
     if run.state is RunState.FAILED:
         message = f"Run {run.id} failed: {run.error}"
         return error_answer(500, message, request_id=request[REQUEST_ID])
     location = f"/admin/runs/{run.id}"
-    body = {"status": "accepted", "run_id": run.id, "location": location}
-    return json_answer(body, status=202, Location=location)
+    accepted = AcceptedAnswer(run_id=run.id, location=location)
+    return json_answer(accepted, status=202, Location=location)
 
 
 def _hung_up(request: web.Request) -> bool:
     return request.transport is None or request.transport.is_closing()
 
 
-def run_json(run: Run) -> dict[str, Any]:
-    return {
-        "id": run.id,
-        "task": run.task,
-        "state": run.state.value,
-        "dry_run": run.dry_run,
-        "request": dict(run.request),
-        "progress": {**_counts(run.progress), "ratio": ratio(run)},
-        "result": None if run.result is None else dict(run.result),
-        "error": run.error,
-        "created_at": iso(run.created_at),
-        "started_at": iso(run.started_at),
-        "completed_at": iso(run.completed_at),
-    }
-
-
 def _counts(progress: Mapping[str, Any]) -> dict[str, Any]:
-    """Without the ids by which whoever takes the run over goes on."""
+    """Leave out the lists and objects that a syncer continues the run by."""
     return {
         name: value
         for name, value in progress.items()
@@ -169,7 +201,7 @@ def _counts(progress: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def ratio(run: Run) -> float | None:
-    """How much of it is done, 0 to 1; None while nobody knows how much there is."""
+    """Return how much of the run is done, 0 to 1; None while its total is not known."""
     if run.state is RunState.COMPLETE:
         return 1.0
     done, total = run.progress.get("processed"), run.progress.get("total")
@@ -179,28 +211,22 @@ def ratio(run: Run) -> float | None:
 
 
 async def list_runs(request: web.Request) -> web.Response:
-    limit = integer(request.query, "limit", default=20, least=1, most=MAX_LISTED)
-    found = await request.app[RUNS].latest(request[TENANT], text(request.query, "task"), limit)
-    rows = [run_json(run) for run in found]
-    return json_answer({"status": "success", "runs": rows, "count": len(rows)})
+    query = Query.of(request)
+    found = await request.app[RUNS].latest(request[TENANT], query[_TASK], query[_LIMIT])
+    rows = [RunAnswer.of(run) for run in found]
+    return json_answer(RunListAnswer(runs=rows, count=len(rows)))
 
 
 async def get_run(request: web.Request) -> web.Response:
     run = await request.app[RUNS].find(request[TENANT], request.match_info["run_id"])
-    return json_answer({"status": "success", "run": run_json(run)})
+    return json_answer(RunFoundAnswer(run=RunAnswer.of(run)))
 
 
 async def cancel_run(request: web.Request) -> web.Response:
     run = await request.app[RUNS].cancel(request[TENANT], request.match_info["run_id"])
-    return json_answer({"status": "success", "run": run_json(run)})
+    return json_answer(RunFoundAnswer(run=RunAnswer.of(run)))
 
 
-WAIT = Param(
-    "wait",
-    {"type": "boolean", "default": True},
-    "false: answer 202 at once; else the run's end is waited for, but no longer than"
-    " EUNOE_ADMIN_WAIT_SECONDS",
-)
 # What a route that starts a run may answer.
 RUN_ANSWERS: Mapping[int, str] = {
     200: "What the run came to",
@@ -209,40 +235,27 @@ RUN_ANSWERS: Mapping[int, str] = {
     500: "The run failed; the message says why",
 }
 ROUTES: tuple[Route, ...] = (
-    Route(
+    admin_route(
         "GET",
         "/admin/runs",
         list_runs,
         "The newest runs first",
-        scope="admin",
-        query=(
-            Param("task", {"type": "string"}, f"Only runs of this task: {', '.join(TASKS)}, …"),
-            Param(
-                "limit",
-                {"type": "integer", "default": 20, "minimum": 1, "maximum": MAX_LISTED},
-                "Clamped",
-            ),
-        ),
-        returns=shape("RunList"),
-        group="operations",
+        query=(_TASK, _LIMIT),
+        returns=RunListAnswer,
     ),
-    Route(
+    admin_route(
         "GET",
         "/admin/runs/{run_id}",
         get_run,
         "How far a run is",
-        scope="admin",
-        returns=shape("RunFound"),
-        group="operations",
+        returns=RunFoundAnswer,
     ),
-    Route(
+    admin_route(
         "DELETE",
         "/admin/runs/{run_id}",
         cancel_run,
         "Cancel a run; what it has done stays",
-        scope="admin",
         answers={200: "Cancelled", 409: "It is over already"},
-        returns=shape("RunFound"),
-        group="operations",
+        returns=RunFoundAnswer,
     ),
 )

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Annotated, Literal
 
 from aiohttp import web
 from pydantic import Field
 
-from services.api.http.answer_schemas import shape
+from services.api.http.answers import Absent
 from services.api.http.body import read_body
 from services.api.http.middleware import TENANT
-from services.api.http.query import flag
-from services.api.http.route import Route
+from services.api.http.route import Route, admin_route
 from services.api.http.validation import AbsentBody, clamped, parse_optional, switch, validate
-from services.api.operations.runs import RUN_ANSWERS, RUNS, WAIT, run_answer
-from shared.graph.upkeep.runs import Run
+from services.api.operations.runs import (
+    RUN_ANSWERS,
+    RUNS,
+    WAIT,
+    AcceptedAnswer,
+    RunResultAnswer,
+    run_answer,
+)
 
 MAX_BATCH = 100
 
@@ -30,30 +34,40 @@ class SyncIn(AbsentBody):
     delete_orphans: Annotated[bool, switch("delete_orphans")] = False
 
 
+class SyncedAnswer(RunResultAnswer):
+    """What the comparison found, and what was repaired."""
+
+    status: Literal["dry_run", "already_synced", "complete"]
+    falkordb_count: int
+    qdrant_count: int
+    orphaned_count: int
+    missing_count: Absent[int] = None
+    missing_sample: Absent[list[str]] = None
+    orphaned_sample: Absent[list[str]] = None
+    synced: Absent[int] = None
+    failed: Absent[int] = None
+    stale_count: Absent[int] = None
+    payload_count: Absent[int] = None
+    pending_count: Absent[int] = None
+    orphans_deleted: Absent[int] = None
+
+
 async def sync(request: web.Request) -> web.Response:
     body = validate(SyncIn, parse_optional(await read_body(request)))
-    wait = flag(request.query, "wait", default=True)
-    asked = {**body.model_dump(exclude_none=True), "repair": not body.dry_run}
-    run = await request.app[RUNS].start(request[TENANT], "drift", asked, dry_run=body.dry_run)
-    return await run_answer(request, run, sync_json, wait=wait)
-
-
-def sync_json(run: Run) -> Mapping[str, Any]:
-    """AutoMem's three bodies; what was found beyond its own comparison stands beside it."""
-    return run.result or {}
+    parameters = {**body.model_dump(exclude_none=True), "repair": not body.dry_run}
+    run = await request.app[RUNS].start(request[TENANT], "drift", parameters, dry_run=body.dry_run)
+    return await run_answer(request, run, SyncedAnswer)
 
 
 ROUTES: tuple[Route, ...] = (
-    Route(
+    admin_route(
         "POST",
         "/admin/sync",
         sync,
         "Compare graph and vectors, and repair what differs",
-        scope="admin",
         body=SyncIn,
         query=(WAIT,),
         answers=RUN_ANSWERS,
-        returns=shape("Synced"),
-        group="operations",
+        returns=SyncedAnswer | AcceptedAnswer,
     ),
 )

@@ -29,7 +29,7 @@ async def test_what_was_saved_comes_back(
     before = await store.memories.hydrate(TENANT, [m.id for m in memories], relation_limit=20)
     raw = await raw_backup(backup_app(store, no_vectors), "?include=falkordb")
     report = await restored(store, raw, tmp_path)
-    assert report.shown() == {
+    assert report.as_json() == {
         "memories_created": 3,
         "memories_updated": 0,
         "memories_kept": 0,

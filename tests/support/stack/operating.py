@@ -117,8 +117,8 @@ async def operated(
     if generations is not None:
         app[admin_generations.GENERATIONS] = generations
     app[dead_letters.DEAD] = dead_letters.DeadLetters(graph, outbox, streams)
-    app[queues.QUEUES] = queues.Queues(streams)
-    app[memory_status.RECEIPTS] = memory_status.MemoryStatus(graph, streams)
+    app[queues.STREAMS] = tuple(streams.values())
+    app[memory_status.MEMORY_STATUS] = memory_status.MemoryStatus(graph, streams)
     app[enrichment.ENRICHMENT] = enrichment.Enrichment(
         graph, outbox, streams, stats, EnrichmentSettings(_env_file=None)
     )
