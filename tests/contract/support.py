@@ -1,4 +1,6 @@
-"""Words that the contract tests share: points, filters, and what a refusal looks like."""
+"""Points, filters, searches and the check of a refusal that the contract tests share."""
+
+from typing import Any
 
 import pytest
 from qdrant_client import AsyncQdrantClient, models
@@ -59,5 +61,18 @@ async def refused(status: int, call: object) -> str:
     return refusal.value.content.decode()
 
 
-def has_vector(name: str) -> models.HasVectorCondition:
-    return models.HasVectorCondition(has_vector=name)
+async def nearest(
+    client: AsyncQdrantClient,
+    name: str,
+    query: list[float] | models.SparseVector,
+    using: str = "dense",
+    **options: Any,
+) -> list[models.ScoredPoint]:
+    """Return the answer to a batch of one query."""
+    request = models.QueryRequest(query=query, using=using, **options)
+    [found] = await client.query_batch_points(name, [request])
+    return found.points
+
+
+async def collection_names(client: AsyncQdrantClient) -> set[str]:
+    return {collection.name for collection in (await client.get_collections()).collections}

@@ -1,7 +1,7 @@
-"""What Eunoe needs of a Qdrant server: collections, aliases and indexes.
+"""Collections, aliases and indexes, as Eunoe needs them of a Qdrant server.
 
-Asked with the stock client; the same assertions hold for the embedded server and for
-Qdrant itself (QDRANT_URL).
+The tests use the stock client, and hold for the embedded server and for Qdrant itself
+(QDRANT_URL).
 """
 
 import asyncio
@@ -15,10 +15,9 @@ from tests.support.waiting.conditions import wait_until
 
 from .support import (
     X,
+    collection_names,
     create,
-    equals,
-    ids_where,
-    must,
+    nearest,
     point,
     refused,
 )
@@ -31,14 +30,9 @@ class TestService:
         assert body["title"].startswith("qdrant")
         assert int(body["version"].split(".")[1]) >= 17
 
-    @pytest.mark.parametrize("path", ["healthz", "livez", "readyz"])
-    async def test_it_is_healthy(self, qdrant_url: str, path: str) -> None:
-        async with (
-            aiohttp.ClientSession() as http,
-            http.get(f"{qdrant_url}/{path}") as response,
-        ):
+    async def test_it_is_ready(self, qdrant_url: str) -> None:
+        async with aiohttp.ClientSession() as http, http.get(f"{qdrant_url}/readyz") as response:
             assert response.status == 200
-            assert "check passed" in await response.text() or path != "healthz"
 
 
 class TestCollections:
@@ -55,14 +49,10 @@ class TestCollections:
         assert sparse_vectors is not None
         assert sparse_vectors["bm25"].modifier == models.Modifier.IDF
 
-    async def test_it_is_listed_and_exists_until_deleted(
-        self, client: AsyncQdrantClient, points: str
-    ) -> None:
-        listed = await client.get_collections()
-        assert points in {collection.name for collection in listed.collections}
-        assert await client.collection_exists(points)
+    async def test_it_is_listed_until_deleted(self, client: AsyncQdrantClient, points: str) -> None:
+        assert points in await collection_names(client)
         assert await client.delete_collection(points) is True
-        assert not await client.collection_exists(points)
+        assert points not in await collection_names(client)
         assert await client.delete_collection(points) is False
 
     async def test_a_deleted_name_starts_empty_again(
@@ -81,23 +71,15 @@ class TestCollections:
     async def test_an_absent_collection_is_not_found(self, client: AsyncQdrantClient) -> None:
         text = await refused(404, client.get_collection("nowhere"))
         assert "Not found: Collection `nowhere` doesn't exist!" in text
-        await refused(404, client.query_points("nowhere", query=X))
+        await refused(404, nearest(client, "nowhere", X))
         await refused(404, client.upsert("nowhere", [point(1)]))
-
-    async def test_a_single_unnamed_vector(self, client: AsyncQdrantClient, name: str) -> None:
-        await client.create_collection(
-            name, vectors_config=models.VectorParams(size=2, distance=models.Distance.EUCLID)
-        )
-        await client.upsert(name, [models.PointStruct(id=1, vector=[3.0, 4.0])])
-        found = await client.query_points(name, query=[0.0, 0.0], with_vectors=True)
-        assert [(hit.id, hit.score, hit.vector) for hit in found.points] == [(1, 5.0, [3.0, 4.0])]
 
     async def test_a_vector_without_size_is_refused(
         self, client: AsyncQdrantClient, name: str
     ) -> None:
         empty = models.VectorParams(size=0, distance=models.Distance.DOT)
-        await refused(422, client.create_collection(name, vectors_config=empty))
-        assert not await client.collection_exists(name)
+        await refused(422, client.create_collection(name, vectors_config={"dense": empty}))
+        assert name not in await collection_names(client)
 
 
 class TestAliases:
@@ -107,13 +89,11 @@ class TestAliases:
         await client.upsert(alias, [point(1, color="red")])
         assert (await client.count(alias)).count == 1
         assert (await client.get_collection(alias)).points_count == 1
-        assert (await client.query_points(alias, query=X, using="dense")).points[0].id == 1
-        listed = (await client.get_collection_aliases(points)).aliases
-        assert [(item.alias_name, item.collection_name) for item in listed] == [(alias, points)]
-        assert alias in {item.alias_name for item in (await client.get_aliases()).aliases}
+        assert [hit.id for hit in await nearest(client, alias, X)] == [1]
+        assert (await _aliases(client))[alias] == points
 
     async def test_one_call_switches_an_alias(self, client: AsyncQdrantClient, points: str) -> None:
-        """Readers that ask all the time find the old or the new collection, never none."""
+        """A reader finds the old or the new collection at any time, and never none."""
         alias, second = f"alias-{uuid4().hex}", f"{points}-2"
         await create(client, second)
         await client.upsert(points, [point(1)])
@@ -139,17 +119,13 @@ class TestAliases:
         await client.update_collection_aliases([_pointing(alias, points)])
         actions = (_dropping(alias), _pointing(alias, "nowhere"))
         await refused(404, client.update_collection_aliases(actions))
-        assert await client.collection_exists(alias)
+        assert (await _aliases(client))[alias] == points
 
-    async def test_renaming_and_dropping(self, client: AsyncQdrantClient, points: str) -> None:
-        alias, renamed = f"alias-{uuid4().hex}", f"alias-{uuid4().hex}"
+    async def test_dropping_one(self, client: AsyncQdrantClient, points: str) -> None:
+        alias = f"alias-{uuid4().hex}"
         await client.update_collection_aliases([_pointing(alias, points)])
-        rename = models.RenameAlias(old_alias_name=alias, new_alias_name=renamed)
-        await client.update_collection_aliases([models.RenameAliasOperation(rename_alias=rename)])
+        await client.update_collection_aliases([_dropping(alias)])
         await refused(404, client.count(alias))
-        assert (await client.count(renamed)).count == 0
-        await client.update_collection_aliases([_dropping(renamed)])
-        await refused(404, client.count(renamed))
 
     async def test_a_deleted_collection_takes_its_aliases_along(
         self, client: AsyncQdrantClient, points: str
@@ -157,12 +133,17 @@ class TestAliases:
         alias = f"alias-{uuid4().hex}"
         await client.update_collection_aliases([_pointing(alias, points)])
         await client.delete_collection(points)
-        assert alias not in {item.alias_name for item in (await client.get_aliases()).aliases}
+        assert alias not in await _aliases(client)
 
     async def test_an_alias_may_not_hide_a_collection(
         self, client: AsyncQdrantClient, points: str
     ) -> None:
         await refused(409, client.update_collection_aliases([_pointing(points, points)]))
+
+
+async def _aliases(client: AsyncQdrantClient) -> dict[str, str]:
+    found = (await client.get_aliases()).aliases
+    return {item.alias_name: item.collection_name for item in found}
 
 
 def _pointing(alias: str, collection: str) -> models.CreateAliasOperation:
@@ -180,17 +161,13 @@ async def _contains(seen: set[object], wanted: object) -> bool:
 
 
 class TestPayloadIndexes:
-    @pytest.mark.parametrize(
-        "kind", ["keyword", "integer", "float", "bool", "datetime", "text", "uuid"]
-    )
+    @pytest.mark.parametrize("kind", ["keyword", "integer"])
     async def test_an_index_of_each_type(
         self, client: AsyncQdrantClient, points: str, kind: str
     ) -> None:
         await client.create_payload_index(points, "key", models.PayloadSchemaType(kind))
         schema = (await client.get_collection(points)).payload_schema
         assert schema["key"].data_type == kind
-        await client.delete_payload_index(points, "key")
-        assert (await client.get_collection(points)).payload_schema == {}
 
     async def test_an_index_with_parameters(self, client: AsyncQdrantClient, points: str) -> None:
         tenant = models.KeywordIndexParams(type=models.KeywordIndexType.KEYWORD, is_tenant=True)
@@ -200,9 +177,3 @@ class TestPayloadIndexes:
         assert index.points == 1
         assert isinstance(index.params, models.KeywordIndexParams)
         assert index.params.is_tenant is True
-
-    async def test_an_indexed_bool_is_found(self, client: AsyncQdrantClient, points: str) -> None:
-        await client.create_payload_index(points, "archived", models.PayloadSchemaType.BOOL)
-        await client.upsert(points, [point(1, archived=True), point(2, archived=False)])
-        assert await ids_where(client, points, must(equals("archived", True))) == {1}
-        assert await ids_where(client, points, must(equals("archived", False))) == {2}

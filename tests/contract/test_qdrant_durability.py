@@ -65,13 +65,13 @@ async def test_everything_acknowledged_survives_a_kill(killable: QdrantProcess) 
         await client.create_payload_index(NAME, "tenant", tenant)
         await client.upsert(NAME, [point(number, tenant="a") for number in range(200)])
         await client.set_payload(NAME, {"tags": ["x"]}, points=[1])
-        await client.overwrite_payload(NAME, {"tenant": "b"}, points=[2])
+        changed = models.SetPayload(payload={"tenant": "b"}, points=[2])
+        overwriting = models.OverwritePayloadOperation(overwrite_payload=changed)
+        await client.batch_update_points(NAME, [overwriting])
         await client.delete(NAME, [3, 4])
-        await client.delete_payload(NAME, ["tenant"], points=[5])
-        vectors = models.PointVectors(id=6, vector={"dense": [1.0] * DIMENSION})
-        await client.update_vectors(NAME, [vectors])
+        await client.upsert(NAME, [models.PointStruct(id=6, vector={"dense": [1.0] * DIMENSION})])
         expected = await payloads(client)
-        [changed] = await client.retrieve(NAME, [6], with_vectors=True)
+        [before] = await client.retrieve(NAME, [6], with_vectors=True)
 
     killable.stop(signal.SIGKILL)
     killable.start()
@@ -83,7 +83,7 @@ async def test_everything_acknowledged_survives_a_kill(killable: QdrantProcess) 
         schema = (await client.get_collection(ALIAS)).payload_schema
         assert schema["tenant"].data_type == "keyword"
         [record] = await client.retrieve(ALIAS, [6], with_vectors=True)
-        assert record.vector == changed.vector
+        assert record.vector == before.vector
         await client.upsert(ALIAS, [point(3, tenant="again")])
         assert (await payloads(client))[3] == {"tenant": "again"}
 
@@ -95,8 +95,6 @@ async def test_refused_writes_do_not_spoil_the_log(killable: QdrantProcess) -> N
         await client.upsert(NAME, [point(1, n=1)])
         with pytest.raises(UnexpectedResponse):
             await client.set_payload(NAME, {"n": 2}, points=[1, 99])
-        with pytest.raises(UnexpectedResponse):
-            await client.update_vectors(NAME, [models.PointVectors(id=9, vector={})])
         await client.upsert(NAME, [point(2, n=2)])
         deep: object = 1
         for _ in range(62):

@@ -1,4 +1,4 @@
-"""What Eunoe needs of a Qdrant server: points and every way of changing them."""
+"""Points and the ways of changing them, as Eunoe needs them of a Qdrant server."""
 
 import asyncio
 from typing import Any
@@ -14,7 +14,6 @@ from .support import (
     Z,
     equals,
     field,
-    has_vector,
     ids_where,
     must,
     payload_of,
@@ -42,18 +41,6 @@ class TestPoints:
         )
         assert status == 400
 
-    async def test_the_columnar_form(self, client: AsyncQdrantClient, points: str) -> None:
-        batch = models.Batch(
-            ids=[1, 2],
-            vectors={"dense": [X, Y], "bm25": [sparse(1), sparse(2)]},
-            payloads=[{"n": 1}, {}],
-        )
-        await client.upsert(points, batch)
-        found = await client.retrieve(points, [1, 2], with_vectors=True)
-        assert {record.id: record.payload for record in found} == {1: {"n": 1}, 2: {}}
-        vectors = {record.id: record.vector for record in found}
-        assert vectors[2] == {"dense": Y, "bm25": sparse(2)}
-
     async def test_a_second_upsert_replaces_the_point(
         self, client: AsyncQdrantClient, points: str
     ) -> None:
@@ -78,21 +65,8 @@ class TestPoints:
 
         assert (await shown(False)).payload is None
         assert (await shown(["b.c"])).payload == {"b": {"c": 2}}
-        only = models.PayloadSelectorInclude(include=["a"])
-        assert (await shown(only)).payload == {"a": 1}
-        without = models.PayloadSelectorExclude(exclude=["b.d"])
-        assert (await shown(without)).payload == {"a": 1, "b": {"c": 2}}
         assert (await shown(True)).vector is None
         assert (await shown(True, ["bm25"])).vector == {"bm25": sparse(3)}
-
-    async def test_one_point_by_path(self, raw: Raw, points: str) -> None:
-        uuid = str(uuid4())
-        body = {"points": [{"id": uuid, "vector": {"dense": X}, "payload": {"a": 1}}]}
-        await raw("PUT", f"/collections/{points}/points", body)
-        status, answer = await raw("GET", f"/collections/{points}/points/{uuid}")
-        assert (status, answer["result"]["payload"]) == (200, {"a": 1})
-        assert (await raw("GET", f"/collections/{points}/points/7"))[0] == 404
-        assert (await raw("GET", f"/collections/{points}/points/seven"))[0] == 400
 
     async def test_scrolling_visits_every_point_once(
         self, client: AsyncQdrantClient, points: str
@@ -107,16 +81,6 @@ class TestPoints:
             pages += 1
         assert (sorted(map(int, map(str, seen))), pages) == (list(range(25)), 3)
 
-    async def test_scrolling_in_an_order(self, client: AsyncQdrantClient, points: str) -> None:
-        await client.create_payload_index(points, "n", models.PayloadSchemaType.INTEGER)
-        await client.upsert(points, [point(1, n=5), point(2, n=9), point(3, n=7)])
-        order = models.OrderBy(key="n", direction=models.Direction.DESC, start_from=8)
-        found, _ = await client.scroll(points, order_by=order)
-        assert [record.id for record in found] == [3, 1]
-
-    async def test_an_order_needs_an_index(self, client: AsyncQdrantClient, points: str) -> None:
-        await refused(400, client.scroll(points, order_by="n"))
-
     async def test_counting(self, client: AsyncQdrantClient, points: str) -> None:
         await client.upsert(points, [point(1, a=1), point(2, a=1), point(3, a=2)])
         assert (await client.count(points)).count == 3
@@ -130,12 +94,6 @@ class TestPoints:
         assert await ids_where(client, points, models.Filter()) == {2, 3}
         await client.delete(points, models.FilterSelector(filter=must(equals("a", 3))))
         assert await ids_where(client, points, models.Filter()) == {2}
-
-    async def test_a_facet_counts_values(self, client: AsyncQdrantClient, points: str) -> None:
-        await client.create_payload_index(points, "tag", models.PayloadSchemaType.KEYWORD)
-        await client.upsert(points, [point(1, tag="a"), point(2, tag="a"), point(3, tag="b")])
-        found = await client.facet(points, "tag", exact=True)
-        assert {hit.value: hit.count for hit in found.hits} == {"a": 2, "b": 1}
 
 
 class TestConditionalUpserts:
@@ -189,55 +147,14 @@ class TestConditionalUpserts:
         await asyncio.gather(*(self.write(client, points, version) for version in shuffled))
         assert (await payload_of(client, points, 1) or {})["version"] == 100
 
-    async def test_update_only_creates_nothing(
-        self, client: AsyncQdrantClient, points: str
-    ) -> None:
-        await client.upsert(points, [point(1, n=1)])
-        await client.upsert(
-            points, [point(1, n=2), point(2, n=2)], update_mode=models.UpdateMode.UPDATE_ONLY
-        )
-        assert await payload_of(client, points, 1) == {"n": 2}
-        assert await payload_of(client, points, 2) is None
 
-    async def test_insert_only_replaces_nothing(
-        self, client: AsyncQdrantClient, points: str
-    ) -> None:
-        await client.upsert(points, [point(1, n=1)])
-        await client.upsert(
-            points, [point(1, n=2), point(2, n=2)], update_mode=models.UpdateMode.INSERT_ONLY
-        )
-        assert await payload_of(client, points, 1) == {"n": 1}
-        assert await payload_of(client, points, 2) == {"n": 2}
-
-
-class TestPayloadAndVectorUpdates:
-    async def test_set_overwrite_delete_and_clear(
-        self, client: AsyncQdrantClient, points: str
-    ) -> None:
-        await client.upsert(points, [point(1, a=1, o={"x": 1})])
-        await client.set_payload(points, {"b": 2}, points=[1])
-        assert await payload_of(client, points, 1) == {"a": 1, "o": {"x": 1}, "b": 2}
-        await client.set_payload(points, {"y": 2}, points=[1], key="o")
-        assert (await payload_of(client, points, 1) or {})["o"] == {"x": 1, "y": 2}
-        await client.delete_payload(points, ["a", "o.x"], points=[1])
-        assert await payload_of(client, points, 1) == {"o": {"y": 2}, "b": 2}
-        await client.overwrite_payload(points, {"c": 3}, points=[1])
-        assert await payload_of(client, points, 1) == {"c": 3}
-        await client.clear_payload(points, [1])
-        assert await payload_of(client, points, 1) == {}
-
-    async def test_each_by_filter(self, client: AsyncQdrantClient, points: str) -> None:
+class TestPayloads:
+    async def test_set_by_ids_and_by_filter(self, client: AsyncQdrantClient, points: str) -> None:
         await client.upsert(points, [point(1, a=1), point(2, a=2)])
-        wanted = must(equals("a", 1))
-        await client.set_payload(points, {"b": 1}, points=wanted)
-        assert await payload_of(client, points, 1) == {"a": 1, "b": 1}
-        await client.delete_payload(points, ["b"], points=wanted)
-        assert await payload_of(client, points, 1) == {"a": 1}
-        await client.overwrite_payload(points, {"a": 1, "c": 1}, points=wanted)
-        assert await payload_of(client, points, 1) == {"a": 1, "c": 1}
-        await client.clear_payload(points, models.FilterSelector(filter=wanted))
-        assert await payload_of(client, points, 1) == {}
-        assert await payload_of(client, points, 2) == {"a": 2}
+        await client.set_payload(points, {"b": 2}, points=[1])
+        await client.set_payload(points, {"c": 3}, points=must(equals("a", 2)))
+        assert await payload_of(client, points, 1) == {"a": 1, "b": 2}
+        assert await payload_of(client, points, 2) == {"a": 2, "c": 3}
 
     async def test_an_absent_point_is_not_found(
         self, client: AsyncQdrantClient, points: str
@@ -245,52 +162,27 @@ class TestPayloadAndVectorUpdates:
         text = await refused(404, client.set_payload(points, {"a": 1}, points=[7]))
         assert "No point with id 7" in text
 
-    async def test_vectors_alone(self, client: AsyncQdrantClient, points: str) -> None:
-        await client.upsert(points, [point(1, a=1)])
-        both = models.PointVectors(id=1, vector={"dense": Y, "bm25": sparse(4)})
-        await client.update_vectors(points, [both])
-        [record] = await client.retrieve(points, [1], with_vectors=True)
-        assert record.vector == {"dense": Y, "bm25": sparse(4)}
-        assert record.payload == {"a": 1}
-        await client.delete_vectors(points, ["bm25"], points=[1])
-        [record] = await client.retrieve(points, [1], with_vectors=True)
-        assert record.vector == {"dense": Y}
-        await client.delete_vectors(points, ["dense"], points=must(equals("a", 1)))
-        assert await ids_where(client, points, must(has_vector("dense"))) == set()
-
-    async def test_an_update_batch_runs_in_order(
+    async def test_a_batch_overwrites_in_order(
         self, client: AsyncQdrantClient, points: str
     ) -> None:
-        guard = must(field("n", range=models.Range(lt=2)))
-        listed = models.PointsList(points=[point(1, n=1), point(2, n=2), point(3, n=3)])
-        older = models.PointsList(points=[point(1, n=9), point(3, n=9)], update_filter=guard)
+        await client.upsert(points, [point(1, n=1), point(2, n=2), point(3, Z, n=3)])
+        by_filter = models.Filter(must=[field("n", range=models.Range(gte=2))])
         await client.batch_update_points(
             points,
             [
-                models.UpsertOperation(upsert=listed),
-                models.UpsertOperation(upsert=older),
-                models.SetPayloadOperation(
-                    set_payload=models.SetPayload(payload={"s": 1}, points=[2])
-                ),
-                models.DeletePayloadOperation(
-                    delete_payload=models.DeletePayload(keys=["n"], points=[2])
-                ),
-                models.UpdateVectorsOperation(
-                    update_vectors=models.UpdateVectors(
-                        points=[models.PointVectors(id=2, vector={"dense": Z, "bm25": sparse(1)})]
-                    )
-                ),
-                models.DeleteVectorsOperation(
-                    delete_vectors=models.DeleteVectors(points=[2], vector=["bm25"])
-                ),
-                models.OverwritePayloadOperation(
-                    overwrite_payload=models.SetPayload(payload={"o": 1}, points=[3])
-                ),
-                models.ClearPayloadOperation(clear_payload=models.PointIdsList(points=[3])),
-                models.UpsertOperation(upsert=models.PointsList(points=[point(4)])),
-                models.DeleteOperation(delete=models.PointIdsList(points=[4])),
+                _overwriting({"n": 5, "old": 1}, points=[1, 3]),
+                _overwriting({"n": 9}, filter=by_filter),
+                _overwriting({"n": 0}, filter=must(equals("n", 2))),
             ],
         )
         found, _ = await client.scroll(points, with_vectors=True)
-        assert {record.id: record.payload for record in found} == {1: {"n": 9}, 2: {"s": 1}, 3: {}}
-        assert {record.id: record.vector for record in found}[2] == {"dense": Z}
+        assert {record.id: record.payload for record in found} == {
+            key: {"n": 9} for key in (1, 2, 3)
+        }
+        assert {record.id: record.vector for record in found}[3] == {"dense": Z}
+
+
+def _overwriting(payload: dict[str, object], **chosen: Any) -> models.OverwritePayloadOperation:
+    return models.OverwritePayloadOperation(
+        overwrite_payload=models.SetPayload(payload=payload, **chosen)
+    )

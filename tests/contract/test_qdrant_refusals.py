@@ -14,7 +14,9 @@ from tests.support.waiting.conditions import wait_until
 from .conftest import Raw
 from .support import (
     X,
+    collection_names,
     create,
+    nearest,
     point,
     refused,
 )
@@ -22,13 +24,57 @@ from .support import (
 VECTOR_ERRORS: dict[str, tuple[object, str]] = {
     "too short": ({"dense": X[:3]}, "Vector dimension error: expected dim: 4, got 3"),
     "unknown name": ({"other": X}, "Not existing vector name error: other"),
-    "no name": (X, "Not existing vector name error"),
+    "no name": (X, ""),
     "sparse for dense": ({"dense": {"indices": [1], "values": [1.0]}}, ""),
     "dense for sparse": ({"bm25": X}, ""),
     "beyond 32 bits": ({"dense": [1e39, 0, 0, 0]}, ""),
     "infinite": ({"dense": [1e999, 0, 0, 0]}, ""),
     "text": ({"dense": ["1", 0, 0, 0]}, ""),
 }
+
+VECTOR = {"query": X, "using": "dense"}
+CONDITION = {"key": "a", "match": {"value": "b"}}
+# What Qdrant serves and the embedded server does not, or what Qdrant refuses itself.
+MEMBERS: dict[str, tuple[str, object]] = {
+    "quest": ("/query/batch", {"searches": [{**VECTOR, "quest": 1}]}),
+    "params": ("/query/batch", {"searches": [{**VECTOR, "params": {"exact": True}}]}),
+    "prefetch": ("/query/batch", {"searches": [{**VECTOR, "prefetch": []}]}),
+    "recommend": ("/query/batch", {"searches": [{**VECTOR, "query": {"recommend": {}}}]}),
+    "order_by": ("/scroll", {"order_by": "a"}),
+    "shard_key": ("/count", {"shard_key": "a"}),
+    "geo_radius": ("/count", {"filter": {"must": [{"key": "a", "geo_radius": {}}]}}),
+    "text": ("/count", {"filter": {"must": [{"key": "a", "match": {"text": "b"}}]}}),
+    "min_should": ("/count", {"filter": {"min_should": {"conditions": [], "min_count": 1}}}),
+    "is_empty": ("/count", {"filter": {"must": [{"is_empty": {"key": "a"}}]}}),
+    "values_count": ("/count", {"filter": {"must": [{**CONDITION, "values_count": {}}]}}),
+    "key": ("/payload", {"payload": {"a": 1}, "points": [1], "key": "b"}),
+    "upsert": ("/batch", {"operations": [{"upsert": {"points": []}}]}),
+}
+CONFIGURATIONS: dict[str, object] = {
+    "hnsw_config": {"vectors": {}, "hnsw_config": {"m": 4}},
+    "quantization_config": {"vectors": {}, "quantization_config": {"scalar": {"type": "int8"}}},
+    "multivector_config": {
+        "vectors": {"dense": {"size": 4, "distance": "Cosine", "multivector_config": {}}}
+    },
+    "distance": {"vectors": {"dense": {"size": 4, "distance": "Euclid"}}},
+    "modifier": {"vectors": {}, "sparse_vectors": {"words": {}}},
+    "deleted_threshold": {"vectors": {}, "optimizers_config": {"deleted_threshold": 0.1}},
+    "vectors": {"vectors": {"size": 4, "distance": "Cosine"}},
+}
+NOT_SERVED = [
+    ("GET", "/collections/{name}/points/1"),
+    ("POST", "/collections/{name}/points/query"),
+    ("POST", "/collections/{name}/points/query/groups"),
+    ("PUT", "/collections/{name}/points/payload"),
+    ("PUT", "/collections/{name}/points/vectors"),
+    ("POST", "/collections/{name}/facet"),
+    ("DELETE", "/collections/{name}/index/key"),
+    ("PATCH", "/collections/{name}"),
+    ("GET", "/collections/{name}/exists"),
+    ("POST", "/collections/{name}/no/such/route"),
+    ("GET", "/cluster"),
+    ("GET", "/healthz"),
+]
 
 
 class TestRefusals:
@@ -49,8 +95,8 @@ class TestRefusals:
         vector, expected = VECTOR_ERRORS[label]
         assert isinstance(vector, dict)
         [(using, query)] = vector.items()
-        body = {"query": query, "using": using}
-        status, answer = await raw("POST", f"/collections/{points}/points/query", body)
+        body = {"searches": [{"query": query, "using": using}]}
+        status, answer = await raw("POST", f"/collections/{points}/points/query/batch", body)
         assert status == 400, answer
         assert expected in answer["status"]["error"]
 
@@ -58,7 +104,7 @@ class TestRefusals:
         self, client: AsyncQdrantClient, points: str, embedded_only: None
     ) -> None:
         await refused(400, client.upsert(points, [point(1, [0.0] * 4)]))
-        await refused(400, client.query_points(points, query=[0.0] * 4, using="dense"))
+        await refused(400, nearest(client, points, [0.0] * 4))
 
     @pytest.mark.parametrize("text", ['{"x": NaN}', '{"x": Infinity}', '{"x": 1e999}'])
     async def test_not_a_number_in_a_payload(self, raw: Raw, points: str, text: str) -> None:
@@ -77,38 +123,58 @@ class TestRefusals:
         body = {"points": [{"id": 1, "vector": vector}]}
         status, answer = await raw("PUT", f"/collections/{points}/points", body)
         assert status in {400, 422}, answer
-        assert (await raw("GET", f"/collections/{points}/points/1"))[0] == 404
+        _, answer = await raw("POST", f"/collections/{points}/points/count", {})
+        assert answer["result"] == {"count": 0}
 
     @pytest.mark.parametrize(
         "body",
         [
-            '{"query": [1,0,0,0]',
+            '{"filter": {}',
             "[]",
             '"text"',
             '{"filter": {"most": []}}',
             '{"filter": {"must": [{"key": "a", "match": {"value": 1.5}}]}}',
             '{"filter": {"must": [{"key": "a", "match": {"any": [1, "b"]}}]}}',
             '{"filter": {"must": [{"has_id": ["abc"]}]}}',
+            '{"filter": {"must": [{"key": "a[", "match": {"value": 1}}]}}',
             '{"limit": -1}',
             '{"limit": "many"}',
         ],
     )
-    async def test_a_malformed_query(self, raw: Raw, points: str, body: str) -> None:
-        status, answer = await raw("POST", f"/collections/{points}/points/query", body)
+    async def test_a_malformed_request(self, raw: Raw, points: str, body: str) -> None:
+        status, answer = await raw("POST", f"/collections/{points}/points/scroll", body)
         assert status in {400, 422}, answer
         assert answer["status"]["error"]
 
-    @pytest.mark.parametrize("body", ['{"quest": 1}', '{"params": {"hnsw": 1}}'])
-    async def test_an_unknown_field(
-        self, raw: Raw, points: str, body: str, embedded_only: None
+    @pytest.mark.parametrize("member", MEMBERS)
+    async def test_a_member_that_is_not_served(
+        self, raw: Raw, points: str, member: str, embedded_only: None
     ) -> None:
-        """A misspelt option is refused, where it would silently do nothing."""
-        status, answer = await raw("POST", f"/collections/{points}/points/query", body)
+        """An unknown option is refused by its name; it must not silently do nothing."""
+        path, body = MEMBERS[member]
+        status, answer = await raw("POST", f"/collections/{points}/points{path}", body)
         assert status == 400
-        assert "unknown field" in answer["status"]["error"]
+        assert member in answer["status"]["error"]
+
+    @pytest.mark.parametrize("member", CONFIGURATIONS)
+    async def test_a_configuration_that_is_not_served(
+        self, raw: Raw, name: str, member: str, embedded_only: None
+    ) -> None:
+        status, answer = await raw("PUT", f"/collections/{name}", CONFIGURATIONS[member])
+        assert status == 400
+        assert member in answer["status"]["error"]
+
+    async def test_points_and_a_filter_at_once(
+        self, raw: Raw, points: str, embedded_only: None
+    ) -> None:
+        for body in ({"points": [1], "filter": {}}, {}):
+            status, answer = await raw("POST", f"/collections/{points}/points/delete", body)
+            assert status == 400
+            assert "either `points` or `filter`" in answer["status"]["error"]
 
     async def test_a_limit_of_nothing(self, client: AsyncQdrantClient, points: str) -> None:
-        await refused(422, client.query_points(points, query=X, using="dense", limit=0))
+        await refused(422, nearest(client, points, X, limit=0))
+        await refused(422, client.scroll(points, limit=0))
 
     async def test_nesting_has_a_limit(self, raw: Raw, points: str, embedded_only: None) -> None:
         """Past 128 levels the engine cannot read its own log, so it must not get there."""
@@ -118,6 +184,7 @@ class TestRefusals:
         for method, path, body in [
             ("PUT", "", f'{{"points": [{row}]}}'),
             ("POST", "/payload", f'{{"points": [1], "payload": {{"x": {deep}}}}}'),
+            ("POST", "/count", f'{{"filter": {wanted}}}'),
             ("POST", "/delete", f'{{"filter": {wanted}}}'),
         ]:
             status, answer = await raw(method, f"/collections/{points}/points{path}", body)
@@ -138,9 +205,15 @@ class TestRefusals:
         assert answer["status"] == {"error": "Not found: Collection `nowhere` doesn't exist!"}
         assert answer["time"] >= 0
 
-    async def test_an_unknown_route(self, raw: Raw, embedded_only: None) -> None:
-        status, answer = await raw("GET", "/no/such/route")
-        assert (status, answer["status"]) == (404, {"error": "Not Found"})
+    @pytest.mark.parametrize(("method", "path"), NOT_SERVED)
+    async def test_a_route_that_is_not_served_names_itself(
+        self, raw: Raw, points: str, method: str, path: str, embedded_only: None
+    ) -> None:
+        path = path.replace("{name}", points)
+        status, answer = await raw(method, path, {"points": [1]})
+        assert status == 501
+        assert answer["status"]["error"].endswith(f" {method} {path}")
+        assert answer["time"] >= 0
 
     async def test_a_body_beyond_the_limit(
         self, qdrant_url: str, points: str, embedded_only: None
@@ -172,8 +245,7 @@ class TestUnderLoad:
             await client.upsert(name, [point(10_000 + number, n=number)])
             await client.delete(name, [1_000 + number])
             written.append(number)
-            found = await client.query_points(name, query=_direction(5), using="dense", limit=3)
-            assert len(found.points) == 3
+            assert len(await nearest(client, name, _direction(5), limit=3)) == 3
             return ((await client.get_collection(name)).indexed_vectors_count or 0) > 0
 
         await wait_until(write_and_read, "the collection is indexed")
@@ -193,7 +265,7 @@ class TestUnderLoad:
         async def read_until_gone() -> int | None:
             while True:
                 try:
-                    await client.query_points(points, query=X, using="dense")
+                    await nearest(client, points, X)
                 except UnexpectedResponse as error:
                     return error.status_code
 
@@ -201,7 +273,7 @@ class TestUnderLoad:
         await client.count(points)
         await client.delete_collection(points)
         assert await asyncio.gather(*readers) == [404] * 4
-        assert not await client.collection_exists(points)
+        assert points not in await collection_names(client)
 
 
 def _direction(number: int) -> list[float]:

@@ -20,10 +20,15 @@ async def corrupt(stack: Stack, stores: StoreView) -> None:
     client = AsyncQdrantClient(url=stack.qdrant_url, check_compatibility=False)
     wrong: dict[str, Any] = {name: [1.0] + [0.0] * 383 for name in ("dense", "context")}
     points = [
-        models.PointVectors(id=each.id, vector=wrong) for each in (await stores.points()).values()
+        models.PointStruct(
+            id=each.id,
+            payload=each.payload,
+            vector={**each.vector, **wrong} if isinstance(each.vector, dict) else wrong,
+        )
+        for each in (await stores.points(vectors=True)).values()
     ]
     try:
-        await client.update_vectors("memories", points, wait=True)
+        await client.upsert("memories", points, wait=True)
     finally:
         await client.close()
 

@@ -55,12 +55,17 @@ async def test_every_filtered_key_is_indexed(
     assert state.payload_schema.keys() == PAYLOAD_INDEXES.keys()
 
 
-async def test_a_lost_index_is_made_again(given: VectorSettings, client: AsyncQdrantClient) -> None:
-    async with new_store(given) as store:
-        await client.delete_payload_index(given.collection, "session_id", wait=True)
-        await store.open(MODEL, DIMENSION)
+async def test_a_missing_index_is_made(given: VectorSettings, client: AsyncQdrantClient) -> None:
+    """As after a crash between the collection and its last index."""
+    unindexed = given.model_copy(update={"ensure_indexes": False})
+    async with new_store(unindexed), new_store(given, opened=False) as second:
+        await client.create_payload_index(
+            given.collection, "tenant", models.PayloadSchemaType.KEYWORD, wait=True
+        )
+        assert (await client.get_collection(given.collection)).payload_schema.keys() == {"tenant"}
+        await second.open(MODEL, DIMENSION)
         state = await client.get_collection(given.collection)
-        assert "session_id" in state.payload_schema
+        assert state.payload_schema.keys() == PAYLOAD_INDEXES.keys()
 
 
 @pytest.mark.parametrize(("model", "dimension"), [("other", DIMENSION), (MODEL, 16)])
@@ -111,7 +116,7 @@ async def test_a_plain_collection_of_the_aliass_name_is_told(
     given: VectorSettings, client: AsyncQdrantClient
 ) -> None:
     params = models.VectorParams(size=4, distance=models.Distance.COSINE)
-    await client.create_collection(given.collection, vectors_config=params)
+    await client.create_collection(given.collection, vectors_config={"dense": params})
     async with new_store(given, opened=False) as store:
         with pytest.raises(ConfigError, match="QDRANT_COLLECTION"):
             await store.open(MODEL, DIMENSION)
@@ -122,7 +127,7 @@ async def test_an_alias_of_a_foreign_collection_is_told(
     given: VectorSettings, client: AsyncQdrantClient
 ) -> None:
     params = models.VectorParams(size=4, distance=models.Distance.COSINE)
-    await client.create_collection(f"{given.collection}-foreign", vectors_config=params)
+    await client.create_collection(f"{given.collection}-foreign", vectors_config={"dense": params})
     alias = models.CreateAlias(
         collection_name=f"{given.collection}-foreign", alias_name=given.collection
     )

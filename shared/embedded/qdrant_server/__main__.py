@@ -14,12 +14,10 @@ from pathlib import Path
 
 from aiohttp import web
 
-from .app import new_application
-from .collection_routes import add_collection_routes
 from .errors import ServerError
 from .optimizer import Optimizer
-from .point_routes import add_point_routes
 from .registry import Registry, UnreadableCollection, locked
+from .routes import new_application
 
 log = logging.getLogger(__name__)
 
@@ -48,17 +46,18 @@ def _options() -> argparse.Namespace:
 
 
 async def serve(host: str, port: int, folder: Path) -> None:
-    """Serve until a signal comes, then leave everything flushed."""
-    stopping = _stop_signal()
+    """Serve until SIGTERM or SIGINT; everything is flushed when it returns."""
+    stopping = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stopping.set)
     registry = Registry(folder)
     registry.open()
     runner = web.AppRunner(
-        _application(registry), access_log=None, shutdown_timeout=_SHUTDOWN_TIMEOUT_S
+        new_application(registry), access_log=None, shutdown_timeout=_SHUTDOWN_TIMEOUT_S
     )
     await runner.setup()
-    site = web.TCPSite(runner, host, port)
-    await site.start()
-    log.info("listening on http://%s:%d", host, _port(runner))
+    await web.TCPSite(runner, host, port).start()
+    log.info("listening on http://%s:%d", host, runner.addresses[0][1])
     try:
         await _maintain(registry, stopping)
     finally:
@@ -67,27 +66,8 @@ async def serve(host: str, port: int, folder: Path) -> None:
         log.info("stopped")
 
 
-def _application(registry: Registry) -> web.Application:
-    app = new_application(registry)
-    add_point_routes(app)
-    add_collection_routes(app)
-    return app
-
-
-def _port(runner: web.AppRunner) -> int:
-    return int(runner.addresses[0][1])
-
-
-def _stop_signal() -> asyncio.Event:
-    stopping = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stopping.set)
-    return stopping
-
-
 async def _maintain(registry: Registry, stopping: asyncio.Event) -> None:
-    """Flush and optimise until stopped; a crash in either stops the server."""
+    """Flush and optimise until `stopping` is set; an unexpected error ends the server."""
     async with asyncio.TaskGroup() as group:
         upkeep = [
             group.create_task(_flush(registry), name="flush"),

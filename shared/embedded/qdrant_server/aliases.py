@@ -1,70 +1,56 @@
 """Alias actions: several in one request, all of them or none."""
 
-from collections.abc import Callable
+from collections.abc import Collection, Mapping
+from typing import Annotated
 
-from .errors import Conflict, NotFound, collection_missing, invalid, malformed
-from .fields import fields, items, required, text
+from pydantic import Field
 
-Aliases = dict[str, str]
-IsCollection = Callable[[str], bool]
+from .errors import collection_exists, collection_missing
+from .wire import Wire
 
-_MEMBERS = {
-    "create_alias": frozenset({"collection_name", "alias_name"}),
-    "rename_alias": frozenset({"old_alias_name", "new_alias_name"}),
-    "delete_alias": frozenset({"alias_name"}),
-}
+_Name = Annotated[str, Field(min_length=1)]
 
 
-def changed(value: object, aliases: Aliases, is_collection: IsCollection) -> Aliases:
-    """Return the aliases after the request's actions, taken in order.
-
-    Raises:
-        ServerError: an action is impossible; none of them is to be applied.
-    """
-    body = fields(value, "aliases", frozenset({"actions"}))
-    result = dict(aliases)
-    for action in items(required(body, "actions", "aliases"), "actions"):
-        _apply(action, result, is_collection)
-    return result
+class _CreateAlias(Wire):
+    collection_name: _Name
+    alias_name: _Name
 
 
-def _apply(value: object, aliases: Aliases, is_collection: IsCollection) -> None:
-    action = fields(value, "action", _MEMBERS.keys())
-    if len(action) != 1:
-        raise malformed("action: expected exactly one of " + ", ".join(_MEMBERS))
-    [(kind, operand)] = action.items()
-    body = fields(operand, kind, _MEMBERS[kind])
-    names = {name: _name(required(body, name, kind), name) for name in _MEMBERS[kind]}
-    if kind == "create_alias":
-        _create(names["alias_name"], names["collection_name"], aliases, is_collection)
-    elif kind == "rename_alias":
-        _rename(names["old_alias_name"], names["new_alias_name"], aliases, is_collection)
-    else:
-        aliases.pop(names["alias_name"], None)
+class _DeleteAlias(Wire):
+    alias_name: _Name
 
 
-def _name(value: object, where: str) -> str:
-    name = text(value, where)
-    if not name:
-        raise invalid(f"{where}: must not be empty")
-    return name
+class _Create(Wire):
+    """Point an alias at a collection, wherever it pointed before."""
+
+    create_alias: _CreateAlias
+
+    def apply(self, aliases: dict[str, str], collections: Collection[str]) -> None:
+        alias, target = self.create_alias.alias_name, self.create_alias.collection_name
+        if target not in collections:
+            raise collection_missing(target)
+        if alias in collections:
+            raise collection_exists(alias)
+        aliases[alias] = target
 
 
-def _create(alias: str, collection: str, aliases: Aliases, is_collection: IsCollection) -> None:
-    """Point an alias to a collection, also one that points elsewhere now."""
-    if not is_collection(collection):
-        raise collection_missing(collection)
-    _refuse_collection(alias, is_collection)
-    aliases[alias] = collection
+class _Delete(Wire):
+    delete_alias: _DeleteAlias
+
+    def apply(self, aliases: dict[str, str], _collections: Collection[str]) -> None:
+        aliases.pop(self.delete_alias.alias_name, None)
 
 
-def _rename(old: str, new: str, aliases: Aliases, is_collection: IsCollection) -> None:
-    if old not in aliases:
-        raise NotFound(f"Not found: Alias {old} does not exists!")
-    _refuse_collection(new, is_collection)
-    aliases[new] = aliases.pop(old)
+class AliasActions(Wire):
+    actions: list[Annotated[_Create | _Delete, Field(union_mode="left_to_right")]]
 
+    def applied(self, aliases: Mapping[str, str], collections: Collection[str]) -> dict[str, str]:
+        """Return the aliases after the actions, which are taken in order.
 
-def _refuse_collection(alias: str, is_collection: IsCollection) -> None:
-    if is_collection(alias):
-        raise Conflict(f"Wrong input: Collection `{alias}` already exists!")
+        Raises:
+            ServerError: an action is impossible, so that none of them may take effect.
+        """
+        result = dict(aliases)
+        for action in self.actions:
+            action.apply(result, collections)
+        return result

@@ -1,105 +1,65 @@
-"""What the server refuses, in Qdrant's status codes and wording.
-
-    ServerError
-    ├── BadRequest        400  the caller must change the request
-    ├── NotFound          404
-    ├── Conflict          409
-    ├── Unprocessable     422  well-formed, but a value is out of its bounds
-    ├── EngineFailure     500  the engine broke; see the log
-    └── Unsupported       501  Qdrant does this, the embedded server does not
-
-The engine raises bare `Exception` with a text; `engine_calls` turns it into this
-tree at the only place where one sees which of the caller's words it is about.
-"""
+"""Refusals in Qdrant's status codes and words, and the engine's exceptions turned into them."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 
 class ServerError(Exception):
-    """A refusal whose text goes to the client as it stands."""
+    """A refusal: an HTTP status, and a text that goes to the client as it stands.
 
-    status = 500
+    400 and 422: the client must change the request. 404 and 409: a collection or point is
+    missing, or a name is taken. 500: the engine failed, see the log. 501: Qdrant serves this,
+    the embedded server does not.
+    """
 
-
-class BadRequest(ServerError):
-    status = 400
-
-
-class NotFound(ServerError):
-    status = 404
-
-
-class Conflict(ServerError):
-    status = 409
+    def __init__(self, status: int, text: str) -> None:
+        super().__init__(text)
+        self.status = status
 
 
-class Unprocessable(ServerError):
-    status = 422
+def collection_missing(name: str) -> ServerError:
+    return ServerError(404, f"Not found: Collection `{name}` doesn't exist!")
 
 
-class EngineFailure(ServerError):
-    status = 500
+def collection_exists(name: str) -> ServerError:
+    return ServerError(409, f"Wrong input: Collection `{name}` already exists!")
 
 
-class Unsupported(ServerError):
-    status = 501
+def malformed(detail: str) -> ServerError:
+    return ServerError(400, f"Format error in JSON body: {detail}")
 
 
-def collection_missing(name: str) -> NotFound:
-    return NotFound(f"Not found: Collection `{name}` doesn't exist!")
-
-
-def malformed(detail: str) -> BadRequest:
-    return BadRequest(f"Format error in JSON body: {detail}")
-
-
-def invalid(detail: str) -> Unprocessable:
-    return Unprocessable(f"Validation error in JSON body: [{detail}]")
-
-
-def wrong_input(detail: str) -> BadRequest:
-    return BadRequest(f"Wrong input: {detail}")
-
-
-def unsupported(what: str) -> Unsupported:
-    return Unsupported(f"Not supported by the embedded server: {what}")
-
-
-@contextmanager
-def engine_objects() -> Iterator[None]:
-    """Refuse with 400 what the engine's constructors refuse."""
-    try:
-        yield
-    except (TypeError, ValueError, OverflowError) as error:
-        raise malformed(_first_line(error)) from error
+def wrong_input(detail: str) -> ServerError:
+    return ServerError(400, f"Wrong input: {detail}")
 
 
 @contextmanager
 def engine_calls() -> Iterator[None]:
-    """Translate whatever a call into a shard raises.
+    """Turn what the engine raises into refusals.
 
-    Raises:
-        ServerError: always this, also for a panic in the engine's Rust code,
-            which arrives as a BaseException of a type that cannot be imported.
+    Its constructors raise TypeError, ValueError or OverflowError for an argument that they do
+    not take. A failed operation raises a bare Exception. A panic in its Rust code raises a
+    BaseException of a type that cannot be imported.
     """
     try:
         yield
     except ServerError:
         raise
-    except Exception as error:
-        raise _translated(_first_line(error)) from error
+    except (TypeError, ValueError, OverflowError) as error:
+        raise malformed(_first_line(error)) from error
     except BaseException as error:
-        if type(error).__name__ != "PanicException":
+        if type(error).__name__ == "PanicException":
+            raise ServerError(500, f"Service internal error: {_first_line(error)}") from error
+        if type(error) is not Exception:
             raise
-        raise EngineFailure(f"Service internal error: {_first_line(error)}") from error
+        raise _failed_operation(_first_line(error)) from error
 
 
-def _translated(text: str) -> ServerError:
+def _failed_operation(text: str) -> ServerError:
     if text.startswith("Service runtime error"):
-        return EngineFailure(f"Service internal error: {text}")
+        return ServerError(500, f"Service internal error: {text}")
     if text.startswith("No point with id"):
-        return NotFound(f"Not found: {text} found")
+        return ServerError(404, f"Not found: {text} found")
     return wrong_input(text)
 
 

@@ -1,77 +1,39 @@
-"""Payload indexes: `field_schema` of a request, `payload_schema` of a collection."""
+"""Indexes of payload keys: `field_schema` of a request, `payload_schema` of a collection."""
 
 # The engine's stub has aliases that the module has not.
 from __future__ import annotations
 
-from collections.abc import Callable
+from typing import Any, Literal
 
 import qdrant_edge as edge
 
-from .errors import malformed
-from .fields import JsonObject, boolean, chosen, fields, text, whole
-
-_TYPES = {
-    "keyword": edge.PayloadSchemaType.Keyword,
-    "integer": edge.PayloadSchemaType.Integer,
-    "float": edge.PayloadSchemaType.Float,
-    "bool": edge.PayloadSchemaType.Bool,
-    "datetime": edge.PayloadSchemaType.Datetime,
-    "text": edge.PayloadSchemaType.Text,
-    "uuid": edge.PayloadSchemaType.Uuid,
-}
-_PARAMS: dict[str, Callable[..., edge.PayloadSchemaParams]] = {
-    "keyword": edge.KeywordIndexParams,
-    "integer": edge.IntegerIndexParams,
-    "float": edge.FloatIndexParams,
-    "bool": edge.BoolIndexParams,
-    "datetime": edge.DatetimeIndexParams,
-    "text": edge.TextIndexParams,
-    "uuid": edge.UuidIndexParams,
-}
-_TOKENIZERS = {
-    "prefix": edge.TokenizerType.Prefix,
-    "whitespace": edge.TokenizerType.Whitespace,
-    "word": edge.TokenizerType.Word,
-    "multilingual": edge.TokenizerType.Multilingual,
-}
-# Placement and tenancy flags that the engine keeps per index.
-_FLAGS = frozenset(
-    {"is_tenant", "is_principal", "on_disk", "enable_hnsw", "lookup", "range", "prefix"}
-    | {"lowercase", "ascii_folding", "phrase_matching"}
-)
-_SIZES = frozenset({"min_token_len", "max_token_len"})
+from .wire import Wire
 
 
-def index_schema(value: object) -> edge.PayloadSchemaType | edge.PayloadSchemaParams:
-    """Return the index that a `field_schema` asks for: a type's name, or an object."""
-    if isinstance(value, str):
-        return chosen(value, "field_schema", _TYPES)
-    body = fields(value, "field_schema", _FLAGS | _SIZES | {"type", "tokenizer"})
-    kind = text(body.pop("type", None), "field_schema.type")
-    if kind not in _PARAMS:
-        raise malformed(f"field_schema.type: unknown variant `{kind}`")
-    return _PARAMS[kind](**{name: _setting(name, setting) for name, setting in body.items()})
+class KeywordIndexParams(Wire):
+    type: Literal["keyword"]
+    is_tenant: bool = False
 
 
-def _setting(name: str, value: object) -> object:
-    if name == "tokenizer":
-        return chosen(value, name, _TOKENIZERS)
-    return whole(value, name) if name in _SIZES else boolean(value, name)
+class CreateIndex(Wire):
+    field_name: str
+    field_schema: Literal["keyword", "integer"] | KeywordIndexParams
+
+    def engine(self) -> edge.UpdateOperation:
+        schema: edge.PayloadSchemaType | edge.PayloadSchemaParams
+        if isinstance(self.field_schema, KeywordIndexParams):
+            schema = edge.KeywordIndexParams(is_tenant=self.field_schema.is_tenant)
+        elif self.field_schema == "keyword":
+            schema = edge.PayloadSchemaType.Keyword
+        else:
+            schema = edge.PayloadSchemaType.Integer
+        return edge.UpdateOperation.create_field_index(self.field_name, schema)
 
 
-def schema_json(info: edge.PayloadIndexInfo) -> JsonObject:
-    kind = _type_name(info.data_type)
-    body: JsonObject = {"data_type": kind, "points": info.points}
-    if info.params is not None:
-        body["params"] = {"type": kind} | _settings(info.params)
+def schema_json(info: edge.PayloadIndexInfo) -> dict[str, Any]:
+    # The engine's enums are no enum.Enum, whatever the stub says.
+    kind = str(info.data_type).rpartition(".")[2].lower()
+    body: dict[str, Any] = {"data_type": kind, "points": info.points}
+    if isinstance(info.params, edge.KeywordIndexParams):
+        body["params"] = {"type": kind, "is_tenant": bool(info.params.is_tenant)}
     return body
-
-
-def _settings(params: edge.PayloadSchemaParams) -> JsonObject:
-    found = {name: getattr(params, name, None) for name in _FLAGS | _SIZES}
-    return {name: value for name, value in found.items() if value is not None}
-
-
-def _type_name(data_type: edge.PayloadSchemaType) -> str:
-    # The engine's enums are neither hashable nor enum.Enum, whatever the stub says.
-    return next((name for name, known in _TYPES.items() if known == data_type), "geo")

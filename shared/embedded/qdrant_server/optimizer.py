@@ -19,9 +19,9 @@ from uuid import uuid4
 
 import qdrant_edge as edge
 
+from .collection import Collection, load, replay
 from .errors import ServerError
 from .registry import Registry
-from .shard import Collection, load, replay
 
 log = logging.getLogger(__name__)
 

@@ -1,10 +1,9 @@
-"""Which collections and aliases exist, kept in one file that is replaced whole.
+"""The collections and aliases, kept in one file that is replaced as a whole.
 
-A collection is a folder with a name of its own, and in it one folder per
-generation; the file says which are live. So creating, deleting, switching aliases
-and replacing a shard by its optimised copy are each one rename, and whatever a
-killed server left half-done is a folder that the file does not name: it is removed
-at the next start.
+Each collection has a folder of a random name, with one folder per generation of its shard;
+the file names the live ones. Creating, deleting, switching aliases and replacing a shard by
+its optimised copy are therefore one rename each. A folder that the file does not name was
+left by a killed server and is removed at the next start.
 """
 
 import fcntl
@@ -14,16 +13,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from shutil import rmtree
-from typing import TypedDict
+from typing import Any, TypedDict
 from uuid import uuid4
 
 import qdrant_edge as edge
+from pydantic import ValidationError
 
-from .aliases import Aliases
-from .config import CollectionConfig, engine_config, read_config
-from .errors import Conflict, ServerError, collection_missing, engine_calls, engine_objects
-from .fields import JsonObject
-from .shard import Collection
+from .collection import Collection
+from .config import CollectionConfig
+from .errors import ServerError, collection_exists, collection_missing, engine_calls
 
 _FILE = "registry.json"
 _FOLDER = "collections"
@@ -33,7 +31,7 @@ class Registry:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._collections: dict[str, Collection] = {}
-        self.aliases: Aliases = {}
+        self.aliases: dict[str, str] = {}
 
     @property
     def collections(self) -> list[Collection]:
@@ -43,24 +41,25 @@ class Registry:
         return sorted(self._collections)
 
     def resolve(self, name: str) -> Collection:
-        """Return the collection with this name or alias.
+        """Return the collection of this name or alias.
 
         Raises:
-            NotFound: there is none.
+            ServerError: 404, there is none.
         """
         found = self._collections.get(self.aliases.get(name, name))
         if found is None:
             raise collection_missing(name)
         return found
 
-    def has(self, name: str) -> bool:
-        return self.aliases.get(name, name) in self._collections
-
     def is_live(self, collection: Collection) -> bool:
         return self._collections.get(collection.name) is collection
 
     def open(self) -> None:
-        """Open what the file names and remove the folders that it does not."""
+        """Open what the file names and remove the folders that it does not.
+
+        Raises:
+            UnreadableCollection: a collection cannot be opened.
+        """
         root = self._folder / _FOLDER
         root.mkdir(parents=True, exist_ok=True)
         stored = _read(self._folder / _FILE)
@@ -68,19 +67,17 @@ class Registry:
         for folder in root.iterdir():
             _sweep(folder, live.get(folder.name))
         for name, entry in stored["collections"].items():
-            collection = Collection(name, read_config(entry["config"]), root / entry["folder"])
-            _open(collection, entry)
-            self._collections[name] = collection
+            self._collections[name] = _opened(name, root / entry["folder"], entry)
         self.aliases = stored["aliases"]
 
     def create(self, name: str, config: CollectionConfig) -> None:
         """Create a collection.
 
         Raises:
-            Conflict: the name is taken by a collection or an alias.
+            ServerError: 409, the name is taken by a collection or an alias.
         """
         if name in self._collections or name in self.aliases:
-            raise Conflict(f"Wrong input: Collection `{name}` already exists!")
+            raise collection_exists(name)
         collection = Collection(name, config, self._folder / _FOLDER / uuid4().hex)
         generation = uuid4().hex
         _create_shard(collection.folder / generation, config)
@@ -88,7 +85,7 @@ class Registry:
         self._save({**self._collections, name: collection}, self.aliases)
 
     def remove(self, name: str) -> Collection | None:
-        """Forget a collection and its aliases; its folder is the caller's to remove."""
+        """Close and return a collection, and drop its aliases; the caller removes its folder."""
         collection = self._collections.get(name)
         if collection is None:
             return None
@@ -99,11 +96,11 @@ class Registry:
         collection.close()
         return collection
 
-    def set_aliases(self, aliases: Aliases) -> None:
+    def set_aliases(self, aliases: dict[str, str]) -> None:
         self._save(self._collections, aliases)
 
     def set_generation(self, collection: Collection, generation: str, points: int) -> None:
-        """Serve the collection from another folder from the next start on."""
+        """Let the next start serve the collection from another generation."""
         previous = collection.generation, collection.optimized_points
         collection.generation, collection.optimized_points = generation, points
         try:
@@ -117,8 +114,8 @@ class Registry:
             collection.flush()
             collection.close()
 
-    def _save(self, collections: dict[str, Collection], aliases: Aliases) -> None:
-        """Write the file, then take the new state over; a failed write changes nothing."""
+    def _save(self, collections: dict[str, Collection], aliases: dict[str, str]) -> None:
+        """Write the file, then change the state; a failed write changes nothing."""
         _replace(
             self._folder / _FILE,
             {
@@ -133,19 +130,23 @@ class _Entry(TypedDict):
     folder: str
     generation: str
     optimized_points: int
-    config: JsonObject
+    config: dict[str, Any]
 
 
 class _File(TypedDict):
     collections: dict[str, _Entry]
-    aliases: Aliases
+    aliases: dict[str, str]
 
 
-def _open(collection: Collection, entry: _Entry) -> None:
+def _opened(name: str, folder: Path, entry: _Entry) -> Collection:
     try:
+        # Members that only an earlier version knew do not keep a collection closed.
+        config = CollectionConfig.model_validate(entry["config"], extra="ignore")
+        collection = Collection(name, config, folder)
         collection.open(entry["generation"], entry["optimized_points"])
-    except ServerError as error:
-        raise UnreadableCollection(f"{collection.name} in {collection.path}: {error}") from error
+    except (ServerError, ValidationError) as error:
+        raise UnreadableCollection(f"{name} in {folder}: {error}") from error
+    return collection
 
 
 class UnreadableCollection(Exception):
@@ -154,10 +155,10 @@ class UnreadableCollection(Exception):
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Hold the data folder for this process; the kernel lets go of it on SIGKILL.
+    """Lock the data folder for this process; a kill releases the lock.
 
     Raises:
-        BlockingIOError: another server has it.
+        BlockingIOError: another server holds the lock.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "lock").open("w") as file:
@@ -168,10 +169,8 @@ def locked(folder: Path) -> Iterator[None]:
 def _create_shard(path: Path, config: CollectionConfig) -> None:
     path.mkdir(parents=True)
     try:
-        with engine_objects():
-            wanted = engine_config(config)
         with engine_calls():
-            edge.EdgeShard.create(str(path), wanted).close()
+            edge.EdgeShard.create(str(path), config.engine()).close()
     except BaseException:
         rmtree(path.parent, ignore_errors=True)
         raise
@@ -182,7 +181,7 @@ def _entry(collection: Collection) -> _Entry:
         "folder": collection.folder.name,
         "generation": collection.generation,
         "optimized_points": collection.optimized_points,
-        "config": collection.config.source,
+        "config": collection.config.stored(),
     }
 
 

@@ -139,7 +139,18 @@ class Place:
         await self.client.set_payload(self.collection, payload, points=list(ids), wait=True)
 
     async def drop_keys(self, ids: Sequence[str], *keys: str) -> None:
-        await self.client.delete_payload(self.collection, list(keys), points=list(ids), wait=True)
+        """Delete keys of points' payloads behind the product's back."""
+        found = await self.client.retrieve(self.collection, list(ids))
+        operations: list[models.UpdateOperation] = [
+            models.OverwritePayloadOperation(
+                overwrite_payload=models.SetPayload(
+                    payload={k: v for k, v in (record.payload or {}).items() if k not in keys},
+                    points=[record.id],
+                )
+            )
+            for record in found
+        ]
+        await self.client.batch_update_points(self.collection, operations, wait=True)
 
     async def drop_points(self, ids: Sequence[str]) -> None:
         selector = models.PointIdsList(points=list(ids))

@@ -1,9 +1,8 @@
-"""One collection: the engine's shard, the writes that wait for it, its upkeep.
+"""One collection: the engine's shard, its writes, and its replacement by an optimised copy.
 
-Every method that touches the engine is synchronous and short; whoever calls one on
-the event loop has the collection to itself for that moment, so a query can never
-meet a half-replaced shard. Writes go through `apply`, which waits while the files
-are being copied and records what is written while an optimised copy is made.
+Every method that touches the engine is synchronous, so nothing else runs on the event loop
+meanwhile and a query never meets a half-replaced shard. Writes go through `apply`, which
+waits while the shard's files are copied, and records the writes that the copy lacks.
 """
 
 # The engine's stub has aliases that the module has not.
@@ -11,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from time import monotonic
 from typing import TypeVar
@@ -18,22 +18,21 @@ from typing import TypeVar
 import qdrant_edge as edge
 
 from .config import CollectionConfig
-from .errors import NotFound, ServerError, collection_missing, engine_calls
-from .ids import PointId
-from .updates import Update, Updates
-from .vectors import NamedVector
+from .errors import ServerError, collection_missing, engine_calls
+from .updates import Update
 
 Answer = TypeVar("Answer")
 
-# A flush of 10 000 points holds the process for 40 ms, one of 2 000 for 10 ms; until
-# then the write-ahead log has them, and a restart replays it.
+# A flush of 10 000 points stops the process for 40 ms, one of 2 000 for 10 ms. What is not
+# flushed is in the write-ahead log, which a restart replays.
 _FLUSH_AFTER_POINTS = 2_000
 _FLUSH_AFTER_S = 5.0
 
 
 class Collection:
+    """A collection whose generations are folders in `folder`; `open` it before any use."""
+
     def __init__(self, name: str, config: CollectionConfig, folder: Path) -> None:
-        """Open the shard in `folder`, which holds the generations of this collection."""
         self.name = name
         self.config = config
         self.folder = folder
@@ -60,7 +59,7 @@ class Collection:
         return self.folder / self.generation
 
     def unoptimized_points(self) -> int:
-        """Return about how many points the last optimisation has not seen, or lost."""
+        """Return about how many points were written or deleted since the last optimisation."""
         drift = abs(self.info().points_count - self.optimized_points)
         return max(self._written_since_optimize, drift)
 
@@ -82,19 +81,10 @@ class Collection:
     def info(self) -> edge.ShardInfo:
         return self.read(lambda shard: shard.info())
 
-    def stored_vector(self, point_id: PointId, using: str) -> NamedVector:
-        """Return the vector of a point that a query names by id."""
-        found = self.read(lambda shard: shard.retrieve([point_id], False, [using]))
-        vectors = found[0].vector if found else None
-        vector = vectors.get(using) if isinstance(vectors, dict) else vectors
-        if vector is None:
-            raise NotFound(f"Not found: No point with id {point_id} found")
-        return vector
-
-    async def apply(self, updates: Updates) -> int:
+    async def apply(self, updates: list[Update]) -> int:
         """Apply the updates in order and return the number of the last one.
 
-        Durable when it returns: the engine logs an operation before it applies it.
+        They are durable when it returns: the engine logs an operation before it applies it.
         Other requests run between two updates.
         """
         for update in updates:
@@ -106,7 +96,7 @@ class Collection:
 
     def _write(self, update: Update) -> None:
         shard = self.shard
-        # Recorded even if it is refused half-way: its other half has been applied.
+        # Also one that the engine refuses half-way: its first half has been applied.
         if self._journal is not None:
             self._journal.append(update.operation)
         self._count_write(update.points)
@@ -133,7 +123,7 @@ class Collection:
         self.read(lambda shard: shard.flush())
 
     def close(self) -> None:
-        """Close the shard; requests that still hold this collection get a 404."""
+        """Close the shard; requests to this collection that still run are answered 404."""
         if self._shard is not None:
             self._shard.close()
             self._shard = None
@@ -146,7 +136,7 @@ class Collection:
         self._writable.set()
 
     def record_writes(self) -> None:
-        """Keep what is written from now on, for the copy that was just made."""
+        """Record the writes from now on, for the copy that was just made."""
         self._journal = []
         self._written_since_optimize = 0
 
@@ -155,7 +145,7 @@ class Collection:
 
     @property
     def recorded(self) -> int:
-        """How many writes the copy that is being made does not have yet."""
+        """Number of recorded writes that the copy does not have yet."""
         return len(self._journal or ())
 
     def take_recorded(self) -> list[edge.UpdateOperation]:
@@ -163,19 +153,16 @@ class Collection:
         return recorded
 
     def replace(self, shard: edge.EdgeShard) -> None:
-        """Serve from an optimised copy that has every recorded write."""
+        """Serve from an optimised copy, which must have every recorded write."""
         old, self._shard = self._shard, shard
         if old is not None:
             old.close()
 
 
 def replay(shard: edge.EdgeShard, operation: edge.UpdateOperation) -> None:
-    """Apply a recorded write to a copy; what was refused then is refused again."""
-    try:
-        with engine_calls():
-            shard.update(operation)
-    except ServerError:
-        pass
+    """Apply a recorded write to a copy; one that the engine refused is refused again."""
+    with suppress(ServerError), engine_calls():
+        shard.update(operation)
 
 
 def load(path: Path) -> edge.EdgeShard:

@@ -1,0 +1,80 @@
+"""Search matrix: the similarities among a random sample of points, as pairs or as offsets."""
+
+# The engine's stub has aliases that the module has not.
+from __future__ import annotations
+
+from typing import Any, NamedTuple, cast
+
+import qdrant_edge as edge
+
+from .config import CollectionConfig
+from .filters import RequestFilter
+from .queries import SEARCH_PARAMS, id_json
+from .vectors import NamedVector
+from .wire import Positive, Wire
+
+
+class _Pair(NamedTuple):
+    """Positions of two points in the sample, and their score."""
+
+    row: int
+    column: int
+    score: float
+
+
+class MatrixPairs(Wire):
+    """A sample of `sample` points, and for each the `limit` nearest others of the sample."""
+
+    using: str
+    filter: RequestFilter | None = None
+    sample: Positive = 10
+    limit: Positive = 3
+
+    def run(self, shard: edge.EdgeShard, _config: CollectionConfig) -> dict[str, Any]:
+        ids, pairs = self._matrix(shard)
+        return {"pairs": [{"a": ids[a], "b": ids[b], "score": score} for a, b, score in pairs]}
+
+    def _matrix(self, shard: edge.EdgeShard) -> tuple[list[int | str], list[_Pair]]:
+        """Return the ids of the sample and every pair, the best of each row first."""
+        sampled = sorted(self._sample(shard), key=lambda point: str(point.id))
+        rows = {point.id: row for row, point in enumerate(sampled)}
+        among = edge.Filter(must=[edge.HasIdCondition(set(rows))])
+        queries = [self._nearest(point, among) for point in sampled]
+        pairs: list[_Pair] = []
+        for row, hits in enumerate(shard.query_batch(edge.QueryBatchRequest(queries))):
+            found = [_Pair(row, rows[hit.id], hit.score) for hit in hits]
+            pairs += [pair for pair in found if pair.column != row][: self.limit]
+        return [id_json(point.id) for point in sampled], pairs
+
+    def _sample(self, shard: edge.EdgeShard) -> list[edge.ScoredPoint]:
+        conditions: list[edge.ConditionType] = [edge.HasVectorCondition(self.using)]
+        if self.filter is not None:
+            conditions.append(self.filter.engine())
+        return shard.query(
+            edge.QueryRequest(
+                query=edge.Sample.Random,
+                limit=self.sample,
+                filter=edge.Filter(must=conditions),
+                with_vector=[self.using],
+            )
+        )
+
+    def _nearest(self, point: edge.ScoredPoint, among: edge.Filter) -> edge.QueryRequest:
+        [vector] = cast("dict[str, NamedVector]", point.vector).values()
+        return edge.QueryRequest(
+            query=edge.Query.Nearest(vector, using=self.using),
+            filter=among,
+            params=SEARCH_PARAMS,
+            limit=self.limit + 1,  # the point itself is mostly its own nearest
+        )
+
+
+class MatrixOffsets(MatrixPairs):
+    def run(self, shard: edge.EdgeShard, _config: CollectionConfig) -> dict[str, Any]:
+        ids, pairs = self._matrix(shard)
+        return {
+            "offsets_row": [pair.row for pair in pairs],
+            "offsets_col": [pair.column for pair in pairs],
+            "scores": [pair.score for pair in pairs],
+            "ids": ids,
+        }
