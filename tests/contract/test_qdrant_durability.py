@@ -5,6 +5,7 @@ started again on the same folder and on a new port.
 """
 
 import asyncio
+import json
 import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -89,7 +90,7 @@ async def test_everything_acknowledged_survives_a_kill(killable: QdrantProcess) 
 
 
 async def test_refused_writes_do_not_spoil_the_log(killable: QdrantProcess) -> None:
-    """The log has them too; reading it again must meet the same refusals and go on."""
+    """The log holds refused writes too; a restart refuses them again and reads on."""
     async with connected(killable) as client:
         await create(client)
         await client.upsert(NAME, [point(1, n=1)])
@@ -219,6 +220,23 @@ async def test_deleted_and_half_created_collections_leave_nothing(
         await create(client, "dropped")
         assert (await client.count("dropped")).count == 0
     assert not half.parent.exists()
+
+
+async def test_options_of_an_earlier_version_keep_no_collection_closed(
+    killable: QdrantProcess,
+) -> None:
+    async with connected(killable) as client:
+        await create(client)
+        await client.upsert(NAME, [point(1)])
+    killable.stop(signal.SIGTERM)
+    registry = killable.data / "registry.json"
+    stored = json.loads(registry.read_bytes())
+    stored["collections"][NAME]["config"]["write_consistency_factor"] = 1
+    stored["collections"][NAME]["config"]["vectors"]["dense"]["on_disk"] = False
+    registry.write_text(json.dumps(stored))
+    killable.start()
+    async with connected(killable) as client:
+        assert (await client.count(NAME)).count == 1
 
 
 async def test_a_terminated_server_ends_cleanly_and_keeps_all(killable: QdrantProcess) -> None:

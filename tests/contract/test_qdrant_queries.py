@@ -36,7 +36,7 @@ FILTERS: dict[str, tuple[models.Filter, set[int]]] = {
 
 @pytest.mark.parametrize("label", FILTERS)
 async def test_filter(client: AsyncQdrantClient, points: str, label: str) -> None:
-    """The same answer from scroll, count, query and delete, with indexes and without."""
+    """Scroll, count, query and delete select the same points, with indexes and without."""
     wanted, expected = FILTERS[label]
     await client.upsert(points, FILTERED)
     assert await ids_where(client, points, wanted) == expected

@@ -1,7 +1,8 @@
-"""What a Qdrant server must refuse, and what it must survive."""
+"""Requests that a Qdrant server refuses, and work that goes on beside them."""
 
 import asyncio
 import io
+import json
 import math
 
 import aiohttp
@@ -60,6 +61,7 @@ CONFIGURATIONS: dict[str, object] = {
     "modifier": {"vectors": {}, "sparse_vectors": {"words": {}}},
     "deleted_threshold": {"vectors": {}, "optimizers_config": {"deleted_threshold": 0.1}},
     "vectors": {"vectors": {"size": 4, "distance": "Cosine"}},
+    "metadata": {"vectors": {}, "metadata": {"x": json.loads("[" * 70 + "]" * 70)}},
 }
 NOT_SERVED = [
     ("GET", "/collections/{name}/points/1"),
@@ -177,7 +179,7 @@ class TestRefusals:
         await refused(422, client.scroll(points, limit=0))
 
     async def test_nesting_has_a_limit(self, raw: Raw, points: str, embedded_only: None) -> None:
-        """Past 128 levels the engine cannot read its own log, so it must not get there."""
+        """The engine cannot read its own log past 128 levels, so it must not write them."""
         deep = "[" * 100 + "]" * 100
         row = f'{{"id": 1, "vector": {{}}, "payload": {{"x": {deep}}}}}'
         wanted = '{"must": [' * 50 + '{"key": "a", "match": {"value": 1}}' + "]}" * 50
@@ -229,7 +231,7 @@ class TestUnderLoad:
     async def test_reads_and_writes_go_on_while_it_optimises(
         self, client: AsyncQdrantClient, name: str, embedded_only: None
     ) -> None:
-        """Every write of the meantime is in the optimised collection."""
+        """The optimised collection has every write that came meanwhile."""
         await create(
             client, name, optimizers_config=models.OptimizersConfigDiff(indexing_threshold=10)
         )
@@ -259,7 +261,7 @@ class TestUnderLoad:
     async def test_a_collection_deleted_under_its_readers(
         self, client: AsyncQdrantClient, points: str
     ) -> None:
-        """They get answers, then 404; the server goes on."""
+        """Readers are answered, and with 404 after the deletion; the server goes on."""
         await client.upsert(points, [point(number) for number in range(500)])
 
         async def read_until_gone() -> int | None:

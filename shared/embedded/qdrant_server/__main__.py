@@ -26,7 +26,11 @@ _SHUTDOWN_TIMEOUT_S = 10.0
 
 
 def main() -> None:
-    options = _options()
+    parser = argparse.ArgumentParser(prog="qdrant_server", description=__doc__)
+    parser.add_argument("--host", default="127.0.0.1")
+    parser.add_argument("--port", type=int, default=6333, help="0 picks a free port")
+    parser.add_argument("--data", type=Path, required=True, help="folder of all collections")
+    options = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     try:
         with locked(options.data):
@@ -34,15 +38,7 @@ def main() -> None:
     except BlockingIOError:
         sys.exit(f"{options.data} is in use by another server")
     except UnreadableCollection as error:
-        sys.exit(f"cannot open collection {error}")
-
-
-def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="qdrant_server", description=__doc__)
-    parser.add_argument("--host", default="127.0.0.1")
-    parser.add_argument("--port", type=int, default=6333, help="0 picks a free port")
-    parser.add_argument("--data", type=Path, required=True, help="folder of all collections")
-    return parser.parse_args()
+        sys.exit(str(error))
 
 
 async def serve(host: str, port: int, folder: Path) -> None:

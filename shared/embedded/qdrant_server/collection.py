@@ -5,12 +5,10 @@ meanwhile and a query never meets a half-replaced shard. Writes go through `appl
 waits while the shard's files are copied, and records the writes that the copy lacks.
 """
 
-# The engine's stub has aliases that the module has not.
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 from time import monotonic
 from typing import TypeVar
@@ -18,7 +16,7 @@ from typing import TypeVar
 import qdrant_edge as edge
 
 from .config import CollectionConfig
-from .errors import ServerError, collection_missing, engine_calls
+from .errors import collection_missing, engine_calls
 from .updates import Update
 
 Answer = TypeVar("Answer")
@@ -30,29 +28,35 @@ _FLUSH_AFTER_S = 5.0
 
 
 class Collection:
-    """A collection whose generations are folders in `folder`; `open` it before any use."""
+    def __init__(
+        self,
+        name: str,
+        config: CollectionConfig,
+        folder: Path,
+        generation: str,
+        optimized_points: int,
+    ) -> None:
+        """Open the shard in the generation's folder within `folder`.
 
-    def __init__(self, name: str, config: CollectionConfig, folder: Path) -> None:
+        `optimized_points` is how many points the shard had when it was last optimised.
+        """
         self.name = name
         self.config = config
         self.folder = folder
-        self.generation = ""
-        self.optimized_points = 0
+        self.generation = generation
+        self.optimized_points = optimized_points
         self.optimizing = False
         self.last_write_s = monotonic()
-        self._shard: edge.EdgeShard | None = None
-        self._writable = asyncio.Event()
-        self._writable.set()
-        self._journal: list[edge.UpdateOperation] | None = None
+        # Writes wait while it is cleared; reads never do.
+        self.writable = asyncio.Event()
+        self.writable.set()
+        self._shard: edge.EdgeShard | None = load(self.path)
+        # The writes that the copy in the making lacks; None while none is made.
+        self._recorded: list[edge.UpdateOperation] | None = None
         self._operations = 0
         self._unflushed = 0
         self._unflushed_since_s = monotonic()
         self._written_since_optimize = 0
-
-    def open(self, generation: str, optimized_points: int) -> None:
-        self.generation = generation
-        self.optimized_points = optimized_points
-        self._shard = load(self.path)
 
     @property
     def path(self) -> Path:
@@ -63,12 +67,17 @@ class Collection:
         drift = abs(self.info().points_count - self.optimized_points)
         return max(self._written_since_optimize, drift)
 
+    def is_behind(self) -> bool:
+        """Return whether enough points are unindexed to slow queries down."""
+        step = self.config.indexing_points
+        return step is not None and self.unoptimized_points() >= step
+
     @property
     def shard(self) -> edge.EdgeShard:
         """The open shard.
 
         Raises:
-            NotFound: the collection was deleted while the request waited.
+            ServerError: 404, the collection was deleted while the request waited.
         """
         if self._shard is None:
             raise collection_missing(self.name)
@@ -88,8 +97,8 @@ class Collection:
         Other requests run between two updates.
         """
         for update in updates:
-            while not self._writable.is_set():
-                await self._writable.wait()
+            while not self.writable.is_set():
+                await self.writable.wait()
             self._write(update)
             await asyncio.sleep(0)
         return self._operations
@@ -97,19 +106,16 @@ class Collection:
     def _write(self, update: Update) -> None:
         shard = self.shard
         # Also one that the engine refuses half-way: its first half has been applied.
-        if self._journal is not None:
-            self._journal.append(update.operation)
-        self._count_write(update.points)
-        with engine_calls():
-            shard.update(update.operation)
-
-    def _count_write(self, points: int) -> None:
+        if self._recorded is not None:
+            self._recorded.append(update.operation)
         self.last_write_s = monotonic()
         if not self._unflushed:
             self._unflushed_since_s = self.last_write_s
         self._operations += 1
-        self._unflushed += points
-        self._written_since_optimize += points
+        self._unflushed += update.points
+        self._written_since_optimize += update.points
+        with engine_calls():
+            shard.update(update.operation)
 
     def flush_if_due(self) -> None:
         waited_s = monotonic() - self._unflushed_since_s
@@ -128,28 +134,17 @@ class Collection:
             self._shard.close()
             self._shard = None
 
-    def hold_writes(self) -> None:
-        """Make writes wait until `allow_writes`; reads go on."""
-        self._writable.clear()
-
-    def allow_writes(self) -> None:
-        self._writable.set()
-
     def record_writes(self) -> None:
         """Record the writes from now on, for the copy that was just made."""
-        self._journal = []
+        self._recorded = []
         self._written_since_optimize = 0
 
-    def forget_writes(self) -> None:
-        self._journal = None
-
-    @property
-    def recorded(self) -> int:
-        """Number of recorded writes that the copy does not have yet."""
-        return len(self._journal or ())
+    def stop_recording(self) -> None:
+        self._recorded = None
 
     def take_recorded(self) -> list[edge.UpdateOperation]:
-        recorded, self._journal = self._journal or [], []
+        """Return the recorded writes that were not taken yet."""
+        recorded, self._recorded = self._recorded or [], []
         return recorded
 
     def replace(self, shard: edge.EdgeShard) -> None:
@@ -157,12 +152,6 @@ class Collection:
         old, self._shard = self._shard, shard
         if old is not None:
             old.close()
-
-
-def replay(shard: edge.EdgeShard, operation: edge.UpdateOperation) -> None:
-    """Apply a recorded write to a copy; one that the engine refused is refused again."""
-    with suppress(ServerError), engine_calls():
-        shard.update(operation)
 
 
 def load(path: Path) -> edge.EdgeShard:

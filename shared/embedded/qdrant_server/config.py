@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal, Self
 import qdrant_edge as edge
 from pydantic import Field, model_validator
 
-from .wire import Positive, Wire
+from .wire import Payload, Positive, Wire
 
 _HNSW_M, _HNSW_EF_CONSTRUCT, _FULL_SCAN_THRESHOLD = 16, 100, 10_000
 # KiB of vectors that a segment may hold unindexed, as Qdrant has it by default; at 384
@@ -35,7 +35,7 @@ class CollectionConfig(Wire):
     vectors: dict[str, DenseVectorConfig]
     sparse_vectors: dict[str, SparseVectorConfig] = Field(default_factory=dict)
     optimizers_config: OptimizersConfig = OptimizersConfig()
-    metadata: dict[str, Any] | None = None
+    metadata: Payload | None = None
 
     @model_validator(mode="after")
     def _names_differ(self) -> Self:
@@ -51,9 +51,6 @@ class CollectionConfig(Wire):
         if not largest or not threshold_kib:
             return None
         return threshold_kib * 1024 // (4 * largest) + 1
-
-    def stored(self) -> dict[str, Any]:
-        return self.model_dump(exclude_unset=True)
 
     def engine(self) -> edge.EdgeConfig:
         return edge.EdgeConfig(
@@ -82,13 +79,7 @@ class CollectionConfig(Wire):
     def shown(self) -> dict[str, Any]:
         """Return `config` of the collection info route."""
         return {
-            "params": {
-                **self.model_dump(include={"vectors", "sparse_vectors"}),
-                "shard_number": 1,
-                "replication_factor": 1,
-                "write_consistency_factor": 1,
-                "on_disk_payload": False,
-            },
+            "params": self.model_dump(include={"vectors", "sparse_vectors"}),
             "hnsw_config": {
                 "m": _HNSW_M,
                 "ef_construct": _HNSW_EF_CONSTRUCT,
@@ -101,7 +92,5 @@ class CollectionConfig(Wire):
                 "indexing_threshold": self.optimizers_config.indexing_threshold,
                 "flush_interval_sec": 5,
             },
-            "wal_config": {"wal_capacity_mb": 32, "wal_segments_ahead": 0},
-            "quantization_config": None,
             "metadata": self.metadata,
         }

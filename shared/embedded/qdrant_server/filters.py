@@ -1,6 +1,5 @@
 """Qdrant's filters: their JSON, and the same as the engine's objects."""
 
-# The engine's stub has aliases that the module has not.
 from __future__ import annotations
 
 from typing import Annotated, Self, cast

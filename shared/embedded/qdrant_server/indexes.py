@@ -1,12 +1,13 @@
 """Indexes of payload keys: `field_schema` of a request, `payload_schema` of a collection."""
 
-# The engine's stub has aliases that the module has not.
 from __future__ import annotations
 
 from typing import Any, Literal
 
 import qdrant_edge as edge
 
+from .config import CollectionConfig
+from .updates import Update
 from .wire import Wire
 
 
@@ -19,15 +20,13 @@ class CreateIndex(Wire):
     field_name: str
     field_schema: Literal["keyword", "integer"] | KeywordIndexParams
 
-    def engine(self) -> edge.UpdateOperation:
-        schema: edge.PayloadSchemaType | edge.PayloadSchemaParams
-        if isinstance(self.field_schema, KeywordIndexParams):
-            schema = edge.KeywordIndexParams(is_tenant=self.field_schema.is_tenant)
-        elif self.field_schema == "keyword":
-            schema = edge.PayloadSchemaType.Keyword
+    def updates(self, _config: CollectionConfig) -> list[Update]:
+        wanted = self.field_schema
+        if isinstance(wanted, KeywordIndexParams):
+            schema = edge.KeywordIndexParams(is_tenant=wanted.is_tenant)
         else:
-            schema = edge.PayloadSchemaType.Integer
-        return edge.UpdateOperation.create_field_index(self.field_name, schema)
+            schema = getattr(edge.PayloadSchemaType, wanted.capitalize())
+        return [Update(edge.UpdateOperation.create_field_index(self.field_name, schema), 0)]
 
 
 def schema_json(info: edge.PayloadIndexInfo) -> dict[str, Any]:

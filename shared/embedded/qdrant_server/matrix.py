@@ -1,25 +1,19 @@
 """Search matrix: the similarities among a random sample of points, as pairs or as offsets."""
 
-# The engine's stub has aliases that the module has not.
 from __future__ import annotations
 
-from typing import Any, NamedTuple, cast
+from typing import Any, cast
 
 import qdrant_edge as edge
 
 from .config import CollectionConfig
 from .filters import RequestFilter
-from .queries import SEARCH_PARAMS, id_json
+from .reads import SEARCH_PARAMS, id_json
 from .vectors import NamedVector
 from .wire import Positive, Wire
 
-
-class _Pair(NamedTuple):
-    """Positions of two points in the sample, and their score."""
-
-    row: int
-    column: int
-    score: float
+# Positions of two points in the sample, and their score.
+_Pair = tuple[int, int, float]
 
 
 class MatrixPairs(Wire):
@@ -42,8 +36,8 @@ class MatrixPairs(Wire):
         queries = [self._nearest(point, among) for point in sampled]
         pairs: list[_Pair] = []
         for row, hits in enumerate(shard.query_batch(edge.QueryBatchRequest(queries))):
-            found = [_Pair(row, rows[hit.id], hit.score) for hit in hits]
-            pairs += [pair for pair in found if pair.column != row][: self.limit]
+            found = [(row, rows[hit.id], hit.score) for hit in hits if rows[hit.id] != row]
+            pairs += found[: self.limit]
         return [id_json(point.id) for point in sampled], pairs
 
     def _sample(self, shard: edge.EdgeShard) -> list[edge.ScoredPoint]:
@@ -73,8 +67,8 @@ class MatrixOffsets(MatrixPairs):
     def run(self, shard: edge.EdgeShard, _config: CollectionConfig) -> dict[str, Any]:
         ids, pairs = self._matrix(shard)
         return {
-            "offsets_row": [pair.row for pair in pairs],
-            "offsets_col": [pair.column for pair in pairs],
-            "scores": [pair.score for pair in pairs],
+            "offsets_row": [row for row, _, _ in pairs],
+            "offsets_col": [column for _, column, _ in pairs],
+            "scores": [score for _, _, score in pairs],
             "ids": ids,
         }

@@ -1,8 +1,8 @@
-"""The child process of the optimiser: build the indexes of one closed shard.
+"""The child process of the optimizer: build the indexes of one closed shard.
 
-Run as a file, with the server's process id and the shard's folder as arguments. It
-is a process of its own because `optimize()` holds Python's GIL for as long as it
-takes; it imports nothing but the engine, so it starts at once.
+It runs as a file, with the server's process id and the shard's folder as arguments. It is a
+process of its own because `optimize()` holds Python's GIL until it returns. It imports the
+engine alone, so that it starts at once.
 """
 
 import ctypes
@@ -19,10 +19,10 @@ _NICENESS = 10
 
 
 def main(server_pid: int, path: str) -> None:
-    # A server that is killed must not leave a child that works on its folder.
+    # The kernel ends this process with the server, whose folder it works on.
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != server_pid:
-        return  # it was killed before the line above
+        return  # the server was killed before the line above
     os.nice(_NICENESS)
     shard = edge.EdgeShard.load(path)
     shard.optimize()

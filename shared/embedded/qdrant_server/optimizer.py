@@ -1,9 +1,9 @@
-"""Keeps collections indexed without anyone waiting for it.
+"""Indexes collections in a child process, while the server reads and writes them.
 
-`optimize()` stops its whole process, so it never runs in this one. The shard's
-files are copied while writes wait (0.1 s for 20 000 points of 384 dimensions), a
-child process indexes the copy, the writes of the meantime are replayed on it, and
-the copy takes the shard's place. Reads go on all the time, on the old shard.
+`optimize()` stops its whole process, so it never runs in this one. The shard's files are
+copied while writes wait (0.1 s for 20 000 points of 384 dimensions), a child process indexes
+the copy, the writes of the meantime are replayed on it, and it replaces the shard. Reads use
+the old shard until then.
 """
 
 import asyncio
@@ -11,6 +11,7 @@ import logging
 import os
 import sys
 from asyncio.subprocess import DEVNULL
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from shutil import copytree, rmtree
@@ -19,27 +20,33 @@ from uuid import uuid4
 
 import qdrant_edge as edge
 
-from .collection import Collection, load, replay
-from .errors import ServerError
+from .collection import Collection, load
+from .errors import ServerError, engine_calls
 from .registry import Registry
 
 log = logging.getLogger(__name__)
 
 _TICK_S = 0.25
 _QUIET_S = 2.0
-# Each round works through the whole collection again, so a busy one gets a fifth of a core.
+# Each round indexes the whole collection again: rests of four times its length keep a busy
+# collection at a fifth of a core.
 _REST_RATIO = 4.0
 _REST_AFTER_FAILURE_S = 60.0
-# Writers get a turn after this many replayed writes: with one each they would never be met.
+# Requests run after this many replayed writes. After each single one, as many new writes
+# could arrive as are replayed, and the replay would never end.
 _REPLAYED_AT_ONCE = 3
 _FEW_WRITES = 8
 _MOST_ROUNDS = 10
 _CHILD = Path(__file__).with_name("optimize_copy.py")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class _Rest:
-    """When a collection may be optimised again, at the earliest and in any case."""
+    """A pause after an optimisation, in times of the monotonic clock.
+
+    The collection is optimised again from `until_s` on, and from `at_least_until_s` on if it
+    is quiet or has doubled.
+    """
 
     at_least_until_s: float
     until_s: float
@@ -62,8 +69,8 @@ class Optimizer:
                     await self._attempt(collection)
 
     def _is_due(self, collection: Collection) -> bool:
-        """Whether to start now: a rest is cut short by quiet, or by twice the points."""
-        if not is_behind(collection):
+        """Return whether so much is unindexed that it counts, and no rest forbids a start."""
+        if not collection.is_behind():
             return False
         now_s = monotonic()
         rest = self._rests.get(collection.folder, _NO_REST)
@@ -95,21 +102,24 @@ class Optimizer:
             abandoned = await self._switch(collection, generation, points)
         finally:
             collection.optimizing = False
-            collection.forget_writes()
-            collection.allow_writes()
-            gone = not self._registry.is_live(collection)
-            await _remove(collection.folder if gone else abandoned)
+            collection.stop_recording()
+            collection.writable.set()
+            was_deleted = not self._registry.is_live(collection)
+            removed = collection.folder if was_deleted else abandoned
+            await asyncio.to_thread(rmtree, removed, ignore_errors=True)
 
     async def _switch(self, collection: Collection, generation: str, points: int) -> Path:
-        """Bring the copy up to date, serve from it, and return the folder it replaced."""
+        """Replay the recorded writes, serve from the copy, and return the replaced folder."""
         previous = collection.path
         shard = load(collection.folder / generation)
         try:
-            await _catch_up(collection, shard)
-            # Only now, and not for longer than the few that are left take.
-            collection.hold_writes()
+            for _ in range(_MOST_ROUNDS):
+                if await _replay(collection, shard) <= _FEW_WRITES:
+                    break
+            # New writes wait only while the few that came meanwhile are replayed.
+            collection.writable.clear()
             await _replay(collection, shard)
-            collection.shard  # noqa: B018  raises if the collection was deleted
+            collection.shard  # noqa: B018  raises where the collection was deleted meanwhile
             self._registry.set_generation(collection, generation, points)
         except BaseException:
             shard.close()
@@ -119,18 +129,12 @@ class Optimizer:
 
 
 class ChildFailed(Exception):
-    """The indexing process ended with an error; the shard is as it was."""
-
-
-def is_behind(collection: Collection) -> bool:
-    """Whether so much is unindexed that it slows queries down."""
-    step = collection.config.indexing_points
-    return step is not None and collection.unoptimized_points() >= step
+    """The child process ended with an error; the collection keeps its shard."""
 
 
 async def _copy(collection: Collection, target: Path) -> int:
     """Copy the shard's files and return how many points the copy has."""
-    collection.hold_writes()
+    collection.writable.clear()
     try:
         collection.flush()
         points = collection.info().points_count
@@ -138,7 +142,7 @@ async def _copy(collection: Collection, target: Path) -> int:
         collection.record_writes()
         return points
     finally:
-        collection.allow_writes()
+        collection.writable.set()
 
 
 async def _index(path: Path) -> None:
@@ -153,20 +157,13 @@ async def _index(path: Path) -> None:
             await child.wait()
 
 
-async def _catch_up(collection: Collection, shard: edge.EdgeShard) -> None:
-    """Replay faster than is written, until little is left; writes go on meanwhile."""
-    for _ in range(_MOST_ROUNDS):
-        if collection.recorded <= _FEW_WRITES:
-            return
-        await _replay(collection, shard)
-
-
-async def _replay(collection: Collection, shard: edge.EdgeShard) -> None:
-    for number, operation in enumerate(collection.take_recorded()):
-        replay(shard, operation)
+async def _replay(collection: Collection, shard: edge.EdgeShard) -> int:
+    """Apply the recorded writes to the copy and return how many there were."""
+    recorded = collection.take_recorded()
+    for number, operation in enumerate(recorded):
+        # One that the engine refused is refused again.
+        with suppress(ServerError), engine_calls():
+            shard.update(operation)
         if number % _REPLAYED_AT_ONCE == 0:
             await asyncio.sleep(0)
-
-
-async def _remove(folder: Path) -> None:
-    await asyncio.to_thread(rmtree, folder, ignore_errors=True)
+    return len(recorded)

@@ -3,21 +3,19 @@
 Each collection has a folder of a random name, with one folder per generation of its shard;
 the file names the live ones. Creating, deleting, switching aliases and replacing a shard by
 its optimised copy are therefore one rename each. A folder that the file does not name was
-left by a killed server and is removed at the next start.
+left by a failure or a kill, and is removed at the next start.
 """
 
 import fcntl
-import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from shutil import rmtree
-from typing import Any, TypedDict
 from uuid import uuid4
 
 import qdrant_edge as edge
-from pydantic import ValidationError
+from pydantic import BaseModel, Field, ValidationError
 
 from .collection import Collection
 from .config import CollectionConfig
@@ -25,6 +23,18 @@ from .errors import ServerError, collection_exists, collection_missing, engine_c
 
 _FILE = "registry.json"
 _FOLDER = "collections"
+
+
+class _Entry(BaseModel):
+    folder: str
+    generation: str
+    optimized_points: int
+    config: CollectionConfig
+
+
+class _File(BaseModel):
+    collections: dict[str, _Entry] = Field(default_factory=dict)
+    aliases: dict[str, str] = Field(default_factory=dict)
 
 
 class Registry:
@@ -63,12 +73,20 @@ class Registry:
         root = self._folder / _FOLDER
         root.mkdir(parents=True, exist_ok=True)
         stored = _read(self._folder / _FILE)
-        live = {entry["folder"]: entry["generation"] for entry in stored["collections"].values()}
+        live = {entry.folder: entry.generation for entry in stored.collections.values()}
         for folder in root.iterdir():
             _sweep(folder, live.get(folder.name))
-        for name, entry in stored["collections"].items():
-            self._collections[name] = _opened(name, root / entry["folder"], entry)
-        self.aliases = stored["aliases"]
+        for name, entry in stored.collections.items():
+            folder = root / entry.folder
+            try:
+                self._collections[name] = Collection(
+                    name, entry.config, folder, entry.generation, entry.optimized_points
+                )
+            except ServerError as error:
+                raise UnreadableCollection(
+                    f"cannot open collection {name} in {folder}: {error}"
+                ) from error
+        self.aliases = stored.aliases
 
     def create(self, name: str, config: CollectionConfig) -> None:
         """Create a collection.
@@ -78,10 +96,12 @@ class Registry:
         """
         if name in self._collections or name in self.aliases:
             raise collection_exists(name)
-        collection = Collection(name, config, self._folder / _FOLDER / uuid4().hex)
-        generation = uuid4().hex
-        _create_shard(collection.folder / generation, config)
-        collection.open(generation, 0)
+        folder, generation = self._folder / _FOLDER / uuid4().hex, uuid4().hex
+        path = folder / generation
+        path.mkdir(parents=True)
+        with engine_calls():
+            edge.EdgeShard.create(str(path), config.engine()).close()
+        collection = Collection(name, config, folder, generation, 0)
         self._save({**self._collections, name: collection}, self.aliases)
 
     def remove(self, name: str) -> Collection | None:
@@ -116,41 +136,21 @@ class Registry:
 
     def _save(self, collections: dict[str, Collection], aliases: dict[str, str]) -> None:
         """Write the file, then change the state; a failed write changes nothing."""
-        _replace(
-            self._folder / _FILE,
-            {
-                "collections": {name: _entry(kept) for name, kept in collections.items()},
-                "aliases": aliases,
-            },
-        )
+        entries = {
+            name: _Entry(
+                folder=kept.folder.name,
+                generation=kept.generation,
+                optimized_points=kept.optimized_points,
+                config=kept.config,
+            )
+            for name, kept in collections.items()
+        }
+        _replace(self._folder / _FILE, _File(collections=entries, aliases=aliases))
         self._collections, self.aliases = collections, aliases
 
 
-class _Entry(TypedDict):
-    folder: str
-    generation: str
-    optimized_points: int
-    config: dict[str, Any]
-
-
-class _File(TypedDict):
-    collections: dict[str, _Entry]
-    aliases: dict[str, str]
-
-
-def _opened(name: str, folder: Path, entry: _Entry) -> Collection:
-    try:
-        # Members that only an earlier version knew do not keep a collection closed.
-        config = CollectionConfig.model_validate(entry["config"], extra="ignore")
-        collection = Collection(name, config, folder)
-        collection.open(entry["generation"], entry["optimized_points"])
-    except (ServerError, ValidationError) as error:
-        raise UnreadableCollection(f"{name} in {folder}: {error}") from error
-    return collection
-
-
 class UnreadableCollection(Exception):
-    """A collection's files cannot be opened; move them away or restore them."""
+    """Files of the server or of a collection cannot be read; move them away or restore them."""
 
 
 @contextmanager
@@ -166,36 +166,21 @@ def locked(folder: Path) -> Iterator[None]:
         yield
 
 
-def _create_shard(path: Path, config: CollectionConfig) -> None:
-    path.mkdir(parents=True)
-    try:
-        with engine_calls():
-            edge.EdgeShard.create(str(path), config.engine()).close()
-    except BaseException:
-        rmtree(path.parent, ignore_errors=True)
-        raise
-
-
-def _entry(collection: Collection) -> _Entry:
-    return {
-        "folder": collection.folder.name,
-        "generation": collection.generation,
-        "optimized_points": collection.optimized_points,
-        "config": collection.config.stored(),
-    }
-
-
 def _read(path: Path) -> _File:
     if not path.exists():
-        return {"collections": {}, "aliases": {}}
-    return json.loads(path.read_bytes())  # type: ignore[no-any-return]
+        return _File()
+    try:
+        # A member that only an earlier version knew does not keep a collection closed.
+        return _File.model_validate_json(path.read_bytes(), extra="ignore")
+    except ValidationError as error:
+        raise UnreadableCollection(f"cannot read {path}: {error}") from error
 
 
 def _replace(path: Path, content: _File) -> None:
     """Replace a file so that a crash leaves either the old or the new content."""
     temporary = path.with_suffix(".tmp")
     with temporary.open("w") as file:
-        json.dump(content, file)
+        file.write(content.model_dump_json(exclude_unset=True))
         file.flush()
         os.fsync(file.fileno())
     temporary.replace(path)

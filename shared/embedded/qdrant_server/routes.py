@@ -13,10 +13,9 @@ from .envelope import Handler, answer, enveloped
 from .errors import ServerError, engine_calls
 from .indexes import CreateIndex, schema_json
 from .matrix import MatrixOffsets, MatrixPairs
-from .optimizer import is_behind
-from .queries import Count, QueryBatch, Retrieve, Scroll
+from .reads import Count, QueryBatch, Retrieve, Scroll
 from .registry import Registry
-from .updates import Delete, SetPayload, Update, UpdateBatch, Upsert
+from .updates import Delete, SetPayload, UpdateBatch, Upsert
 from .wire import read
 
 _REGISTRY = web.AppKey("registry", Registry)
@@ -24,7 +23,9 @@ _REGISTRY = web.AppKey("registry", Registry)
 _VERSION = "1.19.0"
 _BODY_LIMIT_BYTES = 64 * 1024 * 1024
 _MAX_NAME_CHARS = 255
-_READS: dict[str, type[QueryBatch | Retrieve | Scroll | Count | MatrixPairs]] = {
+_Read = QueryBatch | Retrieve | Scroll | Count | MatrixPairs
+_Change = Upsert | Delete | SetPayload | CreateIndex
+_READS: dict[str, type[_Read]] = {
     "/query/batch": QueryBatch,
     "": Retrieve,
     "/scroll": Scroll,
@@ -32,7 +33,7 @@ _READS: dict[str, type[QueryBatch | Retrieve | Scroll | Count | MatrixPairs]] = 
     "/search/matrix/pairs": MatrixPairs,
     "/search/matrix/offsets": MatrixOffsets,
 }
-_CHANGES: list[tuple[str, str, type[Upsert | Delete | SetPayload]]] = [
+_CHANGES: list[tuple[str, str, type[_Change]]] = [
     ("PUT", "", Upsert),
     ("POST", "/delete", Delete),
     ("POST", "/payload", SetPayload),
@@ -57,7 +58,7 @@ def new_application(registry: Registry) -> web.Application:
         ("GET", collection, _info),
         ("PUT", collection, _create),
         ("DELETE", collection, _delete),
-        ("PUT", f"{collection}/index", _create_index),
+        ("PUT", f"{collection}/index", _changing(CreateIndex)),
         ("*", "/{path:.*}", _not_served),
     ]
     for method, path, handler in routes:
@@ -81,7 +82,7 @@ def _collection(request: web.Request) -> Collection:
     return request.app[_REGISTRY].resolve(request.match_info["name"])
 
 
-def _reading(model: type[QueryBatch | Retrieve | Scroll | Count | MatrixPairs]) -> Handler:
+def _reading(model: type[_Read]) -> Handler:
     async def handle(request: web.Request) -> object:
         collection = _collection(request)
         wanted = read(model, await request.read())
@@ -90,7 +91,7 @@ def _reading(model: type[QueryBatch | Retrieve | Scroll | Count | MatrixPairs]) 
     return handle
 
 
-def _changing(model: type[Upsert | Delete | SetPayload]) -> Handler:
+def _changing(model: type[_Change]) -> Handler:
     async def handle(request: web.Request) -> object:
         collection = _collection(request)
         change = read(model, await request.read())
@@ -140,9 +141,8 @@ async def _delete(request: web.Request) -> object:
 async def _info(request: web.Request) -> object:
     collection = _collection(request)
     info = collection.info()
-    waiting = collection.optimizing or is_behind(collection)
     return {
-        "status": "yellow" if waiting else "green",
+        "status": "yellow" if collection.optimizing or collection.is_behind() else "green",
         "optimizer_status": "ok",
         "points_count": info.points_count,
         "indexed_vectors_count": info.indexed_vectors_count,
@@ -150,14 +150,6 @@ async def _info(request: web.Request) -> object:
         "config": collection.config.shown(),
         "payload_schema": {key: schema_json(index) for key, index in info.payload_schema.items()},
     }
-
-
-async def _create_index(request: web.Request) -> object:
-    collection = _collection(request)
-    index = read(CreateIndex, await request.read())
-    with engine_calls():
-        update = Update(index.engine(), 0)
-    return _update_json(await collection.apply([update]))
 
 
 async def _change_aliases(request: web.Request) -> object:

@@ -4,11 +4,10 @@ A request is read completely before its first operation is applied, so a refused
 changed nothing.
 """
 
-# The engine's stub has aliases that the module has not.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple, Self
+from typing import NamedTuple, Self
 
 import qdrant_edge as edge
 from pydantic import Field, model_validator
@@ -71,13 +70,14 @@ class Selection(Wire):
 
     def _update(
         self,
-        by_ids: Callable[[list[Any]], edge.UpdateOperation],
-        by_filter: Callable[[edge.Filter], edge.UpdateOperation],
+        by_ids: Callable[..., edge.UpdateOperation],
+        by_filter: Callable[..., edge.UpdateOperation],
+        *arguments: object,
     ) -> Update:
         if self.filter is not None:
-            return Update(by_filter(self.filter.engine()), 1)
+            return Update(by_filter(self.filter.engine(), *arguments), 1)
         ids = self.points or []
-        return Update(by_ids(ids), len(ids))
+        return Update(by_ids(ids, *arguments), len(ids))
 
 
 class Delete(Selection):
@@ -92,18 +92,14 @@ class SetPayload(Selection):
     payload: Payload
 
     def updates(self, _config: CollectionConfig) -> list[Update]:
-        return [
-            self._update(
-                lambda ids: edge.UpdateOperation.set_payload(ids, self.payload),
-                lambda wanted: edge.UpdateOperation.set_payload_by_filter(wanted, self.payload),
-            )
-        ]
+        operation = edge.UpdateOperation
+        by_ids, by_filter = operation.set_payload, operation.set_payload_by_filter
+        return [self._update(by_ids, by_filter, self.payload)]
 
     def overwriting(self) -> Update:
-        return self._update(
-            lambda ids: edge.UpdateOperation.overwrite_payload(ids, self.payload),
-            lambda wanted: edge.UpdateOperation.overwrite_payload_by_filter(wanted, self.payload),
-        )
+        operation = edge.UpdateOperation
+        by_ids, by_filter = operation.overwrite_payload, operation.overwrite_payload_by_filter
+        return self._update(by_ids, by_filter, self.payload)
 
 
 class OverwritePayloadOperation(Wire):

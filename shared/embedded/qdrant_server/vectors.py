@@ -4,7 +4,6 @@ The engine would store NaN for a number beyond 32 bits, and panics over a sparse
 unequal lengths after its write-ahead log has taken the operation.
 """
 
-# The engine's stub has aliases that the module has not.
 from __future__ import annotations
 
 from collections.abc import Mapping

@@ -75,14 +75,11 @@ def read(model: type[_Model], body: bytes) -> _Model:
 def _refusal(error: ValidationError) -> ServerError:
     """Return Qdrant's 422 for a number out of its bounds and its 400 for anything else."""
     found = error.errors(include_url=False, include_input=False)[:_SHOWN_ERRORS]
-    text = "; ".join(f"{_path(each['loc'])}: {each['msg']}" for each in found)
+    # Parts of a location with a bracket are types that pydantic tried, and no members.
+    paths = [".".join(str(part) for part in each["loc"] if "[" not in str(part)) for each in found]
+    text = "; ".join(f"{path}: {each['msg']}" for path, each in zip(paths, found, strict=True))
     if any(each["type"] == _OUT_OF_BOUNDS for each in found):
         return ServerError(422, f"Validation error in JSON body: {text}")
     if any(each["type"] == "extra_forbidden" for each in found):
         return malformed(f"unknown field, or one that the embedded server does not serve: {text}")
     return malformed(text)
-
-
-def _path(location: tuple[int | str, ...]) -> str:
-    """Return the path of a member, without the types that pydantic tried there."""
-    return ".".join(str(part) for part in location if "[" not in str(part))

@@ -1,6 +1,5 @@
 """Searches and other reads of points: their JSON, the engine's requests, and the answers."""
 
-# The engine's stub has aliases that the module has not.
 from __future__ import annotations
 
 from typing import Any
