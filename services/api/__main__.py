@@ -9,10 +9,12 @@ import asyncio
 import sys
 from functools import partial
 
+from aiohttp import web
+
 from services.api.app import make_app
 from services.api.backup import restore
 from services.api.http.access import Tokens
-from services.api.use_cases import UseCases
+from services.api.use_cases import Background
 from shared.models.cache import CachedEmbedding
 from shared.process.admin_server import serve
 from shared.process.lifecycle import Process, main
@@ -28,14 +30,14 @@ async def body(process: Process) -> None:
     cached = partial(CachedEmbedding, queries=settings.embedding.query_cache)
     async with open_stores(process, embeds=True, wrap=cached) as stores:
         process.probe(stores.probes, "graph")
-        await _serve(process, UseCases.build(stores, settings, tokens))
+        await _serve(process, *make_app(stores, settings, tokens))
 
 
-async def _serve(process: Process, use_cases: UseCases) -> None:
-    """Serve until told to stop; then go on for the drain delay, so that balancers notice."""
+async def _serve(process: Process, app: web.Application, background: Background) -> None:
+    """Serve until the process stops, and for the drain delay more, so that balancers notice."""
     settings = process.settings
     runner = await serve(
-        make_app(settings, use_cases),
+        app,
         settings.process.host,
         settings.api.port,
         grace_s=settings.process.drain_timeout_s,
@@ -43,7 +45,7 @@ async def _serve(process: Process, use_cases: UseCases) -> None:
     )
     process.begin()
     served = asyncio.Event()
-    beside = asyncio.create_task(use_cases.run(served), name="beside")
+    beside = asyncio.create_task(background.run(served), name="beside")
     stopping = asyncio.create_task(process.stopping.wait(), name="stopping")
     try:
         # Access times, tokens and the feed end only with the process: a bug in one ends it.

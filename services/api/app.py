@@ -4,21 +4,28 @@ from __future__ import annotations
 
 from aiohttp import web
 
+from services.api import use_cases
 from services.api.http import docs_page, openapi
+from services.api.http.access import Tokens
 from services.api.http.application import make_application
+from services.api.http.graph_outage import GraphCircuit
 from services.api.routes import ROUTES
-from services.api.use_cases import UseCases
+from services.api.use_cases import Background
 from shared.config import Settings
+from shared.process.stores import Stores
 
 
-def make_app(settings: Settings, use_cases: UseCases) -> web.Application:
-    app = make_application(ROUTES, settings, use_cases.tokens, use_cases.circuit)
-    use_cases.install(app)
+def make_app(
+    stores: Stores, settings: Settings, tokens: Tokens
+) -> tuple[web.Application, Background]:
+    """The application, and what must run beside it."""
+    app = make_application(ROUTES, settings, tokens, GraphCircuit(stores.probes))
     app[docs_page.DOCUMENT] = openapi.rendered(ROUTES, settings)
+    background = use_cases.install(app, stores, settings, tokens)
 
     async def end_streams(_app: web.Application) -> None:
         """Open event streams would hold up the drain until its very end."""
-        use_cases.feed.close()
+        background.feed.close()
 
     app.on_shutdown.append(end_streams)
-    return app
+    return app, background

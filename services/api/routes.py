@@ -8,88 +8,66 @@ from __future__ import annotations
 
 import sys
 
-from services.api import later
+from aiohttp import web
+
 from services.api.backup import backup
 from services.api.graph import analyze, associate, entities, related, views
 from services.api.http import docs_page, openapi
-from services.api.http.answer_schemas import shape
+from services.api.http.answers import error_answer
+from services.api.http.middleware import REQUEST_ID
 from services.api.http.route import Route
 from services.api.memory import batch, by_tag, handlers
-from services.api.memory.answers import ChangedAnswer, FoundAnswer, StoredAnswer
-from services.api.memory.requests import MemoryIn, MemoryPatch
 from services.api.operations import (
     dead_letters,
     enrichment,
     event_stream,
     generations,
+    health,
     memory_status,
     queues,
     reembed,
     runs,
     sync,
 )
-from services.api.operations.health import HealthAnswer
+from services.api.recall import handler as recall
 from services.api.recall import startup
-from services.api.recall.parameters import RECALL_PARAMETERS
 from shared.config import Settings
 
-ROUTES: tuple[Route, ...] = (
-    Route(
-        "GET",
-        "/health",
-        handlers.health,
-        "State of the stores and the pipeline",
-        scope="open",
-        group="operations",
-        returns=HealthAnswer,
-    ),
-    *docs_page.ROUTES,
+
+async def not_yet(request: web.Request) -> web.Response:
+    """501: a client learns that the path is right and this version too old to serve it."""
+    message = f"{request.method} {request.path} is not implemented in this version"
+    return error_answer(501, message, request_id=request[REQUEST_ID])
+
+
+_NOT_YET = {501: "Not implemented in this version"}
+_LATER: tuple[Route, ...] = (
     Route(
         "POST",
-        "/memory",
-        handlers.store_memory,
-        "Store a memory",
+        "/consolidate",
+        not_yet,
+        "Consolidate the memories",
         scope="write",
-        body=MemoryIn,
-        answers={201: "Stored; enrichment and embedding follow"},
-        returns=StoredAnswer,
-        repeatable=True,
+        answers=_NOT_YET,
+        group="operations",
     ),
+    Route(
+        "GET",
+        "/consolidate/status",
+        not_yet,
+        "State of the consolidation",
+        answers=_NOT_YET,
+        group="operations",
+    ),
+)
+ROUTES: tuple[Route, ...] = (
+    *health.ROUTES,
+    *docs_page.ROUTES,
+    handlers.STORE,
     *batch.ROUTES,
-    *by_tag.ROUTES,  # before /memory/{memory_id}: the first match wins
-    Route(
-        "GET",
-        "/memory/{memory_id}",
-        handlers.fetch_memory,
-        "Read a memory",
-        returns=FoundAnswer,
-    ),
-    Route(
-        "PATCH",
-        "/memory/{memory_id}",
-        handlers.change_memory,
-        "Change the given fields of a memory",
-        scope="write",
-        body=MemoryPatch,
-        answers={200: "Changed", 409: "Others keep changing it; try again"},
-        returns=ChangedAnswer,
-    ),
-    Route(
-        "DELETE",
-        "/memory/{memory_id}",
-        handlers.delete_memory,
-        "Delete a memory",
-        scope="write",
-        returns=ChangedAnswer,
-    ),
-    Route(
-        "GET",
-        "/recall",
-        handlers.recall,
-        "Find memories by meaning, words, tags and time",
-        query=RECALL_PARAMETERS,
-        returns=shape("Recalled"),
-    ),
+    *by_tag.ROUTES,
+    *handlers.ROUTES,
+    *recall.ROUTES,
     *associate.ROUTES,
     *related.ROUTES,
     *startup.ROUTES,
@@ -106,7 +84,7 @@ ROUTES: tuple[Route, ...] = (
     *generations.ROUTES,
     *dead_letters.ROUTES,
     *queues.ROUTES,
-    *later.ROUTES,
+    *_LATER,
 )
 
 

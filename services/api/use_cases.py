@@ -1,4 +1,4 @@
-"""Every use case of the API, wired to the stores; and the keys handlers find them by."""
+"""Every use case of the API, wired to the stores, under the keys that handlers find it by."""
 
 from __future__ import annotations
 
@@ -12,142 +12,114 @@ from services.api.graph import entities, views
 from services.api.graph.analyze import ANALYTICS
 from services.api.graph.related import LINKS
 from services.api.http.access import Tokens
-from services.api.http.graph_outage import GraphCircuit
 from services.api.memory import handlers
 from services.api.memory.access_times import AccessTimes
 from services.api.memory.admission import Admission
 from services.api.memory.batch import BATCHES, Batches
 from services.api.memory.by_tag import BY_TAG, ByTag
-from services.api.memory.idempotency import Idempotency
+from services.api.memory.idempotency import IDEMPOTENCY, Idempotency
 from services.api.memory.service import Memories
-from services.api.operations import event_stream
+from services.api.operations import event_stream, health
 from services.api.operations.dead_letters import DEAD, DeadLetters
 from services.api.operations.enrichment import ENRICHMENT, Enrichment
 from services.api.operations.event_feed import Feed
 from services.api.operations.generations import GENERATIONS
-from services.api.operations.health import HealthReport
 from services.api.operations.memory_status import MEMORY_STATUS, MemoryStatus
 from services.api.operations.queues import STREAMS
 from services.api.operations.reembed import MODELS, ModelCheck
 from services.api.operations.runs import RUNS, RunRequests
+from services.api.recall.handler import RECALL
 from services.api.recall.service import Recall
 from services.api.recall.startup import STARTUP, Startup
-from services.api.repeatable import REPEATS
 from shared.config import Settings
-from shared.events.emitter import Events
 from shared.events.enrichment_stats import EnrichmentStats
 from shared.process.stores import Stores
 from shared.streams.job import Stage
 
 
 @dataclass(frozen=True, slots=True)
-class UseCases:
-    """What the handlers call, and what runs beside them."""
+class Background:
+    """The use cases that go on beside the requests."""
 
     memories: Memories
-    repeats: Idempotency
-    touches: AccessTimes
+    idempotency: Idempotency
+    access_times: AccessTimes
     tokens: Tokens
-    events: Events
     feed: Feed
-    recall: Recall
-    health: HealthReport
-    circuit: GraphCircuit
-    stores: Stores
-    settings: Settings
-
-    @classmethod
-    def build(cls, stores: Stores, settings: Settings, tokens: Tokens) -> UseCases:
-        serving = stores.serving
-        touches = AccessTimes(stores.graph)
-        return cls(
-            memories=Memories(
-                stores.graph,
-                stores.outbox,
-                _admission(stores),
-                settings.api,
-                serving,
-            ),
-            repeats=Idempotency(stores.redis, stores.graph),
-            touches=touches,
-            tokens=tokens,
-            events=stores.events,
-            feed=Feed(stores.redis, settings.events, block_s=settings.streams.block_s),
-            recall=Recall(
-                stores.graph,
-                stores.vectors,
-                serving,
-                touches,
-                settings.recall,
-                vectors_up=lambda: not stores.probes.known_down("vectors"),
-            ),
-            health=HealthReport(
-                stores.graph,
-                stores.vectors,
-                stores.streams,
-                stores.probes,
-                settings,
-                serving,
-            ),
-            circuit=GraphCircuit(stores.probes),
-            stores=stores,
-            settings=settings,
-        )
-
-    def install(self, app: web.Application) -> None:
-        """Put everything where the handlers look for it."""
-        stores, settings, graph = self.stores, self.settings, self.stores.graph
-        app[handlers.MEMORIES] = self.memories
-        app[handlers.RECALL] = self.recall
-        app[handlers.RECALL_SETTINGS] = settings.recall
-        app[handlers.HEALTH] = self.health
-        app[handlers.TOUCHES] = self.touches
-        app[handlers.TOKENS] = self.tokens
-        app[handlers.EVENTS] = self.events
-        app[REPEATS] = self.repeats
-        app[BATCHES] = Batches(graph, stores.outbox, _admission(stores), settings.api)
-        app[BY_TAG] = ByTag(graph, stores.outbox)
-        app[LINKS] = graph.links
-        app[STARTUP] = Startup(graph)
-        app[ANALYTICS] = graph.analytics
-        app[views.GRAPH_VIEWS] = views.GraphViews(
-            graph, stores.vectors, hidden=settings.recall.hidden_types
-        )
-        app[entities.ENTITIES] = entities.Entities(graph, stores.outbox)
-        app[backup.BACKUP] = backup.Backup(graph.export, stores.vectors)
-        self._install_operations(app)
-        app[event_stream.WATCHING] = event_stream.Watching(self.feed, settings.events.keepalive_s)
-
-    def _install_operations(self, app: web.Application) -> None:
-        stores, settings, graph = self.stores, self.settings, self.stores.graph
-        streams, outbox = stores.streams, stores.outbox
-        stats = EnrichmentStats(stores.redis)
-        runs = RunRequests(
-            graph.runs,
-            outbox,
-            stores.probes,
-            abandon=stores.vectors.generations.abandon,
-            longest_wait_s=settings.api.admin_wait_s,
-        )
-        app[RUNS] = runs
-        app.on_shutdown.append(runs.close)
-        app[MODELS] = ModelCheck(settings.embedding, stores.vectors.generations.live)
-        app[GENERATIONS] = stores.vectors.generations
-        app[DEAD] = DeadLetters(graph, outbox, streams)
-        app[STREAMS] = tuple(streams.values())
-        app[MEMORY_STATUS] = MemoryStatus(graph, streams)
-        app[ENRICHMENT] = Enrichment(graph, outbox, streams, stats, settings.enrichment)
 
     async def run(self, stopping: asyncio.Event) -> None:
-        """What goes on beside the requests, until `stopping`; then nothing is left unwritten."""
+        """Go on until `stopping`; then write what is not yet written."""
         async with asyncio.TaskGroup() as group:
-            group.create_task(self.touches.run(stopping), name="touches")
+            group.create_task(self.access_times.run(stopping), name="access-times")
             group.create_task(self.feed.run(stopping), name="feed")
             group.create_task(self.tokens.watch(stopping), name="tokens")
-        await self.repeats.close()
+        await self.idempotency.close()
         await self.memories.close()
 
 
-def _admission(stores: Stores) -> Admission:
+def install(app: web.Application, stores: Stores, settings: Settings, tokens: Tokens) -> Background:
+    """Build every use case where its handlers look for it."""
+    access_times = AccessTimes(stores.graph)
+    feed = Feed(stores.redis, settings.events, block_s=settings.streams.block_s)
+    memories = _install_memories(app, stores, settings)
+    app[handlers.ACCESS_TIMES] = access_times
+    app[IDEMPOTENCY] = Idempotency(stores.redis, stores.graph)
+    app[RECALL] = Recall(
+        stores.graph,
+        stores.vectors,
+        stores.serving,
+        access_times,
+        settings.recall,
+        vectors_up=lambda: not stores.probes.known_down("vectors"),
+    )
+    app[STARTUP] = Startup(stores.graph)
+    app[event_stream.WATCHING] = event_stream.Watching(feed, settings.events.keepalive_s)
+    app[health.TOKENS] = tokens
+    _install_graph(app, stores, settings)
+    _install_operations(app, stores, settings)
+    return Background(memories, app[IDEMPOTENCY], access_times, tokens, feed)
+
+
+def _install_memories(app: web.Application, stores: Stores, settings: Settings) -> Memories:
     streams = [stores.streams[Stage.ENRICH], stores.streams[Stage.EMBED]]
-    return Admission(streams, up=lambda: not stores.probes.known_down("redis"))
+    admission = Admission(streams, up=lambda: not stores.probes.known_down("redis"))
+    memories = Memories(stores.graph, stores.outbox, admission, settings.api, stores.serving)
+    app[handlers.MEMORIES] = memories
+    app[handlers.EVENTS] = stores.events
+    app[BATCHES] = Batches(stores.graph, stores.outbox, admission)
+    app[BY_TAG] = ByTag(stores.graph, stores.outbox)
+    return memories
+
+
+def _install_graph(app: web.Application, stores: Stores, settings: Settings) -> None:
+    graph = stores.graph
+    app[LINKS] = graph.links
+    app[ANALYTICS] = graph.analytics
+    app[views.GRAPH_VIEWS] = views.GraphViews(
+        graph, stores.vectors, hidden=settings.recall.hidden_types
+    )
+    app[entities.ENTITIES] = entities.Entities(graph, stores.outbox)
+
+
+def _install_operations(app: web.Application, stores: Stores, settings: Settings) -> None:
+    graph, streams, outbox = stores.graph, stores.streams, stores.outbox
+    runs = RunRequests(
+        graph.runs,
+        outbox,
+        stores.probes,
+        abandon=stores.vectors.generations.abandon,
+        longest_wait_s=settings.api.admin_wait_s,
+    )
+    app[RUNS] = runs
+    app.on_shutdown.append(runs.close)
+    app[health.HEALTH] = health.HealthReport(
+        graph, stores.vectors, streams, stores.probes, settings, stores.serving
+    )
+    app[backup.BACKUP] = backup.Backup(graph.export, stores.vectors)
+    app[MODELS] = ModelCheck(settings.embedding, stores.vectors.generations.live)
+    app[GENERATIONS] = stores.vectors.generations
+    app[DEAD] = DeadLetters(graph, outbox, streams)
+    app[STREAMS] = tuple(streams.values())
+    app[MEMORY_STATUS] = MemoryStatus(graph, streams)
+    stats = EnrichmentStats(stores.redis)
+    app[ENRICHMENT] = Enrichment(graph, outbox, streams, stats, settings.enrichment)

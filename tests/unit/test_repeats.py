@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from uuid import UUID
 
+from services.api.http.answers import Success
 from services.api.memory.idempotency import Write
 
 
@@ -22,7 +23,7 @@ def test_two_writes_share_no_id() -> None:
     assert not {*Write("default").ids(100)} & {*Write("default").ids(100)}
 
 
-def test_without_a_key_nothing_is_sealed() -> None:
+def test_without_a_key_no_answer_is_kept() -> None:
     write = Write("default")
-    assert write.seal([write.id], lambda: {"never": "asked"}) is None
-    assert write.sealed is None
+    assert write.keep([write.id], Success()) is None
+    assert write.kept is None

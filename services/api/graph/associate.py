@@ -13,13 +13,13 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSche
 
 from services.api.graph.related import LINKS
 from services.api.http.answers import Answer, Id, Success, Unit
-from services.api.http.body import read_body
+from services.api.http.body import read_json
 from services.api.http.middleware import TENANT
 from services.api.http.route import Route
-from services.api.http.validation import parse_object, required, validate
+from services.api.http.validation import object_of, required, validate
+from services.api.memory.idempotency import effecting
 from services.api.memory.requests import BATCH_ROWS, unit
 from services.api.memory.service import check_id
-from services.api.repeatable import effecting
 from shared.domain.memory import check_text, finite
 from shared.domain.relations import AUTHORED
 from shared.errors import InvalidInput, NotFound
@@ -188,15 +188,15 @@ def parse_associations(
 
 
 async def associate(request: web.Request) -> web.StreamResponse:
-    raw = await read_body(request)
-    body = parse_object(raw)
+    given = await read_json(request)
+    body = object_of(given.value)
     links, tenant = request.app[LINKS], request[TENANT]
     many = body.get("associations")
     if isinstance(many, list) or ("associations" in body and body.keys().isdisjoint(_ENDS)):
         rows, refused = parse_associations(many)
-        return await effecting(request, raw, lambda: _store_many(links, tenant, rows, refused))
+        return await effecting(request, given, lambda: _store_many(links, tenant, rows, refused))
     row = parse_association(body)
-    return await effecting(request, raw, lambda: _store_one(links, tenant, row))
+    return await effecting(request, given, lambda: _store_one(links, tenant, row))
 
 
 async def _store_one(links: Links, tenant: str, row: Association) -> tuple[int, Answer]:

@@ -228,22 +228,17 @@ def integer(
 ) -> Param[int]:
     """A whole number, clamped into `least`..`most`."""
 
-    def read(values: Sequence[str], settings: Settings) -> int:
-        given = values[0] if values else ""
-        value = _whole(given, name) if given else _value(default, settings)
-        return _clamped(value, least, None if most is None else _value(most, settings))
+    def parse(text: str) -> int:
+        try:
+            # A longer text is a number too, but int() refuses to read it from 4 300 digits on.
+            if len(text) <= 32:
+                return int(text)
+        except ValueError:
+            pass
+        raise InvalidInput(f"'{name}' must be an integer")
 
-    return Param(name, read, _numeric("integer", default, least, most), description, aliases)
-
-
-def _whole(given: str, name: str) -> int:
-    try:
-        # A longer text is a number too, but int() refuses to read it from 4 300 digits on.
-        if len(given) <= 32:
-            return int(given)
-    except ValueError:
-        pass
-    raise InvalidInput(f"'{name}' must be an integer")
+    read, schema = _numeric("integer", parse, default, least, most)
+    return Param(name, read, schema, description, aliases)
 
 
 @overload
@@ -274,39 +269,35 @@ def number(
 ) -> Any:
     """A finite number, clamped into `least`..`most`; without a default it may be absent."""
 
-    def read(values: Sequence[str], settings: Settings) -> float | None:
-        if not values or not values[0]:
-            return None if default is None else _value(default, settings)
+    def parse(text: str) -> float:
         try:
-            value = float(values[0])
+            if math.isfinite(value := float(text)):
+                return value
         except ValueError:
-            value = math.nan
-        if not math.isfinite(value):
-            raise InvalidInput(f"'{name}' must be a number")
-        return _clamped(value, least, most)
+            pass
+        raise InvalidInput(f"'{name}' must be a number")
 
-    return Param(name, read, _numeric("number", default, least, most), description)
-
-
-_N = TypeVar("_N", int, float)
-
-
-def _clamped(value: _N, least: _N | None, most: _N | None) -> _N:
-    value = value if most is None else min(most, value)
-    return value if least is None else max(least, value)
+    read, schema = _numeric("number", parse, default, least, most)
+    return Param(name, read, schema, description)
 
 
 def _numeric(
-    kind: str,
-    default: _Given[float] | None,
-    least: float | None,
-    most: _Given[float] | None,
-) -> Callable[[Settings], Schema]:
-    """The schema names the limits; values beyond them are clamped, not refused."""
-    named = {"default": default, "minimum": least, "maximum": most}
+    kind: str, parse: Callable[[str], Any], default: Any, least: Any, most: Any
+) -> tuple[Callable[[Sequence[str], Settings], Any], Callable[[Settings], Schema]]:
+    """Reads a number and clamps it; the schema names the limits, though none is refused."""
+
+    def read(values: Sequence[str], settings: Settings) -> Any:
+        given = values[0] if values else ""
+        value = parse(given) if given else _value(default, settings)
+        if value is None:
+            return None
+        highest = _value(most, settings)
+        value = value if highest is None else min(highest, value)
+        return value if least is None else max(least, value)
 
     def schema(settings: Settings) -> Schema:
-        limits = {key: _value(value, settings) for key, value in named.items() if value is not None}
-        return {"type": kind, **limits}
+        named = {"default": default, "minimum": least, "maximum": most}
+        given = {key: _value(value, settings) for key, value in named.items()}
+        return {"type": kind} | {key: value for key, value in given.items() if value is not None}
 
-    return schema
+    return read, schema

@@ -5,12 +5,12 @@ Every refusal is an InvalidInput whose message names the key at fault.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 
+from services.api.http.large_json import parse_json
 from shared.errors import InvalidInput
 
 
@@ -70,19 +70,14 @@ def switch(name: str) -> Any:
 _M = TypeVar("_M", bound=BaseModel)
 
 
-def parse_json(raw: bytes) -> object:
-    """The body as JSON. Raises: InvalidInput for what is none, is too deep or not UTF-8."""
-    try:
-        return json.loads(raw)
-    except (ValueError, RecursionError) as error:
-        raise InvalidInput(f"The body is not valid JSON: {_first_line(error)}") from error
-
-
 def parse_object(raw: bytes) -> dict[str, Any]:
-    body = parse_json(raw)
-    if not isinstance(body, dict):
+    return object_of(parse_json(raw))
+
+
+def object_of(value: object) -> dict[str, Any]:
+    if not isinstance(value, dict):
         raise InvalidInput("JSON body is required")
-    return body
+    return value
 
 
 def parse_optional(raw: bytes) -> dict[str, Any]:
@@ -98,7 +93,3 @@ def validate(model: type[_M], body: object) -> _M:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"])) or "body"
         raise InvalidInput(f"'{where}': {first['msg']}") from error
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).partition("\n")[0][:200]

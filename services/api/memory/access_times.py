@@ -1,4 +1,4 @@
-"""Access times: a read is not a write, so bumps are gathered and written once a second."""
+"""When memories were last read: noted in memory, and written to the graph once a second."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ _log = log.get_logger(__name__)
 
 
 class AccessTimes:
-    """Gathers `last_accessed` bumps per tenant; what a crash loses is at most a second."""
+    """Collects `last_accessed` times per tenant; a crash loses those of one second at most."""
 
     def __init__(self, graph: GraphStore) -> None:
         self._graph = graph
-        self._gathered: dict[str, dict[str, int]] = defaultdict(dict)
+        self._unwritten: dict[str, dict[str, int]] = defaultdict(dict)
 
     def add(self, tenant: str, ids: Iterable[str], at_ms: int) -> None:
-        fresh = dict.fromkeys(ids, at_ms)
-        if fresh and len(self._gathered[tenant]) < _MOST_ROWS:
-            self._gathered[tenant].update(fresh)
+        times = dict.fromkeys(ids, at_ms)
+        if times and len(self._unwritten[tenant]) < _MOST_ROWS:
+            self._unwritten[tenant].update(times)
 
     async def run(self, stopping: asyncio.Event) -> None:
         while not await wait(stopping, _EVERY_S):
@@ -34,11 +34,11 @@ class AccessTimes:
         await self.flush()
 
     async def flush(self) -> None:
-        gathered, self._gathered = self._gathered, defaultdict(dict)
-        for tenant, rows in gathered.items():
-            if not rows:
+        unwritten, self._unwritten = self._unwritten, defaultdict(dict)
+        for tenant, times in unwritten.items():
+            if not times:
                 continue
             try:
-                await self._graph.memories.touch(tenant, list(rows), max(rows.values()))
+                await self._graph.memories.touch(tenant, list(times), max(times.values()))
             except EunoeError as error:
-                _log.warning("touch.dropped", rows=len(rows), error=str(error))
+                _log.warning("touch.dropped", rows=len(times), error=str(error))

@@ -1,9 +1,9 @@
-"""Admission: past high water a write is refused before anything is stored.
+"""Admission: a write is refused before anything is stored while the backlog is full.
 
-The backlog is read at most once a second, whoever asks; between two reads the counts are
-trusted. Past half of high water a tenant that holds more than its share is refused, so that
-one tenant's flood does not shut out the others. A Redis that does not answer refuses nobody:
-writes are kept and relayed later.
+The backlog is read at most once a second; between two reads the counts are trusted. From half
+of the limit (`high_water`) on, a tenant that holds more than its share is refused, so that one
+tenant cannot shut out the others. While Redis does not answer no write is refused: the graph
+holds it, and the relay publishes it later.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from collections.abc import Callable, Sequence
 from shared.errors import Overloaded, TransientError
 from shared.streams.stream import Stream
 
-_TRUST_S = 1.0
+_TRUSTED_FOR_S = 1.0
 _RETRY_AFTER_S = 5.0
 
 
 class Admission:
-    """Answers whether there is room for another write, from a reading of at most 1 s ago."""
+    """Decides whether another write has room, by a reading of at most one second ago."""
 
     def __init__(self, streams: Sequence[Stream], *, up: Callable[[], bool] = lambda: True) -> None:
         self._streams = streams
@@ -28,7 +28,7 @@ class Admission:
         policy = streams[0].policy
         self._high_water = policy.high_water
         self._share = int(policy.tenant_share * policy.high_water)
-        self._read_at = -_TRUST_S
+        self._read_at = -_TRUSTED_FOR_S
         self._backlog = 0
         self._loads: dict[str, tuple[float, int]] = {}
         self._reading: asyncio.Task[None] | None = None
@@ -37,7 +37,7 @@ class Admission:
         """Raises: Overloaded, with nothing written."""
         if not self._up():
             return
-        if time.monotonic() - self._read_at >= _TRUST_S:
+        if time.monotonic() - self._read_at >= _TRUSTED_FOR_S:
             await self._read_once()
         if self._backlog >= self._high_water:
             raise Overloaded(
@@ -65,8 +65,8 @@ class Admission:
         self._read_at = time.monotonic()
 
     async def _load(self, tenant: str) -> int:
-        at, load = self._loads.get(tenant, (-_TRUST_S, 0))
-        if time.monotonic() - at < _TRUST_S:
+        at, load = self._loads.get(tenant, (-_TRUSTED_FOR_S, 0))
+        if time.monotonic() - at < _TRUSTED_FOR_S:
             return load
         try:
             load = max(await asyncio.gather(*(each.load_of(tenant) for each in self._streams)))

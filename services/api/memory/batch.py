@@ -7,36 +7,34 @@ a bad timestamp and metadata that are no object do not refuse the batch; `warnin
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Annotated, Any
 
 from aiohttp import web
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from services.api.http.answers import Answer
-from services.api.http.body import read_body
-from services.api.http.middleware import REQUEST_ID, TENANT
+from services.api.http.body import read_json
+from services.api.http.large_json import in_thread_if_large
+from services.api.http.middleware import REQUEST_ID
 from services.api.http.parameters import SETTINGS
 from services.api.http.route import Route
-from services.api.http.validation import parse_json, validate
+from services.api.http.validation import validate
 from services.api.memory.admission import Admission
 from services.api.memory.answers import StoredBatchAnswer
-from services.api.memory.handlers import EVENTS
-from services.api.memory.idempotency import Write
+from services.api.memory.handlers import EVENTS, ms_since
+from services.api.memory.idempotency import Replay, begin_write, finish_write, replayed_conflict
 from services.api.memory.requests import BATCH_ROWS, Layer, MemoryIn, Metadata, Moment, Tags
 from services.api.memory.requests import unit as unit_of
-from services.api.memory.service import Queued, new_memory
-from services.api.repeatable import storing
-from shared.config import ApiSettings
+from services.api.memory.service import Queued, new_memory, reached
 from shared.domain.memory import Memory, parse_time
 from shared.errors import Conflict, InvalidInput
 from shared.events import emitter
 from shared.events.emitter import Event
+from shared.graph.records import Idem
 from shared.graph.store import GraphStore
 from shared.streams.job import Job, Stage
 from shared.streams.outbox import Outbox
-from shared.streams.transitions import Published
 
 # What an item may name; the rest (id, embedding, t_valid …) is ignored, as AutoMem does.
 _KEYS = (
@@ -95,48 +93,41 @@ class StoredBatch:
     """`written` are those that this request wrote itself: none where its first try had."""
 
     ids: tuple[str, ...]
-    queued: Queued
+    queued: Queued = field(default_factory=Queued)
     written: tuple[Memory, ...] = ()
 
 
 class Batches:
     """Storing many memories of one tenant at once."""
 
-    def __init__(
-        self, graph: GraphStore, outbox: Outbox, admission: Admission, settings: ApiSettings
-    ) -> None:
+    def __init__(self, graph: GraphStore, outbox: Outbox, admission: Admission) -> None:
         self._graph = graph
         self._outbox = outbox
         self._admission = admission
-        self.content_chars = settings.content_hard_chars
+
+    async def prepare(
+        self, tenant: str, bodies: Sequence[MemoryIn], ids: Sequence[str]
+    ) -> list[Memory]:
+        """The memories to store, admitted; nothing is written yet. Raises: Overloaded."""
+        await self._admission.admit(tenant)
+        return list(map(new_memory, bodies, ids))
 
     async def store(
-        self,
-        write: Write,
-        bodies: Sequence[MemoryIn],
-        answer: Callable[[StoredBatch], Answer],
-        *,
-        trace: str = "",
+        self, tenant: str, memories: Sequence[Memory], *, idem: Idem | None = None, trace: str = ""
     ) -> StoredBatch:
-        """Write all of them and announce them; `answer` is kept where the write has a key.
+        """Write all of them and announce them.
 
-        Raises: Overloaded (nothing was written), Conflict where the key was used meanwhile,
-        Unavailable("graph").
+        Raises: Conflict where the key was used meanwhile, Unavailable("graph").
         """
-        await self._admission.admit(write.tenant)
-        ids = write.ids(len(bodies))
-        rows = list(map(new_memory, bodies, ids))
-        hoped = StoredBatch(tuple(ids), Queued(enrich=True, embed=True))
+        ids = tuple(memory.id for memory in memories)
         try:
-            await self._graph.memories.create_many(
-                write.tenant, rows, idem=write.seal(ids, lambda: answer(hoped))
-            )
+            await self._graph.memories.create_many(tenant, memories, idem=idem)
         except Conflict:
-            if write.key is not None:
+            if idem is not None:
                 raise
-            return hoped  # the first try of this request stored and announced them
-        queued = await self._announce(write.tenant, rows, trace)
-        return StoredBatch(tuple(ids), queued, tuple(rows))
+            return StoredBatch(ids)  # the first try of this request stored and announced them
+        queued = await self._announce(tenant, memories, trace)
+        return StoredBatch(ids, queued, tuple(memories))
 
     async def _announce(self, tenant: str, rows: Sequence[Memory], trace: str) -> Queued:
         answers = await self._outbox.announce(
@@ -147,17 +138,14 @@ class Batches:
                 ],
             }
         )
-        return Queued(_all_reached(answers[Stage.ENRICH]), _all_reached(answers[Stage.EMBED]))
+        return Queued(
+            all(reached(answers[Stage.ENRICH], len(rows))),
+            all(reached(answers[Stage.EMBED], len(rows))),
+        )
 
 
-def _all_reached(answers: list[Published] | None) -> bool:
-    reached = (Published.NEW, Published.DUPLICATE)
-    return answers is not None and all(answer in reached for answer in answers)
-
-
-def parse_batch(raw: bytes, *, content_chars: int) -> Batch:
+def parse_batch(body: object, *, content_chars: int) -> Batch:
     """Raises: InvalidInput for the first memory that is wrong; then nothing is stored."""
-    body = parse_json(raw)
     if not isinstance(body, dict) or "memories" not in body:
         raise InvalidInput("JSON body with 'memories' array required")
     warnings: list[str] = []
@@ -202,25 +190,27 @@ BATCHES: web.AppKey[Batches] = web.AppKey("batches", Batches)
 
 async def store_batch(request: web.Request) -> web.StreamResponse:
     began = time.perf_counter()
-    raw = await read_body(request, request.app[SETTINGS].api.batch_body_bytes)
-    batches = request.app[BATCHES]
-    batch = parse_batch(raw, content_chars=batches.content_chars)
-
-    def answer(stored: StoredBatch) -> StoredBatchAnswer:
-        return _answer(stored, batch.warnings, _ms_since(began))
-
-    async def store(write: Write) -> StoredBatchAnswer:
-        done = await batches.store(write, batch.memories, answer, trace=request[REQUEST_ID])
-        for memory in done.written:
-            told = emitter.stored(memory, _ms_since(began))
-            request.app[EVENTS].emit(request[TENANT], Event.STORE, told)
-        return answer(done)
-
-    return await storing(request, raw, store)
-
-
-def _ms_since(began: float) -> float:
-    return round((time.perf_counter() - began) * 1000, 2)
+    settings = request.app[SETTINGS].api
+    body = await read_json(request, settings.batch_body_bytes)
+    batch = await in_thread_if_large(
+        len(body.raw), lambda: parse_batch(body.value, content_chars=settings.content_hard_chars)
+    )
+    write = await begin_write(request, body)
+    if isinstance(write, Replay):
+        return write.response()
+    batches, ids = request.app[BATCHES], write.ids(len(batch.memories))
+    memories = await batches.prepare(write.tenant, batch.memories, ids)
+    hoped = StoredBatch(tuple(ids))
+    idem = write.keep(ids, _answer(hoped, batch.warnings, ms_since(began)))
+    try:
+        stored = await batches.store(write.tenant, memories, idem=idem, trace=request[REQUEST_ID])
+    except Conflict as conflict:
+        return await replayed_conflict(request, write, conflict)
+    for memory in stored.written:
+        event = emitter.stored(memory, ms_since(began))
+        request.app[EVENTS].emit(write.tenant, Event.STORE, event)
+    answer = _answer(stored, batch.warnings, ms_since(began))
+    return await finish_write(request, write, answer)
 
 
 def _answer(stored: StoredBatch, warnings: tuple[str, ...], elapsed_ms: float) -> StoredBatchAnswer:

@@ -15,7 +15,7 @@ from services.api.http.middleware import TENANT
 from services.api.http.parameters import Query, integer, texts
 from services.api.http.route import Route
 from services.api.memory.answers import DeletedByTagAnswer, PageAnswer
-from services.api.memory.handlers import TOUCHES
+from services.api.memory.handlers import ACCESS_TIMES
 from shared.domain.memory import Memory, now_ms, tag_keys
 from shared.graph.store import GraphStore
 from shared.streams.job import Job, Stage
@@ -44,24 +44,24 @@ class ByTag:
         return Page(tuple(rows[:limit]), has_more=len(rows) > limit)
 
     async def delete(self, tenant: str, tags: Sequence[str]) -> int:
-        """Remove them a page at a time; how many. What is stored meanwhile may remain."""
+        """Delete them a page at a time; how many. What is stored meanwhile may remain."""
         keys, deleted = tag_keys(tags), 0
         while ids := await self._graph.tags.ids(tenant, keys, _MOST):
-            gone = await self._delete_page(tenant, ids)
-            deleted += len(gone)
-            if len(ids) < _MOST or not gone:
+            deleted_ids = await self._delete_page(tenant, ids)
+            deleted += len(deleted_ids)
+            if len(ids) < _MOST or not deleted_ids:
                 break
         return deleted
 
     async def _delete_page(self, tenant: str, ids: list[str]) -> set[str]:
-        """Whoever followed them in their sessions is embedded anew, without their words."""
+        """Delete `ids`; what followed them in their sessions is embedded without their words."""
         after = await self._graph.dialogue.refresh_after(tenant, ids, anyway=True)
-        gone = await self._graph.memories.delete(tenant, ids)
+        deleted = await self._graph.memories.delete(tenant, ids)
         now = now_ms()
-        jobs = [Job(tenant, memory_id, now) for memory_id in gone]
-        jobs += [Job(tenant, due.id, due.payload_version) for due in after if due.id not in gone]
+        jobs = [Job(tenant, memory_id, now) for memory_id in deleted]
+        jobs += [Job(tenant, due.id, due.payload_version) for due in after if due.id not in deleted]
         await self._outbox.announce({Stage.EMBED: jobs}, exempt=True)
-        return gone
+        return deleted
 
 
 # -- HTTP -------------------------------------------------------------------------------
@@ -78,7 +78,7 @@ async def find_by_tag(request: web.Request) -> web.Response:
     query, tenant = Query.of(request), request[TENANT]
     tags, limit, offset = query[_TAGS], query[_LIMIT], query[_OFFSET]
     page = await request.app[BY_TAG].find(tenant, tags, limit=limit, offset=offset)
-    request.app[TOUCHES].add(tenant, [memory.id for memory in page.memories], now_ms())
+    request.app[ACCESS_TIMES].add(tenant, [memory.id for memory in page.memories], now_ms())
     return json_answer(
         PageAnswer(
             tags=tags,

@@ -1,4 +1,4 @@
-"""HTTP handlers: parse, call one use case, render."""
+"""/memory: store, read, change and delete one memory."""
 
 from __future__ import annotations
 
@@ -6,75 +6,58 @@ import time
 
 from aiohttp import web
 
-from services.api.http.access import Forbidden, Tokens, Unauthorized
 from services.api.http.answers import json_answer
-from services.api.http.authentication import identify
-from services.api.http.body import read_body
+from services.api.http.body import read_body, read_json
 from services.api.http.middleware import REQUEST_ID, TENANT
-from services.api.http.validation import parse_object, validate
+from services.api.http.route import Route
+from services.api.http.validation import object_of, parse_object, validate
 from services.api.memory.access_times import AccessTimes
 from services.api.memory.answers import ChangedAnswer, FoundAnswer, StoredAnswer
-from services.api.memory.idempotency import Write
+from services.api.memory.idempotency import Replay, begin_write, finish_write, replayed_conflict
 from services.api.memory.requests import MemoryIn, MemoryPatch
 from services.api.memory.service import Memories, Stored
-from services.api.operations.health import HealthReport
-from services.api.recall.answer import recall_json
-from services.api.recall.request import parse_recall
-from services.api.recall.service import Recall
-from services.api.repeatable import storing
-from shared.config import RecallSettings
 from shared.domain.memory import now_ms
-from shared.domain.tenant import DEFAULT_TENANT
+from shared.errors import Conflict
 from shared.events import emitter
 from shared.events.emitter import Event, Events
 
 MEMORIES: web.AppKey[Memories] = web.AppKey("memories", Memories)
-RECALL: web.AppKey[Recall] = web.AppKey("recall", Recall)
-HEALTH: web.AppKey[HealthReport] = web.AppKey("health", HealthReport)
-TOUCHES: web.AppKey[AccessTimes] = web.AppKey("touches", AccessTimes)
-TOKENS: web.AppKey[Tokens] = web.AppKey("tokens", Tokens)
+ACCESS_TIMES: web.AppKey[AccessTimes] = web.AppKey("access_times", AccessTimes)
 EVENTS: web.AppKey[Events] = web.AppKey("events", Events)
-RECALL_SETTINGS: web.AppKey[RecallSettings] = web.AppKey("recall_settings", RecallSettings)
-
-
-async def health(request: web.Request) -> web.Response:
-    """Always 200 and open; a valid token shows its own tenant's counts."""
-    try:
-        identify(request, request.app[TOKENS])
-        tenant = request[TENANT]
-    except (Unauthorized, Forbidden):
-        tenant = DEFAULT_TENANT
-    return json_answer(await request.app[HEALTH].report(tenant))
 
 
 async def store_memory(request: web.Request) -> web.StreamResponse:
     began = time.perf_counter()
-    raw = await read_body(request)
-    body, memories = validate(MemoryIn, parse_object(raw)), request.app[MEMORIES]
-
-    def answer(stored: Stored) -> StoredAnswer:
-        return StoredAnswer.of(stored, _ms_since(began))
-
-    async def store(write: Write) -> StoredAnswer:
-        done = await memories.store(write, body, answer, trace=request[REQUEST_ID])
-        told = emitter.stored(done.memory, _ms_since(began))
-        request.app[EVENTS].emit(request[TENANT], Event.STORE, told)
-        return answer(done)
-
-    return await storing(request, raw, store)
+    body = await read_json(request)
+    given = validate(MemoryIn, object_of(body.value))
+    write = await begin_write(request, body)
+    if isinstance(write, Replay):
+        return write.response()
+    memories = request.app[MEMORIES]
+    memory = await memories.prepare(write.tenant, given, write.id)
+    hoped = Stored(memory, embedding=given.embedding is not None)
+    idem = write.keep([memory.id], StoredAnswer.of(hoped, ms_since(began)))
+    try:
+        stored = await memories.store(
+            write.tenant, memory, given.embedding, idem=idem, trace=request[REQUEST_ID]
+        )
+    except Conflict as conflict:
+        return await replayed_conflict(request, write, conflict)
+    event = emitter.stored(stored.memory, ms_since(began))
+    request.app[EVENTS].emit(write.tenant, Event.STORE, event)
+    return await finish_write(request, write, StoredAnswer.of(stored, ms_since(began)))
 
 
 async def fetch_memory(request: web.Request) -> web.Response:
     memory = await request.app[MEMORIES].fetch(request[TENANT], request.match_info["memory_id"])
-    request.app[TOUCHES].add(request[TENANT], [memory.id], now_ms())
+    request.app[ACCESS_TIMES].add(request[TENANT], [memory.id], now_ms())
     return json_answer(FoundAnswer(memory=memory))
 
 
 async def change_memory(request: web.Request) -> web.Response:
-    body = validate(MemoryPatch, parse_object(await read_body(request)))
-    memory_id = request.match_info["memory_id"]
+    given = validate(MemoryPatch, parse_object(await read_body(request)))
     memory = await request.app[MEMORIES].change(
-        request[TENANT], memory_id, body, trace=request[REQUEST_ID]
+        request[TENANT], request.match_info["memory_id"], given, trace=request[REQUEST_ID]
     )
     return json_answer(
         ChangedAnswer(
@@ -93,21 +76,40 @@ async def delete_memory(request: web.Request) -> web.Response:
     )
 
 
-async def recall(request: web.Request) -> web.Response:
-    began = time.perf_counter()
-    wanted = parse_recall(request.query, request.app[RECALL_SETTINGS], now_ms=now_ms())
-    found = await request.app[RECALL].recall(request[TENANT], wanted)
-    elapsed_ms = _ms_since(began)
-    told = emitter.recalled(
-        wanted.query,
-        limit=wanted.limit,
-        count=len(found.rows),
-        elapsed_ms=elapsed_ms,
-        tags=wanted.scope.tags,
-    )
-    request.app[EVENTS].emit(request[TENANT], Event.RECALL, told)
-    return json_answer(recall_json(found, elapsed_ms))
-
-
-def _ms_since(began: float) -> float:
+def ms_since(began: float) -> float:
     return round((time.perf_counter() - began) * 1000, 2)
+
+
+STORE = Route(
+    "POST",
+    "/memory",
+    store_memory,
+    "Store a memory",
+    scope="write",
+    body=MemoryIn,
+    answers={201: "Stored; enrichment and embedding follow"},
+    returns=StoredAnswer,
+    repeatable=True,
+)
+# After the other paths below /memory: the first match wins.
+ROUTES: tuple[Route, ...] = (
+    Route("GET", "/memory/{memory_id}", fetch_memory, "Read a memory", returns=FoundAnswer),
+    Route(
+        "PATCH",
+        "/memory/{memory_id}",
+        change_memory,
+        "Change the given fields of a memory",
+        scope="write",
+        body=MemoryPatch,
+        answers={200: "Changed", 409: "Others keep changing it; try again"},
+        returns=ChangedAnswer,
+    ),
+    Route(
+        "DELETE",
+        "/memory/{memory_id}",
+        delete_memory,
+        "Delete a memory",
+        scope="write",
+        returns=ChangedAnswer,
+    ),
+)

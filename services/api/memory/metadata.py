@@ -1,8 +1,8 @@
-"""What of a memory's metadata can be searched: short values of a few well-known fields.
+"""The searchable part of a memory's metadata: short values of a few well-known fields.
 
-Only fields that say what a memory is about or where it comes from; people are found as
-entities, free text as content. Entities that a client put there (metadata.entities) are searched
-where the query names that field: their terms are kept apart from the others' by a prefix.
+Only fields that say what a memory is about or where it comes from are searched; people are
+found as entities, free text as content. Entities that a client put there (metadata.entities)
+are searched where the query names that field; a prefix keeps their terms apart.
 """
 
 from __future__ import annotations
@@ -40,22 +40,22 @@ def values(metadata: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 
 def entities(metadata: Mapping[str, Any]) -> Iterator[str]:
     """Every searchable name in metadata.entities, which holds them by category."""
-    held = metadata.get(ENTITIES)
-    for category, named in held.items() if isinstance(held, dict) else ():
+    by_category = metadata.get(ENTITIES)
+    for category, names in by_category.items() if isinstance(by_category, dict) else ():
         if category != _PEOPLE:
-            yield from _short(named)
+            yield from _short(names)
 
 
-def _short(held: object) -> Iterator[str]:
-    for value in held[:_MOST_VALUES] if isinstance(held, list) else [held]:
+def _short(given: object) -> Iterator[str]:
+    for value in given[:_MOST_VALUES] if isinstance(given, list) else [given]:
         if isinstance(value, str) and 0 < len(value) <= _MOST_CHARS:
             yield value
 
 
 def tokens(query: str) -> tuple[str, ...]:
-    """What a query looks up: its words, and as terms of entities too if it names that field."""
-    asked = _words(query)
-    return (*asked, *map(_entity_term, asked)) if ENTITIES in asked else asked
+    """The terms that a query looks up: its words, and as entities too if it names that field."""
+    words = _words(query)
+    return (*words, *map(_entity_term, words)) if ENTITIES in words else words
 
 
 def _words(text: str) -> tuple[str, ...]:
@@ -68,7 +68,7 @@ def _entity_term(word: str) -> str:
 
 
 def terms(metadata: Mapping[str, Any]) -> tuple[str, ...]:
-    """What a memory is indexed by: words of three characters and more."""
+    """The terms that a memory is indexed by: words of three characters and more."""
     found = dict.fromkeys(word for _, value in values(metadata) for word in _long(value))
     found |= dict.fromkeys(
         _entity_term(word) for name in entities(metadata) for word in _long(name)
@@ -82,13 +82,13 @@ def _long(text: str) -> Iterator[str]:
 
 def match_score(query: str, metadata: Mapping[str, Any]) -> float:
     """How well the best value answers the query, 0..1; 0 without strong evidence."""
-    asked = _words(query)
-    named = {name for name in FIELDS if name in asked or name.replace("_", " ") in query.lower()}
-    held = list(values(metadata))
-    if ENTITIES in asked:
+    words = _words(query)
+    named = {name for name in FIELDS if name in words or name.replace("_", " ") in query.lower()}
+    fields = list(values(metadata))
+    if ENTITIES in words:
         named.add(ENTITIES)
-        held += [(ENTITIES, name) for name in entities(metadata)]
-    return max((_value_score(query, asked, named, *each) for each in held), default=0.0)
+        fields += [(ENTITIES, name) for name in entities(metadata)]
+    return max((_value_score(query, words, named, *field) for field in fields), default=0.0)
 
 
 def is_exact(query: str, metadata: Mapping[str, Any]) -> bool:
@@ -98,19 +98,19 @@ def is_exact(query: str, metadata: Mapping[str, Any]) -> bool:
 
 
 def _value_score(
-    query: str, asked: tuple[str, ...], named: set[str], name: str, value: str
+    query: str, words: tuple[str, ...], named: set[str], name: str, value: str
 ) -> float:
     """AutoMem's weights: coverage of the value and of the query, exactness, the field's name."""
-    held = _words(value)
-    hits = [token for token in held if token in asked]
+    value_words = _words(value)
+    hits = [word for word in value_words if word in words]
     exact = value.lower() in query.lower()
     supported = exact or name in named
     if not hits or not (len(hits) >= 2 or (len(hits[0]) >= 5 and supported)):
         return 0.0
     score = (
         0.15
-        + 0.45 * len(hits) / len(held)
-        + 0.20 * len(hits) / len(asked)
+        + 0.45 * len(hits) / len(value_words)
+        + 0.20 * len(hits) / len(words)
         + 0.15 * exact
         + 0.20 * (name in named)
     )

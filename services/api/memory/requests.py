@@ -26,7 +26,7 @@ SESSION_CHARS = 200
 def _content(value: object) -> str:
     if not isinstance(value, str) or not value.strip():
         raise InvalidInput("'content' is required")
-    # Only what a keyboard leaves behind: other control characters come back as they came.
+    # Only spaces and line ends: other control characters are stored as they came.
     return check_text(value.strip(" \t\r\n"), "'content'")
 
 
@@ -50,7 +50,7 @@ def _split_tags(value: object) -> list[str]:
 
 
 def unit(name: str) -> Any:
-    """A number or numeric string in 0..1, called `name` in the complaint."""
+    """A number or numeric string in 0..1, called `name` in the error text."""
 
     def check(value: object) -> float | None:
         if value is None:
@@ -177,7 +177,7 @@ _CheckedContent = BeforeValidator(
 
 
 class Authored(BaseModel):
-    """What a client may say of a memory besides its content.
+    """The keys of a memory that a client may give besides its content.
 
     Times are ISO 8601 on the wire, milliseconds UTC inside.
     """

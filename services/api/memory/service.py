@@ -7,13 +7,11 @@ announced. Announcements of concurrent requests leave together.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from services.api.http.answers import Answer
 from services.api.memory.admission import Admission
-from services.api.memory.idempotency import Write
 from services.api.memory.metadata import terms
 from services.api.memory.requests import MemoryIn, MemoryPatch, session_label
 from shared.config import ApiSettings
@@ -30,7 +28,7 @@ from shared.domain.memory import (
 )
 from shared.domain.memory_type import classify
 from shared.errors import Conflict, EunoeError, InvalidInput, NotFound
-from shared.graph.records import Embedding
+from shared.graph.records import Embedding, Idem
 from shared.graph.store import GraphStore
 from shared.group_commit import GroupCommit
 from shared.streams.job import Job, Stage
@@ -46,15 +44,17 @@ _CHANGE_TRIES = 5
 class Queued:
     """Whether the two hints of a write reached their streams; the relay covers a False."""
 
-    enrich: bool
-    embed: bool
+    enrich: bool = True
+    embed: bool = True
 
 
 @dataclass(frozen=True, slots=True)
 class Stored:
+    """`embedding`: whether the request brought the memory's vector."""
+
     memory: Memory
-    queued: Queued
-    embedding: bool
+    queued: Queued = field(default_factory=Queued)
+    embedding: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,36 +88,39 @@ class Memories:
     async def close(self) -> None:
         await self._announcer.close()
 
-    async def store(
-        self,
-        write: Write,
-        body: MemoryIn,
-        answer: Callable[[Stored], Answer],
-        *,
-        trace: str = "",
-    ) -> Stored:
-        """Write one memory and announce it; `answer` is kept where the write has a key.
+    async def prepare(self, tenant: str, body: MemoryIn, memory_id: str) -> Memory:
+        """The memory to store, checked and admitted; nothing is written yet.
 
-        Raises: InvalidInput, Overloaded (nothing was written), Unavailable("graph"),
-        Conflict where the key was used meanwhile.
+        Raises: InvalidInput, Overloaded.
         """
         self._check_content(body.content)
         self._check_embedding(body.embedding)
-        await self._admission.admit(write.tenant)
-        memory = new_memory(body, write.id)
-        supplied = body.embedding is not None
-        hoped = Stored(memory, Queued(enrich=True, embed=True), embedding=supplied)
-        idem = write.seal([memory.id], lambda: answer(hoped))
+        await self._admission.admit(tenant)
+        return new_memory(body, memory_id)
+
+    async def store(
+        self,
+        tenant: str,
+        memory: Memory,
+        embedding: list[float] | None,
+        *,
+        idem: Idem | None = None,
+        trace: str = "",
+    ) -> Stored:
+        """Write one memory and announce it. Without a key, a repeat announces it once more.
+
+        Raises: Unavailable("graph"), Conflict where the key was used meanwhile.
+        """
         try:
             await self._graph.memories.create(
-                write.tenant, memory, embedding=self._supplied(body), idem=idem
+                tenant, memory, embedding=self._supplied(embedding), idem=idem
             )
         except Conflict:
             if idem is not None:
                 raise
-            memory = await self.fetch(write.tenant, write.id)  # this request's first try
-        queued = await self._announcer.submit(write.tenant, _Fresh(memory, trace))
-        return Stored(memory, queued, embedding=supplied)
+            memory = await self.fetch(tenant, memory.id)  # stored by this request's first try
+        queued = await self._announcer.submit(tenant, _Fresh(memory, trace))
+        return Stored(memory, queued, embedding=embedding is not None)
 
     async def fetch(self, tenant: str, memory_id: str) -> Memory:
         """Raises: InvalidInput for an id that is no UUID, NotFound."""
@@ -137,18 +140,18 @@ class Memories:
         if body.content is not None:
             self._check_content(body.content)
         self._check_embedding(body.embedding)
-        asks = not body.model_fields_set.isdisjoint(("timestamp", "session_id"))
+        reorders = not body.model_fields_set.isdisjoint(("timestamp", "session_id"))
         for _ in range(_CHANGE_TRIES):
             old = await self.fetch(tenant, memory_id)
             new = changed(old, body)
-            moves = asks or new.session_id != old.session_id
-            left = await self._successors(tenant, old.id) if moves else []
+            moves = reorders or new.session_id != old.session_id
+            before = await self._successors(tenant, old.id) if moves else []
             if await self._graph.memories.replace(
-                tenant, new, seen=old, embedding=self._supplied(body)
+                tenant, new, seen=old, embedding=self._supplied(body.embedding)
             ):
-                joined = await self._successors(tenant, old.id) if moves else []
+                after = await self._successors(tenant, old.id) if moves else []
                 await self._announcer.submit(tenant, _Fresh(new, trace))
-                await self._outbox.announce({Stage.EMBED: [*left, *joined]}, exempt=True)
+                await self._outbox.announce({Stage.EMBED: [*before, *after]}, exempt=True)
                 return new
         raise Conflict("The memory is being changed by others; try again")
 
@@ -158,8 +161,8 @@ class Memories:
         successors = await self._successors(tenant, key)
         if not await self._graph.memories.delete(tenant, [key]):
             raise NotFound("Memory not found")
-        gone = Job(tenant=tenant, memory_id=key, version=now_ms())
-        await self._outbox.announce({Stage.EMBED: [gone, *successors]}, exempt=True)
+        deletion = Job(tenant=tenant, memory_id=key, version=now_ms())
+        await self._outbox.announce({Stage.EMBED: [deletion, *successors]}, exempt=True)
 
     async def _successors(self, tenant: str, memory_id: str) -> list[Job]:
         """Jobs for those that were embedded with this memory's words and must lose them."""
@@ -172,16 +175,16 @@ class Memories:
             Job(tenant, row.memory.id, row.memory.payload_version, trace=row.trace) for row in rows
         ]
         answers = await self._outbox.announce({Stage.ENRICH: enrich, Stage.EMBED: embed})
-        enriching = _reached(answers[Stage.ENRICH], len(rows))
-        embedding = _reached(answers[Stage.EMBED], len(rows))
+        enriching = reached(answers[Stage.ENRICH], len(rows))
+        embedding = reached(answers[Stage.EMBED], len(rows))
         return [Queued(*pair) for pair in zip(enriching, embedding, strict=True)]
 
-    def _supplied(self, body: MemoryIn | MemoryPatch) -> Embedding | None:
+    def _supplied(self, embedding: list[float] | None) -> Embedding | None:
         """The vector as the live model's, which may have changed since its size was checked."""
         model = self._serving.live.model
-        if body.embedding is None or len(body.embedding) != model.dimension:
+        if embedding is None or len(embedding) != model.dimension:
             return None
-        return Embedding(model.name, body.embedding)
+        return Embedding(model.name, embedding)
 
     def _check_content(self, content: str) -> None:
         limit = self._settings.content_hard_chars
@@ -197,7 +200,8 @@ class Memories:
             raise InvalidInput(f"Embedding must contain exactly {dimension} values")
 
 
-def _reached(answers: list[Published] | None, count: int) -> list[bool]:
+def reached(answers: list[Published] | None, count: int) -> list[bool]:
+    """Whether each of `count` hints is in its stream."""
     if answers is None:
         return [False] * count
     return [answer in (Published.NEW, Published.DUPLICATE) for answer in answers]
@@ -251,9 +255,9 @@ def _session_of(metadata: dict[str, Any]) -> str | None:
 
 
 def authored(metadata: dict[str, Any], stored: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """What the client wrote: the workers' keys, read back by a client, are not its own.
+    """`metadata` without the workers' keys, which a client that read it sends back.
 
-    What they hid of its `stored` metadata it could not read, and so keeps.
+    The client could not read what those keys hid of its `stored` metadata: that is kept.
     """
     enrichment = metadata.get(Derived.ENRICHMENT)
     if not (isinstance(enrichment, dict) and "last_run" in enrichment):
@@ -269,11 +273,11 @@ def _uncovered(read: object, workers: Sequence[str], hidden: object) -> object:
     """A block as it was `read`, without the workers' keys; with what they hid of the client's."""
     if not isinstance(read, dict):
         return read
-    mine = {name: value for name, value in read.items() if name not in workers}
+    own = {name: value for name, value in read.items() if name not in workers}
     if not isinstance(hidden, Mapping):
-        return mine or hidden
-    back = {name: hidden[name] for name in workers if name in read and name in hidden}
-    return mine | back or None
+        return own or hidden
+    restored = {name: hidden[name] for name in workers if name in read and name in hidden}
+    return own | restored or None
 
 
 def _remarked(metadata: Mapping[str, Any], old: Memory, content: str) -> dict[str, Any]:

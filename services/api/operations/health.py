@@ -12,9 +12,16 @@ from collections.abc import Coroutine, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar
 
-from services.api.http.answers import Answer, Time
+from aiohttp import web
+
+from services.api.http.access import Forbidden, Tokens, Unauthorized
+from services.api.http.answers import Answer, Time, json_answer
+from services.api.http.authentication import identify
+from services.api.http.middleware import TENANT
+from services.api.http.route import Route
 from shared.config import Settings
 from shared.domain.memory import now_ms
+from shared.domain.tenant import DEFAULT_TENANT
 from shared.errors import EunoeError
 from shared.graph.memory.memories import Counts
 from shared.graph.store import GraphStore
@@ -157,3 +164,32 @@ def _stage(counts: Counts | None, depth: Depth | None, stage: Stage) -> dict[str
         "processed": counts.memories - (lagging or 0) - (failed or 0) if counts else None,
         "failed": failed,
     }
+
+
+# -- HTTP -------------------------------------------------------------------------------
+
+HEALTH: web.AppKey[HealthReport] = web.AppKey("health", HealthReport)
+TOKENS: web.AppKey[Tokens] = web.AppKey("tokens", Tokens)
+
+
+async def get_health(request: web.Request) -> web.Response:
+    """Always 200 and open; a valid token shows its own tenant's counts."""
+    try:
+        identify(request, request.app[TOKENS])
+        tenant = request[TENANT]
+    except (Unauthorized, Forbidden):
+        tenant = DEFAULT_TENANT
+    return json_answer(await request.app[HEALTH].report(tenant))
+
+
+ROUTES: tuple[Route, ...] = (
+    Route(
+        "GET",
+        "/health",
+        get_health,
+        "State of the stores and the pipeline",
+        scope="open",
+        group="operations",
+        returns=HealthAnswer,
+    ),
+)

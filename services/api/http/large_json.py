@@ -1,0 +1,109 @@
+"""JSON of large bodies: parsed and put in order without holding the event loop.
+
+json.loads and json.dumps hold the interpreter's lock for a whole text, in a thread too. Here
+the elements of an object's arrays are taken one at a time, so that a thread with a batch of
+several megabytes leaves the event loop its turns.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
+
+from shared.errors import InvalidInput
+
+# Work on a body of this size holds the event loop for a millisecond or two.
+_LARGE_BYTES = 256 * 1024
+_SPACE = re.compile(r"[ \t\n\r]*")
+_value_at = json.JSONDecoder().raw_decode
+_T = TypeVar("_T")
+
+
+async def in_thread_if_large(size: int, work: Callable[[], _T]) -> _T:
+    """What `work` returns; with a body of that `size` it may not hold the event loop."""
+    return await asyncio.to_thread(work) if size > _LARGE_BYTES else work()
+
+
+def parse_json(raw: bytes) -> object:
+    """The body as JSON. Raises: InvalidInput for what is none, is too deep or not UTF-8."""
+    try:
+        if len(raw) <= _LARGE_BYTES:
+            return json.loads(raw)
+        text = raw.decode(json.detect_encoding(raw), "surrogatepass")
+        try:
+            return _object_by_elements(text)
+        except (ValueError, IndexError):
+            return json.loads(text)  # for its error, or for what is no object
+    except (ValueError, RecursionError) as error:
+        first_line = str(error).partition("\n")[0][:200]
+        raise InvalidInput(f"The body is not valid JSON: {first_line}") from error
+
+
+def _object_by_elements(text: str) -> dict[str, Any]:
+    """The object that `text` is. Raises: ValueError or IndexError for anything else."""
+    members: dict[str, Any] = {}
+    at = _after(text, 0, "{")
+    while text[at] != "}":
+        key, at = _value_at(text, at)
+        if not isinstance(key, str):
+            raise ValueError("a key is no text")  # noqa: TRY004
+        at = _after(text, at, ":")
+        members[key], at = _array(text, at) if text[at] == "[" else _value_at(text, at)
+        at = _next(text, at, "}")
+    if _space(text, at + 1) != len(text):
+        raise ValueError("more than one value")
+    return members
+
+
+def _array(text: str, at: int) -> tuple[list[Any], int]:
+    elements: list[Any] = []
+    at = _space(text, at + 1)
+    while text[at] != "]":
+        element, at = _value_at(text, at)
+        elements.append(element)
+        at = _next(text, at, "]")
+    return elements, at + 1
+
+
+def _next(text: str, at: int, end: str) -> int:
+    """Where the next element or `end` begins. A comma before `end` is an error of JSON."""
+    at = _space(text, at)
+    if text[at] == end:
+        return at
+    at = _after(text, at, ",")
+    if text[at] == end:
+        raise ValueError("a comma before the end")
+    return at
+
+
+def _after(text: str, at: int, mark: str) -> int:
+    at = _space(text, at)
+    if text[at] != mark:
+        raise ValueError(f"no {mark}")
+    return _space(text, at + 1)
+
+
+def _space(text: str, at: int) -> int:
+    found = _SPACE.match(text, at)
+    return at if found is None else found.end()
+
+
+def canonical(value: object) -> Iterator[str]:
+    """The same JSON however it was spaced and ordered: json.dumps with sort_keys, in pieces."""
+    if not isinstance(value, dict):
+        yield json.dumps(value, sort_keys=True)
+        return
+    yield "{"
+    for at, (key, member) in enumerate(sorted(value.items())):
+        yield f"{', ' if at else ''}{json.dumps(key)}: "
+        if isinstance(member, list):
+            yield "["
+            for index, element in enumerate(member):
+                yield (", " if index else "") + json.dumps(element, sort_keys=True)
+            yield "]"
+        else:
+            yield json.dumps(member, sort_keys=True)
+    yield "}"
