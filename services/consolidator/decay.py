@@ -1,7 +1,7 @@
-"""Relevance decay: every memory's score, in chunks that nobody waits for.
+"""Relevance decay: every memory's score, in chunks so short that no request waits for them.
 
-The formula runs inside the graph, fenced in the same query; a chunk is short and the sweep
-rests nine times as long, so that reads of the graph hardly notice.
+The formula runs inside the graph, fenced in the same query; after each chunk the sweep rests
+nine times as long as the chunk took, so that reads of the graph are hardly slower.
 """
 
 from __future__ import annotations

@@ -29,20 +29,20 @@ _DEPTHS_EVERY_S = 5.0
 async def body(process: Process) -> None:
     async with open_stores(process, embeds=False) as stores:
         process.probe(stores.probes, "graph", "redis")
-        shown = DriftGauges()
+        gauges = DriftGauges()
         async with asyncio.TaskGroup() as group:
-            # First, so that readiness knows of it before anything says that it has started.
-            group.create_task(consume(process, {Stage.SYNC: _consumer(process, stores, shown)}))
+            # The consumer first, so that readiness waits for it.
+            group.create_task(consume(process, {Stage.SYNC: _consumer(process, stores, gauges)}))
             group.create_task(
-                lead(process, stores.redis, *_scheduled_tasks(process, stores, shown))
+                lead(process, stores.redis, *_scheduled_tasks(process, stores, gauges))
             )
 
 
-def _consumer(process: Process, stores: Stores, shown: DriftGauges) -> Consumer:
+def _consumer(process: Process, stores: Stores, gauges: DriftGauges) -> Consumer:
     stream = stores.streams[Stage.SYNC]
     handler = RunHandler(
         stores.graph.runs,
-        _tasks(process, stores, shown),
+        _tasks(process, stores, gauges),
         process.stopping,
         max_attempts=stream.policy.max_attempts,
     )
@@ -51,11 +51,11 @@ def _consumer(process: Process, stores: Stores, shown: DriftGauges) -> Consumer:
     )
 
 
-def _tasks(process: Process, stores: Stores, shown: DriftGauges) -> dict[str, Task]:
+def _tasks(process: Process, stores: Stores, gauges: DriftGauges) -> dict[str, Task]:
     """What a Run's `task` may be."""
     embedding = process.settings.embedding
     return {
-        repair.TASK: DriftTask(_drift(process, stores), shown),
+        repair.TASK: DriftTask(_drift(process, stores), gauges),
         reembed.TASK: Reembed(stores.graph, stores.vectors, stores.outbox, embedding),
     }
 
@@ -71,7 +71,7 @@ def _drift(process: Process, stores: Stores) -> Drift:
     )
 
 
-def _scheduled_tasks(process: Process, stores: Stores, shown: DriftGauges) -> list[ScheduledTask]:
+def _scheduled_tasks(process: Process, stores: Stores, gauges: DriftGauges) -> list[ScheduledTask]:
     settings = process.settings
 
     async def depths(_lease: Lease) -> None:
@@ -84,21 +84,21 @@ def _scheduled_tasks(process: Process, stores: Stores, shown: DriftGauges) -> li
         idempotency_ttl_s=settings.api.idempotency_ttl_s,
         runs_kept=settings.sync.runs_kept,
     )
-    sightings = OrphanHistory(
+    history = OrphanHistory(
         stores.redis,
         grace_s=settings.sync.orphan_grace_s,
         interval_s=settings.sync.check_interval_s,
     )
-    watching = DriftWatch(stores.graph, _drift(process, stores), sightings, settings.sync, shown)
+    drift = DriftWatch(stores.graph, _drift(process, stores), history, settings.sync, gauges)
     return [
         ScheduledTask(relay.SCHEDULE, settings.sync.relay_every_s, relaying),
         ScheduledTask(janitor.SCHEDULE, settings.sync.janitor_every_s, cleaning),
         ScheduledTask(
             watch.SCHEDULE,
             settings.sync.check_interval_s,
-            watching,
+            drift,
             wait_first=True,
-            resign=shown.withdraw,
+            resign=gauges.withdraw,
         ),
         ScheduledTask("depths", _DEPTHS_EVERY_S, depths, resign=withdraw_depths),
     ]

@@ -1,12 +1,13 @@
-"""The janitor: dead consumers, ledger fields without a job, expired keys of writes, old runs.
+"""Remove dead consumers, ledger fields without a job, expired idempotency keys and old runs.
 
-It never touches an entry that is not acked: a dead consumer is removed only once nothing is
-pending on its name, which is when others have taken its work over.
+No entry that is not acked is touched: a dead consumer is removed only once nothing is pending
+under its name, which is when other consumers have claimed its work.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 from shared.domain.memory import now_ms
 from shared.graph.store import GraphStore
@@ -17,47 +18,37 @@ from shared.streams.stream import Stream
 from shared.telemetry import log, metrics
 
 SCHEDULE = "janitor"
-# Ten visibilities of silence: nobody comes back from that under the same name.
+# A consumer that is silent for ten visibility times never returns under its name.
 _DEAD_AFTER_VISIBILITIES = 10
 _log = log.get_logger(__name__)
 
 
+@dataclass(slots=True)
 class Janitor:
     """The body of the janitor schedule."""
 
-    def __init__(
-        self,
-        graph: GraphStore,
-        streams: Mapping[Stage, Stream],
-        *,
-        idempotency_ttl_s: int,
-        runs_kept: int,
-    ) -> None:
-        self._graph = graph
-        self._streams = streams
-        self._ttl_ms = idempotency_ttl_s * 1000
-        self._runs_kept = runs_kept
+    graph: GraphStore
+    streams: Mapping[Stage, Stream]
+    idempotency_ttl_s: int
+    runs_kept: int
 
     async def __call__(self, lease: Lease) -> None:
-        for stage, stream in self._streams.items():
+        for stage, stream in self.streams.items():
             idle_s = _DEAD_AFTER_VISIBILITIES * stream.policy.visibility_s
             reaped = await stream.reap_consumers(idle_s)
             cleared = await stream.sweep()
             if reaped or cleared:
                 _log.info("stream.cleaned", stream=stage, consumers=reaped, ledger=cleared)
-        await self._expire(Fencing(SCHEDULE, lease.token))
-
-    async def _expire(self, fence: Fencing) -> None:
-        before = now_ms() - self._ttl_ms
-        for tenant in await self._graph.tenants():
-            await self._graph.sweeps.expire_keys(tenant, fence, before)
-            surplus = await self._graph.runs.surplus(tenant, keep=self._runs_kept)
+        fence, before = Fencing(SCHEDULE, lease.token), now_ms() - self.idempotency_ttl_s * 1000
+        for tenant in await self.graph.tenants():
+            await self.graph.sweeps.expire_keys(tenant, fence, before)
+            surplus = await self.graph.runs.surplus(tenant, keep=self.runs_kept)
             if surplus:
-                await self._graph.sweeps.forget_runs(tenant, fence, surplus)
+                await self.graph.sweeps.forget_runs(tenant, fence, surplus)
 
 
 async def report_depths(streams: Mapping[Stage, Stream]) -> None:
-    """Set the stream gauges; only the leading syncer does, so that sums mean something."""
+    """Set the stream gauges; only the leading syncer does, so that sums count each entry once."""
     for stage, stream in streams.items():
         depth = await stream.depth()
         for state in ("ready", "pending", "delayed", "dead"):

@@ -1,8 +1,8 @@
-"""The sync stage: takes the runs that were asked for, and brings each to its end.
+"""The sync stage: takes queued runs and brings each to its end.
 
-A run may change hands at any time: whoever is told so (or that it was cancelled) stops
-without another write, and who takes it over goes on from the progress that was noted. So
-everything that a task does must be safe to do twice.
+Another process may take a run over at any time, or a client may cancel it: the process that
+learns so stops without another write, and the next one goes on from the progress that was
+written. So everything that a task does must be safe to do twice.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import asyncio
 import math
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from shared.errors import ConfigError, EunoeError, PermanentError, TransientError, Unavailable
@@ -19,9 +20,9 @@ from shared.streams.job import Job
 from shared.streams.transitions import Defer, Done, Outcome, Retry
 from shared.telemetry import log
 
-# Runs wait for the embedders most of the time; a long one must not hold up the others.
+# Runs wait for the embedders most of the time; a long one must not delay the others.
 AT_ONCE = 4
-_NOTE_EVERY_S = 1.0
+_WRITE_EVERY_S = 1.0
 _log = log.get_logger(__name__)
 
 
@@ -30,63 +31,61 @@ class RunLost(EunoeError):
 
 
 class Progress:
-    """How far a run is: `noted` is what was last written, by whomever."""
+    """How far a run is: `state` is what was last written, by this process or another."""
 
     def __init__(self, runs: Runs, tenant: str, run: Run, stopping: asyncio.Event) -> None:
-        self.noted: dict[str, Any] = dict(run.progress)
+        self.state: dict[str, Any] = dict(run.progress)
         self._runs = runs
         self._tenant = tenant
         self._run = run
         self._stopping = stopping
-        self._noted_at = -math.inf
+        self._written_at = -math.inf
 
-    async def alive(self, **counts: object) -> None:
-        """`note`, at most once a second: for whoever waits or turns fast."""
-        if time.monotonic() - self._noted_at >= _NOTE_EVERY_S:
-            await self.note(**counts)
+    async def write_if_due(self, **values: object) -> None:
+        """Do as `write`, at most once a second: for tasks that wait or repeat quickly."""
+        if time.monotonic() - self._written_at >= _WRITE_EVERY_S:
+            await self.write(**values)
 
-    async def note(self, **counts: object) -> None:
-        """Write `counts` over those of the same names; call it every few seconds.
+    async def write(self, **values: object) -> None:
+        """Set `values` in the state and write it; call it every few seconds.
 
         Raises: RunLost where the task has to end; let it pass.
         """
-        self.noted |= counts
-        self._noted_at = time.monotonic()
-        if not await self._runs.advance(self._tenant, self._run, self.noted):
+        self.state |= values
+        self._written_at = time.monotonic()
+        if not await self._runs.advance(self._tenant, self._run, self.state):
             raise RunLost(f"run {self._run.id} was cancelled or taken over")
         if self._stopping.is_set():
-            raise RunLost(f"run {self._run.id} goes on elsewhere")
+            raise RunLost(f"run {self._run.id} continues in another process")
 
 
 class Task(Protocol):
     """What one kind of run does; returns its result.
 
-    Raises: RunLost from `progress`; Unavailable parks the run, another TransientError is
+    Raises: RunLost from `progress`; Unavailable defers the run, another TransientError is
     tried again, a PermanentError (or ConfigError) ends it as failed with that reason.
     """
 
     async def __call__(self, tenant: str, run: Run, progress: Progress, /) -> Mapping[str, Any]: ...
 
 
+@dataclass(slots=True)
 class RunHandler:
     """Handler of the sync stream; `tasks` by the name that a Run carries."""
 
-    def __init__(
-        self, runs: Runs, tasks: Mapping[str, Task], stopping: asyncio.Event, *, max_attempts: int
-    ) -> None:
-        self._runs = runs
-        self._tasks = tasks
-        self._stopping = stopping
-        self._max_attempts = max_attempts
+    runs: Runs
+    tasks: Mapping[str, Task]
+    stopping: asyncio.Event
+    max_attempts: int
 
     async def __call__(self, jobs: Sequence[Job]) -> list[Outcome]:
         return [await self._take(job) for job in jobs]
 
     async def _take(self, job: Job) -> Outcome:
-        run = await self._runs.begin(job.tenant, job.memory_id)
+        run = await self.runs.begin(job.tenant, job.memory_id)
         if run is None:
             return Done()
-        progress = Progress(self._runs, job.tenant, run, self._stopping)
+        progress = Progress(self.runs, job.tenant, run, self.stopping)
         try:
             result = await self._task(run.task)(job.tenant, run, progress)
         except RunLost as lost:
@@ -94,7 +93,7 @@ class RunHandler:
         except Unavailable:
             raise
         except TransientError as error:
-            if job.attempt + 1 < self._max_attempts:
+            if job.attempt + 1 < self.max_attempts:
                 return Retry(str(error), error.retry_after_s)
             return await self._finish(job.tenant, run, progress, error=str(error))
         except (PermanentError, ConfigError) as error:
@@ -102,16 +101,16 @@ class RunHandler:
         return await self._finish(job.tenant, run, progress, result=result)
 
     def _task(self, name: str) -> Task:
-        if name not in self._tasks:
+        if name not in self.tasks:
             raise PermanentError(f"there is no task {name}")
-        return self._tasks[name]
+        return self.tasks[name]
 
     async def _left(self, job: Job, lost: RunLost) -> Outcome:
-        """Nothing to do if it is over; else whoever gets the entry next goes on.
+        """Return what becomes of the entry: done where the run is over, else deferred.
 
-        If somebody else has it already, settling is refused, which is as well.
+        Where another process has the entry already, settling it is refused, which is harmless.
         """
-        run = await self._runs.get(job.tenant, job.memory_id)
+        run = await self.runs.get(job.tenant, job.memory_id)
         if run is None or run.over:
             _log.info("run.left", run_id=job.memory_id, reason=str(lost))
             return Done()
@@ -127,8 +126,8 @@ class RunHandler:
         error: str | None = None,
     ) -> Outcome:
         state = RunState.COMPLETE if error is None else RunState.FAILED
-        ended = await self._runs.finish(
-            tenant, run, state, progress=progress.noted, result=result, error=error
+        ended = await self.runs.finish(
+            tenant, run, state, progress=progress.state, result=result, error=error
         )
         _log.info(
             "run.ended", task=run.task, run_id=run.id, state=state, error=error, written=ended

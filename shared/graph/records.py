@@ -17,6 +17,7 @@ from zlib import crc32
 
 from shared.domain.memory import FALLBACK_TYPE, Memory, tag_keys, tag_prefixes
 from shared.errors import InvalidInput
+from shared.streams.job import Stage
 
 PROPERTIES = tuple(each.name for each in fields(Memory))
 COLUMNS = ", ".join(f"m.{name}" for name in PROPERTIES)
@@ -28,6 +29,27 @@ AUTHORED = (
     *("timestamp", "updated_at", "last_accessed", "t_valid", "t_invalid", "project", "layer"),
     *("session_id", "speaker", "metadata", "meta_terms"),
 )
+
+
+# The version that a stage's jobs carry and that guards its results.
+VERSION_OF = {
+    Stage.ENRICH: "version",
+    Stage.ASK: "version",
+    Stage.EMBED: "payload_version",
+    Stage.RELATE: "payload_version",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Due:
+    """A memory that is due in a stage, with the versions that its job may carry."""
+
+    id: str
+    version: int
+    payload_version: int
+
+    def job_version(self, stage: Stage) -> int:
+        return self.version if VERSION_OF[stage] == "version" else self.payload_version
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,8 @@ from structlog.testing import capture_logs
 from shared.config import GraphSettings
 from shared.domain.memory import NEVER_MS, Memory
 from shared.events.enrichment_stats import Tally
-from shared.graph.stages.writes import Embedded, Enriched, Related
+from shared.graph.stages.enrich_query import Enriched
+from shared.graph.stages.writes import Embedded, Related
 from shared.streams.job import Job, Stage
 from tests.support.stack.in_process import API
 from tests.support.stack.operating import OTHER, OTHERS_TOKEN, Operations

@@ -14,7 +14,7 @@ from shared.config import GraphSettings
 from shared.errors import Conflict
 from shared.graph.memory import entities as store_module
 from shared.graph.memory.entities import Entities
-from shared.graph.stages.writes import Enriched
+from shared.graph.stages.enrich_query import Enriched
 from shared.graph.store import GraphStore
 from shared.streams.job import Stage
 from shared.streams.outbox import Outbox

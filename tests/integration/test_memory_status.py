@@ -8,7 +8,8 @@ from uuid import uuid4
 import pytest
 
 from shared.domain.memory import Memory, iso
-from shared.graph.stages.writes import Embedded, Enriched, Related
+from shared.graph.stages.enrich_query import Enriched
+from shared.graph.stages.writes import Embedded, Related
 from shared.streams.job import Job, Stage
 from shared.streams.transitions import Retry, Settlement
 from tests.support.stack.in_process import API

@@ -16,6 +16,7 @@ from shared.errors import (
     Unavailable,
 )
 from shared.group_commit import GroupCommit
+from tests.support.waiting.conditions import wait_until
 
 
 class Store:
@@ -84,7 +85,7 @@ async def test_keys_do_not_wait_for_each_other(store: Store) -> None:
     writing = coalescer(store)
     store.open.clear()
     tasks = submitted(writing, [1], key="a") + submitted(writing, [2], key="b")
-    await asyncio.sleep(0.01)
+    await wait_until(lambda: len(store.flushes) == 2, "both keys were flushed")
     assert sorted(store.flushes) == [("a", [1]), ("b", [2])]
     store.open.set()
     await asyncio.gather(*tasks)

@@ -14,11 +14,11 @@ def drift(kind: str) -> float | None:
 
 def test_drift_is_withdrawn_whole() -> None:
     shown = DriftGauges()
-    shown.found({"one": Audit(), "two": Audit()})
+    shown.set_found({"one": Audit(), "two": Audit()})
     assert [drift(kind) for kind in KINDS] == [0.0] * len(KINDS)
     shown.withdraw()
     assert [drift(kind) for kind in KINDS] == [None] * len(KINDS)
-    shown.left("two", Audit(), repaired=True)
+    shown.set_left("two", Audit(), repaired=True)
     assert drift("missing") == 0.0, "a later run's finding is shown again"
     shown.withdraw()
 

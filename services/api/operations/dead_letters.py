@@ -26,7 +26,7 @@ from services.api.http.validation import parse_object, required, switch, validat
 from services.api.operations.event_feed import entry_order
 from shared.domain.tenant import DEFAULT_TENANT
 from shared.errors import InvalidInput
-from shared.graph.stages.writes import VERSION_OF
+from shared.graph.records import VERSION_OF
 from shared.graph.store import GraphStore
 from shared.streams.job import Job, Stage
 from shared.streams.lua import CHUNK

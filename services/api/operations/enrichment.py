@@ -21,7 +21,7 @@ from services.api.memory.service import check_id
 from shared.config import EnrichmentSettings
 from shared.errors import InvalidInput, TransientError
 from shared.events.enrichment_stats import EnrichmentStats
-from shared.graph.stages.writes import Due
+from shared.graph.records import Due
 from shared.graph.store import GraphStore
 from shared.streams.job import Job, Stage
 from shared.streams.lua import CHUNK

@@ -20,7 +20,8 @@ from shared.domain.memory import Memory
 from shared.domain.memory_type import has_fallback_type
 from shared.errors import PermanentError, TransientError, Unavailable
 from shared.events.enrichment_stats import EnrichmentStats, Tally
-from shared.graph.stages.patterns import Retyped, Typed
+from shared.graph.records import Due
+from shared.graph.stages.patterns import Typed
 from shared.graph.store import GraphStore
 from shared.models.chat import ChatModel
 from shared.streams.job import Job, Stage
@@ -138,7 +139,7 @@ class ChatClassifier:
             for each in asked
             if isinstance(each.answer, Summary)
         ]
-        changed: list[Retyped | Memory] = [*await self._graph.patterns.typed(tenant, typed)]
+        changed: list[Due | Memory] = [*await self._graph.patterns.typed(tenant, typed)]
         changed += [new for new in short if new is not None]
         await self._outbox.announce(
             {

@@ -23,7 +23,8 @@ from shared.domain.memory import Memory, iso, now_ms
 from shared.domain.memory_type import classify, has_fallback_type
 from shared.events.emitter import Event, Events, enriched, enriching, enrichment_failed
 from shared.events.enrichment_stats import EnrichmentStats, Tally
-from shared.graph.stages.writes import Enriched, EnrichedResult
+from shared.graph.stages.enrich_query import Enriched
+from shared.graph.stages.writes import EnrichedResult
 from shared.graph.store import GraphStore
 from shared.streams.handler import Failure
 from shared.streams.job import Job, Stage

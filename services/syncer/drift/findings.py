@@ -1,9 +1,9 @@
-"""Findings: what one memory's point looks like beside its memory, and what an audit counts."""
+"""How a memory's point differs from the memory, and what an audit counts."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from enum import StrEnum
 from typing import Any, Self
@@ -18,11 +18,11 @@ _VERSIONS = ("version", "payload_version")
 
 class Finding(StrEnum):
     AGREES = "agrees"
-    PENDING = "pending"  # its embedding is on its way: no drift
-    GIVEN_UP = "given_up"  # its embedding failed, a dead job says why: no drift either
+    PENDING = "pending"  # its embedding is still to come: no drift
+    GIVEN_UP = "given_up"  # its embedding failed, and a dead job has the reason: no drift either
     MISSING = "missing"
     STALE = "stale"  # of another version, text or model
-    PAYLOAD = "payload"  # the filters would read something else than the memory says
+    PAYLOAD = "payload"  # the filters would read other values than the memory has
 
 
 DRIFT = frozenset({Finding.MISSING, Finding.STALE, Finding.PAYLOAD})
@@ -51,12 +51,12 @@ def unwritable(row: Audited, stored: StoredPoint | None) -> bool:
 def _is_stale(row: Audited, stored: StoredPoint, model: str) -> bool:
     memory = row.memory
     if memory.embedded_version < memory.payload_version:
-        return True  # and it has no due time: nobody else would ever see to it
+        return True  # And it has no due time: nothing else would ever repair it.
     if any(stored.payload.get(name) != getattr(memory, name) for name in _VERSIONS):
         return True
     if not same_text(stored.text_hash, text_hash(model, memory.content)):
         return True
-    # The node's hash may still be of the model before a switch: then it says nothing here.
+    # The node's hash may still be of the model before a switch, and then proves nothing.
     return same_text(memory.text_hash, stored.text_hash) and memory.text_hash != stored.text_hash
 
 
@@ -67,10 +67,10 @@ def _exact(payload: Mapping[str, Any]) -> str:
 
 @dataclass(slots=True)
 class Audit:
-    """What was found and done so far; also the progress from which another goes on.
+    """What was found and done so far; also the progress from which another process goes on.
 
     Counts and samples are of before any repair. `after` is the id up to which memories are
-    through, `repairing` (memories) and `deleting` (points) are what was begun and may not have
+    audited; `repairing` (memories) and `deleting` (points) are what was begun and may not have
     ended.
     """
 
@@ -99,51 +99,43 @@ class Audit:
     deleting: list[str] = field(default_factory=list)
 
     @classmethod
-    def resumed(cls, noted: Mapping[str, Any]) -> Self:
-        """The audit whose `noted` was written last; a new one of nothing."""
-        return cls(**{each.name: noted[each.name] for each in fields(cls) if each.name in noted})
-
-    def noted(self) -> dict[str, Any]:
-        return asdict(self)
+    def resumed(cls, state: Mapping[str, Any]) -> Self:
+        """Return the audit that was last written as `state`; a new one if that is empty."""
+        return cls(**{each.name: state[each.name] for each in fields(cls) if each.name in state})
 
     @property
     def drifted(self) -> int:
-        """Memories whose point is missing or wrong; orphans are counted apart."""
+        """How many memories have a missing or wrong point; orphans are not among them."""
         return self.missing_count + self.stale_count + self.payload_count
 
     def count_memories(self, found: Mapping[str, Finding]) -> None:
-        by_kind = {kind: [key for key, each in found.items() if each is kind] for kind in Finding}
         self.falkordb_count += len(found)
-        self.missing_count += len(by_kind[Finding.MISSING])
-        self.stale_count += len(by_kind[Finding.STALE])
-        self.payload_count += len(by_kind[Finding.PAYLOAD])
-        self.pending_count += len(by_kind[Finding.PENDING])
-        self.given_up_count += len(by_kind[Finding.GIVEN_UP])
-        sample(self.missing_sample, by_kind[Finding.MISSING])
-        sample(self.stale_sample, by_kind[Finding.STALE])
-        sample(self.payload_sample, by_kind[Finding.PAYLOAD])
+        for kind in (*sorted(DRIFT), Finding.PENDING, Finding.GIVEN_UP):
+            ids = [key for key, finding in found.items() if finding is kind]
+            setattr(self, f"{kind}_count", getattr(self, f"{kind}_count") + len(ids))
+            if kind in DRIFT:
+                sample(getattr(self, f"{kind}_sample"), ids)
 
-    def count_repaired(self, failed: Iterable[str]) -> None:
-        """What was being repaired has ended, and these of it did not come right."""
-        wrong = list(failed)
-        self.synced += len(self.repairing) - len(wrong)
-        self.failed += len(wrong)
-        sample(self.failed_ids, wrong)
+    def count_repaired(self, failed: Sequence[str]) -> None:
+        """Count the repair as ended; the `failed` ones of it still differ."""
+        self.synced += len(self.repairing) - len(failed)
+        self.failed += len(failed)
+        sample(self.failed_ids, failed)
         self.repairing = []
 
     def result(self, status: str) -> dict[str, Any]:
-        """AutoMem's answer of /admin/sync, and what it does not tell apart."""
+        """Return AutoMem's answer of /admin/sync, with counts that AutoMem does not have."""
         hidden = {"processed", "total", "points_through", "after", "repairing", "deleting"}
         if not self.failed_ids:
             hidden.add("failed_ids")
-        told = {key: value for key, value in asdict(self).items() if key not in hidden}
+        shown = {key: value for key, value in asdict(self).items() if key not in hidden}
         if self.failed > len(self.failed_ids):
-            told["failed_ids_truncated"] = True
-        return {"status": status, **told}
+            shown["failed_ids_truncated"] = True
+        return {"status": status, **shown}
 
 
 def sample(kept: list[str], more: Iterable[str]) -> None:
-    """Let `kept` grow to ten different ids, no further."""
+    """Add ids to `kept` until it has ten different ones."""
     for each in more:
         if len(kept) >= _SAMPLE:
             return

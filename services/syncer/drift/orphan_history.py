@@ -1,8 +1,9 @@
-"""Sightings: since when each orphan point has been seen, in one audit after another.
+"""Since when each orphan point has been seen, in one audit after another.
 
-A point whose memory is not there now may have one again in a minute (a restore, a clock, a
-mistake being mended), so the scheduled repair deletes what it saw a grace period ago and
-sees again. What one audit does not see is forgotten; losing all of it costs a grace period.
+A point whose memory does not exist now may have one again in a minute (a restore, a wrong
+clock, a mistake that is corrected), so the scheduled repair deletes a point only if it was an
+orphan a grace period ago too. What one audit does not see is dropped; if all of the history
+is lost, the deletions come a grace period later.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from collections.abc import Sequence
 from shared.domain.memory import now_ms
 from shared.redis.client import RedisClients, translated
 
-# Of one tenant; more orphans than that go in several rounds.
+# Of one tenant; more orphans than that take several rounds.
 _MOST = 100_000
 
 
@@ -29,31 +30,25 @@ class OrphanHistory:
         with translated():
             await self._clients.command.unlink(self._keys(tenant)[1])
 
-    async def ripe(self, tenant: str, point_ids: Sequence[str]) -> set[str]:
-        """Note that these are seen now; those that were first seen a grace period ago."""
+    async def deletable(self, tenant: str, point_ids: Sequence[str]) -> set[str]:
+        """Note that these are seen now; return those first seen at least a grace period ago."""
         if not point_ids:
             return set()
         before, current = self._keys(tenant)
         now = now_ms()
         with translated():
             scores = await self._clients.command.zmscore(before, list(point_ids))
-            first = {
-                key: int(now if at is None else at)
-                for key, at in zip(point_ids, scores, strict=True)
-            }
+            since = dict(zip(point_ids, scores, strict=True))
             if await self._clients.command.zcard(current) < _MOST:
+                first_seen = {key: int(now if at is None else at) for key, at in since.items()}
                 async with self._clients.command.pipeline(transaction=True) as both:
-                    both.zadd(current, first)
+                    both.zadd(current, first_seen)
                     both.pexpire(current, self._kept_ms)
                     await both.execute()
-        return {
-            key
-            for key, at in zip(point_ids, scores, strict=True)
-            if at is not None and at <= now - self._grace_ms
-        }
+        return {key for key, at in since.items() if at is not None and at <= now - self._grace_ms}
 
     async def end(self, tenant: str) -> None:
-        """Forget what this audit did not see."""
+        """Drop what this audit did not see."""
         before, current = self._keys(tenant)
         with translated():
             if await self._clients.command.exists(current):
@@ -62,7 +57,6 @@ class OrphanHistory:
                 await self._clients.command.unlink(before)
 
     def _keys(self, tenant: str) -> tuple[str, str]:
-        return (
-            self._clients.key("drift", f"{tenant}:orphans"),
-            self._clients.key("drift", f"{tenant}:orphans:now"),
-        )
+        """The sets of the audit before and of this one: point id → ms when first seen."""
+        key = self._clients.key("drift", f"{tenant}:orphans")
+        return key, f"{key}:now"

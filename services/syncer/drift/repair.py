@@ -1,19 +1,20 @@
-"""Drift: whether graph and vectors agree, and what makes them agree again (I10).
+"""Compare a tenant's graph with its vectors, and make them agree again (I10).
 
 One pass over a tenant: first its points (which have no memory any more?), then its memories
 (whose point is missing or wrong?), both in pages, so that memory use and the number of
-repairs under way do not grow with the tenant. The graph is right: repairs make a memory due
-for embedding and publish its job; only points without a memory are deleted here.
+repairs in progress do not grow with the tenant. The graph is the truth: repairs make a memory
+due for embedding and publish its job; only points without a memory are deleted here.
 
-What is about to be done is noted before it is done. Whoever goes on in the middle finishes
-that first, so an interrupted repair ends as an undisturbed one, in its counts, too.
+A repair is written into the audit before it begins. A process that takes over in the middle
+finishes it first, so an interrupted pass ends as an undisturbed one, its counts included.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
 from services.syncer.drift.findings import DRIFT, Audit, Finding, finding_of, sample, unwritable
@@ -29,266 +30,278 @@ from shared.streams.outbox import Outbox
 from shared.streams.transitions import Published
 from shared.telemetry import metrics
 from shared.vectors import Generation, StoredPoint, VectorStore
+from shared.waiting import backoff_s
 
 TASK = "drift"
 _PAGE = 500
 _FIRST_POLL_S, _LONGEST_POLL_S = 0.05, 0.5
 
 # Which of these orphans, by their points' ids, may be deleted now.
-MayGo = Callable[[Sequence[str]], Awaitable[set[str]]]
+Deletable = Callable[[Sequence[str]], Awaitable[set[str]]]
 
 
-class Beat(Protocol):
-    """Note the audit; at most once a second unless `at_once`. Raises what ends the pass."""
+class Report(Protocol):
+    """Write the audit; at most once a second unless `at_once`. Raises what ends the pass."""
 
     async def __call__(self, audit: Audit, *, at_once: bool = False) -> None: ...
 
 
-async def all_go(point_ids: Sequence[str]) -> set[str]:
+async def all_deletable(point_ids: Sequence[str]) -> set[str]:
     return set(point_ids)
 
 
-async def none_goes(_point_ids: Sequence[str]) -> set[str]:
+async def none_deletable(_point_ids: Sequence[str]) -> set[str]:
     return set()
 
 
+@dataclass(slots=True)
+class _Compared:
+    """Memories with their points as they were read, and what was found of each."""
+
+    memories: Mapping[str, Audited]
+    points: Mapping[str, StoredPoint]
+    findings: dict[str, Finding]
+
+    @property
+    def drifted(self) -> list[str]:
+        return [key for key, finding in self.findings.items() if finding in DRIFT]
+
+
+@dataclass(slots=True)
 class Drift:
     """Audits and repairs one tenant at a time against the live generation.
 
-    `wait_s`: a repair of which nothing was embedded for so long has failed for now.
+    A repair of which nothing was embedded for `wait_s` has failed for now.
     """
 
-    def __init__(
-        self,
-        graph: GraphStore,
-        vectors: VectorStore,
-        outbox: Outbox,
-        *,
-        excluded_types: frozenset[str],
-        wait_s: float,
-        page: int = _PAGE,
-    ) -> None:
-        self._graph = graph
-        self._vectors = vectors
-        self._outbox = outbox
-        self._excluded = excluded_types
-        self._wait_s = wait_s
-        self._page = page
+    graph: GraphStore
+    vectors: VectorStore
+    outbox: Outbox
+    excluded_types: frozenset[str]
+    wait_s: float
+    page: int = _PAGE
 
     async def __call__(
         self,
         tenant: str,
         audit: Audit,
-        beat: Beat,
+        report: Report,
         *,
         repair: bool,
-        may_go: MayGo,
+        deletable: Deletable,
         page: int | None = None,
     ) -> None:
-        """Go over the tenant from where `audit` is; fills it. At most `page` memories at once
-        are repaired.
+        """Audit the tenant from where `audit` is, and fill `audit`.
+
+        At most `page` memories are repaired at once.
 
         Raises: TransientError when no embedder works: call again with the same audit;
-        Conflict when the live generation was switched: begin a new one. What `beat` raises.
+        Conflict when the live generation was switched: begin a new one. What `report` raises.
         """
-        live = await self._vectors.attach()
+        live = await self.vectors.attach()
         audit.generation = audit.generation or live.collection
-        _demand_same(audit, live)
+        _check_generation(audit, live)
         if not audit.points_through:
-            await self._points(tenant, live, audit, beat, may_go)
+            await self._audit_points(tenant, live, audit, report, deletable)
         if audit.repairing:
-            await self._repair(tenant, live, audit, beat)
-        size = min(page or self._page, self._page)
-        await self._memories(tenant, live, audit, beat, repair=repair, size=size)
+            rows = await self.graph.sweeps.audited(tenant, audit.repairing)
+            compared = await self._compare(tenant, live, rows.values())
+            await self._repair(tenant, live, audit, report, compared)
+        size = min(page or self.page, self.page)
+        while rows_page := await self.graph.sweeps.memories_page(tenant, audit.after, size):
+            compared = await self._audit_memories(tenant, live, audit, rows_page)
+            if repair and compared.drifted:
+                audit.repairing = compared.drifted
+                await report(audit, at_once=True)
+                await self._repair(tenant, live, audit, report, compared)
+            await report(audit)
 
-    async def _points(
-        self, tenant: str, live: Generation, audit: Audit, beat: Beat, may_go: MayGo
+    # -- points -----------------------------------------------------------------------------
+
+    async def _audit_points(
+        self, tenant: str, live: Generation, audit: Audit, report: Report, deletable: Deletable
     ) -> None:
-        """Find the points without a memory. Begins anew: what is gone stays counted."""
+        """Find the points without a memory; from the start, but what was deleted stays counted."""
         audit.orphans_deleted += len(audit.deleting)
-        await self._drop(tenant, await self._vectors.foreign.under(audit.deleting))
+        await self._delete(tenant, await self.vectors.foreign.under(audit.deleting))
         audit.deleting = []
         audit.qdrant_count = audit.orphaned_count = audit.processed = audit.orphans_deleted
-        memories = await self._graph.sweeps.count(tenant)
-        points = await self._vectors.count(tenant, generation=live)
+        memories = await self.graph.sweeps.count(tenant)
+        points = await self.vectors.count(tenant, generation=live)
         audit.total = audit.processed + memories + points
-        async for page in self._pages(tenant, live):
-            await self._points_of(tenant, page, audit, beat, may_go)
+        async for page in self._point_pages(tenant, live):
+            await self._audit_point_page(tenant, page, audit, report, deletable)
         audit.points_through = True
-        await beat(audit, at_once=True)
+        await report(audit, at_once=True)
 
-    async def _pages(self, tenant: str, live: Generation) -> AsyncIterator[list[StoredPoint]]:
-        """The tenant's points; with the default tenant's those of nobody, whom nobody else has."""
-        async for page in self._vectors.scroll(tenant, page=self._page, generation=live):
+    async def _point_pages(self, tenant: str, live: Generation) -> AsyncIterator[list[StoredPoint]]:
+        """Yield the tenant's points; for the default tenant also those of unknown tenants."""
+        async for page in self.vectors.scroll(tenant, page=self.page, generation=live):
             yield page
         if tenant != DEFAULT_TENANT:
             return
-        known = await self._graph.tenants()
-        strays = self._vectors.foreign.scroll(known, page=self._page, generation=live)
-        async for page in strays:
-            # A tenant's graph is there before its points: asked now, it tells.
-            now = await self._graph.tenants()
-            yield [point for point in page if point.payload.get("tenant") not in now]
+        known = await self.graph.tenants()
+        foreign = self.vectors.foreign.scroll(known, page=self.page, generation=live)
+        async for page in foreign:
+            # A tenant has its graph before its points, so the list after the page is complete.
+            tenants = await self.graph.tenants()
+            yield [point for point in page if point.payload.get("tenant") not in tenants]
 
-    async def _points_of(
-        self, tenant: str, page: Sequence[StoredPoint], audit: Audit, beat: Beat, may_go: MayGo
+    async def _audit_point_page(
+        self,
+        tenant: str,
+        page: Sequence[StoredPoint],
+        audit: Audit,
+        report: Report,
+        deletable: Deletable,
     ) -> None:
         orphans = await self._orphans(tenant, page)
         audit.processed += len(page)
-        audit.qdrant_count += sum(point.payload.get("type") not in self._excluded for point in page)
+        audit.qdrant_count += sum(
+            point.payload.get("type") not in self.excluded_types for point in page
+        )
         audit.orphaned_count += len(orphans)
         sample(audit.orphaned_sample, (point.id for point in orphans))
-        going = await may_go([point.point_id for point in orphans])
-        if going:
-            audit.deleting = sorted(going)
-            await beat(audit, at_once=True)
-            gone = await self._drop(tenant, [each for each in orphans if each.point_id in going])
-            audit.orphans_deleted += gone
-            metrics.DRIFT_REPAIRED.labels(outcome="deleted").inc(gone)
+        chosen = await deletable([point.point_id for point in orphans])
+        if chosen:
+            audit.deleting = sorted(chosen)
+            await report(audit, at_once=True)
+            deleted = await self._delete(tenant, [p for p in orphans if p.point_id in chosen])
+            audit.orphans_deleted += deleted
+            metrics.DRIFT_REPAIRED.labels(outcome="deleted").inc(deleted)
             audit.deleting = []
-        await beat(audit)
+        await report(audit)
 
     async def _orphans(self, tenant: str, points: Sequence[StoredPoint]) -> list[StoredPoint]:
-        """Those without a memory, or whose memory has its point elsewhere."""
-        present = await self._graph.sweeps.present(tenant, [point.id for point in points])
+        """Return the points without a memory, or whose memory has its point elsewhere."""
+        present = await self.graph.sweeps.present(tenant, [point.id for point in points])
         return [each for each in points if each.id not in present or not each.stands_for(tenant)]
 
-    async def _drop(self, tenant: str, points: Sequence[StoredPoint]) -> int:
-        """Delete points as they were seen, if the graph says again that there is no memory;
-        how many those are."""
-        gone = await self._orphans(tenant, points)
-        strays = [each.point_id for each in gone if each.payload.get("tenant") != tenant]
-        mine = [each for each in gone if each.point_id not in strays]
-        await self._vectors.delete_seen(tenant, mine)
-        if strays:
-            await self._vectors.foreign.delete(await self._graph.tenants(), strays)
-        return len(gone)
+    async def _delete(self, tenant: str, points: Sequence[StoredPoint]) -> int:
+        """Delete points as they were read if they still have no memory; return how many."""
+        orphans = await self._orphans(tenant, points)
+        foreign = [each.point_id for each in orphans if each.payload.get("tenant") != tenant]
+        own = [each for each in orphans if each.point_id not in foreign]
+        await self.vectors.delete_seen(tenant, own)
+        if foreign:
+            await self.vectors.foreign.delete(await self.graph.tenants(), foreign)
+        return len(orphans)
 
-    async def _memories(
-        self, tenant: str, live: Generation, audit: Audit, beat: Beat, *, repair: bool, size: int
-    ) -> None:
-        while page := await self._graph.sweeps.memories_page(tenant, audit.after, size):
-            rows = [row for row in page if row.memory.type not in self._excluded]
-            found = await self._findings(tenant, live, rows)
-            audit.count_memories(found)
-            audit.after = page[-1].id
-            audit.processed += len(page)
-            if repair and (wrong := _drifted(found)):
-                audit.repairing = wrong
-                await beat(audit, at_once=True)
-                await self._repair(tenant, live, audit, beat)
-            await beat(audit)
+    # -- memories ---------------------------------------------------------------------------
 
-    async def _findings(
-        self, tenant: str, live: Generation, rows: Sequence[Audited]
-    ) -> dict[str, Finding]:
-        """Compare; a memory that was changed while its point was read is pending, one that
-        was deleted is not among the answers."""
-        ids = [row.id for row in rows]
-        stored = await self._vectors.stored(tenant, ids, generation=live)
-        found = {row.id: finding_of(tenant, row, stored.get(row.id), live.model) for row in rows}
-        wrong = set(_drifted(found))
-        again = await self._graph.sweeps.audited(tenant, wrong) if wrong else {}
-        for row in rows:
-            if row.id in wrong and again.get(row.id) != row:
-                found[row.id] = Finding.PENDING
-                if row.id not in again:
-                    del found[row.id]
-        return found
+    async def _audit_memories(
+        self, tenant: str, live: Generation, audit: Audit, page: Sequence[Audited]
+    ) -> _Compared:
+        rows = [row for row in page if row.memory.type not in self.excluded_types]
+        compared = await self._compare(tenant, live, rows)
+        audit.count_memories(compared.findings)
+        audit.after = page[-1].id
+        audit.processed += len(page)
+        return compared
 
-    async def _repair(self, tenant: str, live: Generation, audit: Audit, beat: Beat) -> None:
-        """Bring `audit.repairing` about, and count what came of it."""
-        ids = audit.repairing
-        await self._requeue(tenant, live, ids)
-        await self._embedded(tenant, audit, beat)
-        _demand_same(audit, await self._vectors.generations.live())
-        rows = (await self._graph.sweeps.audited(tenant, ids)).values()
-        found = await self._findings(tenant, live, list(rows))
-        failed = DRIFT | {Finding.GIVEN_UP}
-        wrong = [key for key, each in found.items() if each in failed]
-        metrics.DRIFT_REPAIRED.labels(outcome="failed").inc(len(wrong))
-        metrics.DRIFT_REPAIRED.labels(outcome="synced").inc(len(ids) - len(wrong))
-        audit.count_repaired(wrong)
-        await beat(audit, at_once=True)
+    async def _compare(self, tenant: str, live: Generation, rows: Iterable[Audited]) -> _Compared:
+        """Compare memories with their points.
 
-    async def _requeue(self, tenant: str, live: Generation, ids: Sequence[str]) -> None:
-        """Make those due that still differ; twice is harmless."""
-        # The points first: what the graph says later can only be newer than they are.
-        stored = await self._vectors.stored(tenant, ids, generation=live)
-        rows = await self._graph.sweeps.audited(tenant, ids)
-        found = {
-            key: finding_of(tenant, row, stored.get(key), live.model) for key, row in rows.items()
+        A memory that was changed while its point was read is pending; one that was deleted is
+        not among the findings.
+        """
+        memories = {row.id: row for row in rows}
+        points = await self.vectors.stored(tenant, list(memories), generation=live)
+        findings = {
+            key: finding_of(tenant, row, points.get(key), live.model)
+            for key, row in memories.items()
         }
-        wrong = _drifted(found)
-        kept = [stored[key] for key in wrong if unwritable(rows[key], stored.get(key))]
-        await self._vectors.delete_seen(tenant, kept)
-        missing = [key for key in wrong if found[key] is Finding.MISSING]
-        await self._vectors.foreign.make_way(tenant, missing, generation=live)
-        due = await self._graph.work.requeue(tenant, Stage.EMBED, wrong)
+        compared = _Compared(memories, points, findings)
+        drifted = compared.drifted
+        again = await self.graph.sweeps.audited(tenant, drifted) if drifted else {}
+        for key in drifted:
+            if key not in again:
+                del findings[key]
+            elif again[key] != memories[key]:
+                findings[key] = Finding.PENDING
+        return compared
+
+    async def _repair(
+        self, tenant: str, live: Generation, audit: Audit, report: Report, compared: _Compared
+    ) -> None:
+        """Have `audit.repairing` embedded again, and count how many of them agree then."""
+        ids = audit.repairing
+        await self._requeue(tenant, live, compared)
+        await self._wait_until_embedded(tenant, audit, report)
+        _check_generation(audit, await self.vectors.generations.live())
+        rows = await self.graph.sweeps.audited(tenant, ids)
+        findings = (await self._compare(tenant, live, rows.values())).findings
+        failed = [key for key, each in findings.items() if each in DRIFT | {Finding.GIVEN_UP}]
+        metrics.DRIFT_REPAIRED.labels(outcome="failed").inc(len(failed))
+        metrics.DRIFT_REPAIRED.labels(outcome="synced").inc(len(ids) - len(failed))
+        audit.count_repaired(failed)
+        await report(audit, at_once=True)
+
+    async def _requeue(self, tenant: str, live: Generation, compared: _Compared) -> None:
+        """Make those due that differ and publish their jobs; a second time is harmless."""
+        memories, points, drifted = compared.memories, compared.points, compared.drifted
+        kept = [points[key] for key in drifted if unwritable(memories[key], points.get(key))]
+        await self.vectors.delete_seen(tenant, kept)
+        missing = [key for key in drifted if compared.findings[key] is Finding.MISSING]
+        await self.vectors.foreign.make_way(tenant, missing, generation=live)
+        due = await self.graph.work.requeue(tenant, Stage.EMBED, drifted)
         jobs = [Job(tenant, each.id, each.payload_version) for each in due]
-        answers = (await self._outbox.announce({Stage.EMBED: jobs}, exempt=True)).get(Stage.EMBED)
+        answers = (await self.outbox.announce({Stage.EMBED: jobs}, exempt=True)).get(Stage.EMBED)
         dead = [
             (job.memory_id, job.version)
             for job, answer in zip(jobs, answers or (), strict=False)
             if answer is Published.DEAD
         ]
-        await self._graph.work.give_up(tenant, Stage.EMBED, dead)
+        await self.graph.work.give_up(tenant, Stage.EMBED, dead)
 
-    async def _embedded(self, tenant: str, audit: Audit, beat: Beat) -> None:
-        """Return once none of `audit.repairing` is waited for, embedded or given up.
-
-        One that is changed meanwhile is somebody else's work from then on.
-        """
-        waiting = await self._graph.sweeps.unembedded(tenant, audit.repairing)
-        moved_at, poll_s = time.monotonic(), _FIRST_POLL_S
+    async def _wait_until_embedded(self, tenant: str, audit: Audit, report: Report) -> None:
+        """Return once each of `audit.repairing` is embedded, given up or changed meanwhile."""
+        waiting = await self.graph.sweeps.unembedded(tenant, audit.repairing)
+        last_success, polls = time.monotonic(), 0
         while waiting:
-            await asyncio.sleep(poll_s)
-            poll_s = min(_LONGEST_POLL_S, poll_s * 2)
-            await beat(audit)
-            now = await self._graph.sweeps.unembedded(tenant, list(waiting))
-            left = {key: version for key, version in waiting.items() if now.get(key) == version}
+            polls += 1
+            await asyncio.sleep(backoff_s(polls, first_s=_FIRST_POLL_S, longest_s=_LONGEST_POLL_S))
+            await report(audit)
+            still = await self.graph.sweeps.unembedded(tenant, list(waiting))
+            left = {key: version for key, version in waiting.items() if still.get(key) == version}
             if len(left) < len(waiting):
-                moved_at = time.monotonic()
-            elif time.monotonic() - moved_at > self._wait_s:
+                last_success = time.monotonic()
+            elif time.monotonic() - last_success > self.wait_s:
                 raise TransientError(
-                    f"{len(left)} memories wait for an embedder, and none came through"
-                    f" for {self._wait_s:.0f} s"
+                    f"{len(left)} memories wait for an embedder, and none was embedded"
+                    f" for {self.wait_s:.0f} s"
                 )
             waiting = left
 
 
-def _demand_same(audit: Audit, live: Generation | None) -> None:
+def _check_generation(audit: Audit, live: Generation | None) -> None:
     if live is None or live.collection != audit.generation:
         raise Conflict("the live generation was switched during the run: ask for another one")
 
 
-def _drifted(found: Mapping[str, Finding]) -> list[str]:
-    return [key for key, each in found.items() if each in DRIFT]
-
-
+@dataclass(slots=True)
 class DriftTask:
     """The task `drift` of a Run: `dry_run`, `repair` (true), `delete_orphans` (false) and
     `batch_size`, the most that is repaired at once."""
 
-    def __init__(self, drift: Drift, shown: DriftGauges) -> None:
-        self._drift = drift
-        self._shown = shown
+    drift: Drift
+    gauges: DriftGauges
 
     async def __call__(self, tenant: str, run: Run, progress: Progress) -> Mapping[str, Any]:
         dry = run.dry_run or bool(run.request.get("dry_run"))
         repair = not dry and bool(run.request.get("repair", True))
         delete = not dry and bool(run.request.get("delete_orphans"))
-        audit = Audit.resumed(progress.noted)
+        audit = Audit.resumed(progress.state)
 
-        async def beat(audit: Audit, *, at_once: bool = False) -> None:
-            await (progress.note if at_once else progress.alive)(**audit.noted())
+        async def report(audit: Audit, *, at_once: bool = False) -> None:
+            await (progress.write if at_once else progress.write_if_due)(**asdict(audit))
 
-        may_go = all_go if delete else none_goes
+        deletable = all_deletable if delete else none_deletable
         page = run.request.get("batch_size")
-        await self._drift(tenant, audit, beat, repair=repair, may_go=may_go, page=page)
-        progress.noted |= audit.noted()
-        self._shown.left(tenant, audit, repaired=repair)
+        await self.drift(tenant, audit, report, repair=repair, deletable=deletable, page=page)
+        progress.state |= asdict(audit)
+        self.gauges.set_left(tenant, audit, repaired=repair)
         if not (repair or delete):
             return audit.result("dry_run")
-        done = audit.drifted or audit.orphans_deleted
-        return audit.result("complete" if done else "already_synced")
+        changed = audit.drifted or audit.orphans_deleted
+        return audit.result("complete" if changed else "already_synced")

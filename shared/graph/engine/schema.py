@@ -1,18 +1,19 @@
-"""What every tenant's graph consists of, and the one way to make it.
+"""What every tenant's graph consists of, and how it is made.
 
 A MERGE whose label or relation type the graph never had makes duplicates when connections
-race (up to eight of each). And a query that fails takes back the property keys that it was
-the first to name, while cached plans go on writing under their numbers: values then read
-back as nothing or as other memory (both FalkorDB 4.16.3). So everything exists before the
-first write: labels with unique constraints, relation types, property keys, one Fence per
-schedule. The Schema node comes last; where it stands, the graph is whole.
+race (up to eight of each). And a query that fails removes the property keys that it was the
+first to name, while cached plans go on writing under their numbers: values then read back as
+nothing or as other memory (both FalkorDB 4.16.3). So everything exists before the first
+write: labels with unique constraints, relation types, property keys, one Fence per schedule.
+The Schema node is created last; where it exists, the graph is complete.
 
-Whoever names a new label, type or key adds it here and raises SCHEMA_VERSION.
+A change that names a new label, type or key adds it here and raises SCHEMA_VERSION.
 """
 
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 
 from redis.exceptions import ResponseError
 
@@ -59,8 +60,8 @@ INDEXED = {
 }
 
 _STANDS = "MATCH (s:Schema {name: 'schema'}) WHERE s.version >= $schema RETURN s.version"
-# Put in front of every query that creates: in a graph that was flushed behind our back it
-# finds nothing, so nothing is created without its constraints.
+# Every query that creates begins with this: in a graph that was flushed meanwhile it finds
+# nothing, so nothing is created without its constraints.
 GUARD = f"MATCH (_s:Schema {{name: 'schema'}}) WHERE _s.version >= {SCHEMA_VERSION} WITH 1 AS _ok "
 
 _STAGES = ("enrich", "ask", "embed", "relate", "extract")
@@ -101,7 +102,7 @@ _MARK = "MERGE (s:Schema {name: 'schema'}) SET s.version = $schema"
 
 
 class Schema:
-    """Makes tenants' graphs; remembers per process which ones are made."""
+    """Makes tenants' graphs, and remembers per process which ones are complete."""
 
     def __init__(self, client: GraphClient) -> None:
         self._client = client
@@ -109,11 +110,13 @@ class Schema:
         self._making: dict[str, asyncio.Lock] = {}
 
     async def ensure(self, tenant: str) -> None:
-        """Return with the tenant's graph whole; safe from any number of processes at once."""
+        """Complete the tenant's graph; any number of processes may do so at once."""
         if tenant in self._made:
             return
         async with self._making.setdefault(tenant, asyncio.Lock()):
-            if tenant not in self._made and not await self._stands(tenant):
+            if tenant not in self._made and not await self._client.query(
+                tenant, "ensure", _STANDS, schema=SCHEMA_VERSION
+            ):
                 await self._make(tenant)
             self._made.add(tenant)
 
@@ -127,20 +130,20 @@ class Schema:
         return True
 
     def forget(self, tenant: str) -> None:
-        """Look again at the next `ensure`: the graph turned out not to be what was made."""
+        """Let the next `ensure` look again: the graph was found to be incomplete."""
         self._made.discard(tenant)
 
-    async def _stands(self, tenant: str) -> bool:
-        return bool(await self._client.query(tenant, "ensure", _STANDS, schema=SCHEMA_VERSION))
-
     async def _make(self, tenant: str) -> None:
-        """Every step may run twice and beside others; the marker comes after all of them."""
+        """Every step may run twice and beside others; the Schema node comes after all of them."""
         await self._client.write(tenant, "ensure", _REGISTER)
         await self._client.write(tenant, "ensure", "MATCH (a:Registering) DELETE a")
         await self._index(tenant)
         await self._constrain(tenant)
-        await self._once(tenant, _FENCES, names=list(SCHEDULES))
-        await self._once(tenant, _MARK, schema=SCHEMA_VERSION)
+        for query in (_FENCES, _MARK):
+            with suppress(Conflict):  # Another process that did the same was first.
+                await self._client.write(
+                    tenant, "ensure", query, names=SCHEDULES, schema=SCHEMA_VERSION
+                )
 
     async def _index(self, tenant: str) -> None:
         graph = self._client.graph(tenant)
@@ -156,7 +159,7 @@ class Schema:
         _refuse_unless(answers, "already indexed")
 
     async def _constrain(self, tenant: str) -> None:
-        """Constraints are made in the background: wait until every one of them holds."""
+        """Create the constraints, and wait until the server has made every one of them."""
         create = ("GRAPH.CONSTRAINT", "CREATE", self._client.graph(tenant), "UNIQUE", "NODE")
         answers = await self._client.pipeline(
             "ensure",
@@ -176,13 +179,6 @@ class Schema:
         if failed:
             raise PermanentError(f"graph of {tenant}: duplicates among {', '.join(failed)}")
         return {row["label"] for row in rows if row["status"] == "OPERATIONAL"} >= UNIQUE.keys()
-
-    async def _once(self, tenant: str, cypher: str, **params: object) -> None:
-        """Run a query whose unique key lets one of several win; losing is as good."""
-        try:
-            await self._client.write(tenant, "ensure", cypher, **params)
-        except Conflict:
-            return
 
 
 def _refuse_unless(answers: list[object], harmless: str) -> None:

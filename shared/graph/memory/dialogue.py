@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from shared.domain.memory import now_ms
 from shared.graph.engine.cypher import EACH_MEMORY, next_payload_version, set_due
 from shared.graph.engine.part import StorePart, unique
-from shared.graph.stages.writes import Due
+from shared.graph.records import Due
 
 # How many predecessors an embedding sees, and so how many successors a change affects.
 REACH = 2

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from shared.domain.memory import NEVER_MS
 from shared.graph.engine.part import StorePart
-from shared.graph.stages.writes import VERSION_OF
+from shared.graph.records import VERSION_OF
 from shared.streams.job import Stage
 
 

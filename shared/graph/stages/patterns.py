@@ -13,6 +13,7 @@ from zlib import crc32
 from shared.domain.memory import FALLBACK_TYPE, now_ms
 from shared.graph.engine.cypher import next_payload_version, numbered, set_due
 from shared.graph.engine.part import StorePart
+from shared.graph.records import Due
 
 # As many others of its type as a memory is compared with, and itself.
 SAMPLES = 11
@@ -81,15 +82,6 @@ class Typed:
     confidence: float
 
 
-@dataclass(frozen=True, slots=True)
-class Retyped:
-    """What the jobs of a newly typed memory carry: it is due in both stages."""
-
-    id: str
-    version: int
-    payload_version: int
-
-
 def pattern_id(kind: str) -> str:
     return f"pattern-{kind}-{crc32(kind.encode()):08x}"
 
@@ -131,7 +123,7 @@ class Patterns(StorePart):
         ]
         await self._change(tenant, "exemplify", _EXEMPLIFY, rows=cells, now=now_ms())
 
-    async def typed(self, tenant: str, rows: Sequence[Typed]) -> list[Retyped]:
+    async def typed(self, tenant: str, rows: Sequence[Typed]) -> list[Due]:
         """Give memories that still have no type theirs; return those that took it.
 
         They are due to be enriched again (a type has a pattern) and to be embedded, so that
@@ -148,4 +140,4 @@ class Patterns(StorePart):
             now=now_ms(),
             due=self._due(),
         )
-        return [Retyped(**row) for row in changed]
+        return [Due(**row) for row in changed]

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from shared.domain.memory import now_ms
-from shared.graph.engine.client import GraphClient
+from shared.graph.engine.part import StorePart
 
 MOST = 5
 WEEK_MS = 7 * 86_400_000
@@ -58,72 +58,113 @@ _LINK = (
 )
 
 
-async def previous(client: GraphClient, tenant: str, rows: Sequence[Row]) -> dict[str, list[str]]:
-    """Return per (id, timestamp, session_id) at most five ids, its own session's first.
+class PrecededBy(StorePart):
+    """Finds and corrects what came just before memories."""
 
-    Strictly earlier by timestamp and at most seven days; newest first in each group, equal
-    ones by id; memories of the row's own millisecond are none. At most five queries.
-    """
-    found: dict[_Search, list[str]] = {}
-    for window in WINDOWS_MS:
-        short = {search for row in rows for search in _unfinished(row, found)}
-        if not short:
-            break
-        found.update(await _found(client, tenant, short, -window, -1))
-    return {row[0]: _merged(row, found) for row in rows}
+    async def previous(self, tenant: str, rows: Sequence[Row]) -> dict[str, list[str]]:
+        """Return per (id, timestamp, session_id) at most five ids, its own session's first.
 
+        Strictly earlier by timestamp and at most seven days; newest first in each group, equal
+        ones by id; memories of the row's own millisecond are none. At most five queries.
+        """
+        found: dict[_Search, list[str]] = {}
+        for window in WINDOWS_MS:
+            short = {search for row in rows for search in _unfinished(row, found)}
+            if not short:
+                break
+            found.update(await self._found(tenant, short, -window, -1))
+        return {row[0]: _merged(row, found) for row in rows}
 
-async def relink(client: GraphClient, tenant: str, rows: Sequence[Row]) -> None:
-    """Correct the PRECEDED_BY edges of enriched memories that come after one of `rows`.
+    async def relink(self, tenant: str, rows: Sequence[Row]) -> None:
+        """Correct the PRECEDED_BY edges of enriched memories that come after one of `rows`.
 
-    Of each row that is the next five of its session and the next five of all, in the seven
-    days after it, and each that has an edge to it. Nothing is written where the edges are
-    right, and nothing follows from it. At most fourteen queries; two where none comes after.
-    """
-    after: dict[str, list[str]] = {row[0]: [] for row in rows}
-    if await _others_follow(client, tenant, rows):
-        after = await _following(client, tenant, rows)
-    unsettled = await client.query(
-        tenant,
-        "unsettled",
-        _UNSETTLED,
-        rows=[[key, after[key]] for key, _, _ in rows],
-        ids=list(after),
-    )
-    wanted = await _wanted(client, tenant, rows, after, unsettled)
-    changed = [
-        [each["id"], each["version"], wanted[each["id"]]]
-        for each in unsettled
-        if {held_id for held_id, _, _ in each["held"]} != set(wanted[each["id"]])
-    ]
-    if changed:
-        await client.write(tenant, "unlink", _UNLINK, rows=changed)
-        await client.write(tenant, "link", _LINK, rows=changed, now=now_ms())
+        Of each row that is the next five of its session and the next five of all, in the seven
+        days after it, and each that has an edge to it. Nothing is written where the edges are
+        right, and nothing follows from it. At most fourteen queries; two where none comes after.
+        """
+        after: dict[str, list[str]] = {row[0]: [] for row in rows}
+        if await self._others_follow(tenant, rows):
+            after = await self._following(tenant, rows)
+        unsettled = await self._read(
+            tenant,
+            "unsettled",
+            _UNSETTLED,
+            rows=[[key, after[key]] for key, _, _ in rows],
+            ids=list(after),
+        )
+        wanted = await self._wanted(tenant, rows, after, unsettled)
+        changed = [
+            [each["id"], each["version"], wanted[each["id"]]]
+            for each in unsettled
+            if {held_id for held_id, _, _ in each["held"]} != set(wanted[each["id"]])
+        ]
+        if changed:
+            await self._change(tenant, "unlink", _UNLINK, rows=changed)
+            await self._change(tenant, "link", _LINK, rows=changed, now=now_ms())
 
+    async def _wanted(
+        self,
+        tenant: str,
+        rows: Sequence[Row],
+        after: Mapping[str, list[str]],
+        unsettled: Sequence[Mapping[str, Any]],
+    ) -> dict[str, list[str]]:
+        """Return per memory of `unsettled` which memories its edges should lead to."""
+        came_before: dict[str, list[Row]] = defaultdict(list)
+        for row in rows:
+            for key in after[row[0]]:
+                came_before[key].append(row)
+        wanted: dict[str, list[str]] = {}
+        to_search: list[Row] = []
+        for each in unsettled:
+            key, held = each["id"], each["held"]
+            memory = (key, each["timestamp"], each["session_id"])
+            if any(held_id in after and key not in after[held_id] for held_id, _, _ in held):
+                to_search.append(
+                    memory
+                )  # What takes the place of a memory that moved is not known.
+            else:
+                others = {other[0]: other for other in (*map(tuple, held), *came_before[key])}
+                wanted[key] = _nearest(memory, others.values())
+        return wanted | await self.previous(tenant, to_search)
 
-async def _wanted(
-    client: GraphClient,
-    tenant: str,
-    rows: Sequence[Row],
-    after: Mapping[str, list[str]],
-    unsettled: Sequence[Mapping[str, Any]],
-) -> dict[str, list[str]]:
-    """Return per memory of `unsettled` which memories its edges should lead to."""
-    came_before: dict[str, list[Row]] = defaultdict(list)
-    for row in rows:
-        for key in after[row[0]]:
-            came_before[key].append(row)
-    wanted: dict[str, list[str]] = {}
-    to_search: list[Row] = []
-    for each in unsettled:
-        key, held = each["id"], each["held"]
-        memory = (key, each["timestamp"], each["session_id"])
-        if any(held_id in after and key not in after[held_id] for held_id, _, _ in held):
-            to_search.append(memory)  # What takes the place of a memory that moved is not known.
-        else:
-            others = {other[0]: other for other in (*map(tuple, held), *came_before[key])}
-            wanted[key] = _nearest(memory, others.values())
-    return wanted | await previous(client, tenant, to_search)
+    async def _others_follow(self, tenant: str, rows: Sequence[Row]) -> bool:
+        """Whether any memory beside `rows` comes after one of them; rare while all are new."""
+        found = await self._read(
+            tenant,
+            "follows",
+            "MATCH (o:Memory) WHERE o.timestamp > $at RETURN o.id LIMIT $most",
+            at=min(at for _, at, _ in rows),
+            most=len(rows) + 1,
+        )
+        return not {row["id"] for row in found} <= {row[0] for row in rows}
+
+    async def _following(self, tenant: str, rows: Sequence[Row]) -> dict[str, list[str]]:
+        found: dict[_Search, list[str]] = {}
+        wanted = {search for row in rows for search in _searches(row)}
+        for window in WINDOWS_MS:
+            short = {search for search in wanted if len(found.get(search, ())) < MOST}
+            if not short:
+                break
+            found.update(await self._found(tenant, short, 1, window))
+        return {
+            row[0]: [key for search in _searches(row) for key in found.get(search, ())]
+            for row in rows
+        }
+
+    async def _found(
+        self, tenant: str, searches: Iterable[_Search], least: int, most: int
+    ) -> dict[_Search, list[str]]:
+        """Return per search the five nearest from `least` to `most` milliseconds after its time."""
+        cells = [[at, at + least, at + most, session] for session, at in searches]
+        found = await self._read(
+            tenant,
+            "previous",
+            _FIND,
+            any=[row for row in cells if row[3] is None],
+            own=[row for row in cells if row[3] is not None],
+        )
+        return {(row["session"], row["at"]): row["ids"] for row in found}
 
 
 def _nearest(row: Row, others: Iterable[Row]) -> list[str]:
@@ -132,46 +173,6 @@ def _nearest(row: Row, others: Iterable[Row]) -> list[str]:
     before = [each for each in others if at - WEEK_MS <= each[1] < at]
     before.sort(key=lambda each: (not session or each[2] != session, -each[1], each[0]))
     return [each[0] for each in before[:MOST]]
-
-
-async def _others_follow(client: GraphClient, tenant: str, rows: Sequence[Row]) -> bool:
-    """Whether any memory beside `rows` comes after one of them; rare while all are new."""
-    found = await client.query(
-        tenant,
-        "follows",
-        "MATCH (o:Memory) WHERE o.timestamp > $at RETURN o.id LIMIT $most",
-        at=min(at for _, at, _ in rows),
-        most=len(rows) + 1,
-    )
-    return not {row["id"] for row in found} <= {row[0] for row in rows}
-
-
-async def _following(client: GraphClient, tenant: str, rows: Sequence[Row]) -> dict[str, list[str]]:
-    found: dict[_Search, list[str]] = {}
-    wanted = {search for row in rows for search in _searches(row)}
-    for window in WINDOWS_MS:
-        short = {search for search in wanted if len(found.get(search, ())) < MOST}
-        if not short:
-            break
-        found.update(await _found(client, tenant, short, 1, window))
-    return {
-        row[0]: [key for search in _searches(row) for key in found.get(search, ())] for row in rows
-    }
-
-
-async def _found(
-    client: GraphClient, tenant: str, searches: Iterable[_Search], least: int, most: int
-) -> dict[_Search, list[str]]:
-    """Return per search the five nearest from `least` to `most` milliseconds after its time."""
-    cells = [[at, at + least, at + most, session] for session, at in searches]
-    found = await client.query(
-        tenant,
-        "previous",
-        _FIND,
-        any=[row for row in cells if row[3] is None],
-        own=[row for row in cells if row[3] is not None],
-    )
-    return {(row["session"], row["at"]): row["ids"] for row in found}
 
 
 def _searches(row: Row) -> list[_Search]:

@@ -14,31 +14,13 @@ from dataclasses import dataclass
 
 from shared.domain.memory import NEVER_MS, now_ms
 from shared.graph.engine.cypher import EACH_MEMORY, numbered, set_due
-from shared.graph.engine.part import StorePart, unique
+from shared.graph.engine.part import unique
+from shared.graph.records import VERSION_OF, Due
 from shared.graph.stages import enrich_query
 from shared.graph.stages.enrich_query import Enriched
-from shared.graph.stages.preceded_by import previous, relink
+from shared.graph.stages.preceded_by import PrecededBy
 from shared.streams.job import Stage
 
-__all__ = [
-    "MAX_WAIT_MS",
-    "VERSION_OF",
-    "Due",
-    "Embedded",
-    "EmbeddedResult",
-    "Enriched",
-    "EnrichedResult",
-    "Related",
-    "Work",
-]
-
-# The version that a stage's jobs carry and that guards its results.
-VERSION_OF = {
-    Stage.ENRICH: "version",
-    Stage.ASK: "version",
-    Stage.EMBED: "payload_version",
-    Stage.RELATE: "payload_version",
-}
 # The relate stage keeps its version: it tells whether old edges have to be deleted.
 _LAG_AGAIN = {
     Stage.ENRICH: ", m.enriched_version = 0",
@@ -98,16 +80,6 @@ class Related:
     nearest: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Due:
-    id: str
-    version: int
-    payload_version: int
-
-    def job_version(self, stage: Stage) -> int:
-        return self.version if VERSION_OF[stage] == "version" else self.payload_version
-
-
 _EMBEDDED = numbered(
     "UNWIND $rows AS r OPTIONAL MATCH (m:Memory {id: r.id})"
     # A point that was made before the request for new vectors was read does not fulfil it.
@@ -161,7 +133,7 @@ _SETTLED_ROWS = 2048
 _STRONGEST_ROWS = 512
 
 
-class Work(StorePart):
+class Work(PrecededBy):
     """`store.work`."""
 
     async def enriched(self, tenant: str, rows: Sequence[Enriched]) -> dict[str, EnrichedResult]:
@@ -202,17 +174,6 @@ class Work(StorePart):
         ids = sorted(set(entity_ids))
         rows = await self._read(tenant, "merged", enrich_query.MERGED, ids=ids) if ids else []
         return {row["id"]: (row["category"], row["slug"], row["name"]) for row in rows}
-
-    async def previous(
-        self, tenant: str, rows: Sequence[tuple[str, int, str | None]]
-    ) -> dict[str, list[str]]:
-        """Return per (id, timestamp, session_id) what came before it: see `preceded_by`."""
-        return await previous(self._client, tenant, rows)
-
-    async def relink(self, tenant: str, rows: Sequence[tuple[str, int, str | None]]) -> None:
-        """Correct what comes after each (id, timestamp, session_id): see `preceded_by`."""
-        if rows and await self._schema.exists(tenant):
-            await relink(self._client, tenant, rows)
 
     async def embedded(self, tenant: str, rows: Sequence[Embedded]) -> EmbeddedResult:
         """Record which payload version each point has reached."""

@@ -31,7 +31,9 @@ class RunState(StrEnum):
 
 
 OVER = frozenset({RunState.COMPLETE, RunState.FAILED, RunState.CANCELLED})
-_LIVE = [RunState.QUEUED, RunState.RUNNING]
+_LIVE = "MATCH (r:Run {id: $id}) WHERE r.state IN ['queued', 'running']"
+# The run, while this process holds it.
+_HELD = "MATCH (r:Run {id: $id}) WHERE r.token = $token AND r.state = 'running'"
 _COLUMNS = (
     "r.id, r.task, r.state, r.request, r.progress, r.result, r.error, r.dry_run, r.started_at,"
     " r.completed_at, coalesce(r.created_at, 0) AS created_at, coalesce(r.token, 0) AS token"
@@ -81,12 +83,11 @@ class Runs(StorePart):
         answer = await self._client.write(
             tenant,
             "create_run",
-            f"{GUARD} MERGE (r:Run {{id: $id}}) ON CREATE SET r.task = $task, r.state = $state,"
+            f"{GUARD} MERGE (r:Run {{id: $id}}) ON CREATE SET r.task = $task, r.state = 'queued',"
             " r.request = $request, r.progress = '{}', r.dry_run = $dry, r.created_at = $now,"
             f" r.token = 0, r.due = $due RETURN {_COLUMNS}",
             id=key,
             task=task,
-            state=RunState.QUEUED,
             request=json_text(request),
             dry=dry_run,
             now=now_ms(),
@@ -116,13 +117,10 @@ class Runs(StorePart):
         rows = await self._change(
             tenant,
             "begin_run",
-            "MATCH (r:Run {id: $id}) WHERE r.state IN $live"
-            " SET r.token = CASE WHEN r.token >= $now THEN r.token + 1 ELSE $now END,"
-            " r.state = $running, r.started_at = coalesce(r.started_at, $now), r.due = $due"
+            f"{_LIVE} SET r.token = CASE WHEN r.token >= $now THEN r.token + 1 ELSE $now END,"
+            " r.state = 'running', r.started_at = coalesce(r.started_at, $now), r.due = $due"
             f" RETURN {_COLUMNS}",
             id=run_id,
-            live=_LIVE,
-            running=RunState.RUNNING,
             now=now_ms(),
             due=self._due(),
         )
@@ -133,11 +131,9 @@ class Runs(StorePart):
         rows = await self._change(
             tenant,
             "advance_run",
-            "MATCH (r:Run {id: $id}) WHERE r.token = $token AND r.state = $running"
-            " SET r.progress = $progress, r.due = $due, r.waits = null RETURN r.id",
+            f"{_HELD} SET r.progress = $progress, r.due = $due, r.waits = null RETURN r.id",
             id=run.id,
             token=run.token,
-            running=RunState.RUNNING,
             progress=json_text(progress),
             due=self._due(),
         )
@@ -157,12 +153,10 @@ class Runs(StorePart):
         rows = await self._change(
             tenant,
             "finish_run",
-            "MATCH (r:Run {id: $id}) WHERE r.token = $token AND r.state = $running"
-            " SET r.state = $state, r.progress = $progress, r.result = $result,"
+            f"{_HELD} SET r.state = $state, r.progress = $progress, r.result = $result,"
             " r.error = $error, r.completed_at = $now, r.due = null RETURN r.id",
             id=run.id,
             token=run.token,
-            running=RunState.RUNNING,
             state=state,
             progress=json_text(progress),
             result=json_text(result) if result is not None else None,
@@ -176,27 +170,17 @@ class Runs(StorePart):
         await self._change(
             tenant,
             "fail_run",
-            "MATCH (r:Run) WHERE r.id IN $ids AND r.state IN $live"
-            " SET r.state = $failed, r.error = $error, r.completed_at = $now, r.due = null",
+            f"UNWIND $ids AS id {_LIVE.replace('$id', 'id')}"
+            " SET r.state = 'failed', r.error = $error, r.completed_at = $now, r.due = null",
             ids=list(run_ids),
-            live=_LIVE,
-            failed=RunState.FAILED,
             error=error,
             now=now_ms(),
         )
 
     async def cancel(self, tenant: str, run_id: str) -> Run | None:
         """End a run that is not over; what it has done stays. None if there is no such run."""
-        await self._change(
-            tenant,
-            "cancel_run",
-            "MATCH (r:Run {id: $id}) WHERE r.state IN $live"
-            " SET r.state = $cancelled, r.completed_at = $now, r.due = null RETURN r.id",
-            id=run_id,
-            live=_LIVE,
-            cancelled=RunState.CANCELLED,
-            now=now_ms(),
-        )
+        query = f"{_LIVE} SET r.state = 'cancelled', r.completed_at = $now, r.due = null"
+        await self._change(tenant, "cancel_run", query, id=run_id, now=now_ms())
         return await self.get(tenant, run_id)
 
     async def claim_due(self, tenant: str, now: int, *, limit: int = 20) -> list[tuple[str, str]]:

@@ -9,7 +9,7 @@ import pytest
 from qdrant_client import models
 
 from services.syncer.drift.findings import Audit
-from services.syncer.drift.repair import TASK, none_goes
+from services.syncer.drift.repair import TASK, none_deletable
 from services.syncer.runs import Progress, RunLost
 from shared.domain.memory import next_version, now_ms
 from shared.errors import Conflict
@@ -143,7 +143,7 @@ async def test_what_cannot_be_embedded_is_told_as_failed(here: Place) -> None:
 async def test_without_an_embedder_the_repair_says_so(here: Place) -> None:
     ids = [each.id for each in await here.seed(4)]
     await here.drop_points(ids[:2])
-    here.drift._wait_s = 0.2
+    here.drift.wait_s = 0.2
     run = await here.graph.runs.create(TENANT, TASK, {})
     job = Job(TENANT, run.id, 0, attempt=2)
     await here.handler()([job])
@@ -214,23 +214,23 @@ async def patch(here: Place, memory_id: str, content: str) -> None:
 
 
 class Stopping:
-    """A task that is lost at its n-th note, however far it is then."""
+    """A task whose run is lost at its n-th write, however far it is then."""
 
     def __init__(self, here: Place, at: int) -> None:
         self._here = here
         self._left = at
 
     async def __call__(self, tenant: str, run: Run, progress: Progress) -> Any:
-        note = progress.note
+        write = progress.write
 
-        async def noting(**counts: object) -> None:
-            await note(**counts)
+        async def writing(**counts: object) -> None:
+            await write(**counts)
             self._left -= 1
             if self._left == 0:
                 raise RunLost("killed")
 
-        progress.note = progress.alive = noting  # type: ignore[method-assign]
-        tasks = self._here.handler()._tasks
+        progress.write = progress.write_if_due = writing  # type: ignore[method-assign]
+        tasks = self._here.handler().tasks
         return await tasks[TASK](tenant, run, progress)
 
 
@@ -238,7 +238,7 @@ class Stopping:
 async def test_a_repair_that_is_interrupted_and_run_again_ends_the_same(
     here: Place, at: int
 ) -> None:
-    """The same stores, and the same counts: what was begun is noted before it is done."""
+    """The same stores, and the same counts: what was begun is written before it is done."""
     await broken(here)
     run = await here.graph.runs.create(TENANT, TASK, {"delete_orphans": True})
     job = Job(TENANT, run.id, 0)
@@ -292,7 +292,7 @@ async def test_a_switch_of_the_generation_ends_the_audit(here: Place) -> None:
     try:
         async with here.embedding():
             with pytest.raises(Conflict, match="switched"):
-                await here.drift(TENANT, Audit(), beat, repair=True, may_go=none_goes)
+                await here.drift(TENANT, Audit(), beat, repair=True, deletable=none_deletable)
     finally:
         await here.vectors.generations.activate(live)
         await here.vectors.attach()

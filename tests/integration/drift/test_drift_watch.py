@@ -123,11 +123,11 @@ async def test_a_memory_that_comes_between_the_look_and_the_deletion_keeps_its_p
     known = await here.vectors.stored(TENANT, [memory.id])
     newer = replace(memory, payload_version=memory.payload_version + 1)
     await here.vectors.upsert(TENANT, [point_of(newer)])
-    await here.drift._drop(TENANT, list(known.values()))
+    await here.drift._delete(TENANT, list(known.values()))
     stored = await here.vectors.stored(TENANT, [memory.id])
     assert stored[memory.id].payload_version == newer.payload_version
     await here.graph.memories.create(TENANT, memory)
-    await here.drift._drop(TENANT, list(stored.values()))
+    await here.drift._delete(TENANT, list(stored.values()))
     assert set(await here.vectors.stored(TENANT, [memory.id])) == {memory.id}
 
 
@@ -155,7 +155,7 @@ async def test_a_tenant_that_cannot_be_mended_hides_no_other(here: Place) -> Non
     ids = [each.id for each in await here.seed(3)]
     await here.drop_points(ids[:1])
     await here.graph.ensure("zeta")
-    here.drift._wait_s = 0.2
+    here.drift.wait_s = 0.2
     with pytest.raises(TransientError, match="1 tenants"):
         await watch(here)(lease())
     assert len(await here.graph.runs.latest("zeta")) == 1

@@ -35,7 +35,7 @@ async def switched(here: Place) -> list[str]:
     run, progress = await begun(here)
     live = await here.vectors.attach()
     stores = (here.graph, here.vectors, here.outbox)
-    return await Switch(*stores, run=run, progress=progress, target=live)()
+    return await Switch(*stores, run_id=run.id, progress=progress, target=live)()
 
 
 @pytest.fixture(autouse=True)
@@ -82,14 +82,14 @@ async def test_a_limited_refresh_that_is_resumed_goes_on_where_it_was(
     settings = EmbeddingSettings(_env_file=None, EMBEDDING_BATCH_SIZE=2)
     task = Reembed(here.graph, here.vectors, here.outbox, settings)
     run, progress = await begun(here, limit=LIMIT, batch_size=1)
-    note = progress.note
+    write = progress.write
 
     async def lost(**counts: object) -> None:
-        await note(**counts)
-        if progress.noted.get("processed"):
+        await write(**counts)
+        if progress.state.get("processed"):
             raise RunLost("killed")
 
-    monkeypatch.setattr(progress, "note", lost)
+    monkeypatch.setattr(progress, "write", lost)
     async with here.embedding():
         with pytest.raises(RunLost):
             await task(TENANT, run, progress)

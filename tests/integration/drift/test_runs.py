@@ -36,12 +36,12 @@ class Steps:
         self.gate.set()
 
     async def __call__(self, _tenant: str, run: Run, progress: Progress) -> Mapping[str, Any]:
-        for step in range(int(progress.noted.get("step", 0)), self.count):
+        for step in range(int(progress.state.get("step", 0)), self.count):
             await self.gate.wait()
             self.taken.append(step)
             if error := self.fails(step):
                 raise error
-            await progress.note(step=step + 1)
+            await progress.write(step=step + 1)
         return {"steps": self.count, "request": dict(run.request)}
 
 
@@ -248,14 +248,14 @@ async def test_progress_is_written_at_most_once_a_second_by_those_who_only_wait(
     run = await here.graph.runs.begin(TENANT, job.memory_id)
     assert run is not None
     progress = Progress(here.graph.runs, TENANT, run, asyncio.Event())
-    await progress.alive(at=1)
-    await progress.alive(at=2)
+    await progress.write_if_due(at=1)
+    await progress.write_if_due(at=2)
     assert (await told(here, job)).progress == {"at": 1}
-    await progress.note(at=3)
+    await progress.write(at=3)
     assert (await told(here, job)).progress == {"at": 3}
     await here.graph.runs.cancel(TENANT, job.memory_id)
     with pytest.raises(RunLost):
-        await progress.note(at=4)
+        await progress.write(at=4)
     assert (await told(here, job)).progress == {"at": 3}
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from shared.config import GraphSettings
 from shared.domain.memory import Memory
-from shared.graph.stages.writes import Due
+from shared.graph.records import Due
 from shared.graph.store import GraphStore
 from shared.streams.job import Stage
 from tests.support.stores.graphs import TENANT, a_memory, opened

@@ -17,7 +17,8 @@ from shared.config import GraphSettings
 from shared.domain.memory import Memory, now_ms
 from shared.errors import Conflict
 from shared.graph.records import Embedding, Idem
-from shared.graph.stages.writes import Embedded, Enriched, Related
+from shared.graph.stages.enrich_query import Enriched
+from shared.graph.stages.writes import Embedded, Related
 from shared.graph.store import GraphStore
 from shared.graph.upkeep.runs import RunState
 from shared.streams.job import Stage

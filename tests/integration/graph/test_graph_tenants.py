@@ -13,7 +13,8 @@ from shared.domain.memory import Memory
 from shared.domain.relations import RELATIONS
 from shared.errors import Conflict, InvalidInput
 from shared.graph.engine.schema import SCHEDULES, SCHEMA_VERSION, UNIQUE
-from shared.graph.stages.writes import Enriched, Related
+from shared.graph.stages.enrich_query import Enriched
+from shared.graph.stages.writes import Related
 from shared.graph.store import GraphStore
 from shared.graph.upkeep.sweeps import Fencing
 from shared.streams.job import Stage

@@ -8,7 +8,8 @@ import pytest
 
 from shared.config import GraphSettings
 from shared.domain.memory import Memory, next_version, now_ms
-from shared.graph.stages.writes import Embedded, EmbeddedResult, Enriched, EnrichedResult, Related
+from shared.graph.stages.enrich_query import Enriched
+from shared.graph.stages.writes import Embedded, EmbeddedResult, EnrichedResult, Related
 from shared.graph.store import GraphStore
 from shared.streams.job import Stage
 from tests.support.stores.graphs import TENANT, a_memory, cypher

@@ -14,7 +14,7 @@ from shared.config import GraphSettings
 from shared.domain.memory import Memory, next_version, now_ms
 from shared.errors import Conflict, InvalidInput, PermanentError
 from shared.graph.records import Embedding, Idem
-from shared.graph.stages.writes import Enriched
+from shared.graph.stages.enrich_query import Enriched
 from shared.graph.store import GraphStore
 from shared.streams.job import Stage
 from tests.support.stores.graphs import TENANT, a_memory, associate, cypher

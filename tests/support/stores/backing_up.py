@@ -13,7 +13,8 @@ from services.api.backup.backup import BACKUP, Backup
 from services.api.backup.restore import Report, Restorer
 from shared.domain.memory import Memory, now_ms
 from shared.graph.records import Embedding, Idem
-from shared.graph.stages.writes import Embedded, Enriched, Related
+from shared.graph.stages.enrich_query import Enriched
+from shared.graph.stages.writes import Embedded, Related
 from shared.graph.store import GraphStore
 from shared.vectors import VectorStore
 from tests.support.stack.in_process import ADMIN, make_app, served, tokens

@@ -17,7 +17,7 @@ from qdrant_client import AsyncQdrantClient, models
 
 from services.syncer.drift.findings import Audit
 from services.syncer.drift.gauges import DriftGauges
-from services.syncer.drift.repair import TASK, Drift, DriftTask, none_goes
+from services.syncer.drift.repair import TASK, Drift, DriftTask, none_deletable
 from services.syncer.runs import RunHandler, Task
 from shared.config import GraphSettings, RedisSettings
 from shared.domain.memory import Memory, text_hash
@@ -109,7 +109,7 @@ class Place:
         async def beat(audit: Audit, *, at_once: bool = False) -> None:
             del audit, at_once
 
-        await self.drift(TENANT, audit, beat, repair=False, may_go=none_goes)
+        await self.drift(TENANT, audit, beat, repair=False, deletable=none_deletable)
         return audit
 
     def handler(
