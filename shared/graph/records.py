@@ -1,4 +1,4 @@
-"""Memory as node properties and back: one order of columns for every query that has them.
+"""What the graph store takes and returns, and memories as node properties and back.
 
 Property keys are this fixed list (past 65 536 keys FalkorDB mixes values up silently), so
 metadata, entities and enrichment are JSON strings.
@@ -15,6 +15,7 @@ from functools import lru_cache
 from typing import Any
 from zlib import crc32
 
+from shared.compact_json import compact_json
 from shared.domain.memory import FALLBACK_TYPE, Memory, tag_keys, tag_prefixes
 from shared.errors import InvalidInput
 from shared.streams.job import Stage
@@ -23,7 +24,7 @@ PROPERTIES = tuple(each.name for each in fields(Memory))
 COLUMNS = ", ".join(f"m.{name}" for name in PROPERTIES)
 
 _JSON = ("metadata", "entities", "enrichment")
-# What a client authors, and PATCH may change; everything else belongs to workers.
+# What a client authors, and PATCH may change; workers write the rest.
 AUTHORED = (
     *("version", "payload_version", "content", "type", "confidence", "importance", "tags"),
     *("timestamp", "updated_at", "last_accessed", "t_valid", "t_invalid", "project", "layer"),
@@ -62,7 +63,7 @@ class Embedding:
 
 @dataclass(frozen=True, slots=True)
 class Idem:
-    """What an Idempotency-Key was answered; `created_at` in ms is set by the store if 0."""
+    """What an Idempotency-Key was answered; the store sets `created_at` (ms) if it is 0."""
 
     key: str
     body_hash: str
@@ -100,7 +101,7 @@ class Relation:
 
 @dataclass(frozen=True, slots=True)
 class Successor:
-    """The memory that invalidated or evolved this one, with what tells if it is active."""
+    """The memory that invalidated or evolved this one, and whether it is current itself."""
 
     id: str
     type: str
@@ -120,13 +121,13 @@ class Hydrated:
 
 
 # Sweeps and pages go over this number, not over the id: an index range over strings also
-# returns rows outside its bounds (4.16.3: up to sixty times as many; FIRST to 0040… 645 of 5).
+# returns rows outside its bounds (4.16.3: up to sixty times as many).
 SLOTS = 1 << 32
 _MAX_KEY_BYTES = 1024
 
 
 def slot(memory_id: str) -> int:
-    """Where an id lies among SLOTS: the first 32 bits of a UUID, in its own order."""
+    """Return the place of an id among SLOTS: a UUID's first 32 bits, so in the order of ids."""
     try:
         return int(memory_id[:8], 16)
     except ValueError:
@@ -134,7 +135,7 @@ def slot(memory_id: str) -> int:
 
 
 def check_key(value: str, what: str) -> str:
-    """Return a value that may stand under a unique key.
+    """Return a value that may be a unique key.
 
     Raises: InvalidInput for an empty text, white space at its ends, control characters and
     more than 1024 bytes: FalkorDB 4.16.3 dies of a unique value that is empty, that its index
@@ -148,18 +149,9 @@ def check_key(value: str, what: str) -> str:
 
 
 def columns(memory: Memory, names: Sequence[str] = PROPERTIES) -> list[Any]:
-    """Values of `names` in order, as the graph stores them."""
-    return [_stored(name, getattr(memory, name)) for name in names]
-
-
-def _stored(name: str, value: Any) -> Any:
-    if name in _JSON:
-        return json_text(value) if value else None
-    return list(value) if isinstance(value, tuple) else value
-
-
-def json_text(value: Mapping[str, Any]) -> str:
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    """Return the values of `names` in order, as the graph stores them."""
+    values = ((name, getattr(memory, name)) for name in names)
+    return [(compact_json(v) if v else None) if name in _JSON else v for name, v in values]
 
 
 def tag_columns(memory: Memory) -> list[list[str]]:
@@ -186,10 +178,6 @@ def _tuple(value: list[str] | None) -> tuple[str, ...]:
     return tuple(value) if value else ()
 
 
-def _parsed(value: str | None) -> Any:
-    return json.loads(value) if value else {}
-
-
 def _or(default: Any, convert: Callable[[Any], Any]) -> Callable[[Any], Any]:
     return lambda value: default if value is None else convert(value)
 
@@ -200,7 +188,7 @@ _CONVERSIONS: Mapping[str, Callable[[Any], Any]] = {
     name: convert
     for names, convert in (
         (("tags", "entity_tags", "meta_terms"), _tuple),
-        (_JSON, _parsed),
+        (_JSON, lambda value: json.loads(value) if value else {}),
         (("confidence", "importance"), _or(0.5, float)),
         (("content",), _or("", str)),
         (("type",), _or(FALLBACK_TYPE, str)),
@@ -216,16 +204,16 @@ _CONVERSIONS: Mapping[str, Callable[[Any], Any]] = {
 
 
 @lru_cache(maxsize=8)
-def _converted_at(names: tuple[str, ...]) -> tuple[tuple[int, Callable[[Any], Any]], ...]:
+def _converters(names: tuple[str, ...]) -> tuple[tuple[int, Callable[[Any], Any]], ...]:
     return tuple((at, _CONVERSIONS[name]) for at, name in enumerate(names) if name in _CONVERSIONS)
 
 
-def memory_of(row: Mapping[str, Any] | list[Any], names: tuple[str, ...] = PROPERTIES) -> Memory:
-    """The Memory of a row with the columns `names`; fields not among them are unset."""
-    values = row[: len(names)] if isinstance(row, list) else [row[name] for name in names]
-    for at, convert in _converted_at(names):
+def memory_of(row: Mapping[str, Any], names: tuple[str, ...] = PROPERTIES) -> Memory:
+    """Return the Memory of a row with the columns `names`; its other fields are unset."""
+    values = list(map(row.__getitem__, names))
+    for at, convert in _converters(names):
         values[at] = convert(values[at])
-    if names is PROPERTIES:
+    if names is PROPERTIES:  # By position, which takes half the time.
         return Memory(*values)
     return Memory(**dict(zip(names, values, strict=True)))
 

@@ -66,7 +66,7 @@ def restored(properties: Mapping[str, Any], now: int) -> Restored:
     for read, names in _READERS.items():
         for name in names:
             given[name] = read(given[name], name)
-    memory = _dated(memory_of([given[name] for name in PROPERTIES]), now)
+    memory = _dated(memory_of(given), now)
     return Restored(_renewed(memory, now), memory.version, _supplied(properties))
 
 

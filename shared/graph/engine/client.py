@@ -1,4 +1,4 @@
-"""The one connection to FalkorDB: tenants to graphs, values to Cypher, errors to ours.
+"""The connection to FalkorDB: a graph per tenant, values as Cypher text, errors as ours.
 
 The `falkordb` package is the client; its parameter text and its parsing of nodes are slow
 (1 210 creates/s instead of 2 900, 12 ms for 50 nodes instead of 0.6), so queries here carry
@@ -8,7 +8,6 @@ their own parameter header and return columns, never nodes. Nothing is retried.
 from __future__ import annotations
 
 import asyncio
-import json
 import re
 import time
 from collections.abc import Iterator, Sequence
@@ -31,6 +30,7 @@ from redis.exceptions import (
 )
 from redis.retry import Retry as BlockingRetry
 
+from shared.compact_json import compact_json
 from shared.config import GraphSettings
 from shared.domain.tenant import _TENANT, DEFAULT_TENANT, check_tenant
 from shared.errors import Conflict, EunoeError, InvalidInput, PermanentError, Unavailable
@@ -38,17 +38,17 @@ from shared.telemetry.metrics import STORE_DURATION, STORE_ERRORS
 
 PING_TIMEOUT_S = 1.0
 
-# json writes control characters as \uXXXX, which FalkorDB does not decode; raw it keeps
-# them. The first branch swallows escaped backslashes, so a stored `\u0041` stays as it is.
+# JSON has control characters as \uXXXX, which FalkorDB does not decode; it keeps raw ones. The
+# first branch matches escaped backslashes, so that a stored `\u0041` stays as it is.
 _ESCAPE = re.compile(r"\\\\|\\u(00[01][0-9a-f])")
 _MISSING_GRAPH = "empty key"
-# What passes by itself: a failover, memory or disk full, the server's queue or time limit.
+# Errors that end by themselves: a failover, full memory or disk, the queue or time limit.
 _PASSING_ERRORS = (OutOfMemoryError, ReadOnlyError, ClusterDownError, TryAgainError)
 _PASSING = ("timed out", "max pending queries", "misconf", "loading", "masterdown", "noreplicas")
 _VIOLATION = re.compile(r"unique constraint violation,? on node of type (\w+)", re.IGNORECASE)
 _SERVER_TIME = "Query internal execution time: "
 
-Rows = list[list[Any]]
+# Column → value: a column's alias, or of `m.name` the part after the dot.
 Row = dict[str, Any]
 
 
@@ -56,23 +56,17 @@ Row = dict[str, Any]
 class Answer:
     """Rows of a query, and how long the server worked on it (without queueing)."""
 
-    rows: Rows
+    rows: list[Row]
     server_ms: float
-    header: tuple[str, ...] = ()
-
-    def named(self) -> list[Row]:
-        """The rows as maps by column: its alias, or of `m.name` the part after the dot."""
-        names = _column_names(self.header)
-        return [dict(zip(names, row, strict=True)) for row in self.rows]
 
 
 def literal(value: object) -> str:
-    """`value` as a Cypher literal; lists, strings, finite numbers, booleans and None only.
+    """Return a Cypher literal of lists, strings, finite numbers, booleans and None.
 
     Raises: InvalidInput for NaN and infinities (maps have no literal here: use lists).
     """
     try:
-        text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+        text = compact_json(value, allow_nan=False)
     except ValueError as error:
         raise InvalidInput("numbers must be finite") from error
     return _ESCAPE.sub(_unescape, text) if "\\u00" in text else text
@@ -92,7 +86,7 @@ def _column_names(header: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _value(cell: list[Any]) -> Any:
-    """A cell of the compact form, `[type, value]`: 4 boolean, 5 double, 6 list, 10 map."""
+    """Decode a cell of the compact form, `[type, value]`: 4 boolean, 5 double, 6 list, 10 map."""
     kind, value = cell
     if kind <= 3:
         return value
@@ -104,23 +98,26 @@ def _value(cell: list[Any]) -> Any:
         return [_value(each) for each in value]
     if kind == 10:
         return {value[at]: _value(value[at + 1]) for at in range(0, len(value), 2)}
-    raise PermanentError(f"graph: a query returned a cell of type {kind}, which none may")
+    raise PermanentError(f"graph: a query returned a cell of type {kind}, which is not decoded")
 
 
 def _answer(reply: list[Any]) -> Answer:
-    header: tuple[str, ...] = ()
-    rows: Rows = []
+    rows = []
     if len(reply) == 3:
-        header = tuple(name for _, name in reply[0])
+        header, cells, _ = reply
+        names = _column_names(tuple(name for _, name in header))
         # Most cells are plain; a call for each would take half of the decoding.
-        rows = [[c[1] if c[0] <= 3 else _value(c) for c in row] for row in reply[1]]
+        rows = [
+            {name: c[1] if c[0] <= 3 else _value(c) for name, c in zip(names, row, strict=True)}
+            for row in cells
+        ]
     timing = next((line for line in reply[-1] if line.startswith(_SERVER_TIME)), None)
     ms = float(timing.removeprefix(_SERVER_TIME).split()[0]) if timing else 0.0
-    return Answer(rows, ms, header)
+    return Answer(rows, ms)
 
 
 def _translated(error: RedisError | OSError) -> EunoeError:
-    """Our error for the library's. Texts are cut before `errCtx`, which quotes the query."""
+    """Return our error for the library's; its text ends before `errCtx`, which quotes the query."""
     text = str(error).partition("errCtx")[0].strip()[:300]
     if not isinstance(error, ResponseError):
         return Unavailable("graph", f"{type(error).__name__}: {text}")
@@ -142,7 +139,7 @@ class GraphClient:
     async def open(self) -> None:
         """Connect. Raises: Unavailable while the server is down; open again later."""
         with _observed("open"):
-            # The constructor asks INFO synchronously, so it must not run on the loop.
+            # The constructor sends INFO and blocks, so it must not run on the loop.
             self._db = await asyncio.to_thread(self._connected)
 
     def _connected(self) -> FalkorDB:
@@ -158,8 +155,8 @@ class GraphClient:
             protocol=2,
         )
         db = FalkorDB(connection_pool=pool)
-        # The constructor's own INFO was asked with the pool's arguments by a blocking
-        # client; the pool itself needs the other kind of retry.
+        # The constructor used the pool's arguments for a blocking client; the pool itself
+        # needs the other kind of retry.
         pool.connection_kwargs["retry"] = Retry(NoBackoff(), 0)
         return db
 
@@ -180,7 +177,7 @@ class GraphClient:
         return base if check_tenant(tenant) == DEFAULT_TENANT else f"{base}:{tenant}"
 
     async def tenants(self) -> list[str]:
-        """Tenants that have a graph, sorted."""
+        """Return the tenants that have a graph, sorted."""
         with _observed("tenants"):
             names = await self._execute("GRAPH.LIST")
         return sorted(filter(None, map(self._tenant, names)))
@@ -193,35 +190,23 @@ class GraphClient:
             return DEFAULT_TENANT
         return tenant if _TENANT.fullmatch(tenant) and tenant != DEFAULT_TENANT else None
 
-    async def read(self, tenant: str, operation: str, cypher: str, **params: object) -> Rows:
-        return (await self._read(tenant, operation, cypher, params)).rows
-
     async def query(self, tenant: str, operation: str, cypher: str, **params: object) -> list[Row]:
-        """Rows of a read-only query; none where the tenant has no graph (none is made)."""
-        return (await self._read(tenant, operation, cypher, params)).named()
-
-    async def _read(
-        self, tenant: str, operation: str, cypher: str, params: dict[str, object]
-    ) -> Answer:
+        """Return rows of a read-only query; none where the tenant has no graph (none is made)."""
         with _observed(operation):
             try:
-                return await self._query("GRAPH.RO_QUERY", tenant, cypher, params)
+                return (await self._query("GRAPH.RO_QUERY", tenant, cypher, params)).rows
             except ResponseError as error:
                 if _MISSING_GRAPH in str(error):
-                    return Answer([], 0.0)
+                    return []
                 raise
 
     async def write(self, tenant: str, operation: str, cypher: str, **params: object) -> Answer:
-        """Run a writing query; whole or not at all. Makes the graph's key if it is missing."""
+        """Run a query that writes all or nothing, and makes the graph's key if it is missing."""
         with _observed(operation):
             return await self._query("GRAPH.QUERY", tenant, cypher, params)
 
-    async def command(self, operation: str, *words: object) -> Any:
-        with _observed(operation):
-            return await self._execute(*words)
-
     async def pipeline(self, operation: str, commands: Sequence[Sequence[object]]) -> list[Any]:
-        """Answers in order; an error the server answered stands in its place, unraised."""
+        """Return answers in order; an error of the server is in its place, not raised."""
         with _observed(operation):
             async with self._open_db().connection.pipeline(transaction=False) as pipe:
                 for words in commands:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from shared.domain.memory import NEVER_MS
+
 # Each memory `m` of the parameter `ids` that exists.
 EACH_MEMORY = "UNWIND $ids AS id MATCH (m:Memory {id: id})"
 _ROW_COLUMN = re.compile(r"\br\.(\w+)")
@@ -16,6 +18,11 @@ def numbered(cypher: str, columns: Sequence[str]) -> str:
     Rows of parameters travel as lists: as maps, each would repeat every column's name.
     """
     return _ROW_COLUMN.sub(lambda match: f"r[{columns.index(match[1])}]", cypher)
+
+
+def is_waiting(stage: str) -> str:
+    """Return the condition that a stage of `m` is due now or later and not given up."""
+    return f"m.{stage}_due > 0 AND m.{stage}_due < {NEVER_MS}"
 
 
 def set_due(stage: str, due: str, node: str = "m") -> str:

@@ -30,7 +30,7 @@ class StorePart:
         """Rows of a query that changes what exists; none where the tenant has no graph."""
         if not await self._schema.exists(tenant):
             return []
-        return (await self._client.write(tenant, operation, cypher, **params)).named()
+        return (await self._client.write(tenant, operation, cypher, **params)).rows
 
     def _due(self) -> int:
         """The time in ms at which the relay takes up what is written now."""

@@ -25,7 +25,7 @@ class Keys(StorePart):
     """`store.keys`; every method is one query."""
 
     async def take(self, tenant: str, key: str, body_hash: str) -> Idem:
-        """Return what the key stands for; where it was free, this request, not answered yet."""
+        """Return the request of the key: this one, not answered yet, if the key was free."""
         await self._schema.ensure(tenant)
         answer = await self._client.write(
             tenant, "take_key", _TAKE, key=key, body_hash=body_hash, now=now_ms()
@@ -33,7 +33,7 @@ class Keys(StorePart):
         if not answer.rows:  # The graph was flushed meanwhile, and with it every key.
             self._schema.forget(tenant)
             return Idem(key, body_hash, (), "")
-        return idem_of(answer.named()[0])
+        return idem_of(answer.rows[0])
 
     async def answer(self, tenant: str, key: str, answer: str) -> None:
         """Keep what the request under the key was answered; without a key nothing happens."""

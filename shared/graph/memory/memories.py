@@ -1,7 +1,7 @@
-"""Memories on the request path: written at once or not at all, read in one query.
+"""Memories for requests: written whole or not at all, read in one query.
 
-Every write here is the outbox too: it sets the due times by which the relay finds what was
-never published. Creates of one tenant that meet share one query (group commit).
+Every write sets the due times by which the relay finds what was never published. Creates of
+one tenant that arrive together share one query (group commit).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from shared.domain.memory import NEVER_MS, Memory, now_ms
 from shared.domain.relations import SUPERSEDING
 from shared.errors import Conflict, EunoeError, PermanentError
 from shared.graph.engine.client import GraphClient, Row
-from shared.graph.engine.cypher import EACH_MEMORY, set_due
+from shared.graph.engine.cypher import EACH_MEMORY, is_waiting, set_due
 from shared.graph.engine.part import StorePart, unique
 from shared.graph.engine.schema import GUARD, Schema
 from shared.graph.memory.idempotency import IDEM_COLUMNS, idem_of
@@ -48,9 +48,9 @@ _DERIVED = ("slot", "tag_keys", "tag_prefixes", "embedding", "embedding_model")
 _CREATED = (*PROPERTIES, *_DERIVED, "enrich_due", "embed_due")
 _IDEM_AT = len(_CREATED)
 
-# What exists is looked for first, since a constraint must never have to refuse: FalkorDB 4.16.3
-# rolls such a query back, but counts its nodes, and every later effect in the append-only file
-# then names another node (a restart mixed values up, or crashed).
+# Existing ids and keys are looked for first, since no constraint may refuse a query: FalkorDB
+# 4.16.3 rolls it back, but counts its nodes, and every later effect in the append-only file then
+# names another node (a restart mixed values up, or crashed).
 _FREE = (
     f"{GUARD} UNWIND $rows AS r OPTIONAL MATCH (e:Memory {{id: r[0]}})"
     f" OPTIONAL MATCH (k:Idem {{key: r[{_IDEM_AT}][0]}})"
@@ -65,14 +65,14 @@ _CREATE = (
     " RETURN m.id"
 )
 _GET = f"{EACH_MEMORY} RETURN {COLUMNS}"
-# Slicing before the cells are built keeps a memory with thousands of edges cheap. Whether what
-# superseded the other memory still holds is not asked (that took 1 ms more for ten): one whose
-# successor expired is shown where it is a result, not where another relates to it.
-_OF_TODAY = f"{is_current_condition('o')} AND outDegree(o, $superseding) = 0"
+# A memory with thousands of edges costs little, since the list is cut before the cells are
+# built. Whether the memory that superseded the other one is current is not checked (that took
+# 1 ms more for ten): a memory whose successor expired is a result, but no shown relation.
+_CURRENT = f"{is_current_condition('o')} AND outDegree(o, $superseding) = 0"
 _HYDRATE = (
     f"{EACH_MEMORY} OPTIONAL MATCH (m)-[x]->(o:Memory)"
     " WITH m, x, o ORDER BY coalesce(x.updated_at, o.timestamp) DESC, o.id"
-    f" WITH m, collect(CASE WHEN o IS NOT NULL AND ($at IS NULL OR {_OF_TODAY})"
+    f" WITH m, collect(CASE WHEN o IS NOT NULL AND ($at IS NULL OR {_CURRENT})"
     " THEN [x, o] ELSE null END)[0..$most] AS pairs,"
     f" collect(CASE WHEN type(x) IN $superseding THEN {SUCCESSOR_CELLS} ELSE null END)"
     " AS successors"
@@ -194,7 +194,14 @@ class Memories(StorePart):
             superseding=list(SUPERSEDING),
             at=at_ms,
         )
-        return {row["id"]: _hydrated(row) for row in rows}
+        return {
+            row["id"]: Hydrated(
+                memory_of(row),
+                tuple(map(relation_of, row["relations"])),
+                tuple(map(successor_of, row["successors"])),
+            )
+            for row in rows
+        }
 
     async def replace(
         self,
@@ -287,11 +294,10 @@ class Memories(StorePart):
         rows = await self._read(
             tenant,
             "counts",
-            f"OPTIONAL MATCH (m:Memory) WHERE m.{stage}_due > 0 AND m.{stage}_due < $never"
+            f"OPTIONAL MATCH (m:Memory) WHERE {is_waiting(stage)}"
             f" WITH count(m) AS waiting, min(m.{stage}_due) AS oldest"
-            f" OPTIONAL MATCH (g:Memory) WHERE g.{stage}_due >= $never"
+            f" OPTIONAL MATCH (g:Memory) WHERE g.{stage}_due >= {NEVER_MS}"
             " RETURN waiting, count(g) AS failed, oldest",
-            never=NEVER_MS,
         )
         return rows[0] if rows else {"waiting": 0, "failed": 0, "oldest": None}
 
@@ -301,7 +307,7 @@ class Memories(StorePart):
         return [*columns(memory), *derived, *[self._due()] * 2, _idem_cells(idem)]
 
     async def _flush(self, tenant: str, rows: list[list[Any]]) -> list[str | EunoeError]:
-        """The rows that share no id and no key in one query; the others came second."""
+        """Write the rows that share no id and no key in one query; refuse the later ones."""
         first: list[list[Any]] = []
         seen: set[str] = set()
         answers: list[str | EunoeError] = []
@@ -324,7 +330,7 @@ class Memories(StorePart):
         for _ in range(2):
             await self._schema.ensure(tenant)
             answer = await self._client.write(tenant, "create", _CREATE, rows=rows)
-            if {row["id"] for row in answer.named()} == {row[0] for row in rows}:
+            if {row["id"] for row in answer.rows} == {row[0] for row in rows}:
                 return
             if any(row["taken"] for row in await self._read(tenant, "taken", _TAKEN, rows=rows)):
                 raise Conflict("Memory or Idem exists already")
@@ -343,11 +349,3 @@ def _idem_cells(idem: Idem | None) -> list[Any] | None:
         dated.answer_json,
         dated.created_at,
     ]
-
-
-def _hydrated(row: Row) -> Hydrated:
-    return Hydrated(
-        memory_of(row),
-        tuple(map(relation_of, row["relations"])),
-        tuple(map(successor_of, row["successors"])),
-    )

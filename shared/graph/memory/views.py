@@ -7,7 +7,7 @@ over ranges of slots, so that no write waits longer than for one range.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -140,16 +140,13 @@ class Views(StorePart):
         inside = frozenset(chosen)
         found: list[Edge] = []
         for at in range(0, len(chosen), _EDGES_OF):
-            found += await self._edges(tenant, chosen[at : at + _EDGES_OF], inside)
+            page = {memory_id: place for place, memory_id in enumerate(chosen[at : at + _EDGES_OF])}
+            rows = await self._read(tenant, "view_edges", _EDGES, ids=list(page))
+            edges = [Edge(**row) for row in rows if row["target"] in inside]
+            found += sorted(edges, key=lambda edge: (page[edge.source], edge.type, edge.target))
             if len(found) >= most:
                 break
         return found[:most]
-
-    async def _edges(self, tenant: str, ids: list[str], inside: Collection[str]) -> list[Edge]:
-        rows = await self._read(tenant, "view_edges", _EDGES, ids=ids)
-        place = {memory_id: at for at, memory_id in enumerate(ids)}
-        edges = [Edge(**row) for row in rows if row["target"] in inside]
-        return sorted(edges, key=lambda edge: (place[edge.source], edge.type, edge.target))
 
     async def reach(
         self, tenant: str, memory_id: str, *, depth: int, limit: int, hidden: Sequence[str] = ()
@@ -230,7 +227,7 @@ def _ranked_params(node_filter: NodeFilter, lo: int, hi: int, least: float) -> d
         "hi": hi,
         "least": least,
         "types": list(node_filter.types),
-        # A hidden type that is asked for by name is shown.
+        # A hidden type that the request names is shown.
         "hidden": [kind for kind in node_filter.hidden if kind not in node_filter.types],
         "since": node_filter.since_ms,
         "most": node_filter.limit,

@@ -9,9 +9,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from shared.compact_json import compact_json
 from shared.domain.memory import tag_keys, tag_prefixes
 from shared.graph.engine.cypher import next_payload_version, numbered, set_due
-from shared.graph.records import check_key, json_text
+from shared.graph.records import check_key
 from shared.graph.stages.patterns import pattern_id
 from shared.graph.stages.preceded_by import WEEK_MS
 
@@ -124,8 +125,8 @@ def cells(row: Enriched) -> list[Any]:
         "entity_tags": row.entity_tags,
         "tag_keys": tag_keys(tags),
         "tag_prefixes": tag_prefixes(tags),
-        "entity_json": json_text(row.entities) if row.entities else None,
-        "block": json_text(block)[:-1] if block else None,  # up to TAIL
+        "entity_json": compact_json(row.entities) if row.entities else None,
+        "block": compact_json(block)[:-1] if block else None,  # up to TAIL
         "summary": row.summary,
         "type": row.type,
         "confidence": row.confidence,

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from shared.domain.memory import NEVER_MS
+from shared.graph.engine.cypher import is_waiting
 from shared.graph.engine.part import StorePart
 from shared.graph.records import VERSION_OF
 from shared.streams.job import Stage
@@ -73,12 +74,5 @@ class Receipts(StorePart):
 
     async def waiting(self, tenant: str, stage: Stage, limit: int) -> list[str]:
         """Return ids of some memories that the stage has not finished and not given up."""
-        rows = await self._read(
-            tenant,
-            "waiting",
-            f"MATCH (m:Memory) WHERE m.{stage}_due > 0 AND m.{stage}_due < $never"
-            " RETURN m.id LIMIT $most",
-            never=NEVER_MS,
-            most=limit,
-        )
-        return [row["id"] for row in rows]
+        query = f"MATCH (m:Memory) WHERE {is_waiting(stage)} RETURN m.id LIMIT $most"
+        return [row["id"] for row in await self._read(tenant, "waiting", query, most=limit)]

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from shared.domain.memory import now_ms
-from shared.graph.engine.part import StorePart
+from shared.graph.engine.part import StorePart, unique
 
 MOST = 5
 WEEK_MS = 7 * 86_400_000
@@ -73,7 +73,10 @@ class PrecededBy(StorePart):
             if not short:
                 break
             found.update(await self._found(tenant, short, -window, -1))
-        return {row[0]: _merged(row, found) for row in rows}
+        return {
+            row[0]: unique(key for each in _searches(row) for key in found.get(each, ()))[:MOST]
+            for row in rows
+        }
 
     async def relink(self, tenant: str, rows: Sequence[Row]) -> None:
         """Correct the PRECEDED_BY edges of enriched memories that come after one of `rows`.
@@ -185,8 +188,3 @@ def _unfinished(row: Row, found: dict[_Search, list[str]]) -> list[_Search]:
     if len(found.get(searches[0], ())) >= MOST:
         return []
     return [search for search in searches if len(found.get(search, ())) < MOST]
-
-
-def _merged(row: Row, found: dict[_Search, list[str]]) -> list[str]:
-    ids = (each for search in _searches(row) for each in found.get(search, ()))
-    return list(dict.fromkeys(ids))[:MOST]

@@ -8,12 +8,12 @@ publishes the jobs again.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from shared.compact_json import compact_json
 from shared.domain.memory import NEVER_MS, now_ms
-from shared.graph.engine.cypher import EACH_MEMORY, numbered, set_due
+from shared.graph.engine.cypher import EACH_MEMORY, is_waiting, numbered, set_due
 from shared.graph.engine.part import unique
 from shared.graph.records import VERSION_OF, Due
 from shared.graph.stages import enrich_query
@@ -43,7 +43,7 @@ class EnrichedResult:
 
 @dataclass(frozen=True, slots=True)
 class Embedded:
-    """The point of `id` now stands at `payload_version`; `relate` if its vector is new.
+    """The point of `id` has `payload_version` now; `relate` if its vector is new.
 
     With `anew` the memory was read as `embed_anew`, and its vectors were made again.
     """
@@ -269,12 +269,11 @@ class Work(PrecededBy):
     async def next_due(self, tenant: str) -> int | None:
         """Return the smallest due time of all stages and runs in ms; None where nothing waits."""
         stages = " UNION ALL ".join(
-            f"MATCH (m:Memory) WHERE m.{stage}_due > 0 AND m.{stage}_due < $never"
-            f" RETURN min(m.{stage}_due) AS due"
+            f"MATCH (m:Memory) WHERE {is_waiting(stage)} RETURN min(m.{stage}_due) AS due"
             for stage in VERSION_OF
         )
         stages += " UNION ALL MATCH (r:Run) WHERE r.due > 0 RETURN min(r.due) AS due"
-        rows = await self._read(tenant, "next_due", stages, never=NEVER_MS)
+        rows = await self._read(tenant, "next_due", stages)
         return min((row["due"] for row in rows if row["due"] is not None), default=None)
 
     async def give_up(self, tenant: str, stage: Stage, rows: Sequence[tuple[str, int]]) -> set[str]:
@@ -318,4 +317,4 @@ class Work(PrecededBy):
 
 def _nearest(row: Related) -> str:
     near = [{"id": key, "score": round(score, 6)} for key, score in row.neighbours[: row.nearest]]
-    return json.dumps(near, separators=(",", ":"))
+    return compact_json(near)

@@ -126,7 +126,7 @@ class Restore(StorePart):
                 for source, target, properties in rows
             ],
         )
-        return int(answer.named()[0]["stored"]) if answer.rows else 0
+        return int(answer.rows[0]["stored"]) if answer.rows else 0
 
     async def done(self, tenant: str, ids: Sequence[str]) -> None:
         """Note that the edges of these memories are back."""
@@ -146,7 +146,7 @@ class Restore(StorePart):
             answer = await self._client.write(tenant, operation, cypher, rows=rows)
             query = "MATCH (s:Schema {name: 'schema'}) RETURN s.version"
             if answer.rows or await self._read(tenant, "exists", query):
-                return answer.named()
+                return answer.rows
             self._schema.forget(tenant)
         raise PermanentError("graph: a restore was not confirmed")
 

@@ -15,11 +15,12 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
+from shared.compact_json import compact_json
 from shared.domain.memory import now_ms
 from shared.graph.engine.client import Row
 from shared.graph.engine.part import StorePart
 from shared.graph.engine.schema import GUARD
-from shared.graph.records import check_key, json_text
+from shared.graph.records import check_key
 
 
 class RunState(StrEnum):
@@ -88,12 +89,12 @@ class Runs(StorePart):
             f" r.token = 0, r.due = $due RETURN {_COLUMNS}",
             id=key,
             task=task,
-            request=json_text(request),
+            request=compact_json(request),
             dry=dry_run,
             now=now_ms(),
             due=self._due(),
         )
-        return _run(answer.named()[0])
+        return _run(answer.rows[0])
 
     async def get(self, tenant: str, run_id: str) -> Run | None:
         query = f"MATCH (r:Run {{id: $id}}) RETURN {_COLUMNS}"
@@ -134,7 +135,7 @@ class Runs(StorePart):
             f"{_HELD} SET r.progress = $progress, r.due = $due, r.waits = null RETURN r.id",
             id=run.id,
             token=run.token,
-            progress=json_text(progress),
+            progress=compact_json(progress),
             due=self._due(),
         )
         return bool(rows)
@@ -158,8 +159,8 @@ class Runs(StorePart):
             id=run.id,
             token=run.token,
             state=state,
-            progress=json_text(progress),
-            result=json_text(result) if result is not None else None,
+            progress=compact_json(progress),
+            result=compact_json(result) if result is not None else None,
             error=error,
             now=now_ms(),
         )

@@ -14,13 +14,14 @@ from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
-from shared.domain.memory import NEVER_MS, Memory, now_ms
+from shared.compact_json import compact_json
+from shared.domain.memory import Memory, now_ms
 from shared.domain.relations import RELATIONS
 from shared.errors import Fenced, Unavailable
 from shared.graph.engine.client import Row
-from shared.graph.engine.cypher import EACH_MEMORY
+from shared.graph.engine.cypher import EACH_MEMORY, is_waiting
 from shared.graph.engine.part import StorePart, unique
-from shared.graph.records import SLOTS, json_text, memory_of, slot
+from shared.graph.records import SLOTS, memory_of, slot
 
 _FIRST_WIDTH = SLOTS >> 10
 _GROWTH = 4.0
@@ -151,13 +152,13 @@ class Sweeps(StorePart):
 
     async def fenced(
         self, tenant: str, operation: str, fence: Fencing, body: str, **params: object
-    ) -> tuple[int, float]:
-        """Run `body` in the query that checks and raises the fence; return its count and server ms.
+    ) -> Chunk:
+        """Run `body` in the query that checks and raises the fence; return its count.
 
         `body` ends in one aggregate, `RETURN count(…) AS …`: it runs as a subquery, which
         answers a row even where nothing matched, so that no row at all means fenced.
 
-        Raises: Fenced when a higher token stands; Unavailable when the graph lost its fence
+        Raises: Fenced when a higher token is stored; Unavailable when the graph lost its fence
         (it was flushed): raise the fence again and begin anew.
         """
         name = body.rpartition(" AS ")[2]
@@ -171,7 +172,7 @@ class Sweeps(StorePart):
         )
         if not answer.rows:
             await self._refused(tenant, fence)
-        return int(answer.named()[0][name]), answer.server_ms
+        return Chunk(int(answer.rows[0][name]), answer.server_ms)
 
     async def _refused(self, tenant: str, fence: Fencing) -> NoReturn:
         query = "MATCH (f:Fence {name: $name}) RETURN f.token"
@@ -186,7 +187,7 @@ class Sweeps(StorePart):
     ) -> Chunk:
         """Score every memory with a slot in [lo, hi) that is not archived."""
         threshold = decay.importance_threshold
-        rows, server_ms = await self.fenced(
+        return await self.fenced(
             tenant,
             "decay_chunk",
             fence,
@@ -200,13 +201,12 @@ class Sweeps(StorePart):
             counted=_COUNTED,
             keep=2.0 if threshold is None else threshold,
         )
-        return Chunk(rows, server_ms)
 
     async def expire_keys(self, tenant: str, fence: Fencing, before_ms: int) -> int:
         """Delete idempotency keys made before `before_ms` in pages; return how many."""
         forgotten = 0
         while True:
-            page, _ = await self.fenced(
+            page = await self.fenced(
                 tenant,
                 "expire_keys",
                 fence,
@@ -215,8 +215,8 @@ class Sweeps(StorePart):
                 before=before_ms,
                 most=_EXPIRED_PAGE,
             )
-            forgotten += page
-            if page < _EXPIRED_PAGE:
+            forgotten += page.rows
+            if page.rows < _EXPIRED_PAGE:
                 return forgotten
 
     async def record_run(
@@ -234,8 +234,8 @@ class Sweeps(StorePart):
             " RETURN count(r) AS recorded",
             id=run_id,
             task=task,
-            request=json_text({"scheduled": True}),
-            result=json_text(result),
+            request=compact_json({"scheduled": True}),
+            result=compact_json(result),
             started=started_at,
             now=now_ms(),
         )
@@ -243,7 +243,7 @@ class Sweeps(StorePart):
 
     async def forget_runs(self, tenant: str, fence: Fencing, run_ids: Sequence[str]) -> int:
         """Delete runs of the history; return how many."""
-        forgotten, _ = await self.fenced(
+        forgotten = await self.fenced(
             tenant,
             "forget_runs",
             fence,
@@ -251,7 +251,7 @@ class Sweeps(StorePart):
             " DELETE r RETURN count(r) AS forgotten",
             ids=list(run_ids),
         )
-        return forgotten
+        return forgotten.rows
 
     async def memories_page(self, tenant: str, after_id: str, limit: int) -> list[Audited]:
         """Return the next memories in the ids' order, at most `limit`; begin after "".
@@ -291,10 +291,8 @@ class Sweeps(StorePart):
         rows = await self._read(
             tenant,
             "unembedded",
-            f"{EACH_MEMORY} WHERE m.embed_due > 0 AND m.embed_due < $never"
-            " RETURN m.id, m.payload_version",
+            f"{EACH_MEMORY} WHERE {is_waiting('embed')} RETURN m.id, m.payload_version",
             ids=unique(ids),
-            never=NEVER_MS,
         )
         return {row["id"]: row["payload_version"] for row in rows}
 
