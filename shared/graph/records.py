@@ -12,6 +12,7 @@ from base64 import b64decode, b64encode
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import lru_cache
+from operator import itemgetter
 from typing import Any
 from zlib import crc32
 
@@ -20,6 +21,7 @@ from shared.domain.memory import FALLBACK_TYPE, Memory, tag_keys, tag_prefixes
 from shared.errors import InvalidInput
 from shared.streams.job import Stage
 
+Convert = Callable[[Any], Any]
 PROPERTIES = tuple(each.name for each in fields(Memory))
 COLUMNS = ", ".join(f"m.{name}" for name in PROPERTIES)
 
@@ -178,13 +180,13 @@ def _tuple(value: list[str] | None) -> tuple[str, ...]:
     return tuple(value) if value else ()
 
 
-def _or(default: Any, convert: Callable[[Any], Any]) -> Callable[[Any], Any]:
+def _or(default: Any, convert: Convert) -> Convert:
     return lambda value: default if value is None else convert(value)
 
 
 # Properties whose stored value is not the field's own, or may be missing on nodes that
 # consolidation made (a cluster's summary has no importance).
-_CONVERSIONS: Mapping[str, Callable[[Any], Any]] = {
+_CONVERSIONS: Mapping[str, Convert] = {
     name: convert
     for names, convert in (
         (("tags", "entity_tags", "meta_terms"), _tuple),
@@ -204,14 +206,17 @@ _CONVERSIONS: Mapping[str, Callable[[Any], Any]] = {
 
 
 @lru_cache(maxsize=8)
-def _converters(names: tuple[str, ...]) -> tuple[tuple[int, Callable[[Any], Any]], ...]:
-    return tuple((at, _CONVERSIONS[name]) for at, name in enumerate(names) if name in _CONVERSIONS)
+def _reader(names: tuple[str, ...]) -> tuple[Convert, tuple[tuple[int, Convert], ...]]:
+    """What takes the values of `names` from a row, and which of them are converted how."""
+    used = ((at, _CONVERSIONS[name]) for at, name in enumerate(names) if name in _CONVERSIONS)
+    return itemgetter(*names), tuple(used)
 
 
 def memory_of(row: Mapping[str, Any], names: tuple[str, ...] = PROPERTIES) -> Memory:
     """Return the Memory of a row with the columns `names`; its other fields are unset."""
-    values = list(map(row.__getitem__, names))
-    for at, convert in _converters(names):
+    values_of, conversions = _reader(names)
+    values = list(values_of(row))
+    for at, convert in conversions:
         values[at] = convert(values[at])
     if names is PROPERTIES:  # By position, which takes half the time.
         return Memory(*values)
