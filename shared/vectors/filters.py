@@ -70,12 +70,12 @@ def request_of(tenant: str, query: VectorQuery) -> models.QueryRequest:
 
 
 def naming(tenant: str) -> list[str] | bool:
-    """The payload that tells a hit's memory: none where the point's id does."""
+    """Return the payload keys that name a hit's memory; none where the point's id names it."""
     return False if tenant == DEFAULT_TENANT else [MEMORY_ID]
 
 
 def hits_of(points: Sequence[models.ScoredPoint]) -> list[Hit]:
-    """Each memory once: for a while it has two points, after an upgrade of its tenant."""
+    """Return each memory once; while its tenant is being upgraded it may have two points."""
     found: dict[str, Hit] = {}
     for point in points:
         key = str((point.payload or {}).get(MEMORY_ID, point.id))
@@ -89,9 +89,9 @@ def recall_filter(tenant: str, scope: Scope) -> models.Filter:
 
 
 def newest_wins(tenant: str, points: Sequence[Point]) -> models.Filter:
-    """The stored points that `points` may replace: no newer version, and of `tenant`.
+    """Match the tenant's stored points that `points` may replace: those of no newer version.
 
-    Equal versions may be replaced: running a job twice, or embedding a text again because
+    An equal version may be replaced. A job that runs twice, or that embeds a text again after
     its context changed, writes the same version with the same or a better vector.
     """
     return models.Filter(
@@ -101,7 +101,7 @@ def newest_wins(tenant: str, points: Sequence[Point]) -> models.Filter:
 
 
 def same_text(tenant: str, point: Point) -> models.Filter:
-    """The stored point whose payload `point` may replace: its vectors are of the same text."""
+    """Match the stored point whose payload `point` may replace: its text must be the same."""
     must = [tenant_is(tenant), *_not_newer(point), _is("text_hash", point.payload["text_hash"])]
     return models.Filter(must=must)
 
@@ -111,7 +111,7 @@ def owned(tenant: str, ids: Sequence[str]) -> models.Filter:
 
 
 def as_seen(tenant: str, seen: Sequence[StoredPoint]) -> models.Filter:
-    """The points of `seen` that are no newer than they were; also one without a version."""
+    """Match the points of `seen` that did not become newer; also one without a version."""
     return models.Filter(
         must=[tenant_is(tenant)],
         should=[
@@ -125,12 +125,12 @@ def as_seen(tenant: str, seen: Sequence[StoredPoint]) -> models.Filter:
 
 
 def parsed(text: str) -> int | str:
-    """A point's id; a number only where somebody else wrote the point: ours are UUIDs."""
+    """Return a point's id; only a point that another program wrote has a number."""
     return int(text) if text.isdecimal() else text
 
 
 def strays(tenants: Sequence[str], point_ids: Sequence[str] | None = None) -> models.Filter:
-    """The points (of these ids) that are of none of `tenants`; most name no tenant at all."""
+    """Match the points (of these ids) of none of `tenants`; most of them name no tenant."""
     chosen = None
     if point_ids is not None:
         chosen = [models.HasIdCondition(has_id=[parsed(each) for each in point_ids])]
@@ -138,7 +138,7 @@ def strays(tenants: Sequence[str], point_ids: Sequence[str] | None = None) -> mo
 
 
 def in_the_way(tenant: str, ids: Sequence[str]) -> models.Filter:
-    """What stands where these memories' points belong, and is not of `tenant`."""
+    """Match points with the ids of these memories' points that belong to another tenant."""
     return models.Filter(must=[_under(tenant, ids)], must_not=[tenant_is(tenant)])
 
 
@@ -171,14 +171,18 @@ def _fields(scope: Scope) -> _Conditions:
 
 
 def _hidden(scope: Scope) -> _Conditions:
-    """What must not be; a key that a point lacks hides nothing."""
+    """Return the conditions that hide a point; one on a key that it lacks does not."""
     found: _Conditions = []
     if scope.exclude_types:
         found.append(_any("type", scope.exclude_types))
     if excluded := tag_keys(scope.exclude_tags):
         found += [_any("tags", excluded), _any("tag_prefixes", longest_prefixes(excluded))]
-    if scope.current_at_ms is not None:
-        found += _not_current(scope.current_at_ms)
+    if (at_ms := scope.current_at_ms) is not None:
+        found += [
+            _is("state", ARCHIVED),
+            _range("t_valid", gt=at_ms),
+            _range("t_invalid", lte=at_ms),
+        ]
     return found
 
 
@@ -189,14 +193,6 @@ def _tags(scope: Scope) -> _Conditions:
     if scope.tag_mode == "any":
         return [_any(key, scope.stored_tags)]
     return [_is(key, each) for each in scope.stored_tags]
-
-
-def _not_current(at_ms: int) -> _Conditions:
-    return [
-        _is("state", ARCHIVED),
-        _range("t_valid", gt=at_ms),
-        _range("t_invalid", lte=at_ms),
-    ]
 
 
 def _is(key: str, value: str) -> models.FieldCondition:

@@ -193,7 +193,7 @@ async def test_min_score_and_the_floor_cut_and_say_so(api: Client, stores: Store
 async def test_what_does_not_hold_leaks_from_nowhere(
     api: Client, stack: Stack, stores: StoreView, embedded: bool
 ) -> None:
-    """By any road, whether the points exist and say so or not."""
+    """No kind of request shows them, with or without their points."""
     text, tags = f"{CANARY} the team lead of Falcon is", ["falcon"]
     rows = [
         {"content": f"{text} Ada", "tags": tags, "metadata": {"repo": "falcon"}},
@@ -221,7 +221,7 @@ async def _leak(
         await related(api, ada, hidden, "RELATES_TO")
     await stores.rows(f"MATCH (m:Memory {{id: '{bob}'}}) SET m.archived = true")
     everything: dict[str, Any] = {"limit": 50, "adaptive_floor": "false"}
-    roads: tuple[dict[str, Any], ...] = (
+    requests: tuple[dict[str, Any], ...] = (
         {"query": "team lead of Falcon"},
         {"query": "falcon", "tags": "falcon"},
         {"tags": "falcon"},
@@ -232,7 +232,7 @@ async def _leak(
         {"query": "Falcon lead", "tags": "nothing", "scope_fallback": "true"},
         {"queries": ["Falcon", "lead"], "auto_decompose": "true"},
     )
-    for params in roads:
+    for params in requests:
         answer = await api.recall(**{**everything, **params})
         assert {each["id"] for each in answer.body["results"]} == {ada}, params
         shown = answer.body["results"][0]["relations"]

@@ -1,4 +1,4 @@
-"""Every road of a recall keeps to the scope before it cuts, so that narrow scopes fill."""
+"""Every query of a recall applies the scope before its limit, so that narrow scopes fill."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ DAY = 86_400_000
 WEIGHTS = RecallSettings()
 
 
-class Query(dict[str, Sequence[str]]):
+class Values(dict[str, Sequence[str]]):
     """A query string as aiohttp gives it."""
 
     def getall(self, key: str, default: list[str]) -> Sequence[str]:

@@ -10,29 +10,30 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.api.recall.parameters import RECALL_PARAMETERS
+from services.api.http.parameters import Param, Query
 from services.api.recall.request import (
     MAX_QUERIES,
+    PARAMETERS,
     SORTS,
     RecallRequest,
     parse_recall,
 )
-from shared.config import RecallSettings
+from shared.config import RecallSettings, Settings
 from shared.errors import InvalidInput
-from tests.unit.recall_rows import Query
+from tests.unit.recall_rows import Values
 
 NOW = 1_790_000_000_000
-SETTINGS = RecallSettings()
+SETTINGS = Settings()
 ALIASES = (
     *("time", "order_by", "expand_associations", "expand", "entity_expansion"),
     *("relation_expansion_limit", "lang", "file_path", "focus_path", "format", "offset"),
 )
-NAMES = [each.name for each in RECALL_PARAMETERS]
+NAMES = [each.name for each in PARAMETERS]
 
 
-def parsed(settings: RecallSettings = SETTINGS, /, **values: str | Sequence[str]) -> RecallRequest:
+def parsed(settings: Settings = SETTINGS, /, **values: str | Sequence[str]) -> RecallRequest:
     query = {name: [each] if isinstance(each, str) else each for name, each in values.items()}
-    return parse_recall(Query(query), settings, now_ms=NOW)
+    return parse_recall(Query(Values(query), settings), now_ms=NOW)
 
 
 # -- whatever comes -------------------------------------------------------------------------
@@ -57,10 +58,10 @@ _QUERIES = st.dictionaries(
 @given(_QUERIES)
 def test_any_query_string_is_parsed_or_refused(query: dict[str, list[str]]) -> None:
     try:
-        found = parse_recall(Query(query), SETTINGS, now_ms=NOW)
+        found = parse_recall(Query(Values(query), SETTINGS), now_ms=NOW)
     except InvalidInput:
         return
-    assert 1 <= found.limit <= SETTINGS.max_limit
+    assert 1 <= found.limit <= SETTINGS.recall.max_limit
     assert 1 <= found.per_query_limit <= 100
     assert 1 <= found.expansion.relation_limit <= 200
     assert 1 <= found.expansion.limit <= 500
@@ -76,7 +77,7 @@ def test_any_query_string_is_parsed_or_refused(query: dict[str, list[str]]) -> N
 def test_every_parameter_by_itself(name: str, data: st.DataObject) -> None:
     values = data.draw(st.lists(_VALUES, min_size=1, max_size=3))
     with suppress(InvalidInput):
-        parse_recall(Query({name: values}), SETTINGS, now_ms=NOW)
+        parse_recall(Query(Values({name: values}), SETTINGS), now_ms=NOW)
 
 
 def test_a_number_of_too_many_digits_is_refused_or_clamped() -> None:
@@ -139,7 +140,7 @@ def test_shares_are_clamped(name: str, text: str, value: float) -> None:
 @pytest.mark.parametrize(
     ("name", "value", "message"),
     [
-        ("limit", "many", "'limit' must be a whole number"),
+        ("limit", "many", "'limit' must be an integer"),
         ("min_score", "high", "'min_score' must be a number"),
         ("min_score", "nan", "'min_score' must be a number"),
         ("embedding", "1,two", "Embedding must contain numeric values"),
@@ -290,7 +291,33 @@ def test_current_only_wins_over_state_mode(
     )
 
 
+@pytest.mark.parametrize("param", PARAMETERS, ids=lambda param: param.name)
+def test_every_documented_limit_holds(param: Param[Any]) -> None:
+    schema = param.schema(SETTINGS)
+    if "maxLength" in schema:
+        most = schema["maxLength"]
+        assert Query(Values({param.name: ["x" * most]}), SETTINGS)[param] == "x" * most
+        with pytest.raises(InvalidInput, match=f"'{param.name}' must not exceed {most}"):
+            Query(Values({param.name: ["x" * (most + 1)]}), SETTINGS)[param]
+    for limit, beyond in (("minimum", -1), ("maximum", 1)):
+        if limit in schema:
+            given = str(schema[limit] + beyond)
+            assert Query(Values({param.name: [given]}), SETTINGS)[param] == schema[limit]
+
+
+def test_the_documented_limit_is_the_one_of_the_settings() -> None:
+    settings = Settings(recall=RecallSettings(RECALL_MAX_LIMIT=1000, RECALL_RELATION_LIMIT=9))
+    schemas = {param.name: param.schema(settings) for param in PARAMETERS}
+    assert schemas["limit"]["maximum"] == parsed(settings, limit="5000").limit == 1000
+    assert schemas["relation_limit"]["default"] == parsed(settings).expansion.relation_limit == 9
+
+
+def test_the_aliases_are_documented() -> None:
+    documented = {alias for param in PARAMETERS for alias in param.aliases}
+    assert documented == set(ALIASES) - {"format", "offset"}
+
+
 def test_settings_give_the_defaults() -> None:
     settings = RecallSettings(RECALL_MAX_LIMIT=7, RECALL_MIN_SCORE=0.3, RECALL_ADAPTIVE_FLOOR=False)
-    found = parsed(settings, limit="50")
+    found = parsed(Settings(recall=settings), limit="50")
     assert (found.limit, found.min_score, found.adaptive_floor) == (7, 0.3, False)

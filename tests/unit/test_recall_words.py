@@ -9,9 +9,11 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic_core import to_json
 
+from services.api.http.parameters import Query
 from services.api.memory import metadata
-from services.api.recall.answer import recall_json
+from services.api.recall.answer import answer_of
 from services.api.recall.dates import Period, period_of
 from services.api.recall.draft import Draft
 from services.api.recall.request import parse_recall
@@ -25,10 +27,10 @@ from services.api.recall.words import (
     query_tokens,
     without,
 )
-from shared.config import RecallSettings
+from shared.config import RecallSettings, Settings
 from shared.domain.memory import speaker_of
 from shared.graph.records import Hydrated
-from tests.unit.recall_rows import NOW, Query, memory, row
+from tests.unit.recall_rows import NOW, Values, memory, row
 
 # A Wednesday.
 AT = datetime(2026, 3, 18, 15, 30, tzinfo=UTC)
@@ -324,13 +326,14 @@ def test_any_metadata_scores_between_nothing_and_all(query: str, held: dict[str,
 
 def draft(**query: str) -> Draft:
     """What was found for a query: nothing yet."""
-    values = Query({name: [value] for name, value in query.items()})
-    settings = RecallSettings()
-    return Draft("default", parse_recall(values, settings, now_ms=NOW), settings)
+    values = Values({name: [value] for name, value in query.items()})
+    request = parse_recall(Query(values, Settings()), now_ms=NOW)
+    return Draft("default", request, RecallSettings())
 
 
 def answered(found: Draft) -> dict[str, Any]:
-    return recall_json(found, 1.5)
+    answer: dict[str, Any] = json.loads(to_json(answer_of(found, 1.5)))
+    return answer
 
 
 def test_an_answer_s_keys_without_results() -> None:

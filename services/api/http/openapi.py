@@ -16,7 +16,6 @@ from pydantic import TypeAdapter
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaMode
 from pydantic_core import core_schema
 
-from services.api.http.answer_schemas import SHAPES
 from services.api.http.answers import ErrorAnswer
 from services.api.http.parameters import Param, text
 from services.api.http.route import Param as DescribedParam
@@ -121,7 +120,7 @@ def document(routes: Iterable[Route], settings: Settings) -> dict[str, Any]:
         "tags": [{"name": name} for name in dict.fromkeys(route.group for route in shown)],
         "paths": paths,
         "components": {
-            "schemas": {**SHAPES, **components},
+            "schemas": components,
             "responses": {str(code): _error(code, meaning) for code, meaning in _ERRORS.items()},
             "headers": dict(_HEADERS),
             "securitySchemes": dict(_SCHEMES),

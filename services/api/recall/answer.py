@@ -1,146 +1,202 @@
-"""The answer of GET /recall: AutoMem's keys, each where it applies."""
+"""The answer of GET /recall: AutoMem's keys, and blocks for what the request asks for."""
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import asdict
+from typing import Any, Literal
 
-from services.api.http.answers import memory_json
+from pydantic import Field
+
+from services.api.http.answers import Absent, Answer, Id, OnlyTrue, Success
+from services.api.memory.answers import MemoryAnswer
 from services.api.recall.draft import Draft
 from services.api.recall.rank import Scored
-from services.api.recall.request import RecallRequest
 from services.api.recall.words import keywords
 from shared.domain.memory import iso
 from shared.graph.records import Hydrated, Relation
 
 _SHOWN_ENTITIES = 10
 _PREVIEW_CHARS = 160
-_PASSED = (
+_NOTES = (
     *("deduped_from", "expanded_from_entity", "relation_score", "related_to"),
     *("outside_tag_scope", "state_replaces"),
 )
 
 
-def recall_json(found: Draft, elapsed_ms: float) -> dict[str, Any]:
-    wanted, scope = found.request, found.request.scope
-    # What was deleted while it was being ranked is not answered.
-    results = [
-        result_json(row, found.hydrated[row.id]) for row in found.rows if row.id in found.hydrated
-    ]
-    body: dict[str, Any] = {
-        "status": "success",
-        "query": wanted.query,
-        "results": results,
-        "count": len(results),
-        "dedup_removed": found.duplicates,
-        "sort": wanted.sort,
-        "state_mode": "current" if scope.current_at_ms is not None else "history",
-        "vector_search": {
-            "enabled": "vector" not in found.degraded,
-            "matched": any(row.candidate.source == "qdrant" for row in found.rows),
-        },
-        "tag_mode": scope.tag_mode,
-        "tag_match": scope.tag_match,
-        "query_time_ms": elapsed_ms,
-    }
-    blocks = (_query, _scope, _expansion, _state, _filters, _context)
-    return body | {key: value for block in blocks for key, value in block(wanted, found).items()}
+class RecallResultAnswer(Answer):
+    """One memory, and why it has its rank."""
+
+    id: Id
+    match_type: str
+    source: Literal["qdrant", "graph"]
+    match_score: float
+    original_score: float
+    score: float
+    final_score: float
+    score_components: dict[str, float | bool]
+    memory: MemoryAnswer
+    enriched: bool
+    relations: list[dict[str, Any]]
+    query: str = Field(serialization_alias="_query")
+    deduped_from: Absent[list[Id]] = None
+    expanded_from_entity: Absent[str] = None
+    relation_score: Absent[float] = None
+    related_to: Absent[list[dict[str, Any]]] = None
+    outside_tag_scope: OnlyTrue = False
+    state_replaces: Absent[Id] = None
 
 
-def _query(wanted: RecallRequest, found: Draft) -> dict[str, Any]:
-    block: dict[str, Any] = {}
-    if found.degraded:
-        block["degraded"] = list(dict.fromkeys(found.degraded))
-    if wanted.warnings:
-        block["warnings"] = list(wanted.warnings)
-    if len(found.texts) > 1 or wanted.queries:
-        block["queries"] = list(found.texts)
-    elif found.texts and found.texts[0]:
-        block["keywords"] = keywords(found.texts[0])
-    if found.entities:
-        block["entities"] = [
-            {
-                "id": each.id,
-                "slug": each.slug,
-                "category": each.category,
-                "name": each.name,
-                "aliases": list(each.aliases),
-                "identity": each.identity,
-                "identity_source_count": each.identity_source_count,
-                "identity_updated_at": iso(each.identity_updated_at),
-            }
-            for each in found.entities[:_SHOWN_ENTITIES]
+class VectorSearchAnswer(Answer):
+    """Whether the vectors answered, and whether they found any result."""
+
+    enabled: bool
+    matched: bool
+
+
+class TimeWindowAnswer(Answer):
+    """The times between which memories were searched."""
+
+    start: str | None
+    end: str | None
+
+
+class RecalledAnswer(Success):
+    """Memories, best first; blocks are there where the request asks for what they say."""
+
+    query: str
+    results: list[RecallResultAnswer]
+    count: int
+    dedup_removed: int
+    sort: str
+    state_mode: Literal["current", "history"]
+    vector_search: VectorSearchAnswer
+    tag_mode: str
+    tag_match: str
+    query_time_ms: float
+    degraded: Absent[tuple[str, ...]] = None
+    warnings: Absent[tuple[str, ...]] = None
+    queries: Absent[tuple[str, ...]] = None
+    keywords: Absent[list[str]] = None
+    entities: Absent[list[dict[str, Any]]] = None
+    time_window: Absent[TimeWindowAnswer] = None
+    tags: Absent[tuple[str, ...]] = None
+    tag_scope: Absent[dict[str, Any]] = None
+    exclude_tags: Absent[tuple[str, ...]] = None
+    scope_fallback: OnlyTrue = False
+    expansion: Absent[dict[str, Any]] = None
+    entity_expansion: Absent[dict[str, Any]] = None
+    state_filter: Absent[dict[str, Any]] = None
+    score_filter: Absent[dict[str, Any]] = None
+    recency_bias: Absent[Literal["on"]] = None
+    context_priority: Absent[dict[str, Any]] = None
+
+
+def answer_of(draft: Draft, elapsed_ms: float) -> RecalledAnswer:
+    request, scope = draft.request, draft.request.scope
+    # A memory that was deleted while it was being ranked is left out.
+    rows = [row for row in draft.rows if row.id in draft.hydrated]
+    return RecalledAnswer(
+        query=request.query,
+        results=[_result(row, draft.hydrated[row.id]) for row in rows],
+        count=len(rows),
+        dedup_removed=draft.duplicates,
+        sort=request.sort,
+        state_mode="history" if scope.current_at_ms is None else "current",
+        vector_search=VectorSearchAnswer(
+            enabled="vector" not in draft.degraded,
+            matched=any(row.candidate.source == "qdrant" for row in draft.rows),
+        ),
+        tag_mode=scope.tag_mode,
+        tag_match=scope.tag_match,
+        query_time_ms=elapsed_ms,
+        degraded=draft.degraded or None,
+        warnings=request.warnings or None,
+        tags=scope.tags or None,
+        exclude_tags=scope.exclude_tags or None,
+        scope_fallback=draft.fell_back,
+        recency_bias="on" if draft.biased else None,
+        **_query_blocks(draft),
+        **_filter_blocks(draft),
+        **_expansion_blocks(draft),
+    )
+
+
+def _query_blocks(draft: Draft) -> dict[str, Any]:
+    blocks: dict[str, Any] = {}
+    if len(draft.texts) > 1 or draft.request.queries:
+        blocks["queries"] = draft.texts
+    elif draft.texts and draft.texts[0]:
+        blocks["keywords"] = keywords(draft.texts[0])
+    if draft.entities:
+        blocks["entities"] = [
+            {**asdict(each), "identity_updated_at": iso(each.identity_updated_at)}
+            for each in draft.entities[:_SHOWN_ENTITIES]
         ]
-    return block
+    if profile := draft.question.profile:
+        blocks["context_priority"] = {
+            "language": profile.language,
+            "context": profile.context,
+            "priority_tags": profile.tags,
+            "priority_types": profile.types,
+            "injected": draft.injected,
+        }
+    return blocks
 
 
-def _scope(wanted: RecallRequest, found: Draft) -> dict[str, Any]:
-    scope = wanted.scope
-    block: dict[str, Any] = {}
+def _filter_blocks(draft: Draft) -> dict[str, Any]:
+    request, scope, blocks = draft.request, draft.request.scope, dict[str, Any]()
     if scope.start_ms is not None or scope.end_ms is not None:
-        block["time_window"] = {"start": iso(scope.start_ms), "end": iso(scope.end_ms)}
+        blocks["time_window"] = TimeWindowAnswer(start=iso(scope.start_ms), end=iso(scope.end_ms))
     if scope.tags:
-        block["tags"] = list(scope.tags)
-        block["tag_scope"] = {
+        by_vector = sum(each.match_type == "vector" for each in draft.candidates.values())
+        gated = [row for row in draft.rows if row.components.get("relevance_gated")]
+        blocks["tag_scope"] = {
             "filtered": True,
-            "pool_size_hint": _by_vector(found) if found.texts else None,
-            "gated_low_evidence": sum(
-                bool(row.components.get("relevance_gated")) for row in found.rows
-            ),
+            "pool_size_hint": by_vector if draft.texts else None,
+            "gated_low_evidence": len(gated),
         }
-    if scope.exclude_tags:
-        block["exclude_tags"] = list(scope.exclude_tags)
-    if found.fell_back:
-        block["scope_fallback"] = True
-    return block
+    if draft.filtered_ids or request.min_score > 0:
+        blocks["score_filter"] = {
+            "min_score": request.min_score,
+            "adaptive_floor": request.adaptive_floor,
+            "filtered_count": len(draft.filtered_ids),
+        }
+    if scope.current_at_ms is not None:
+        blocks["state_filter"] = _state_filter(draft)
+    return blocks
 
 
-def _by_vector(found: Draft) -> int:
-    return sum(each.match_type == "vector" for each in found.candidates.values())
-
-
-def _expansion(wanted: RecallRequest, found: Draft) -> dict[str, Any]:
-    asked = wanted.expansion
-    block: dict[str, Any] = {}
-    if asked.relations:
-        block["expansion"] = {
+def _expansion_blocks(draft: Draft) -> dict[str, Any]:
+    wanted, blocks = draft.request.expansion, dict[str, Any]()
+    if wanted.relations:
+        blocks["expansion"] = {
             "enabled": True,
-            "seed_count": found.seeds,
-            "expanded_count": found.related,
-            "relation_limit": asked.relation_limit,
-            "expansion_limit": asked.limit,
-            "respect_tags": asked.respect_tags,
+            "seed_count": draft.seeds,
+            "expanded_count": draft.related,
+            "relation_limit": wanted.relation_limit,
+            "expansion_limit": wanted.limit,
+            "respect_tags": wanted.respect_tags,
         }
-    if asked.entities:
-        block["entity_expansion"] = {
+    if wanted.entities:
+        blocks["entity_expansion"] = {
             "enabled": True,
-            "expanded_count": found.entity_rows,
-            "entities_found": list(found.entity_names),
+            "expanded_count": draft.entity_rows,
+            "entities_found": draft.entity_names,
         }
-    return block
+    return blocks
 
 
-def _state(wanted: RecallRequest, found: Draft) -> dict[str, Any]:
-    if wanted.scope.current_at_ms is None:
-        return {}
-    replaced = [row for row in found.rows if "state_replaces" in row.notes]
+def _state_filter(draft: Draft) -> dict[str, Any]:
+    replaced = [row for row in draft.rows if "state_replaces" in row.notes]
     block: dict[str, Any] = {
         "current_only": True,
-        "suppressed_count": len(found.suppressed),
+        "suppressed_count": len(draft.suppressed),
         "replacement_count": len(replaced),
     }
-    if wanted.state_debug:
+    if draft.request.state_debug:
         block["suppressed"] = [
-            {
-                key: value
-                for key, value in (
-                    ("id", each.id),
-                    ("reason", each.reason),
-                    ("replacement_id", each.replacement_id),
-                    ("relation_type", each.relation_type),
-                )
-                if value is not None
-            }
-            for each in found.suppressed.values()
+            {name: value for name, value in asdict(each).items() if value is not None}
+            for each in draft.suppressed.values()
         ]
         block["replacements"] = [
             {
@@ -150,78 +206,48 @@ def _state(wanted: RecallRequest, found: Draft) -> dict[str, Any]:
             }
             for row in replaced
         ]
-    return {"state_filter": block}
-
-
-def _filters(wanted: RecallRequest, found: Draft) -> dict[str, Any]:
-    block: dict[str, Any] = {}
-    if found.filtered_ids or wanted.min_score > 0:
-        block["score_filter"] = {
-            "min_score": wanted.min_score,
-            "adaptive_floor": wanted.adaptive_floor,
-            "filtered_count": len(found.filtered_ids),
-        }
-    if found.biased:
-        block["recency_bias"] = "on"
     return block
 
 
-def _context(_wanted: RecallRequest, found: Draft) -> dict[str, Any]:
-    profile = found.question.profile
-    if profile is None:
-        return {}
-    return {
-        "context_priority": {
-            "language": profile.language,
-            "context": profile.context,
-            "priority_tags": list(profile.tags),
-            "priority_types": list(profile.types),
-            "injected": found.injected,
-        }
-    }
-
-
-def result_json(row: Scored, hydrated: Hydrated) -> dict[str, Any]:
-    final = round(row.final, 6)
-    candidate = row.candidate
-    components: dict[str, Any] = {name: _shown(value) for name, value in row.components.items()}
+def _result(row: Scored, hydrated: Hydrated) -> RecallResultAnswer:
+    score, candidate = round(row.final, 6), row.candidate
+    # A rounded -0.0 becomes 0.0.
+    components: dict[str, Any] = {k: round(v, 6) + 0.0 for k, v in row.components.items()}
     components["relevance_gated"] = bool(components.get("relevance_gated"))
-    shown = {
-        "id": row.id,
-        "match_type": candidate.match_type,
-        "source": candidate.source,
-        "match_score": round(_match_score(row), 6),
-        "original_score": final,
-        "score": final,
-        "final_score": final,
-        "score_components": components,
-        "memory": memory_json(hydrated.memory),
-        "enriched": hydrated.memory.enriched,
-        "relations": row.notes.get("state_path")
-        or row.notes.get("related_to")
-        or list(map(relation_json, hydrated.relations)),
-        "_query": candidate.query,
-    }
-    return shown | {name: row.notes[name] for name in _PASSED if name in row.notes}
-
-
-def _shown(value: float) -> float:
-    return round(value, 6) + 0.0  # never -0.0
+    return RecallResultAnswer.model_validate(
+        {
+            "id": row.id,
+            "match_type": candidate.match_type,
+            "source": candidate.source,
+            "match_score": round(_match_score(row), 6),
+            "original_score": score,
+            "score": score,
+            "final_score": score,
+            "score_components": components,
+            "memory": hydrated.memory,
+            "enriched": hydrated.memory.enriched,
+            "relations": row.notes.get("state_path")
+            or row.notes.get("related_to")
+            or list(map(_relation, hydrated.relations)),
+            "query": candidate.query,
+            **{name: row.notes[name] for name in _NOTES if name in row.notes},
+        }
+    )
 
 
 def _match_score(row: Scored) -> float:
-    kind = row.candidate.match_type
-    if kind == "trending":
-        return row.memory.importance
-    if kind == "metadata":
-        return row.components["metadata"]
-    if kind == "keyword":
-        return row.candidate.words
+    match row.candidate.match_type:
+        case "trending":
+            return row.memory.importance
+        case "metadata":
+            return row.components["metadata"]
+        case "keyword":
+            return row.candidate.words
     return row.candidate.vector
 
 
-def relation_json(relation: Relation) -> dict[str, Any]:
-    """One outgoing relation with a summary of its far end."""
+def _relation(relation: Relation) -> dict[str, Any]:
+    """Return one outgoing relation with a summary of the memory at its end."""
     other = relation.other
     memory = {
         "id": other.id,

@@ -1,4 +1,4 @@
-"""A day or month that a query names, as a period in which a memory's time may fall."""
+"""A day or month that a query names, compared with the times of memories."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-# People speak of an event for a while after it.
+# People still talk about an event for some days.
 _SLACK = timedelta(days=7)
 _MONTHS = {name.lower(): at for at, name in enumerate(calendar.month_name) if name}
 _MONTHS |= {
@@ -24,14 +24,14 @@ _ISO = re.compile(r"\b((?:19|20)\d\d)-(\d\d)(?:-(\d\d))?\b")
 
 @dataclass(frozen=True, slots=True)
 class Period:
-    """A named month or day; without a year it is that of the memory it is held against."""
+    """A named month or day; without a year, the year of the compared memory is used."""
 
     year: int | None
     month: int
     day: int | None
 
     def holds(self, at_ms: int) -> bool:
-        """Whether the memory's time lies in the period or up to a week after it."""
+        """Return whether the time lies in the period or up to a week after it."""
         at = datetime.fromtimestamp(at_ms / 1000, UTC)
         try:
             start = datetime(self.year or at.year, self.month, self.day or 1, tzinfo=UTC)
@@ -42,7 +42,7 @@ class Period:
 
 
 def period_of(query: str) -> Period | None:
-    """The first month or day that the query names, if it names one."""
+    """Return the first month or day that the query names, if it names one."""
     if iso := _ISO.search(query):
         month = int(iso[2])
         day = int(iso[3]) if iso[3] else None

@@ -1,4 +1,4 @@
-"""GET /recall: parse, recall, render."""
+"""GET /recall: parse the query, recall, tell the event stream, render."""
 
 from __future__ import annotations
 
@@ -6,15 +6,13 @@ import time
 
 from aiohttp import web
 
-from services.api.http.answer_schemas import shape
 from services.api.http.answers import json_answer
 from services.api.http.middleware import TENANT
-from services.api.http.parameters import SETTINGS
+from services.api.http.parameters import Query
 from services.api.http.route import Route
 from services.api.memory.handlers import EVENTS, ms_since
-from services.api.recall.answer import recall_json
-from services.api.recall.parameters import RECALL_PARAMETERS
-from services.api.recall.request import parse_recall
+from services.api.recall.answer import RecalledAnswer, answer_of
+from services.api.recall.request import PARAMETERS, parse_recall
 from services.api.recall.service import Recall
 from shared.domain.memory import now_ms
 from shared.events import emitter
@@ -25,7 +23,7 @@ RECALL: web.AppKey[Recall] = web.AppKey("recall", Recall)
 
 async def recall(request: web.Request) -> web.Response:
     began = time.perf_counter()
-    wanted = parse_recall(request.query, request.app[SETTINGS].recall, now_ms=now_ms())
+    wanted = parse_recall(Query.of(request), now_ms=now_ms())
     found = await request.app[RECALL].recall(request[TENANT], wanted)
     elapsed_ms = ms_since(began)
     event = emitter.recalled(
@@ -36,7 +34,7 @@ async def recall(request: web.Request) -> web.Response:
         tags=wanted.scope.tags,
     )
     request.app[EVENTS].emit(request[TENANT], Event.RECALL, event)
-    return json_answer(recall_json(found, elapsed_ms))
+    return json_answer(answer_of(found, elapsed_ms))
 
 
 ROUTES: tuple[Route, ...] = (
@@ -45,7 +43,7 @@ ROUTES: tuple[Route, ...] = (
         "/recall",
         recall,
         "Find memories by meaning, words, tags and time",
-        query=RECALL_PARAMETERS,
-        returns=shape("Recalled"),
+        query=PARAMETERS,
+        returns=RecalledAnswer,
     ),
 )

@@ -1,4 +1,4 @@
-"""The caller's context: what it is working on, as tags, types and a language to prefer."""
+"""What the caller is working on, as tags, types and a language to prefer."""
 
 from __future__ import annotations
 
@@ -13,27 +13,21 @@ TYPE_BOOST = 0.25
 LANGUAGE_BOOST = 0.2
 PRIORITY_BOOST = 0.9
 _MOST_TAGS = 10
-_LANGUAGES = {
-    "python": "python",
-    "py": "python",
-    "typescript": "typescript",
-    "ts": "typescript",
-    "tsx": "typescript",
-    "javascript": "javascript",
-    "js": "javascript",
-    "jsx": "javascript",
-    "go": "go",
-    "golang": "go",
-    "rust": "rust",
-    "rs": "rust",
+_SPELLINGS = {
+    "python": "python py",
+    "typescript": "typescript ts tsx",
+    "javascript": "javascript js jsx",
+    "go": "go golang",
+    "rust": "rust rs",
     "java": "java",
-    "csharp": "csharp",
-    "cs": "csharp",
-    "cpp": "cpp",
-    "cc": "cpp",
+    "csharp": "csharp cs",
+    "cpp": "cpp cc",
     "swift": "swift",
 }
-# Words of ordinary English that name a language only in a file name or by themselves.
+_LANGUAGES = {
+    spelling: language for language, names in _SPELLINGS.items() for spelling in names.split()
+}
+# These English words and short names mean a language only as a hint or a file's ending.
 _NOT_IN_QUERIES = frozenset({"go", "ts", "js", "cs", "cc", "rs", "py", "swift"})
 _STYLE_WORDS = frozenset(
     (
@@ -47,7 +41,7 @@ _STYLE_TYPES = ("Style", "Preference")
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """What to prefer; `shown` is how the answer repeats it."""
+    """Which memories to prefer for one caller."""
 
     language: str | None
     context: str | None
@@ -56,14 +50,14 @@ class Profile:
     ids: tuple[str, ...]
 
     def fit(self, memory: Memory) -> float:
-        """The boost of one memory, already on the score's scale."""
+        """Return the boost of one memory, to be added to its score."""
         boost = TAG_BOOST * self.prefers_tags_of(memory) + TYPE_BOOST * (memory.type in self.types)
         if self.language and _mentions(memory, self.language):
             boost += LANGUAGE_BOOST
         return boost + PRIORITY_BOOST * (memory.id in self.ids)
 
     def prefers_tags_of(self, memory: Memory) -> bool:
-        """A tag equals, begins with or contains a preferred one; `/` and `:` are the same."""
+        """Return whether a tag contains a preferred one; `/` and `:` count as the same."""
         held = [key.replace("/", ":") for key in tag_keys(memory.all_tags)]
         return any(tag in key for tag in self.tags for key in held)
 
@@ -72,10 +66,10 @@ class Profile:
 
 
 def profile_of(hints: Hints, query: str) -> Profile | None:
-    """The profile of a request; None where it says nothing of its context."""
+    """Return the profile of a request; None where nothing is known of its context."""
     tokens = query_tokens([query])
     language = _language(hints, tokens)
-    # A query that merely names a language is about it, not a wish for style guides.
+    # A query that only names a language asks about it, and not for style guides.
     styled = (language is not None and bool(hints)) or bool(_STYLE_WORDS.intersection(tokens))
     if not hints and language is None and not styled:
         return None
@@ -92,7 +86,7 @@ def profile_of(hints: Hints, query: str) -> Profile | None:
 
 
 def _language(hints: Hints, tokens: list[str]) -> str | None:
-    """From `language`, the context, the open file's ending, or the query, in this order."""
+    """Read it from `language`, the context, the open file's ending or the query, in this order."""
     ending = hints.active_path.rpartition(".")[2].lower() if hints.active_path else ""
     named = [(hints.language or "").lower(), (hints.context or "").lower(), ending]
     named += [token for token in tokens if token not in _NOT_IN_QUERIES]

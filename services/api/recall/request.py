@@ -1,36 +1,41 @@
-"""The parameters of /recall, parsed: clamped where AutoMem clamps, refused where it refuses."""
+"""The parameters of /recall, and the RecallRequest that they make.
+
+Numbers out of range are clamped as AutoMem clamps them; what cannot be understood is refused.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
 
+from services.api.http.parameters import (
+    Param,
+    Query,
+    checked,
+    choice,
+    flag,
+    integer,
+    moment,
+    number,
+    parsed,
+    text,
+    texts,
+)
 from services.api.memory.requests import parse_embedding
 from services.api.recall.when import UnknownTime, Window, window_of
-from shared.config import RecallSettings
-from shared.domain.memory import check_text, finite, parse_time
 from shared.domain.scope import Scope
 from shared.errors import InvalidInput
 
 Sort = Literal["score", "time_desc", "time_asc", "updated_desc", "updated_asc"]
 SORTS: tuple[Sort, ...] = ("score", "time_desc", "time_asc", "updated_desc", "updated_asc")
-_YES = frozenset({"1", "true", "yes", "y", "on"})
-_NO = frozenset({"0", "false", "no", "n", "off"})
 MAX_QUERY_CHARS = 4000
 MAX_QUERIES = 10
-MAX_VALUES = 100
-
-
-class Query(Protocol):
-    """The request's query string: repeated names, in order."""
-
-    def getall(self, key: str, default: list[str]) -> Sequence[str]: ...
 
 
 @dataclass(frozen=True, slots=True)
 class Hints:
-    """What the caller is doing now; boosts memories that fit."""
+    """What the caller is doing now; memories that fit it are raised."""
 
     context: str | None = None
     language: str | None = None
@@ -45,6 +50,8 @@ class Hints:
 
 @dataclass(frozen=True, slots=True)
 class Expansion:
+    """Whether and how far a recall adds what its results lead to."""
+
     relations: bool = False
     entities: bool = False
     respect_tags: bool = False
@@ -74,65 +81,217 @@ class RecallRequest:
     state_debug: bool
     recency_bias: str
     scope_fallback: bool
-    warnings: tuple[str, ...] = field(default=())
+    warnings: tuple[str, ...] = ()
 
     @property
     def texts(self) -> tuple[str, ...]:
-        """What is searched for: `queries` where given (then `query` is not run)."""
+        """The texts to search for: `queries` where given; then `query` is not run."""
         return self.queries or ((self.query,) if self.query else ())
 
 
-def parse_recall(query: Query, settings: RecallSettings, *, now_ms: int) -> RecallRequest:
+# -- the parameters ---------------------------------------------------------------------
+
+# Parameters by the field that they fill.
+_Table = Mapping[str, Param[Any]]
+
+
+def _label(name: str, description: str, *aliases: str) -> Param[str | None]:
+    return text(name, description, most_chars=MAX_QUERY_CHARS, aliases=aliases)
+
+
+def _share(name: str, description: str) -> Param[float | None]:
+    return number(name, description, default=None, least=0.0, most=1.0)
+
+
+def _per_query_limit(limit: int) -> Param[int]:
+    description = "Candidates per query before fusion; as many as limit where absent"
+    return integer("per_query_limit", description, default=limit, least=1, most=100)
+
+
+def _current_only(*, default: bool) -> Param[bool]:
+    return flag("current_only", "Wins over state_mode", default=default)
+
+
+_QUERY = _label("query", "What to look for; empty or * lists instead")
+_QUERIES = texts(
+    "queries",
+    f"Texts searched together, the first {MAX_QUERIES}; `query` is then not run",
+    commas=True,
+)
+_LIMIT = integer(
+    "limit",
+    "Most results; expansions may add to it",
+    default=5,
+    least=1,
+    most=lambda settings: settings.recall.max_limit,
+)
+_EMBEDDING = parsed(
+    "embedding",
+    "Query vector, comma-separated, of the live dimension",
+    parse_embedding,
+    schema={"type": "string"},
+)
+_TAGS: _Table = {
+    "tags": texts("tags", "Only memories with these tags; a value with a comma is one tag"),
+    "tag_mode": choice("tag_mode", "Whether one tag suffices", "any", "all", default="any"),
+    "tag_match": choice(
+        "tag_match", "Prefix: whole `:`-separated segments", "prefix", "exact", default="prefix"
+    ),
+    "exclude_tags": texts(
+        "exclude_tags", "Not memories with these tags or their prefixes", commas=True
+    ),
+}
+_TIME_QUERY = parsed(
+    "time_query",
+    "today, yesterday, last week, last 30 days, …",
+    str,
+    schema={"type": "string"},
+    aliases=("time",),
+)
+_START = moment("start", "Earliest timestamp, ISO 8601", complaint="Invalid start time")
+_END = moment("end", "Latest timestamp, ISO 8601", complaint="Invalid end time")
+_STRICT = flag("strict", "Refuse an unknown time_query instead of warning")
+_PLACE: _Table = {
+    "project": _label("project", "Only this project"),
+    "session_id": _label("session_id", "Only this session"),
+    "layer": _label("layer", "Only this layer"),
+}
+_SORT = parsed(
+    "sort",
+    "Order of the results; time_desc where only a time is given",
+    str,
+    schema={"type": "string", "enum": list(SORTS), "default": "score"},
+    aliases=("order_by",),
+)
+_STATE_MODE = choice(
+    "state_mode",
+    "history also shows what is superseded",
+    "current",
+    "history",
+    default="current",
+    refusal="'state_mode' must be 'current' or 'history'",
+)
+_STATE_DEBUG = flag("state_debug", "Adds the suppressed ids")
+_EXPANSION: _Table = {
+    "relations": flag(
+        "expand_relations",
+        "Adds what the results relate to",
+        aliases=("expand_associations", "expand"),
+    ),
+    "entities": flag(
+        "expand_entities",
+        "Adds memories about the same people and organizations",
+        aliases=("entity_expansion",),
+    ),
+    "respect_tags": flag("expand_respect_tags", "Keeps expansions inside the tag scope"),
+    "relation_limit": integer(
+        "relation_limit",
+        "Relations per result",
+        default=lambda settings: settings.recall.relation_limit,
+        least=1,
+        most=200,
+    ),
+    "limit": integer(
+        "expansion_limit",
+        "Most memories added by expansion",
+        default=lambda settings: settings.recall.expansion_limit,
+        least=1,
+        most=500,
+        aliases=("relation_expansion_limit",),
+    ),
+    "min_importance": _share("expand_min_importance", "Least importance of an added memory"),
+    "min_strength": _share("expand_min_strength", "Least strength of a followed relation"),
+}
+_OPTIONS: _Table = {
+    "auto_decompose": flag("auto_decompose", "Also searches for the names and topics in the query"),
+    "min_score": number(
+        "min_score",
+        "Least final score",
+        default=lambda settings: settings.recall.min_score,
+        least=0.0,
+        most=1.0,
+    ),
+    "adaptive_floor": flag(
+        "adaptive_floor",
+        "Cuts the list where the scores fall off",
+        default=lambda settings: settings.recall.adaptive_floor,
+    ),
+    "recency_bias": choice(
+        "recency_bias",
+        "Prefers newer results",
+        *("off", "on", "auto"),
+        default=lambda settings: settings.recall.recency_bias,
+    ),
+    "scope_fallback": flag("scope_fallback", "Fills up from outside the tags"),
+}
+_HINTS: _Table = {
+    "context": _label("context", "What the caller works on"),
+    "language": _label("language", "Programming language of the caller's file", "lang"),
+    "active_path": _label("active_path", "The caller's file", "file_path", "focus_path"),
+    "tags": texts("context_tags", "Tags to prefer", commas=True),
+    "types": texts("context_types", "Types to prefer", commas=True),
+    "ids": texts("priority_ids", "Memories that come first", commas=True),
+}
+PARAMETERS: tuple[Param[Any], ...] = (
+    *(_QUERY, _QUERIES, _LIMIT, _per_query_limit(5), _EMBEDDING),
+    *_TAGS.values(),
+    *(_TIME_QUERY, _START, _END, _STRICT),
+    *_PLACE.values(),
+    *(_SORT, _STATE_MODE, _current_only(default=True), _STATE_DEBUG),
+    *_EXPANSION.values(),
+    *_OPTIONS.values(),
+    *_HINTS.values(),
+)
+
+
+def parse_recall(query: Query, *, now_ms: int) -> RecallRequest:
     """Raises: InvalidInput naming the parameter."""
-    read = _Reader(query)
     warnings: list[str] = []
-    window = _window(read, warnings, now_ms)
-    text = _text(read.one("query") or "")
-    text = "" if text == "*" else text
-    queries = tuple(dict.fromkeys(_text(each) for each in read.many("queries", split=True)))
-    embedding = parse_embedding(read.one("embedding"))
-    limit = read.whole("limit", 5, 1, settings.max_limit)
-    bare_window = window.bounded and not (text or queries or embedding)
+    window = _window(query, warnings, now_ms)
+    searched = query[_QUERY] or ""
+    searched = "" if searched == "*" else searched
+    queries = tuple(checked(each, "query", MAX_QUERY_CHARS) for each in query[_QUERIES])
+    embedding, limit = query[_EMBEDDING], query[_LIMIT]
+    current = query[_current_only(default=query[_STATE_MODE] == "current")]
     return RecallRequest(
         at_ms=now_ms,
-        query=text,
+        query=searched,
         queries=queries[:MAX_QUERIES],
         limit=limit,
-        per_query_limit=read.whole("per_query_limit", limit, 1, 100),
+        per_query_limit=query[_per_query_limit(limit)],
         embedding=None if embedding is None else tuple(embedding),
-        scope=_scope(read, read.many("tags"), window, settings.hidden_types, now_ms),
-        sort=_sort(read, bare_window=bare_window),
-        expansion=_expansion(read, settings),
-        hints=_hints(read),
-        auto_decompose=read.flag("auto_decompose", default=False),
-        min_score=read.unit("min_score", settings.min_score) or 0.0,
-        adaptive_floor=read.flag("adaptive_floor", default=settings.adaptive_floor),
-        state_debug=read.flag("state_debug", default=False),
-        recency_bias=read.choice("recency_bias", ("auto", "on", "off"), settings.recency_bias),
-        scope_fallback=read.flag("scope_fallback", default=False),
+        scope=Scope(
+            start_ms=window.start_ms,
+            end_ms=window.end_ms,
+            exclude_types=tuple(sorted(query.settings.recall.hidden_types)),
+            current_at_ms=now_ms if current else None,
+            **_fields(query, _TAGS),
+            **_fields(query, _PLACE),
+        ),
+        sort=_sort(query, only_a_window=window.bounded and not (searched or queries or embedding)),
+        expansion=Expansion(**_fields(query, _EXPANSION)),
+        hints=Hints(**_fields(query, _HINTS)),
+        state_debug=query[_STATE_DEBUG],
         warnings=tuple(warnings),
+        **_fields(query, _OPTIONS),
     )
 
 
-def _text(value: str) -> str:
-    text = check_text(value.strip(), "'query'")
-    if len(text) > MAX_QUERY_CHARS:
-        raise InvalidInput(f"'query' must not exceed {MAX_QUERY_CHARS} characters")
-    return text
+def _fields(query: Query, table: _Table) -> dict[str, Any]:
+    return {name: query[param] for name, param in table.items()}
 
 
-def _window(read: _Reader, warnings: list[str], now_ms: int) -> Window:
-    """`start` and `end` override what `time_query` says."""
-    expression = read.one("time_query", "time")
-    window = Window()
+def _window(query: Query, warnings: list[str], now_ms: int) -> Window:
+    """Return the window of `time_query`, with `start` and `end` in its place where given."""
+    expression, window = query[_TIME_QUERY], Window()
     if expression:
         try:
             window = window_of(expression, now_ms)
         except UnknownTime as error:
-            if read.flag("strict", default=False):
+            if query[_STRICT]:
                 raise InvalidInput(str(error)) from error
             warnings.append(str(error))
-    start, end = _instant(read, "start"), _instant(read, "end")
+    start, end = query[_START], query[_END]
     if start is not None and end is not None and start > end:
         raise InvalidInput("'start' must not be after 'end'")
     return Window(
@@ -140,131 +299,10 @@ def _window(read: _Reader, warnings: list[str], now_ms: int) -> Window:
     )
 
 
-def _instant(read: _Reader, name: str) -> int | None:
-    given = read.one(name)
-    if not given:
-        return None
-    try:
-        return parse_time(given)
-    except InvalidInput as error:
-        raise InvalidInput(f"Invalid {name} time: {error}") from error
-
-
-def _sort(read: _Reader, *, bare_window: bool) -> Sort:
-    """A time window without anything to search for lists the newest first."""
-    named = read.one("sort", "order_by")
+def _sort(query: Query, *, only_a_window: bool) -> Sort:
+    """Return the wanted order; a time window with nothing to search for lists the newest first."""
+    named = query[_SORT]
     chosen = next((each for each in SORTS if each == named), None)
     if chosen is not None:
         return chosen
-    return "time_desc" if bare_window and named is None else "score"
-
-
-def _scope(
-    read: _Reader,
-    tags: tuple[str, ...],
-    window: Window,
-    hidden_types: frozenset[str],
-    now_ms: int,
-) -> Scope:
-    state = read.one("state_mode") or "current"
-    if state not in ("current", "history"):
-        raise InvalidInput("'state_mode' must be 'current' or 'history'")
-    current = read.flag("current_only", default=state == "current")
-    return Scope(
-        tags=tags,
-        tag_mode="all" if read.one("tag_mode") == "all" else "any",
-        tag_match="exact" if read.one("tag_match") == "exact" else "prefix",
-        exclude_tags=read.many("exclude_tags", split=True),
-        start_ms=window.start_ms,
-        end_ms=window.end_ms,
-        project=read.label("project"),
-        session_id=read.label("session_id"),
-        layer=read.label("layer"),
-        exclude_types=tuple(sorted(hidden_types)),
-        current_at_ms=now_ms if current else None,
-    )
-
-
-def _expansion(read: _Reader, settings: RecallSettings) -> Expansion:
-    relations = ("expand_relations", "expand_associations", "expand")
-    return Expansion(
-        relations=read.flag(*relations, default=False),
-        entities=read.flag("expand_entities", "entity_expansion", default=False),
-        respect_tags=read.flag("expand_respect_tags", default=False),
-        relation_limit=read.whole("relation_limit", settings.relation_limit, 1, 200),
-        limit=read.whole(
-            ("expansion_limit", "relation_expansion_limit"), settings.expansion_limit, 1, 500
-        ),
-        min_importance=read.unit("expand_min_importance", None),
-        min_strength=read.unit("expand_min_strength", None),
-    )
-
-
-def _hints(read: _Reader) -> Hints:
-    return Hints(
-        context=read.label("context"),
-        language=read.label("language", "lang"),
-        active_path=read.label("active_path", "file_path", "focus_path"),
-        tags=read.many("context_tags", split=True),
-        types=read.many("context_types", split=True),
-        ids=read.many("priority_ids", split=True),
-    )
-
-
-class _Reader:
-    """Reads one query string; every method takes the name and its aliases."""
-
-    def __init__(self, query: Query) -> None:
-        self._query = query
-
-    def one(self, *names: str) -> str | None:
-        for name in names:
-            for value in self._query.getall(name, []):
-                return value.strip()
-        return None
-
-    def label(self, *names: str) -> str | None:
-        value = self.one(*names)
-        if value and len(value) > MAX_QUERY_CHARS:
-            raise InvalidInput(f"'{names[0]}' is too long")
-        return check_text(value, f"'{names[0]}'") if value else None
-
-    def many(self, name: str, *, split: bool = False) -> tuple[str, ...]:
-        given = self._query.getall(name, [])
-        parts = [part for value in given for part in (value.split(",") if split else [value])]
-        values = tuple(dict.fromkeys(part.strip() for part in parts if part.strip()))
-        if len(values) > MAX_VALUES:
-            raise InvalidInput(f"'{name}' must not hold more than {MAX_VALUES} values")
-        for value in values:
-            check_text(value, f"'{name}'")
-        return values
-
-    def flag(self, *names: str, default: bool) -> bool:
-        value = (self.one(*names) or "").lower()
-        return True if value in _YES else False if value in _NO else default
-
-    def whole(self, names: str | tuple[str, ...], default: int, low: int, high: int) -> int:
-        """Clamped into low..high. Raises: InvalidInput for what is no whole number."""
-        named = (names,) if isinstance(names, str) else names
-        value = self.one(*named)
-        try:
-            number = int(value) if value else default
-        except ValueError as error:
-            raise InvalidInput(f"'{named[0]}' must be a whole number") from error
-        return min(high, max(low, number))
-
-    def unit(self, name: str, default: float | None) -> float | None:
-        value = self.one(name)
-        if not value:
-            return default
-        try:
-            number = float(value)
-        except ValueError as error:
-            raise InvalidInput(f"'{name}' must be a number") from error
-        if not finite(number):
-            raise InvalidInput(f"'{name}' must be a number")
-        return min(1.0, max(0.0, number))
-
-    def choice(self, name: str, allowed: tuple[str, ...], default: str) -> str:
-        value = (self.one(name) or "").lower()
-        return value if value in allowed else default
+    return "time_desc" if only_a_window and named is None else "score"

@@ -1,6 +1,6 @@
 """GET /startup-recall: the lessons and rules that an agent reads before it begins.
 
-What is archived, not valid yet, no longer valid or superseded by what holds is no lesson.
+Archived, expired, not yet valid and superseded memories are left out.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 
 from aiohttp import web
 
-from services.api.http.answers import json_answer
+from services.api.http.answers import Answer, Id, Success, attribute, json_answer
 from services.api.http.middleware import TENANT
 from services.api.http.route import Route
 from services.api.recall.state import active
@@ -24,18 +24,14 @@ _RULE_TAGS = ("system", "memory-recall")
 _MOST_LESSONS = 10
 _MOST_RULES = 5
 _CRITICAL_IMPORTANCE = 0.9
-# So many times as many are read, since some may have been invalidated.
+# So many times the limit are read, since some may have been superseded.
 _SPARE = 3
 
 
 @dataclass(frozen=True, slots=True)
 class Briefing:
-    lessons: tuple[Memory, ...]
-    rules: tuple[Memory, ...]
-
-    @property
-    def has_critical(self) -> bool:
-        return any(lesson.importance >= _CRITICAL_IMPORTANCE for lesson in self.lessons)
+    lessons: Sequence[Memory]
+    rules: Sequence[Memory]
 
 
 class Startup:
@@ -50,21 +46,17 @@ class Startup:
             find(tenant, _LESSON_TAGS, now_ms=now, limit=_SPARE * _MOST_LESSONS),
             find(tenant, _RULE_TAGS, now_ms=now, limit=_SPARE * _MOST_RULES),
         )
-        gone = await self._invalidated(tenant, [*lessons, *rules], now)
-        return Briefing(
-            tuple([each for each in lessons if each.id not in gone][:_MOST_LESSONS]),
-            tuple([each for each in rules if each.id not in gone][:_MOST_RULES]),
-        )
-
-    async def _invalidated(self, tenant: str, found: Sequence[Memory], now: int) -> set[str]:
-        held = await self._graph.memories.hydrate(
-            tenant, [memory.id for memory in found], relation_limit=0
-        )
-        return {
+        ids = [memory.id for memory in (*lessons, *rules)]
+        hydrated = await self._graph.memories.hydrate(tenant, ids, relation_limit=0)
+        superseded = {
             memory_id
-            for memory_id, each in held.items()
-            if any(active(by, now) for by in each.successors)
+            for memory_id, each in hydrated.items()
+            if any(active(successor, now) for successor in each.successors)
         }
+        return Briefing(
+            [each for each in lessons if each.id not in superseded][:_MOST_LESSONS],
+            [each for each in rules if each.id not in superseded][:_MOST_RULES],
+        )
 
 
 # -- HTTP -------------------------------------------------------------------------------
@@ -72,36 +64,52 @@ class Startup:
 STARTUP: web.AppKey[Startup] = web.AppKey("startup", Startup)
 
 
+class RuleAnswer(Answer):
+    """What an agent is to do."""
+
+    id: Id
+    content: str
+    tags: tuple[str, ...] = attribute("all_tags")
+
+
+class LessonAnswer(RuleAnswer):
+    """What an agent is to know."""
+
+    importance: float
+    type: str
+    metadata: dict[str, Any] = attribute("shown_metadata")
+
+
+class BriefingAnswer(Success):
+    """Lessons and rules, the most important first."""
+
+    critical_lessons: list[LessonAnswer]
+    system_rules: list[RuleAnswer]
+    lesson_count: int
+    has_critical: bool
+    summary: str
+
+
 async def startup_recall(request: web.Request) -> web.Response:
-    briefing = await request.app[STARTUP].brief(request[TENANT])
+    found = await request.app[STARTUP].brief(request[TENANT])
     return json_answer(
-        {
-            "status": "success",
-            "critical_lessons": [_lesson(memory) for memory in briefing.lessons],
-            "system_rules": [_rule(memory) for memory in briefing.rules],
-            "lesson_count": len(briefing.lessons),
-            "has_critical": briefing.has_critical,
-            "summary": f"Recalled {len(briefing.lessons)} lesson(s)"
-            f" and {len(briefing.rules)} system rule(s)",
-        }
+        BriefingAnswer.model_validate(
+            {
+                "critical_lessons": found.lessons,
+                "system_rules": found.rules,
+                "lesson_count": len(found.lessons),
+                "has_critical": any(
+                    lesson.importance >= _CRITICAL_IMPORTANCE for lesson in found.lessons
+                ),
+                "summary": f"Recalled {len(found.lessons)} lesson(s)"
+                f" and {len(found.rules)} system rule(s)",
+            }
+        )
     )
-
-
-def _rule(memory: Memory) -> dict[str, Any]:
-    return {"id": memory.id, "content": memory.content, "tags": list(memory.all_tags)}
-
-
-def _lesson(memory: Memory) -> dict[str, Any]:
-    return {
-        **_rule(memory),
-        "importance": memory.importance,
-        "type": memory.type,
-        "metadata": memory.shown_metadata,
-    }
 
 
 _SUMMARY = "Lessons and rules to read before work begins"
 ROUTES: tuple[Route, ...] = (
-    Route("GET", "/startup-recall", startup_recall, _SUMMARY),
-    Route("GET", "/startup/recall", startup_recall, _SUMMARY),
+    Route("GET", "/startup-recall", startup_recall, _SUMMARY, returns=BriefingAnswer),
+    Route("GET", "/startup/recall", startup_recall, _SUMMARY, returns=BriefingAnswer),
 )

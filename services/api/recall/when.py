@@ -13,12 +13,12 @@ _DAYS = {"hour": 1 / 24, "day": 1, "week": 7, "month": 30, "year": 365}
 
 
 class UnknownTime(InvalidInput):
-    """The expression is none that we know; it filters nothing unless `strict` is set."""
+    """The expression is unknown; the request fails with `strict`, else it is not limited."""
 
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """Inclusive on both ends; None is open."""
+    """A span of time in ms, both ends included; None is no limit."""
 
     start_ms: int | None = None
     end_ms: int | None = None
@@ -29,7 +29,7 @@ class Window:
 
 
 def window_of(expression: str, now_ms: int) -> Window:
-    """The window of `expression` as seen at `now_ms`. Raises: UnknownTime."""
+    """Return the window that `expression` means at `now_ms`. Raises: UnknownTime."""
     text = " ".join(expression.lower().split())
     now = datetime.fromtimestamp(now_ms / 1000, UTC)
     if counted := _LAST_N.match(text):

@@ -1,4 +1,4 @@
-"""What a query says: its keywords, the names in it, and the queries it can be split into."""
+"""The keywords of a query, the names in it, and the queries that it can be split into."""
 
 from __future__ import annotations
 
@@ -16,26 +16,11 @@ _UNSPACED = re.compile(r"[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af]{
 _AROUND = " \t\r\n.,;:!?()\"'’“”«»،؛؟।。、，：；！？「」『』（）"
 _POSSESSIVE = re.compile(r"['’]s?$")
 _WORD = re.compile(r"[^\W_]+(?:[-'’][^\W_]+)*")
-_STOP = frozenset(
-    (
-        *(
-            "the",
-            "and",
-            "for",
-            "are",
-            "was",
-            "were",
-            "with",
-            "that",
-            "this",
-            "about",
-            "from",
-            "into",
-        ),
-        *("what", "when", "where", "which", "who", "whom", "whose", "why", "how", "did", "does"),
-        *("has", "have", "had", "you", "your"),
-    )
+_STOP_WORDS = (
+    "the and for are was were with that this about from into what when where which who whom whose"
+    " why how did does has have had you your"
 )
+_STOP = frozenset(_STOP_WORDS.split())
 _MAX_GRAM = 3
 _MAX_NAMES = 12
 _MAX_CASELESS = 36
@@ -44,15 +29,15 @@ _WORK = frozenset({"career", "job", "work"})
 
 
 def keywords(query: str) -> list[str]:
-    """Words of three characters and more, lower-cased, without function words, in order."""
+    """Return lower-cased words of at least three characters, in order, without stop words."""
     found = (word.strip("-_").lower() for word in _KEYWORD.findall(query))
     return list(dict.fromkeys(word for word in found if len(word) >= 3 and word not in _STOP))
 
 
 def names(query: str) -> list[str]:
-    """Capitalised words and runs of up to three of them, longest first; possibly names.
+    """Return what may be names: capitalised words and runs of up to three, the longest first.
 
-    After them what may be a name in a script without capitals: words, pairs, parts of words.
+    Then words, pairs and parts of words in scripts without capitals.
     """
     found: dict[str, None] = {}
     for run in _proper(query):
@@ -65,7 +50,7 @@ def names(query: str) -> list[str]:
 
 
 def _proper(query: str) -> Iterator[list[str]]:
-    """Runs of up to three capitalised words with nothing but white space between them."""
+    """Yield runs of up to three capitalised words with only white space between them."""
     taken = 0
     for first in _FIRST.finditer(query):
         if first.start() < taken:
@@ -84,7 +69,7 @@ def _capital(letter: str) -> bool:
 
 
 def _caseless(query: str) -> list[str]:
-    """Words that begin with a letter without case, what is written within them, and pairs."""
+    """Return words that begin with a letter without case, their parts, and pairs of them."""
     if query.isascii():
         return []
     words = [word.strip(_AROUND) for word in query.split()]
@@ -104,7 +89,7 @@ def _caseless(query: str) -> list[str]:
 
 
 def grams(query: str) -> list[str]:
-    """Runs of one to three words, lower-cased: what an entity's slug may be made of."""
+    """Return lower-cased runs of one to three words, joined as in an entity's slug."""
     words = [_POSSESSIVE.sub("", word).lower() for word in _WORD.findall(query)][:40]
     return list(
         dict.fromkeys(
@@ -117,7 +102,7 @@ def grams(query: str) -> list[str]:
 
 
 def named(query: str, speakers: Iterable[str]) -> dict[str, float]:
-    """Speakers that the query names → 1; half for `Ada's …` while somebody else is named."""
+    """Map each speaker that the query names to 1, or to 0.5 for `Ada's …` beside another name."""
     found: dict[str, bool] = {}
     for speaker in speakers:
         match = re.search(rf"{_whole(speaker)}(['’]s?\b)?", query)
@@ -130,7 +115,7 @@ def named(query: str, speakers: Iterable[str]) -> dict[str, float]:
 
 
 def _whole(speaker: str) -> str:
-    """A pattern of the name where it is no part of another word."""
+    """Return a pattern of the name that does not match inside another word."""
     name = re.escape(speaker)
     if speaker.isascii():
         return rf"\b{name}\b"
@@ -138,9 +123,9 @@ def _whole(speaker: str) -> str:
 
 
 def without(query: str, speakers: Iterable[str]) -> str:
-    """The query without those names, for the vector: whom it is about is scored apart.
+    """Return the query without the speakers' names, which are scored apart from the vector.
 
-    The query itself where nothing else would be left.
+    Where no keyword would be left, the query itself is returned.
     """
     text = query
     for speaker in speakers:
@@ -150,7 +135,7 @@ def without(query: str, speakers: Iterable[str]) -> str:
 
 
 def decomposed(query: str) -> list[str]:
-    """Further queries: a name, a name with a topic, or topics alone where nobody is named."""
+    """Return further queries: each name, names with topics, or topics where nobody is named."""
     people = _people(query)[:2]
     lowered = {word.lower() for name in people for word in name.split()}
     topics = [word for word in keywords(query) if len(word) >= 4 and word not in lowered]
@@ -166,19 +151,18 @@ def decomposed(query: str) -> list[str]:
 
 
 def _people(query: str) -> list[str]:
-    """Capitalised words that do not merely open the sentence, and possessives."""
-    words = query.split()
+    """Return capitalised words after the first word, and possessives."""
     found: dict[str, None] = {}
-    for at, word in enumerate(words):
-        bare = _POSSESSIVE.sub("", word.strip('.,;:!?"()'))
-        possessive = bare != word.strip('.,;:!?"()')
-        if bare[:1].isupper() and len(bare) > 1 and (at > 0 or possessive):
+    for at, word in enumerate(query.split()):
+        stripped = word.strip('.,;:!?"()')
+        bare = _POSSESSIVE.sub("", stripped)
+        if bare[:1].isupper() and len(bare) > 1 and (at > 0 or bare != stripped):
             found[bare] = None
     return list(found)
 
 
 def query_tokens(texts: Sequence[str]) -> list[str]:
-    """Lower-cased whole words of all queries, unique, in order."""
+    """Return the lower-cased words of all queries, unique, in order."""
     return list(
         dict.fromkeys(word.lower() for text in texts for word in re.findall(r"[\w-]+", text))
     )
