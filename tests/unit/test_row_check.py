@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.api.backup.row_check import node_of, plain, relation_of, restored
-from services.api.http.answers import memory_json
+from services.api.memory.answers import MemoryAnswer
 from shared.domain.memory import Memory, iso
 from shared.errors import InvalidInput
 from shared.graph.records import PROPERTIES, columns
@@ -38,7 +38,7 @@ def test_a_memory_is_refused_or_can_be_shown(properties: dict[str, Any]) -> None
         memory = restored({"id": _ID, "content": "c"} | properties, NOW).memory
     except InvalidInput:
         return
-    json.dumps(memory_json(memory), allow_nan=False).encode()
+    json.dumps(MemoryAnswer.model_validate(memory).model_dump(), allow_nan=False).encode()
     for name, value in zip(Memory.__slots__, columns(memory), strict=True):
         assert _kept(value), name
 
