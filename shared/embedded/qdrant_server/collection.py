@@ -118,10 +118,8 @@ class Collection:
             shard.update(update.operation)
 
     def flush_if_due(self) -> None:
-        waited_s = monotonic() - self._unflushed_since_s
-        if self._unflushed >= _FLUSH_AFTER_POINTS or (
-            self._unflushed and waited_s >= _FLUSH_AFTER_S
-        ):
+        is_old = monotonic() - self._unflushed_since_s >= _FLUSH_AFTER_S
+        if self._unflushed >= _FLUSH_AFTER_POINTS or (self._unflushed and is_old):
             self.flush()
 
     def flush(self) -> None:

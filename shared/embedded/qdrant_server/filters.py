@@ -52,11 +52,7 @@ class RangeCondition(Wire):
     range: Range
 
     def engine(self) -> edge.ConditionType:
-        bounds = self.range
-        return edge.FieldCondition(
-            self.key,
-            range=edge.RangeFloat(gt=bounds.gt, gte=bounds.gte, lt=bounds.lt, lte=bounds.lte),
-        )
+        return edge.FieldCondition(self.key, range=edge.RangeFloat(**dict(self.range)))
 
 
 class HasIdCondition(Wire):

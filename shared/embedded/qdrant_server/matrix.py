@@ -41,14 +41,12 @@ class MatrixPairs(Wire):
         return [id_json(point.id) for point in sampled], pairs
 
     def _sample(self, shard: edge.EdgeShard) -> list[edge.ScoredPoint]:
-        conditions: list[edge.ConditionType] = [edge.HasVectorCondition(self.using)]
-        if self.filter is not None:
-            conditions.append(self.filter.engine())
+        wanted = [self.filter.engine()] if self.filter is not None else []
         return shard.query(
             edge.QueryRequest(
                 query=edge.Sample.Random,
                 limit=self.sample,
-                filter=edge.Filter(must=conditions),
+                filter=edge.Filter(must=[edge.HasVectorCondition(self.using), *wanted]),
                 with_vector=[self.using],
             )
         )

@@ -48,11 +48,8 @@ class _Rest:
     is quiet or has doubled.
     """
 
-    at_least_until_s: float
-    until_s: float
-
-
-_NO_REST = _Rest(0.0, 0.0)
+    at_least_until_s: float = 0.0
+    until_s: float = 0.0
 
 
 class Optimizer:
@@ -73,7 +70,7 @@ class Optimizer:
         if not collection.is_behind():
             return False
         now_s = monotonic()
-        rest = self._rests.get(collection.folder, _NO_REST)
+        rest = self._rests.get(collection.folder, _Rest())
         is_quiet = now_s - collection.last_write_s >= _QUIET_S
         has_doubled = collection.unoptimized_points() >= collection.optimized_points
         return now_s >= (rest.at_least_until_s if is_quiet or has_doubled else rest.until_s)

@@ -13,7 +13,8 @@ from .wire import PointId, Positive, Wire
 
 JsonObject = dict[str, Any]
 
-# The engine's bytes choose, the vectors themselves score: nobody sees the difference.
+# The engine selects candidates by int8 copies of the vectors, twice as many as are wanted, and
+# scores them by the vectors themselves.
 SEARCH_PARAMS = edge.SearchParams(
     quantization=edge.QuantizationSearchParams(rescore=True, oversampling=2.0)
 )

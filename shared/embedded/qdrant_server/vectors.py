@@ -38,12 +38,6 @@ class SparseVector(Wire):
 Vector = list[Number] | SparseVector
 
 
-def engine_vectors(
-    vectors: Mapping[str, Vector], config: CollectionConfig
-) -> dict[str, NamedVector]:
-    return {name: engine_vector(vector, name, config) for name, vector in vectors.items()}
-
-
 def engine_vector(vector: Vector, name: str, config: CollectionConfig) -> NamedVector:
     """Return the vector for the engine.
 
