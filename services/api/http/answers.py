@@ -30,7 +30,7 @@ from pydantic import (
 )
 from pydantic_core import CoreSchema, to_json
 
-from shared.domain.memory import Memory, iso, tag_prefixes
+from shared.domain.memory import iso
 
 _T = TypeVar("_T")
 
@@ -122,39 +122,3 @@ def error_answer(
     if retry_after_s is not None:
         headers["Retry_After"] = str(max(1, round(retry_after_s)))
     return json_answer(body, status=status, **headers)
-
-
-def memory_json(memory: Memory) -> dict[str, Any]:
-    """A memory as a dict, for the rooms that have no answer models yet."""
-    shown: dict[str, Any] = {
-        "id": memory.id,
-        "memory_id": memory.id,
-        "content": memory.content,
-        "type": memory.type,
-        "confidence": memory.confidence,
-        "importance": memory.importance,
-        "tags": list(memory.all_tags),
-        "tag_prefixes": list(tag_prefixes(memory.all_tags)),
-        "timestamp": iso(memory.timestamp),
-        "updated_at": iso(memory.updated_at),
-        "last_accessed": iso(memory.last_accessed),
-        "t_valid": iso(memory.t_valid),
-        "t_invalid": iso(memory.t_invalid),
-        "metadata": memory.shown_metadata,
-        "summary": memory.summary,
-        "session_id": memory.session_id,
-        "project": memory.project,
-        "layer": memory.layer,
-        "relevance_score": memory.relevance_score,
-        "archived": memory.archived or None,
-        "archived_at": iso(memory.archived_at),
-        "protected": memory.protected or None,
-        "protected_reason": memory.protected_reason,
-        "version": memory.version,
-        "processed": memory.enriched,
-        "enriched": memory.enriched,
-        "embedded": memory.embedded_version >= memory.payload_version,
-        "related": memory.embedded_version > 0 and memory.related_version > 0,
-        "enriched_at": iso(memory.enriched_at),
-    }
-    return {name: value for name, value in shown.items() if value is not None}

@@ -18,7 +18,6 @@ from pydantic_core import core_schema
 
 from services.api.http.answers import ErrorAnswer
 from services.api.http.parameters import Param, text
-from services.api.http.route import Param as DescribedParam
 from services.api.http.route import Route, Scope
 from services.api.http.validation import AbsentBody
 from shared.config import Settings
@@ -135,11 +134,7 @@ _Schemas = Mapping[object, Mapping[str, Any]]
 def _schemas(routes: Iterable[Route]) -> tuple[_Schemas, dict[str, Any]]:
     """The schemas of all bodies and answers, and the components that they refer to."""
     modes: dict[Any, JsonSchemaMode] = {ErrorAnswer: "serialization"}
-    modes |= {
-        route.returns: "serialization"
-        for route in routes
-        if route.returns is not None and not isinstance(route.returns, Mapping)
-    }
+    modes |= {route.returns: "serialization" for route in routes if route.returns is not None}
     modes |= {route.body: "validation" for route in routes if route.body is not None}
     found, components = TypeAdapter.json_schemas(
         [(type_, mode, TypeAdapter(type_)) for type_, mode in modes.items()],
@@ -188,11 +183,7 @@ def _path_parameter(name: str, route: Route) -> dict[str, Any]:
     return {"name": name, "in": "path", "required": True, "schema": schema}
 
 
-def _parameter(
-    param: Param[Any] | DescribedParam, place: str, settings: Settings
-) -> dict[str, Any]:
-    if isinstance(param, DescribedParam):
-        param = param.as_param()
+def _parameter(param: Param[Any], place: str, settings: Settings) -> dict[str, Any]:
     schema = dict(param.schema(settings))
     described: dict[str, Any] = {"name": param.name, "in": place, "schema": schema}
     if param.most_values is not None:
@@ -233,8 +224,7 @@ def _success(route: Route, meaning: str, schemas: _Schemas) -> dict[str, Any]:
         answer["headers"] |= _headers("Idempotent-Replay")
     content = {}
     if route.media_type == "application/json":
-        returns = route.returns
-        content["schema"] = returns if isinstance(returns, Mapping) else schemas[returns]
+        content["schema"] = schemas[route.returns]
     return answer | {"content": {route.media_type: content}}
 
 

@@ -11,34 +11,12 @@ from typing import Any, Literal
 from aiohttp import web
 from pydantic import BaseModel
 
-from services.api.http import parameters
 from services.api.http.answers import Answer
+from services.api.http.parameters import Param
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 # open: no token; admin: the API token and the admin token; admin_only: the admin token alone.
 Scope = Literal["open", "read", "write", "admin", "admin_only"]
-
-
-@dataclass(frozen=True, slots=True)
-class Param:
-    """A parameter that is only described; http/parameters.py takes its place room by room."""
-
-    name: str
-    schema: Mapping[str, Any]
-    description: str = ""
-    required: bool = False
-    repeated: bool = False
-    most: int = 100
-
-    def as_param(self) -> parameters.Param[str]:
-        return parameters.Param(
-            self.name,
-            lambda _values, _settings: "",
-            lambda _settings: self.schema,
-            self.description,
-            required=self.required,
-            most_values=self.most if self.repeated else None,
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,13 +29,13 @@ class Route:
     summary: str
     scope: Scope = "read"
     body: type[BaseModel] | None = None
-    query: tuple[parameters.Param[Any] | Param, ...] = ()
+    query: tuple[Param[Any], ...] = ()
     answers: Mapping[int, str] = field(default_factory=lambda: {200: "Success"})
     group: str = "memory"
     media_type: str = "application/json"
-    headers: tuple[parameters.Param[Any] | Param, ...] = ()
+    headers: tuple[Param[Any], ...] = ()
     # The body of a success; None: any object.
-    returns: type[Answer] | UnionType | Mapping[str, Any] | None = None
+    returns: type[Answer] | UnionType | None = None
     # Takes an Idempotency-Key.
     repeatable: bool = False
     # Whether the OpenAPI document names it: aliases and catch-alls are left out.
