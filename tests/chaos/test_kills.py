@@ -4,30 +4,50 @@ from __future__ import annotations
 
 import asyncio
 import signal
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import pytest
 
 from tests.bench.notes import notes
 from tests.chaos.conftest import StartStack
 from tests.chaos.finished import finished
-from tests.support.stack.stack import Client, Stack, StoreView
+from tests.support.stack.stack import Client, Running, Stack, StoreView
 from tests.support.waiting.conditions import wait_until
 
 pytestmark = pytest.mark.chaos
 COUNT = 500
 NOTES = notes(COUNT)
 SPLIT = ("enricher", "embedder")
+_MOMENT_S = 0.05
 
 
-async def in_the_middle(stores: StoreView, *, share: float = 0.1) -> None:
-    """Return once some of the memories are embedded, and not yet all of them."""
+@asynccontextmanager
+async def in_the_middle(stack: Stack, tenant: str = "default") -> AsyncIterator[None]:
+    """Stop the workers for the block's length once some of the memories are embedded, not all.
+
+    They work for moments only until then, so that a busy machine cannot miss the middle.
+    """
+    stores = stack.stores(tenant)
 
     async def begun() -> bool:
-        state = await stores.state()
-        assert state.embedded < COUNT, "too late to be in the middle"
-        return state.embedded >= COUNT * share
+        for each in workers():
+            each.signal(signal.SIGCONT)
+        await asyncio.sleep(_MOMENT_S)
+        for each in workers():
+            each.signal(signal.SIGSTOP)
+        return (await stores.state()).embedded > 0
 
-    await wait_until(begun, "the embedder is at work")
+    def workers() -> list[Running]:
+        return [each for role in SPLIT for each in stack.processes(role) if each.alive]
+
+    try:
+        await wait_until(begun, "the embedder is at work")
+        assert (await stores.state()).embedded < COUNT, "too late to be in the middle"
+        yield
+    finally:
+        for each in workers():
+            each.signal(signal.SIGCONT)
 
 
 async def written(stores: StoreView, count: float) -> None:
@@ -43,8 +63,9 @@ async def test_all_is_done_after_a_kill_in_the_middle(
 ) -> None:
     async with stack.frozen(*SPLIT):
         ids = await client.store_all(NOTES, connections=32, persistent=True)
-    await in_the_middle(stack.stores(tenant))
-    await stack.killed_and_back(*roles)
+    async with in_the_middle(stack, tenant):
+        gone = [stack.kill(role) for role in roles]
+    await stack.back(gone)
     await finished(stack, ids, tenant=tenant)
 
 
@@ -71,8 +92,8 @@ async def test_the_relay_restores_work_that_redis_lost(
         if moment == "before":
             await delete_keys(stack)
     if moment == "in the middle":
-        await in_the_middle(stack.stores(tenant))
-        await delete_keys(stack)
+        async with in_the_middle(stack, tenant):
+            await delete_keys(stack)
     await finished(stack, ids, tenant=tenant)
 
 
@@ -105,9 +126,9 @@ async def test_a_worker_told_to_stop_hands_its_work_back_at_once(start: StartSta
     async with stack.client() as client:
         async with stack.frozen(*SPLIT):
             ids = await client.store_all(NOTES, connections=32, persistent=True)
-        await in_the_middle(stack.stores())
-        for role in SPLIT:
-            stack.kill(role, signal.SIGTERM)
+        async with in_the_middle(stack):
+            for role in SPLIT:
+                stack.kill(role, signal.SIGTERM)
         await finished(stack, ids)
 
 
@@ -118,7 +139,8 @@ async def test_a_paused_worker_that_wakes_up_changes_nothing(start: StartStack) 
     async with stack.client() as client:
         async with stack.frozen(*SPLIT):
             ids = await client.store_all(NOTES, connections=32, persistent=True)
-        await in_the_middle(stack.stores())
+        async with in_the_middle(stack):
+            pass
         paused = [stack.kill(role, signal.SIGSTOP) for role in SPLIT]
         await stack.stores().all_done(COUNT)
         for each in paused:

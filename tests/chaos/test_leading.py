@@ -69,7 +69,7 @@ async def two_leaders_in_turn(stack: Stack) -> tuple[Running, int]:
 
 
 async def test_a_leader_that_slept_past_its_lease_writes_nothing(start: StartStack) -> None:
-    stack = await start(SWEEPING, "--replicas", "consolidator=2")
+    stack = await start(SWEEPING, "--only", "api,consolidator", "--replicas", "consolidator=2")
     first, token = await two_leaders_in_turn(stack)
     first.signal(signal.SIGSTOP)
     try:
@@ -100,7 +100,7 @@ async def test_the_graph_refuses_a_leader_that_still_believes_in_its_lease(
         "EUNOE_LEASE_RENEW_DEADLINE_SECONDS": "50",
         "EUNOE_LEASE_RETRY_SECONDS": "2",
     }
-    stack = await start(environment, "--replicas", "consolidator=2")
+    stack = await start(environment, "--only", "api,consolidator", "--replicas", "consolidator=2")
     first, token = await two_leaders_in_turn(stack)
     for _ in range(8):
         told = len(await events(stack, first))

@@ -110,13 +110,13 @@ async def moved(
 
 
 async def test_a_switch_and_its_rollback_fail_no_recall(start: StartStack) -> None:
-    stack = await start(LOCAL)
+    stack = await start(LOCAL, "--only", "api,enricher,embedder,syncer")
     await there_and_back(stack, COUNT)
 
 
 @pytest.mark.long
 async def test_five_thousand_memories_are_switched_and_back(start: StartStack) -> None:
-    stack = await start(LOCAL)
+    stack = await start(LOCAL, "--only", "api,enricher,embedder,syncer")
     await there_and_back(stack, 5000)
 
 
@@ -148,7 +148,7 @@ async def there_and_back(stack: Stack, count: int) -> None:
 
 
 async def test_kills_in_the_middle_only_delay_a_switch(start: StartStack) -> None:
-    stack = await start(LOCAL)
+    stack = await start(LOCAL, "--only", "api,enricher,embedder,syncer")
     async with stack.client() as client, back(stack) as stores:
         queries = await filled(stack, client, COUNT)
         written = await moved(stores, client, queries, OTHER, kill=("syncer", "embedder"))
@@ -158,7 +158,7 @@ async def test_kills_in_the_middle_only_delay_a_switch(start: StartStack) -> Non
 
 async def test_a_cancelled_switch_leaves_all_as_it_was(start: StartStack) -> None:
     """And what restarts afterwards serves the generation that was live."""
-    stack = await start(LOCAL)
+    stack = await start(LOCAL, "--only", "api,enricher,embedder,syncer")
     async with stack.client() as client, back(stack) as stores:
         queries = await filled(stack, client, 40)
         first = await live(stores)
@@ -180,7 +180,7 @@ async def test_a_process_that_starts_after_a_switch_serves_the_new_model(
     start: StartStack,
 ) -> None:
     """Its environment still names the old one, whose generation is still there."""
-    stack = await start(LOCAL)
+    stack = await start(LOCAL, "--only", "api,enricher,embedder,syncer")
     async with stack.client() as client, back(stack) as stores:
         queries = await filled(stack, client, 40)
         ended = await stores.ended(await stores.start(OTHER))

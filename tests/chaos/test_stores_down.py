@@ -136,7 +136,10 @@ async def test_past_high_water_a_write_is_refused_before_anything_is_stored(
     start: StartStack,
 ) -> None:
     """I7."""
-    stack = await start({"EUNOE_HIGH_WATER": "40", "EUNOE_TENANT_SHARE": "1"})
+    stack = await start(
+        {"EUNOE_HIGH_WATER": "40", "EUNOE_TENANT_SHARE": "1"},
+        *("--only", "api,enricher,embedder,syncer"),
+    )
     async with stack.client() as client:
         stores = stack.stores()
         async with stack.frozen("enricher", "embedder"):

@@ -41,15 +41,17 @@ QUICK: Mapping[str, str] = {
     "EUNOE_VISIBILITY_SECONDS": "6",
     "EUNOE_LEASE_TTL_SECONDS": "6",
     "EUNOE_LEASE_RENEW_DEADLINE_SECONDS": "4",
-    "EUNOE_LEASE_RETRY_SECONDS": "0.5",
+    "EUNOE_LEASE_RETRY_SECONDS": "1",
     # A query that is slow on a busy machine is no failure.
     "EUNOE_GRAPH_TIMEOUT_SECONDS": "60",
     "EUNOE_GRAPH_SERVER_TIMEOUT_SECONDS": "50",
-    "EUNOE_BLOCK_SECONDS": "0.2",
-    "EUNOE_PROMOTE_SECONDS": "0.1",
-    "EUNOE_RELAY_SECONDS": "0.2",
-    "EUNOE_RELAY_ALL_SECONDS": "2",
-    "EUNOE_JANITOR_SECONDS": "2",
+    # A published job wakes its consumer, so only what is delayed or lost waits for these. A
+    # relay that visited every tenant each second would keep a core busy.
+    "EUNOE_BLOCK_SECONDS": "1",
+    "EUNOE_PROMOTE_SECONDS": "0.2",
+    "EUNOE_RELAY_SECONDS": "0.5",
+    "EUNOE_RELAY_ALL_SECONDS": "300",
+    "EUNOE_JANITOR_SECONDS": "10",
     "ENRICHMENT_FAILURE_BACKOFF_SECONDS": "0.2",
     "EUNOE_EMBED_BACKOFF_SECONDS": "0.2",
     "EUNOE_EMBED_BACKOFF_MAX_SECONDS": "1",
@@ -155,7 +157,11 @@ class Stack:
 
     async def killed_and_back(self, *roles: str, number: signal.Signals = signal.SIGKILL) -> None:
         """Signal one process of each role and wait until the supervisor replaced them."""
-        gone = [self.kill(role, number) for role in roles]
+        await self.back([self.kill(role, number) for role in roles])
+
+    async def back(self, gone: Sequence[Running]) -> None:
+        """Wait until the supervisor has replaced the processes."""
+        roles = [each.role for each in gone]
         await wait_until(lambda: all(self._replaced(each) for each in gone), f"{roles} are back")
 
     def _replaced(self, gone: Running) -> bool:

@@ -9,9 +9,11 @@ from collections.abc import Awaitable, Callable
 
 from tests.support.waiting.pace import limit_s, measure
 
-_EVERY_S = 0.01
+# A condition is looked at again after a tenth of the time that it has been waited for.
+_SHORTEST_STEP_S = 0.01
+_LONGEST_STEP_S = 0.1
 # A process that was frozen for longer than this has not used up its limit meanwhile.
-_LONGEST_STEP_S = 1.0
+_FROZEN_AFTER_S = 1.0
 
 
 class _Limit:
@@ -23,9 +25,10 @@ class _Limit:
         self._waited_s = 0.0
         self._seen_at = time.monotonic()
 
-    def count(self) -> None:
+    def count(self) -> float:
+        """Seconds until the condition should be looked at again."""
         now = time.monotonic()
-        self._waited_s += min(now - self._seen_at, _LONGEST_STEP_S)
+        self._waited_s += min(now - self._seen_at, _FROZEN_AFTER_S)
         self._seen_at = now
         if self._waited_s > limit_s(self._seconds):
             measure()  # the machine may have become slower since the limit was set
@@ -33,6 +36,7 @@ class _Limit:
             raise AssertionError(
                 f"never happened within {self._waited_s:.0f} s: {self._description}"
             )
+        return min(_LONGEST_STEP_S, max(_SHORTEST_STEP_S, self._waited_s / 10))
 
 
 async def wait_until(
@@ -49,16 +53,14 @@ async def wait_until(
             found = await found
         if found:
             return
-        limit.count()
-        await asyncio.sleep(_EVERY_S)
+        await asyncio.sleep(limit.count())
 
 
 def wait_for(predicate: Callable[[], object], description: str) -> None:
     """Return once `predicate` is true, without an event loop."""
     limit = _Limit(description, 60.0)
     while not predicate():
-        limit.count()
-        time.sleep(_EVERY_S)
+        time.sleep(limit.count())
 
 
 def limited() -> asyncio.Timeout:
