@@ -43,6 +43,15 @@ def pytest_configure(config: pytest.Config) -> None:
         measure()
 
 
+# What takes long begins first: a worker that has nothing left to do waits for the other.
+_LONG_FIRST = ("tests/chaos/", "tests/contract/", "tests/integration/", "tests/unit/")
+
+
+@pytest.hookimpl(trylast=True)  # after pytest-randomly
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: [not item.nodeid.startswith(each) for each in _LONG_FIRST])
+
+
 @pytest.fixture(scope="session")
 def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """REDIS_URL, else a server of this worker's own, FalkorDB included."""

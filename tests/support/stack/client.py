@@ -7,7 +7,7 @@ import json
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Protocol, Self
 from urllib.parse import urlencode
 
 import aiohttp
@@ -15,9 +15,6 @@ from yarl import URL
 
 from tests.support.waiting.conditions import wait_until
 from tests.support.waiting.pace import limit_s
-
-if TYPE_CHECKING:
-    from tests.support.stack.stack import Stack
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,11 +28,18 @@ class Answer:
     seconds: float = 0.0
 
 
+class Served(Protocol):
+    """An API: a stack's, whose address may change with a restart, or one of this process."""
+
+    @property
+    def url(self) -> str: ...
+
+
 class Client:
     """HTTP in the words of the API; every verb answers, whatever the status."""
 
-    def __init__(self, stack: Stack, *, token: str | None, tenant: str | None) -> None:
-        self._stack = stack
+    def __init__(self, api: Served, *, token: str | None = None, tenant: str | None = None) -> None:
+        self._api = api
         self._headers = {
             **({"Authorization": f"Bearer {token}"} if token else {}),
             **({"X-Tenant-Id": tenant} if tenant else {}),
@@ -60,7 +64,7 @@ class Client:
         """Any request; `path` begins with a slash and is sent as it is."""
         assert self._session is not None
         began = time.monotonic()
-        url = URL(self._stack.url + path, encoded=True)
+        url = URL(self._api.url + path, encoded=True)
         async with self._session.request(method, url, **options) as response:
             raw = await response.read()
             text = raw.decode(errors="replace")
