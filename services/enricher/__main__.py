@@ -61,7 +61,6 @@ async def body(process: Process) -> None:
             ),
         }
         await consume(process, consumers)
-        enricher.close()
     if chat is not None:
         await chat.close()
 

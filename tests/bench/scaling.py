@@ -19,7 +19,7 @@ from pathlib import Path
 from threading import Barrier
 
 from services.enricher.entities.nlp import Pipeline, load
-from services.enricher.entities.recognizer import extract
+from services.enricher.entities.recognizer import entities_of
 from tests.bench.figures import Table, median
 from tests.bench.notes import notes
 from tests.bench.pipeline import cpu_s
@@ -54,7 +54,8 @@ def _load(barrier: Barrier) -> None:
 
 
 def _extract(texts: Sequence[str]) -> None:
-    extract(_PIPELINES[0].annotate(texts))
+    for annotated in _PIPELINES[0].annotate(texts):
+        entities_of(annotated)
 
 
 def bare(processes: int) -> float:

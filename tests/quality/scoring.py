@@ -16,7 +16,7 @@ from typing import Any
 
 from services.enricher.entities.filter import CATEGORIES
 from services.enricher.entities.nlp import Pipeline
-from services.enricher.entities.recognizer import Found, extract, slug
+from services.enricher.entities.recognizer import Found, entities_of, slug
 
 SENTENCES = Path(__file__).with_name("labelled_sentences.json")
 
@@ -47,7 +47,7 @@ def labelled() -> dict[str, list[dict[str, Any]]]:
 
 def score(pipeline: Pipeline, rows: Sequence[Mapping[str, Any]]) -> Score:
     total = Score()
-    found = extract(pipeline.annotate([row["text"] for row in rows]))
+    found = map(entities_of, pipeline.annotate([row["text"] for row in rows]))
     for row, entities in zip(rows, found, strict=True):
         for category in CATEGORIES:
             wanted = _slugs(row["want"], category)

@@ -13,9 +13,9 @@ from services.enricher.entities.nlp import Annotated, Span
 from services.enricher.entities.recognizer import (
     MAX_ENTITIES,
     Found,
+    entities_of,
     entity_tag,
     entity_tags,
-    extract,
 )
 
 LABELS = ("PERSON", "ORG", "PRODUCT", "WORK_OF_ART", "LAW", "EVENT", "GPE", "LOC", "NORP", "DATE")
@@ -28,7 +28,7 @@ def seen(text: str, **labels: str) -> Found:
         for label, pieces in labels.items()
         for piece in pieces.split("|")
     ]
-    return extract([Annotated(text, tuple(sorted(spans, key=lambda span: span.start)))])[0]
+    return entities_of(Annotated(text, tuple(sorted(spans, key=lambda span: span.start))))
 
 
 @pytest.mark.parametrize(
@@ -205,8 +205,8 @@ def test_any_text_gives_valid_names_that_occur_in_it(data: st.DataObject, text: 
     bounds = st.integers(0, len(text))
     pairs = data.draw(st.lists(st.tuples(st.sampled_from(LABELS), bounds, bounds), max_size=5))
     spans = tuple(Span(label, min(a, b), max(a, b)) for label, a, b in pairs if a != b)
-    found = extract([Annotated(text, spans)])[0]
-    assert found == extract([Annotated(text, spans)])[0]
+    found = entities_of(Annotated(text, spans))
+    assert found == entities_of(Annotated(text, spans))
     for category, names in found.items():
         assert names == sorted(set(names))
         for name in names:
@@ -221,5 +221,5 @@ def test_no_text_takes_long(piece: str) -> None:
     """20 000 characters made for backtracking: well under a second each."""
     text = piece * (20_000 // len(piece))
     started = time.perf_counter()
-    extract([Annotated(text)])
+    entities_of(Annotated(text))
     assert time.perf_counter() - started < 2

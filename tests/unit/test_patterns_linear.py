@@ -14,7 +14,7 @@ from services.api.recall import dates, words
 from services.api.recall.request import MAX_QUERY_CHARS
 from services.api.recall.when import UnknownTime, window_of
 from services.enricher.entities.nlp import Annotated, Span
-from services.enricher.entities.recognizer import extract
+from services.enricher.entities.recognizer import entities_of
 from services.enricher.stages.patterns import key_terms
 from services.enricher.stages.summarize import summarize
 from shared.domain import memory_type
@@ -80,7 +80,7 @@ def _entities(text: str) -> object:
         for at, match in enumerate(re.finditer(r"\S{1,40}", text))
         if at % 3 == 0
     ]
-    return extract([Annotated(text, tuple(spans))])
+    return entities_of(Annotated(text, tuple(spans)))
 
 
 def _window(text: str) -> object:

@@ -43,7 +43,7 @@ from services.enricher.entities.words import (
     is_foreign,
 )
 
-__all__ = ["MAX_ENTITIES", "Found", "entity_tag", "entity_tags", "extract", "renamed", "slug"]
+__all__ = ["MAX_ENTITIES", "Found", "entities_of", "entity_tag", "entity_tags", "renamed", "slug"]
 
 MAX_ENTITIES = 40
 # category → names, sorted; categories without a name are absent
@@ -92,11 +92,6 @@ class _Ranges:
         self._ends.insert(at, span.end)
 
 
-def extract(annotated: Iterable[Annotated]) -> list[Found]:
-    """Return the entities of each text, in input order; at most `MAX_ENTITIES` each."""
-    return [_entities(text) for text in annotated]
-
-
 def entity_tag(category: str, name: str) -> str:
     return f"entity:{category}:{slug(name)}"
 
@@ -120,7 +115,8 @@ def renamed(found: Found, merged: Mapping[str, tuple[str, str, str]]) -> Found:
     return {category: sorted(each) for category, each in names.items()}
 
 
-def _entities(annotated: Annotated) -> Found:
+def entities_of(annotated: Annotated) -> Found:
+    """Return the entities of a text; at most `MAX_ENTITIES`, the first ones in it."""
     candidates = [each for each in _candidates(annotated) if _is_entity(each)]
     kept = _without_parts(_one_per_name(_one_per_place(candidates)))
     kept = sorted(kept, key=lambda each: (each.start, each.category))[:MAX_ENTITIES]

@@ -1,21 +1,20 @@
-"""The enrich stage: a batch of memories in; entities, tags, order and summaries out.
+"""The enrich stage: find and store entities, tags, order and summaries of a batch of memories.
 
-One spaCy pipe over the whole batch, then per tenant a fixed number of graph queries. What
-was computed for an older version is dropped by the guarded write: a newer job follows.
+spaCy reads the whole batch at once; then each tenant takes a fixed number of graph queries. The
+graph rejects what was computed for an older version of a memory; a newer job follows.
 """
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
 from services.enricher.entities.nlp import Pipeline
-from services.enricher.entities.recognizer import Found, entity_tags, extract, renamed, slug
+from services.enricher.entities.reader import TEXT_CPU_S, EntityReader
+from services.enricher.entities.recognizer import Found, entity_tags, renamed, slug
 from services.enricher.stages.patterns import Detected, detect
 from services.enricher.stages.summarize import summarize
 from shared.config import EnrichmentSettings
@@ -29,8 +28,12 @@ from shared.graph.store import GraphStore
 from shared.streams.handler import Failure
 from shared.streams.job import Job, Stage
 from shared.streams.outbox import Outbox
-from shared.streams.transitions import Done, Outcome
+from shared.streams.transitions import DeadLetter, Done, Outcome
 from shared.telemetry import metrics
+
+_TOO_SLOW = DeadLetter(
+    "permanent", f"finding the entities took more than {TEXT_CPU_S} s of CPU time"
+)
 
 
 class Enricher:
@@ -53,69 +56,83 @@ class Enricher:
         self._graph = graph
         self._outbox = outbox
         self._pipeline = pipeline
+        self._reader = EntityReader(pipeline)
         self._settings = settings
-        # One thread: spaCy holds the interpreter's lock, and the loop must go on renewing.
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="spacy")
-
-    def close(self) -> None:
-        self._thread.shutdown(wait=False, cancel_futures=True)
 
     async def __call__(self, jobs: Sequence[Job]) -> list[Outcome]:
-        by_tenant: dict[str, dict[str, Job]] = defaultdict(dict)
-        for job in jobs:
-            by_tenant[job.tenant][job.memory_id] = job
-        wanted = {tenant: await self._wanted(tenant, mine) for tenant, mine in by_tenant.items()}
+        """Enrich the memories of all jobs; a text that takes too long is dead-lettered.
+
+        Raises: SlowText for several jobs, of which one is to be dead-lettered.
+        """
+        jobs_of = _by_tenant(jobs)
+        lagging = {tenant: await self._lagging(tenant, its) for tenant, its in jobs_of.items()}
         began = time.perf_counter()
-        for tenant, memories in wanted.items():
-            for memory in memories:
-                told = enriching(memory.id, by_tenant[tenant][memory.id].attempt + 1)
-                self._events.emit(tenant, Event.ENRICHMENT_START, told)
-        found = iter(await self._extract([m for batch in wanted.values() for m in batch]))
+        for tenant, memories in lagging.items():
+            self._announce_start(tenant, memories, jobs_of[tenant])
+        found, too_slow = await self._entities(lagging)
         tallies: dict[str, Tally] = {}
-        for tenant, memories in wanted.items():
-            names = {memory.id: next(found) for memory in memories}
-            done = await self._write(tenant, memories, by_tenant[tenant], names)
-            tallies[tenant] = self._tally(done)
-            self._tell(tenant, done, by_tenant[tenant], (time.perf_counter() - began) * 1000)
+        for tenant, memories in lagging.items():
+            quick = [memory for memory in memories if (tenant, memory.id) not in too_slow]
+            written = await self._write(tenant, quick, jobs_of[tenant], found[tenant])
+            tallies[tenant] = self._tally(written)
+            finished = [key for key in jobs_of[tenant] if (tenant, key) not in too_slow]
+            elapsed_ms = (time.perf_counter() - began) * 1000
+            self._announce_completion(tenant, finished, written, elapsed_ms)
         await self._stats.add(tallies, spacy_model=self._pipeline.name)
-        return [Done()] * len(jobs)
+        return [_TOO_SLOW if (job.tenant, job.memory_id) in too_slow else Done() for job in jobs]
 
     async def failed(self, failures: Sequence[Failure]) -> None:
-        """Tell watchers and counters of jobs that this stage could not do."""
+        """Emit an event for each job that failed, and count it."""
         tallies: dict[str, Tally] = defaultdict(Tally)
-        for each in failures:
-            job, tally = each.job, tallies[each.job.tenant]
-            told = enrichment_failed(
-                job.memory_id, each.error, job.attempt, each.elapsed_ms, will_retry=each.will_retry
+        for failure in failures:
+            job, tally = failure.job, tallies[failure.job.tenant]
+            body = enrichment_failed(
+                job.memory_id,
+                failure.error,
+                job.attempt,
+                failure.elapsed_ms,
+                will_retry=failure.will_retry,
             )
-            self._events.emit(job.tenant, Event.ENRICHMENT_FAILED, told)
+            self._events.emit(job.tenant, Event.ENRICHMENT_FAILED, body)
             tally.failures += 1
-            tally.last_error = each.error
+            tally.last_error = failure.error
         await self._stats.add(tallies)
 
-    def _tell(
-        self, tenant: str, done: Sequence[Memory], jobs: Mapping[str, Job], elapsed_ms: float
+    def _announce_start(
+        self, tenant: str, memories: Sequence[Memory], jobs: Mapping[str, Job]
     ) -> None:
-        """Of each job; one whose memory was up to date, is gone or was changed is skipped."""
-        written = {memory.id for memory in done}
-        for key in jobs:
-            told = enriched(key, elapsed_ms, skipped=key not in written)
-            self._events.emit(tenant, Event.ENRICHMENT_COMPLETE, told)
+        for memory in memories:
+            body = enriching(memory.id, jobs[memory.id].attempt + 1)
+            self._events.emit(tenant, Event.ENRICHMENT_START, body)
 
-    async def _wanted(self, tenant: str, jobs: Mapping[str, Job]) -> list[Memory]:
-        """Those that exist and lag, or are forced; the others' jobs are done already."""
+    def _announce_completion(
+        self, tenant: str, ids: Sequence[str], written: Sequence[Memory], elapsed_ms: float
+    ) -> None:
+        """A memory that was up to date, is gone or was changed meanwhile counts as skipped."""
+        written_ids = {memory.id for memory in written}
+        for key in ids:
+            body = enriched(key, elapsed_ms, skipped=key not in written_ids)
+            self._events.emit(tenant, Event.ENRICHMENT_COMPLETE, body)
+
+    async def _lagging(self, tenant: str, jobs: Mapping[str, Job]) -> list[Memory]:
+        """Memories that exist and are not enriched at their version, or whose job is forced."""
         memories = await self._graph.memories.get(tenant, jobs)
         return [m for m in memories.values() if not m.enriched or jobs[m.id].run]
 
-    async def _extract(self, memories: Sequence[Memory]) -> list[Found]:
-        if not memories:
-            return []
-        texts = [memory.content for memory in memories]
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._thread, self._entities, texts)
-
-    def _entities(self, texts: Sequence[str]) -> list[Found]:
-        return extract(self._pipeline.annotate(texts))
+    async def _entities(
+        self, memories: Mapping[str, Sequence[Memory]]
+    ) -> tuple[dict[str, dict[str, Found]], set[tuple[str, str]]]:
+        """Entities by tenant and memory, and (tenant, id) of each text that took too long."""
+        keyed = [(tenant, memory) for tenant, each in memories.items() for memory in each]
+        entities = await self._reader.read([memory.content for _, memory in keyed])
+        found: dict[str, dict[str, Found]] = {tenant: {} for tenant in memories}
+        too_slow = set()
+        for (tenant, memory), names in zip(keyed, entities, strict=True):
+            if names is None:
+                too_slow.add((tenant, memory.id))
+            else:
+                found[tenant][memory.id] = names
+        return found, too_slow
 
     async def _write(
         self,
@@ -124,13 +141,13 @@ class Enricher:
         jobs: Mapping[str, Job],
         found: Mapping[str, Found],
     ) -> list[Memory]:
-        """Those that were written, with their types: a fixed number of queries, however many."""
+        """Return the memories that were written, with their types; a fixed number of queries."""
         if not memories:
             return []
         typed = {memory.id: _typed(memory) for memory in memories}
-        placed = [(memory.id, memory.timestamp, memory.session_id) for memory in memories]
-        previous = await self._graph.work.previous(tenant, placed)
-        await self._graph.work.relink(tenant, placed)
+        places = [(memory.id, memory.timestamp, memory.session_id) for memory in memories]
+        previous = await self._graph.work.previous(tenant, places)
+        await self._graph.work.relink(tenant, places)
         found = await self._canonical(tenant, found)
         detected = await detect(self._graph, tenant, list(typed.values()))
         rows = [
@@ -145,13 +162,13 @@ class Enricher:
             for memory in memories
         ]
         results = await self._graph.work.enriched(tenant, rows)
-        done = [typed[key] for key in results]
-        await self._announce(tenant, done, results, jobs)
+        written = [typed[key] for key in results]
+        await self._announce(tenant, written, results, jobs)
         _count([row for row in rows if row.id in results])
-        return done
+        return written
 
     async def _canonical(self, tenant: str, found: Mapping[str, Found]) -> Mapping[str, Found]:
-        """Who was merged into another is found as that one."""
+        """Replace each entity that was merged into another by that one."""
         tags = {tag for each in found.values() for tag in entity_tags(each)}
         merged = await self._graph.work.merged(tenant, tags)
         return {key: renamed(each, merged) for key, each in found.items()} if merged else found
@@ -159,26 +176,27 @@ class Enricher:
     async def _announce(
         self,
         tenant: str,
-        done: Sequence[Memory],
+        written: Sequence[Memory],
         results: Mapping[str, EnrichedResult],
         jobs: Mapping[str, Job],
     ) -> None:
+        """Publish embed jobs for changed payloads, and ask jobs for what a model is to say."""
         changed = [
             Job(tenant, key, result.payload_version)
             for key, result in results.items()
             if result.payload_changed
         ]
-        # A forced run's is another job: it asks again although the first lies with the dead.
+        # The job of a forced run differs, so it is published although the first is dead.
         asked = [
             replace(jobs[memory.id], version=memory.version, attempt=0)
-            for memory in done
+            for memory in written
             if self._asks(memory)
         ]
         await self._outbox.announce({Stage.EMBED: changed, Stage.ASK: asked})
 
-    def _tally(self, done: Sequence[Memory]) -> Tally:
-        tally = Tally(successes=len(done), last_success_id=done[-1].id if done else "")
-        for memory in done:
+    def _tally(self, written: Sequence[Memory]) -> Tally:
+        tally = Tally(successes=len(written), last_success_id=written[-1].id if written else "")
+        for memory in written:
             if not has_fallback_type(memory.type, memory.confidence):
                 by_rule = (memory.type, memory.confidence) == classify(memory.content)
                 tally.pattern_classifications += by_rule
@@ -216,8 +234,18 @@ class Enricher:
         )
 
 
+def _by_tenant(jobs: Sequence[Job]) -> dict[str, dict[str, Job]]:
+    grouped: dict[str, dict[str, Job]] = defaultdict(dict)
+    for job in jobs:
+        grouped[job.tenant][job.memory_id] = job
+    return grouped
+
+
 def _typed(memory: Memory) -> Memory:
-    """With the type that a rule finds, where it has none: its text may have changed since."""
+    """The memory with the type that a rule finds, if it has only the fallback type.
+
+    The API ran the rules too, but the text may have changed since.
+    """
     if not has_fallback_type(memory.type, memory.confidence):
         return memory
     kind, confidence = classify(memory.content)

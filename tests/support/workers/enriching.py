@@ -123,7 +123,6 @@ async def enriching(
         try:
             yield Enriching(graph, clients, streams, stats, events, enricher, asker)
         finally:
-            enricher.close()
             for stream in streams.values():
                 await drained(stream)
 
