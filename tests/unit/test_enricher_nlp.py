@@ -7,6 +7,7 @@ import warnings
 import pytest
 
 from services.enricher.entities import nlp
+from tests.support.patterns import cpu_s
 
 TEXTS = [
     "Alice Johnson met Bob in Berlin on Monday.",
@@ -59,3 +60,13 @@ def test_words_of_a_batch_are_forgotten(pipeline: nlp.Pipeline) -> None:
     before = len(pipeline._nlp.vocab.strings)
     pipeline.annotate([f"Zyx{i}qua said abc{i}def." for i in range(200)])
     assert len(pipeline._nlp.vocab.strings) - before < 50
+
+
+@pytest.mark.parametrize("mark", ["(", "'", "(_"])
+def test_runs_of_marks_are_read_quickly(pipeline: nlp.Pipeline, mark: str) -> None:
+    """The tokenizer alone takes more than half a minute for such a text."""
+    text = f"{TEXTS[0]} {mark * nlp.MAX_CHARS}"
+    assert cpu_s(lambda: pipeline.annotate([text]), limit_s=10.0) < 1.0
+    [annotated] = pipeline.annotate([text])
+    [alice] = [span for span in annotated.spans if span.start == 0]
+    assert annotated.text[alice.start : alice.end] == "Alice Johnson"
