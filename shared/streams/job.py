@@ -7,6 +7,7 @@ nothing. Jobs with equal keys are the same job.
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Self
@@ -83,3 +84,11 @@ class Delivery:
     def published_ms(self) -> int:
         """Return when the entry was added, by the Redis server's clock."""
         return int(self.entry_id.partition("-")[0])
+
+
+def by_tenant(jobs: Iterable[Job]) -> dict[str, dict[str, Job]]:
+    """Return the jobs of each tenant by their memory's id; a batch holds each memory once."""
+    grouped: dict[str, dict[str, Job]] = {}
+    for job in jobs:
+        grouped.setdefault(job.tenant, {})[job.memory_id] = job
+    return grouped

@@ -1,8 +1,8 @@
-"""What may be called an entity: the shape of its name, then the sense of its slug.
+"""Decide whether a name may be an entity, by its shape and by the words of its slug.
 
-`refusal` names the first rule a name breaks, in a fixed order, so that a test (and a person
-who wonders why a name is missing) can tell one rule from another. The rules are AutoMem's
-shape filter and quality validator; the words behind them are our own.
+`refusal` returns the first rule that a name breaks, in a fixed order, so that a test can tell
+one rule from another. The rules are AutoMem's shape filter and quality validator; the word
+lists are our own.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ MAX_CONCEPT_WORDS = 6
 
 
 class Refusal(StrEnum):
-    """Why a name is no entity; the value is what a log or a test shows."""
+    """Why a name is no entity."""
 
     CATEGORY = "unknown category"
     LENGTH = "shorter than 3 or longer than 80 characters"
@@ -111,16 +111,16 @@ _GENERATED = re.compile(
 _DOTTED_CODE = re.compile(r"[a-z]\w*\.[a-z]\w*|\w+_\w+|\w\(")
 _PERSON_LETTERS = re.compile(r"[^\W\d_]+(?:[.'’‘\- ]+[^\W\d_]+)*\.?$")
 _INITIAL = re.compile(r"[^\W\d_]\.?$|(?:[^\W\d_]\.){2,3}$")
-_NAME_TOKEN = re.compile(
-    r"(?:Mc|Mac|Fitz|[OoDdLl]['’‘]|De|Di|Du|La|Le|Van|Von|St|Ben|El|Al)?[^\W\d_]['’‘\w]*$"
-)
+_NAME_PREFIX = r"(?:Mc|Mac|Fitz|[OoDdLl]['’‘]|De|Di|Du|La|Le|Van|Von|St|Ben|El|Al)"
+_NAME_TOKEN = re.compile(rf"{_NAME_PREFIX}?[^\W\d_]['’‘\w]*$")
+_INNER_CAPITAL = re.compile(rf"{_NAME_PREFIX}[^\W\d_][^\W\d_A-Z]*$")
 
 
 @lru_cache(maxsize=8192)
 def slug(name: str) -> str:
-    """`Alice Johnson` → alice-johnson; Latin letters lose their marks, others stay.
+    """Return `alice-johnson` for `Alice Johnson`; only Latin letters lose their marks.
 
-    `slug(slug(x)) == slug(x)`, and equal names give equal slugs whatever their Unicode form.
+    `slug(slug(x)) == slug(x)`; the Unicode form of a name makes no difference.
     """
     if name.isascii():
         return _NOT_SLUG.sub("-", name.lower()).strip("-")
@@ -128,9 +128,9 @@ def slug(name: str) -> str:
     while (bare := _MARKS_ON_LATIN.sub(r"\1", text)) != text:
         text = unicodedata.normalize("NFKD", bare)
     text = unicodedata.normalize("NFC", text)
-    # Dropping what is no letter can bring a letter and a mark together: once more, then.
-    found = _NOT_SLUG.sub("-", text).strip("-")
-    return found if found == name else slug(found)
+    # A letter and a mark may stand together now that what was between them is gone.
+    result = _NOT_SLUG.sub("-", text).strip("-")
+    return result if result == name else slug(result)
 
 
 @lru_cache(maxsize=8192)
@@ -259,10 +259,8 @@ def _is_technical(token: str, tokens: list[str]) -> bool:
 
 
 def _name_shaped(tokens: list[str]) -> bool:
-    """One name, two different ones, or three where one is an initial or a particle.
+    """Whether these are one or two different names, with initials and particles between them."""
 
-    Particles that stand together (`van der`) count as one.
-    """
     minor = [token.lower() in PARTICLES or bool(_INITIAL.match(token)) for token in tokens]
     names = [token for token, is_minor in zip(tokens, minor, strict=True) if not is_minor]
     if not names or len(names) > 2 or len(tokens) > len(names) + 3:
@@ -276,17 +274,8 @@ def _is_name_token(token: str) -> bool:
     for part in token.split("-"):
         if not _NAME_TOKEN.match(part) or (part.isupper() and len(part) > 1):
             return False
-        if any(map(str.isupper, part[1:])) and not _inner_capital_is_usual(part):
+        if any(map(str.isupper, part[1:])) and not _INNER_CAPITAL.match(part):
             return False
         if not (part[0].isupper() or _caseless(part[0])):
             return False
     return True
-
-
-_INNER_CAPITAL = re.compile(
-    r"(?:Mc|Mac|Fitz|[OoDdLl]['’‘]|De|Di|Du|La|Le|Van|Von|St|Ben|El|Al)[^\W\d_][^\W\d_A-Z]*$"
-)
-
-
-def _inner_capital_is_usual(part: str) -> bool:
-    return _INNER_CAPITAL.match(part) is not None

@@ -1,7 +1,7 @@
-"""The spaCy pipe: the only place that imports it, and only when `load` is called.
+"""The spaCy pipeline: the only module that imports spaCy, and only when `load` is called.
 
-The pipe recognises names and nothing else. What it saw leaves this module as plain character
-offsets, so a batch's Docs and the strings it added to the vocabulary are dropped with it.
+The pipeline marks names and nothing else. Its result is plain character offsets, so the batch's
+Docs, and the strings it added to the vocabulary, are freed with the batch.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Span:
 
 @dataclass(frozen=True, slots=True)
 class Annotated:
-    """A text, cut at `MAX_CHARS`, and the names spaCy saw in it, in their order."""
+    """A text, cut at `MAX_CHARS`, and the names that spaCy marked in it, in their order."""
 
     text: str
     spans: tuple[Span, ...] = ()

@@ -1,8 +1,7 @@
-"""Entities of a text: what spaCy saw and what the wording says, decided and filtered.
+"""Decide the entities of a text from what spaCy marked and what the rules found.
 
-One name gets one category, in the order of trust of `Rank`; a part of a person's name that
-also stands alone is that person. Nothing here depends on the order of a batch or on a set's
-iteration: equal texts always give equal entities.
+One name gets one category, by `Rank`; a part of a person's name that also stands alone is that
+person. Equal texts always give equal entities: nothing depends on a batch or a set's order.
 """
 
 from __future__ import annotations
@@ -97,28 +96,29 @@ def entity_tag(category: str, name: str) -> str:
 
 
 def entity_tags(found: Found) -> tuple[str, ...]:
-    """The tags of `found`, sorted, without repeats."""
+    """Return the tags of all entities, sorted, each once."""
     return tuple(
         sorted({entity_tag(kind, name) for kind, names in found.items() for name in names})
     )
 
 
 def renamed(found: Found, merged: Mapping[str, tuple[str, str, str]]) -> Found:
-    """`found` with each entity whose tag is in `merged` as that (category, slug, name)."""
-    names: dict[str, set[str]] = {}
-    for category, each in found.items():
-        for own in each:
-            into = merged.get(entity_tag(category, own), (category, slug(own), own))
-            # The name is what tag and node are made of.
-            name = into[2] if slug(into[2]) == into[1] else into[1]
-            names.setdefault(into[0], set()).add(name)
-    return {category: sorted(each) for category, each in names.items()}
+    """Replace each entity whose tag is in `merged` by that (category, slug, name)."""
+    result: dict[str, set[str]] = {}
+    for category, names in found.items():
+        for name in names:
+            unmerged = (category, slug(name), name)
+            new_category, new_slug, new_name = merged.get(entity_tag(category, name), unmerged)
+            # Tag and node are made from the name, so its slug must be the entity's.
+            stored_name = new_name if slug(new_name) == new_slug else new_slug
+            result.setdefault(new_category, set()).add(stored_name)
+    return {category: sorted(names) for category, names in result.items()}
 
 
 def entities_of(annotated: Annotated) -> Found:
     """Return the entities of a text; at most `MAX_ENTITIES`, the first ones in it."""
-    candidates = [each for each in _candidates(annotated) if _is_entity(each)]
-    kept = _without_parts(_one_per_name(_one_per_place(candidates)))
+    spans = [each for each in _spans(annotated) if _is_entity(each)]
+    kept = _without_parts(_one_per_name(_one_per_place(spans)))
     kept = sorted(kept, key=lambda each: (each.start, each.category))[:MAX_ENTITIES]
     found: Found = {}
     for category in CATEGORIES:
@@ -127,30 +127,28 @@ def entities_of(annotated: Annotated) -> Found:
     return found
 
 
-def _candidates(annotated: Annotated) -> Iterator[NamedSpan]:
+def _spans(annotated: Annotated) -> Iterator[NamedSpan]:
     text = annotated.text
     words = words_of(text)
     starts = {span.start for span in annotated.spans}
     noise, messages = noise_of(text)
-    # A back-ticked name is code's own mark, so code around it does not count against it.
+    # Backticks mark code, so code around a name in backticks does not count against it.
     yield from _outside(stated_projects(text), messages)
     yield from _outside((*stated_organizations(text), *known_names(words, starts)), noise)
     others = (*named_people(words), *speakers(text), *worded(text), *_seen(annotated, words))
     yield from _outside(others, noise + messages)
 
 
-def _outside(
-    candidates: Iterable[NamedSpan], ranges: Iterable[tuple[int, int]]
-) -> Iterator[NamedSpan]:
+def _outside(spans: Iterable[NamedSpan], ranges: Iterable[tuple[int, int]]) -> Iterator[NamedSpan]:
     taken = _Ranges(ranges)
-    return (each for each in candidates if not taken.overlap(each))
+    return (each for each in spans if not taken.overlap(each))
 
 
-def _is_entity(candidate: NamedSpan) -> bool:
-    known = KNOWN.get(candidate.name.lower())
-    if known is not None and known[0] != candidate.category and candidate.rank > Rank.NAMED:
+def _is_entity(span: NamedSpan) -> bool:
+    known = KNOWN.get(span.name.lower())
+    if known is not None and known[0] != span.category and span.rank > Rank.NAMED:
         return False
-    return refusal(candidate.category, candidate.name) is None
+    return refusal(span.category, span.name) is None
 
 
 def _seen(annotated: Annotated, words: list[Word]) -> Iterator[NamedSpan]:
@@ -180,7 +178,7 @@ def _seen(annotated: Annotated, words: list[Word]) -> Iterator[NamedSpan]:
 
 
 def _cleaned(text: str, span: Span) -> tuple[str, int]:
-    """The name in a span without article, title, possessive and what follows a colon."""
+    """Return a span's name and start, without article, title, possessive and a colon's rest."""
     start, end = span.start, span.end
     for stop in ("\n", ":", " - ", '"', "(", "`"):
         at = text.find(stop, start + 1, end)
@@ -215,7 +213,7 @@ def _is_no_name(word: str, label: str) -> bool:
 
 
 def _judged(category: str, name: str, previous: str, *, foreign: bool) -> tuple[Rank, str]:
-    """spaCy's category, corrected by what the name itself says."""
+    """Return spaCy's category, corrected by the words of the name, and how far to trust it."""
     words = name.lower().split()
     known = KNOWN.get(name.lower())
     if known is not None:
@@ -230,7 +228,7 @@ def _judged(category: str, name: str, previous: str, *, foreign: bool) -> tuple[
 
 
 def _believable(category: str, name: str, previous: str, *, foreign: bool) -> bool:
-    """Whether a name that only the model vouches for is one.
+    """Whether a name that only spaCy marked is shaped like one.
 
     The model is English: in other languages it takes any capitalised noun for a name.
     """
@@ -243,10 +241,9 @@ def _believable(category: str, name: str, previous: str, *, foreign: bool) -> bo
 
 
 def _has_evidence(category: str, name: str, previous: str, following: str | None) -> bool:
-    """Whether its neighbours support a single word that only the model takes for a name.
+    """Whether the words beside it support a single word that only spaCy marked as a name.
 
-    A person does, or suffers, what people do; an organization is an acronym or someone comes
-    from it; a place is somewhere. Without that, half of such words were something else.
+    Without such words half of these names were something else.
     """
     if " " in name or name.lower() in KNOWN:
         return True
@@ -258,14 +255,14 @@ def _has_evidence(category: str, name: str, previous: str, following: str | None
 
 
 def _is_addressed(text: str, end: int, previous: str) -> bool:
-    """`Wow, Mel!`"""
+    """Whether somebody is addressed, as in `Wow, Mel!`."""
     return previous.endswith(",") and text[end : end + 1] in {"!", "?"}
 
 
 def _may_be_subject(following: str | None) -> bool:
-    """Whether the capital that opens a sentence can be a name's: a verb or `and` follows.
+    """Whether a word before `following` may be a subject; None if it opens no sentence.
 
-    The model takes any `Pottery` or `Congrats` there for a name. None: opens no sentence.
+    spaCy marks any capitalised first word as a name: `Pottery`, `Congrats`.
     """
     return (
         following is None
@@ -275,39 +272,39 @@ def _may_be_subject(following: str | None) -> bool:
     )
 
 
-def _one_per_place(candidates: Iterable[NamedSpan]) -> list[NamedSpan]:
-    """Of candidates that overlap, the one of the highest rank, then the longest."""
+def _one_per_place(spans: Iterable[NamedSpan]) -> list[NamedSpan]:
+    """Of spans that overlap keep the one of the best rank, then the longest."""
     kept: list[NamedSpan] = []
     taken = _Ranges()
-    for each in sorted(candidates, key=_trust):
+    for each in sorted(spans, key=_trust):
         if not taken.overlap(each):
             taken.add(each)
             kept.append(each)
     return kept
 
 
-def _trust(candidate: NamedSpan) -> tuple[int, int, int, int]:
-    length = candidate.end - candidate.start
-    return (candidate.rank, -length, _CATEGORY_ORDER[candidate.category], candidate.start)
+def _trust(span: NamedSpan) -> tuple[int, int, int, int]:
+    length = span.end - span.start
+    return (span.rank, -length, _CATEGORY_ORDER[span.category], span.start)
 
 
-def _one_per_name(candidates: Iterable[NamedSpan]) -> list[NamedSpan]:
+def _one_per_name(spans: Iterable[NamedSpan]) -> list[NamedSpan]:
     by_slug: dict[str, NamedSpan] = {}
-    for each in sorted(candidates, key=lambda c: (c.rank, _CATEGORY_ORDER[c.category], c.start)):
+    for each in sorted(spans, key=lambda c: (c.rank, _CATEGORY_ORDER[c.category], c.start)):
         by_slug.setdefault(slug(each.name), each)
     return list(by_slug.values())
 
 
-def _without_parts(candidates: list[NamedSpan]) -> list[NamedSpan]:
-    """Drop `Alice` beside the person Alice Johnson, whatever category it came with."""
+def _without_parts(spans: list[NamedSpan]) -> list[NamedSpan]:
+    """Drop `Alice`, of whatever category, beside the person Alice Johnson."""
     parts: set[str] = set()
-    for each in candidates:
+    for each in spans:
         words = each.name.split()
         if each.category == "people" and len(words) > 1:
             parts.update(slug(word) for word in (*words, " ".join(words[1:])))
     return [
         each
-        for each in candidates
+        for each in spans
         if each.rank is Rank.KNOWN
         or (each.rank is Rank.STATED and each.category == "projects")
         or slug(each.name) not in parts

@@ -1,7 +1,7 @@
-"""Where entities may stand in a text: the wording that introduces them, and what is noise.
+"""Find the places of a text that may name an entity, and the places that are noise.
 
-Each finder yields NamedSpans with character offsets; nothing is filtered or decided here but
-what the wording itself decides. `Rank` says whose word counts when two claim the same place.
+Each finder yields NamedSpans. The recognizer filters them, and decides between two that overlap
+by their `Rank`.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ from services.enricher.entities.words import (
 
 
 class Rank(IntEnum):
-    """Who is believed first; the order of trust, measured on the labelled sentences."""
+    """How a name was found; a lower rank wins. The order was measured on labelled sentences."""
 
     STATED = 0  # "Project Atlas", "Dr. Carter": the wording names the category
     NAMED = 1  # a known given name leads it
-    KNOWN = 2  # a technology, place or organization of our lists
+    KNOWN = 2  # a technology, place or organization of names.txt
     WORDED = 3  # "using X", "met with X", "X said"
-    SEEN = 4  # spaCy saw it
-    GUESSED = 5  # "X over", "with X": only if nobody else claims it
+    SEEN = 4  # spaCy marked it
+    GUESSED = 5  # "X over", "with X": only where nothing else was found
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +154,7 @@ _NOISE = re.compile(
     r"|\b(?:SELECT|INSERT[ ]INTO|DELETE[ ]FROM|CREATE[ ]TABLE|ALTER[ ]TABLE)\b[^;\n]*",
     re.DOTALL,
 )
-# Inside, only names of our own lists count: an error message capitalises as it likes.
+# Inside an error message only the names of names.txt count, since any word may have a capital.
 _MESSAGE = re.compile(
     r"\b\w{0,60}(?:Error|Exception|ERROR|FATAL|PANIC)\b:?[^\n]*"
     r"|^[^\w\n]*+(?:\d{4}-\d\d-\d\d|WARN|WARNING|INFO|DEBUG|TRACE)[T \[:][^\n]*\b"
@@ -168,8 +168,8 @@ _MOST_TITLES = 6
 
 
 def words_of(text: str) -> list[Word]:
-    """The words of `text` in order; `Alice's` gives Alice."""
-    found = []
+    """Return the words of `text` in order; `Alice's` gives Alice."""
+    words = []
     end = 0
     for match in _WORD.finditer(text):
         word = match.group()
@@ -179,12 +179,12 @@ def words_of(text: str) -> list[Word]:
         gap = text[end:start]
         opens = end == 0 or (gap != " " and not _OPENERS.isdisjoint(gap))
         end = match.end()
-        found.append(Word(word, word.lower(), start, start + len(word), opens))
-    return found
+        words.append(Word(word, word.lower(), start, start + len(word), opens))
+    return words
 
 
 def noise_of(text: str) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
-    """Ranges where nothing is an entity, and ranges where only known names are."""
+    """Return the ranges where nothing is an entity, and those where only known names are."""
     if _HAS_CODE.search(text) is None:
         return [], []
     noise = [m.span() for m in _NOISE.finditer(text) if m.group().lower() not in KNOWN]
@@ -214,7 +214,7 @@ def stated_projects(text: str) -> Iterator[NamedSpan]:
 
 
 def stated_organizations(text: str) -> Iterator[NamedSpan]:
-    """`Nordwind GmbH`, `Stanford University`: the last word says what it is."""
+    """Yield names whose last word says that they are organizations: `Nordwind GmbH`."""
     for match in _ORGANIZATION.finditer(text):
         name = _LEADING_WORD.sub("", match.group())
         if " " in name:
@@ -223,17 +223,17 @@ def stated_organizations(text: str) -> Iterator[NamedSpan]:
 
 
 def known_names(words: list[Word], seen: set[int]) -> Iterator[NamedSpan]:
-    """Names of our lists, longest first; `seen` are the starts of spaCy's names.
+    """Yield the names of names.txt, the longest at each place; `seen` are where spaCy's start.
 
-    Of places and organizations a longer name that spaCy sees is preferred: Air France.
+    A longer name that spaCy marked wins over a place or organization in it: Air France.
     """
     index = 0
     while index < len(words):
         taken = 0
         if words[index].lower in KNOWN_FIRST_WORDS:
-            taken, candidate = _known_at(words, index, seen)
-            if candidate is not None:
-                yield candidate
+            taken, span = _known_at(words, index, seen)
+            if span is not None:
+                yield span
         index += max(taken, 1)
 
 
@@ -250,7 +250,7 @@ def _known_at(words: list[Word], index: int, seen: set[int]) -> tuple[int, Named
 
 
 def _spelling(run: list[Word], category: str, usual: str) -> str | None:
-    """How the name is written down, or None where this spelling is another word.
+    """Return the name as it is to be stored, or None where the spelling means another word.
 
     `redis` is Redis; `rust` and `lyon` are not Rust and Lyon.
     """
@@ -263,7 +263,7 @@ def _spelling(run: list[Word], category: str, usual: str) -> str | None:
 
 
 def _is_name_here(words: list[Word], index: int, run: list[Word], seen: set[int]) -> bool:
-    """Whether an ordinary word that opens a sentence, or a given name, is meant as the tool."""
+    """Whether the name of a tool is one here, although it is a given name or opens a sentence."""
     following = words[index + len(run)] if index + len(run) < len(words) else None
     first = run[0]
     if len(run) > 1:
@@ -306,7 +306,7 @@ def _person(rank: Rank, run: list[Word]) -> NamedSpan:
 
 
 def _after_titles(words: list[Word], index: int) -> int | None:
-    """The word after `Frau Dr.`; titles and the name are apart by a space or `. `."""
+    """Return the index of the word after titles such as `Frau Dr.`, if there is one."""
     for at in range(index + 1, min(index + _MOST_TITLES + 1, len(words))):
         if words[at].start - words[at - 1].end > 2:
             return None
@@ -316,7 +316,7 @@ def _after_titles(words: list[Word], index: int) -> int | None:
 
 
 def _is_word_too(words: list[Word], index: int) -> bool:
-    """`Mark my words`, `Grace period`: a sentence's first word that need not be a name."""
+    """Whether a given name that opens a sentence is an ordinary word: `Mark my words`."""
     word = words[index]
     if word.lower not in GIVEN_AND_ORDINARY or not word.opens:
         return False
@@ -329,7 +329,7 @@ def _surname(word: Word) -> bool:
 
 
 def _name_end(words: list[Word], index: int) -> int:
-    """One past the last word of the name that starts at `index`: particles, then a surname."""
+    """Return the index after the name that starts at `index`: particles, then a surname."""
     end = index + 1
     while end < len(words) and end - index < 4 and _apart_by_space(words, end):
         word = words[end]
@@ -351,7 +351,7 @@ def _apart_by_space(words: list[Word], index: int) -> bool:
 
 
 def worded(text: str) -> Iterator[NamedSpan]:
-    """What the words around a name say it is."""
+    """Yield the names whose category the words around them tell."""
     for pattern, rank, category in _WORDINGS:
         for match in pattern.finditer(text):
             for group, name in match.groupdict().items():
@@ -360,9 +360,9 @@ def worded(text: str) -> Iterator[NamedSpan]:
 
 
 def speakers(text: str) -> Iterator[NamedSpan]:
-    """`Caroline: …` at the start of a line, unless it is a role or a heading.
+    """Yield `Caroline` of a line `Caroline: …`, unless it is a role or a heading.
 
-    A name we do not know speaks only where the line is speech: I, you, a question.
+    An unknown name counts only where speech follows: `I`, `you`, a question.
     """
     lines = list(_SPEAKER.finditer(text)) if ":" in text else []
     last_speech = (

@@ -1,14 +1,12 @@
-"""The ask stage: what only the chat model can tell of a memory, its type or its short form.
+"""The ask stage: ask a chat model for a memory's type, or for the summary of a long one.
 
-A stage of its own, so that a model that is slow or down holds up nobody's enrichment: its
-jobs wait, are tried again and end in the dead stream as everywhere. Until it is answered the
-memory keeps what the rules said.
+It is a stage of its own so that a slow or absent model delays no enrichment: its jobs wait, are
+retried and end in the dead stream. Until the answer comes, the memory keeps the rules' type.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -24,7 +22,7 @@ from shared.graph.records import Due
 from shared.graph.stages.patterns import Typed
 from shared.graph.store import GraphStore
 from shared.models.chat import ChatModel
-from shared.streams.job import Job, Stage
+from shared.streams.job import Job, Stage, by_tenant
 from shared.streams.outbox import Outbox
 from shared.streams.transitions import Done, Outcome, Retry
 
@@ -32,8 +30,8 @@ _STORE_TRIES = 5
 
 
 @dataclass(frozen=True, slots=True)
-class _Asked:
-    """One memory's answer; None where nothing came of the question."""
+class _Reply:
+    """What the model answered about one memory; None where it was of no use or not needed."""
 
     memory: Memory
     answer: Classification | Summary | TransientError | PermanentError | None
@@ -58,42 +56,31 @@ class ChatClassifier:
         self._settings = settings
 
     def wants(self, memory: Memory) -> bool:
-        """Whether there is something to ask about it, and somebody to ask."""
+        """Whether a chat model is configured and the memory needs a type or a summary from it."""
         if self._chat is None:
             return False
         return self._is_long(memory) or has_fallback_type(memory.type, memory.confidence)
 
     async def __call__(self, jobs: Sequence[Job]) -> list[Outcome]:
-        """Ask about all of them at once; the model bounds how many calls are under way.
+        """Ask about all memories at once; the model bounds how many calls run concurrently.
 
-        Raises: Unavailable once what was answered is stored; the rest is asked later.
+        Raises: Unavailable once the answers so far are stored; the rest is asked later.
         """
-        by_tenant: dict[str, dict[str, Job]] = defaultdict(dict)
-        for job in jobs:
-            by_tenant[job.tenant][job.memory_id] = job
-        outcomes: dict[tuple[str, str], Outcome] = {}
-        tallies: dict[str, Tally] = {}
-        down: Unavailable | None = None
-        for tenant, mine in by_tenant.items():
-            asked = await self._ask(tenant, mine)
-            await self._store(tenant, asked)
-            later = {each.memory.id for each in asked if isinstance(each.answer, TransientError)}
-            done = [(key, job.version) for key, job in mine.items() if key not in later]
-            await self._graph.work.asked(tenant, done)
-            tallies[tenant] = _tally(asked)
-            for each in asked:
-                if isinstance(each.answer, Unavailable):
-                    down = each.answer
-                elif isinstance(each.answer, TransientError):
-                    failed = Retry(str(each.answer), each.answer.retry_after_s)
-                    outcomes[tenant, each.memory.id] = failed
-        await self._stats.add(tallies)
-        if down is not None:
-            raise down
-        return [outcomes.get((job.tenant, job.memory_id), Done()) for job in jobs]
+        jobs_of = by_tenant(jobs)
+        replies: dict[str, list[_Reply]] = {}
+        for tenant, its_jobs in jobs_of.items():
+            replies[tenant] = await self._ask(tenant, its_jobs)
+            await self._store(tenant, replies[tenant])
+            await self._finish(tenant, its_jobs, replies[tenant])
+        await self._stats.add({tenant: _tally(each) for tenant, each in replies.items()})
+        failed = _failed(replies)
+        for error in failed.values():
+            if isinstance(error, Unavailable):
+                raise error
+        return [_outcome(failed.get((job.tenant, job.memory_id))) for job in jobs]
 
-    async def _ask(self, tenant: str, jobs: Mapping[str, Job]) -> list[_Asked]:
-        """Of those still at their job's version; a newer one is asked about by its own job."""
+    async def _ask(self, tenant: str, jobs: Mapping[str, Job]) -> list[_Reply]:
+        """Ask about memories still at their job's version; a newer version has its own job."""
         if (chat := self._chat) is None:
             return []
         memories = await self._graph.memories.get(tenant, jobs)
@@ -102,45 +89,58 @@ class ChatClassifier:
             for memory in memories.values()
             if memory.version == jobs[memory.id].version and self.wants(memory)
         ]
-        return await asyncio.gather(*(self._asked(chat, memory) for memory in wanted))
+        return await asyncio.gather(*(self._reply(chat, memory) for memory in wanted))
 
-    async def _asked(self, chat: ChatModel, memory: Memory) -> _Asked:
-        """A long memory's short form; its type is then the next version's matter."""
+    async def _reply(self, chat: ChatModel, memory: Memory) -> _Reply:
+        """Ask for the summary of a long memory, else for its type.
+
+        A summarized memory is typed at its next version.
+        """
         for_type = False
         try:
-            if self._is_long(memory) and (short := await self._short(chat, memory)):
-                return _Asked(memory, short, for_type)
+            if self._is_long(memory) and (summary := await self._summary(chat, memory)):
+                return _Reply(memory, summary, for_type)
             if not has_fallback_type(memory.type, memory.confidence):
-                return _Asked(memory, None, for_type)
+                return _Reply(memory, None, for_type)
             for_type = True
             prompt = chat_type.prompt(memory.content)
-            told = await chat.ask(*prompt, Classification, max_tokens=chat_type.MAX_ANSWER_TOKENS)
-            return _Asked(memory, told, for_type)
+            answer = await chat.ask(*prompt, Classification, max_tokens=chat_type.MAX_ANSWER_TOKENS)
+            return _Reply(memory, answer, for_type)
         except (TransientError, PermanentError) as error:
-            return _Asked(memory, error, for_type)
+            return _Reply(memory, error, for_type)
 
-    async def _short(self, chat: ChatModel, memory: Memory) -> Summary | None:
-        """None where the model refuses, or says nothing that may be stored."""
-        asked = chat_summary.request(memory, self._settings)
+    async def _summary(self, chat: ChatModel, memory: Memory) -> Summary | None:
+        """None where the model refuses, or its answer may not be stored."""
+        request = chat_summary.request(memory, self._settings)
         try:
-            told = await chat.ask(asked.system, asked.user, Summary, max_tokens=asked.max_tokens)
+            answer = await chat.ask(
+                request.system, request.user, Summary, max_tokens=request.max_tokens
+            )
         except PermanentError:
             return None
-        return told if chat_summary.condensed(memory, told, self._settings) else None
+        return answer if chat_summary.condensed(memory, answer, self._settings) else None
 
-    async def _store(self, tenant: str, asked: Sequence[_Asked]) -> None:
+    async def _finish(
+        self, tenant: str, jobs: Mapping[str, Job], replies: Sequence[_Reply]
+    ) -> None:
+        """Mark the memories as asked about, but for those that are to be asked about again."""
+        again = {each.memory.id for each in replies if isinstance(each.answer, TransientError)}
+        done = [(key, job.version) for key, job in jobs.items() if key not in again]
+        await self._graph.work.asked(tenant, done)
+
+    async def _store(self, tenant: str, replies: Sequence[_Reply]) -> None:
         typed = [
             Typed(each.memory.id, each.memory.version, *each.answer.believed())
-            for each in asked
+            for each in replies
             if isinstance(each.answer, Classification)
         ]
-        short = [
-            await self._condense(tenant, each.memory, each.answer)
-            for each in asked
+        summarized = [
+            await self._store_summary(tenant, each.memory, each.answer)
+            for each in replies
             if isinstance(each.answer, Summary)
         ]
         changed: list[Due | Memory] = [*await self._graph.patterns.typed(tenant, typed)]
-        changed += [new for new in short if new is not None]
+        changed += [new for new in summarized if new is not None]
         await self._outbox.announce(
             {
                 Stage.ENRICH: [Job(tenant, each.id, each.version) for each in changed],
@@ -149,8 +149,8 @@ class ChatClassifier:
             exempt=True,
         )
 
-    async def _condense(self, tenant: str, asked: Memory, answer: Summary) -> Memory | None:
-        """Store the short content; None where the text was changed meanwhile."""
+    async def _store_summary(self, tenant: str, asked: Memory, answer: Summary) -> Memory | None:
+        """Return the memory with the short content; None where its text has changed since."""
         seen: Memory | None = asked
         for _ in range(_STORE_TRIES):
             if seen is None or seen.content != asked.content or not self._is_long(seen):
@@ -167,14 +167,28 @@ class ChatClassifier:
         return chat_summary.is_long(memory, self._settings)
 
 
-def _tally(asked: Sequence[_Asked]) -> Tally:
-    """Counts of questions for a type; of a short form's only the error is told."""
+def _failed(replies: Mapping[str, Sequence[_Reply]]) -> dict[tuple[str, str], TransientError]:
+    """By tenant and memory: why the model is to be asked again."""
+    return {
+        (tenant, reply.memory.id): reply.answer
+        for tenant, its_replies in replies.items()
+        for reply in its_replies
+        if isinstance(reply.answer, TransientError)
+    }
+
+
+def _outcome(error: TransientError | None) -> Outcome:
+    return Retry(str(error), error.retry_after_s) if error else Done()
+
+
+def _tally(replies: Sequence[_Reply]) -> Tally:
+    """Count the questions for a type; of a question for a summary only the error counts."""
     tally = Tally()
-    for each in asked:
-        failed = isinstance(each.answer, TransientError | PermanentError)
+    for reply in replies:
+        failed = isinstance(reply.answer, TransientError | PermanentError)
         if failed:
-            tally.classification_error = str(each.answer)
-        if each.for_type:
+            tally.classification_error = str(reply.answer)
+        if reply.for_type:
             tally.llm_attempts += 1
             tally.llm_successes += not failed
             tally.fallbacks += failed

@@ -26,7 +26,7 @@ from shared.graph.stages.enrich_query import Enriched
 from shared.graph.stages.writes import EnrichedResult
 from shared.graph.store import GraphStore
 from shared.streams.handler import Failure
-from shared.streams.job import Job, Stage
+from shared.streams.job import Job, Stage, by_tenant
 from shared.streams.outbox import Outbox
 from shared.streams.transitions import DeadLetter, Done, Outcome
 from shared.telemetry import metrics
@@ -64,7 +64,7 @@ class Enricher:
 
         Raises: SlowText for several jobs, of which one is to be dead-lettered.
         """
-        jobs_of = _by_tenant(jobs)
+        jobs_of = by_tenant(jobs)
         lagging = {tenant: await self._lagging(tenant, its) for tenant, its in jobs_of.items()}
         began = time.perf_counter()
         for tenant, memories in lagging.items():
@@ -232,13 +232,6 @@ class Enricher:
             pattern=detected.type if detected else None,
             asks=self._asks(memory),
         )
-
-
-def _by_tenant(jobs: Sequence[Job]) -> dict[str, dict[str, Job]]:
-    grouped: dict[str, dict[str, Job]] = defaultdict(dict)
-    for job in jobs:
-        grouped[job.tenant][job.memory_id] = job
-    return grouped
 
 
 def _typed(memory: Memory) -> Memory:

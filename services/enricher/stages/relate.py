@@ -8,14 +8,13 @@ nearest, and those whose nearest it has become.
 from __future__ import annotations
 
 import heapq
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
 from shared.config import EnrichmentSettings
 from shared.domain.memory import Memory
 from shared.graph.stages.writes import Related
 from shared.graph.store import GraphStore
-from shared.streams.job import Job
+from shared.streams.job import Job, by_tenant
 from shared.streams.transitions import Done, Outcome
 from shared.telemetry import metrics
 from shared.vectors import Hit, VectorStore
@@ -40,11 +39,8 @@ class Relater:
         self._settings = settings
 
     async def __call__(self, jobs: Sequence[Job]) -> list[Outcome]:
-        by_tenant: dict[str, list[str]] = defaultdict(list)
-        for job in jobs:
-            by_tenant[job.tenant].append(job.memory_id)
-        for tenant, ids in by_tenant.items():
-            await self._relate(tenant, ids)
+        for tenant, jobs_of in by_tenant(jobs).items():
+            await self._relate(tenant, list(jobs_of))
         return [Done()] * len(jobs)
 
     async def _relate(self, tenant: str, ids: Sequence[str]) -> None:
