@@ -13,6 +13,7 @@ from tests.chaos.conftest import StartStack
 from tests.chaos.finished import finished
 from tests.support.stack.stack import Stack
 from tests.support.waiting.conditions import wait_until
+from tests.support.waiting.pace import limit_s
 
 pytestmark = pytest.mark.chaos
 
@@ -110,7 +111,7 @@ async def test_a_role_that_says_it_is_ready_is_ready(tmp_path: Path) -> None:
 
 
 def fetched(port: int, path: str) -> str:
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=5) as answer:
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=limit_s()) as answer:
         return str(answer.read().decode())
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.stack.api_process import ApiProcess, running_api
+from tests.support.waiting.pace import limit_s
 
 TOKEN, ADMIN_TOKEN = "only-for-tests", "admin-only-for-tests"
 CHECKS = (
@@ -83,7 +84,7 @@ async def test_no_answer_differs_from_the_document(api: ApiProcess, tmp_path: Pa
         stderr=asyncio.subprocess.STDOUT,
     )
     try:
-        async with asyncio.timeout(TIMEOUT_S):
+        async with asyncio.timeout(limit_s(TIMEOUT_S)):
             told, _ = await process.communicate()
     finally:
         if process.returncode is None:

@@ -25,7 +25,7 @@ from shared.redis.client import RedisClients
 from tests.support.stack.in_process import API, make_app, served, tokens
 from tests.support.stores.graphs import a_memory
 from tests.support.stores.redis_server import free_port
-from tests.support.waiting.conditions import wait_until
+from tests.support.waiting.conditions import limited, wait_until
 
 TENANT = "default"
 
@@ -79,7 +79,7 @@ class Watcher:
 
     async def next(self) -> tuple[str, dict[str, Any]]:
         event_id = ""
-        async with asyncio.timeout(5):
+        async with limited():
             while True:
                 line = (await self.answer.content.readline()).decode().rstrip("\n")
                 if line.startswith("id: "):
@@ -320,7 +320,7 @@ async def test_delivery_goes_on_while_subscribers_come_and_go(
     async with _running(feed):
         watcher = await feed.subscribe(TENANT)
         monkeypatch.setattr(feed, "_newest", newest)
-        async with asyncio.timeout(20), asyncio.TaskGroup() as group:
+        async with limited(), asyncio.TaskGroup() as group:
             group.create_task(come_and_go())
             await _emit(events, *range(20))
             while len(received) < 20:

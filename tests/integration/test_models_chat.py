@@ -31,7 +31,7 @@ async def provider() -> AsyncIterator[Provider]:
 @pytest.fixture
 async def chat(provider: Provider) -> AsyncIterator[OpenAIChat]:
     opened = await OpenAIChat.connect(
-        "c", Endpoint(api_key="k", base_url=provider.url, timeout_s=1.0)
+        "c", Endpoint(api_key="k", base_url=provider.url, timeout_s=3.0)
     )
     yield opened
     await opened.close()

@@ -34,7 +34,7 @@ async def provider() -> AsyncIterator[Provider]:
 @pytest.fixture
 async def model(provider: Provider) -> AsyncIterator[OpenAIEmbedding]:
     opened = await OpenAIEmbedding.connect(
-        "m", Endpoint(api_key="k", base_url=provider.url, timeout_s=1.0)
+        "m", Endpoint(api_key="k", base_url=provider.url, timeout_s=3.0)
     )
     await opened.embed(["the first answer tells the dimension"])
     provider.requests.clear()
@@ -45,7 +45,7 @@ async def model(provider: Provider) -> AsyncIterator[OpenAIEmbedding]:
 @pytest.fixture
 async def voyage(provider: Provider) -> AsyncIterator[VoyageEmbedding]:
     opened = VoyageEmbedding(
-        "v", Endpoint(api_key="k", base_url=provider.url, timeout_s=1.0), dimension=8
+        "v", Endpoint(api_key="k", base_url=provider.url, timeout_s=3.0), dimension=8
     )
     yield opened
     await opened.close()
@@ -192,7 +192,7 @@ async def test_a_provider_that_is_not_there_is_unavailable() -> None:
         taken.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{taken.getsockname()[1]}/v1"
         model = await OpenAIEmbedding.connect(
-            "m", Endpoint(api_key="k", base_url=url, timeout_s=1.0)
+            "m", Endpoint(api_key="k", base_url=url, timeout_s=3.0)
         )
         with pytest.raises(Unavailable):
             await model.embed(["x"])

@@ -29,6 +29,7 @@ from tests.support.providers import scripted
 from tests.support.providers.scripted import Answer, Provider, vector_of
 from tests.support.stack.stack import Client, Stack, running
 from tests.support.waiting.conditions import wait_until
+from tests.support.waiting.pace import limit_s
 
 NAN = scripted.rows(lambda rows: [{**row, "embedding": [float("nan")] * 8} for row in rows])
 FAILURES = {
@@ -168,7 +169,7 @@ async def no_vector_is_wrong(stack: Stack, contents: dict[str, str]) -> None:
 
 def admin(stack: Stack, role: str, path: str) -> str:
     url = f"http://127.0.0.1:{stack.one(role).ports['admin']}{path}"
-    with urllib.request.urlopen(url, timeout=5) as answer:
+    with urllib.request.urlopen(url, timeout=limit_s()) as answer:
         return str(answer.read().decode())
 
 

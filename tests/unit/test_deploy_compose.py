@@ -16,6 +16,7 @@ import yaml
 
 import shared
 from shared import config
+from tests.support.waiting.pace import limit_s
 
 FILE = Path(__file__).resolve().parents[2] / "docker-compose.yml"
 COMPOSE: dict[str, Any] = yaml.safe_load(FILE.read_text())
@@ -36,7 +37,9 @@ def _default(name: str) -> Any:
 
 def test_it_is_valid_by_the_compose_specification() -> None:
     command = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", "vendor.compose-spec"]
-    ran = subprocess.run([*command, FILE], capture_output=True, text=True, check=False, timeout=60)
+    ran = subprocess.run(
+        [*command, FILE], capture_output=True, text=True, check=False, timeout=limit_s()
+    )
     assert ran.returncode == 0, ran.stdout + ran.stderr
 
 
@@ -178,5 +181,5 @@ def test_qdrants_probe_reads_its_readiness_without_curl(qdrant: tuple[int, int])
     port, status = qdrant
     _, *command = SERVICES["qdrant"]["healthcheck"]["test"]
     command[-1] = command[-1].replace("$$", "$").replace("/6333", f"/{port}")
-    ran = subprocess.run(command, capture_output=True, check=False, timeout=10)
+    ran = subprocess.run(command, capture_output=True, check=False, timeout=limit_s())
     assert (ran.returncode == 0) == (status == 200)

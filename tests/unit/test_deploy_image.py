@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from shared import config
+from tests.support.waiting.pace import limit_s
 
 ROOT = Path(__file__).resolve().parents[2]
 # What the image sets for Python and pip; every other name must be a setting of ours.
@@ -42,7 +43,7 @@ def test_the_command_picks_the_role(role: str, tmp_path: Path) -> None:
     process = subprocess.Popen(
         command, stdout=subprocess.PIPE, text=True, env={**os.environ, "PATH": str(tmp_path)}
     )
-    answer, _ = process.communicate(timeout=10)
+    answer, _ = process.communicate(timeout=limit_s())
     # The same process: a shell left in between would swallow SIGTERM.
     assert answer.split() == [str(process.pid), "-m", f"services.{role}", "--health"]
 

@@ -15,6 +15,7 @@ import shared
 from shared import config
 from shared.process.admin_server import make_admin_app
 from shared.process.health import Health
+from tests.support.waiting.pace import limit_s
 
 ROOT = Path(__file__).resolve().parents[2]
 BASE = ROOT / "deploy" / "k8s" / "base"
@@ -95,7 +96,7 @@ def test_an_overlay_may_prefix_and_place_it(tmp_path: Path) -> None:
     overlay = {"namePrefix": "dev-", "namespace": "dev", "resources": ["base"]}
     (tmp_path / "kustomization.yaml").write_text(yaml.safe_dump(overlay))
     command = ["kubectl", "kustomize", str(tmp_path)]
-    ran = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+    ran = subprocess.run(command, capture_output=True, text=True, check=True, timeout=limit_s())
     rendered = list(yaml.safe_load_all(ran.stdout))
     assert len(rendered) == len(MANIFESTS) + 1  # and the ConfigMap
     assert {each["metadata"]["namespace"] for each in rendered} == {"dev"}

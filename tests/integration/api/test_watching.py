@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -12,6 +11,7 @@ from uuid import uuid4
 import aiohttp
 
 from tests.support.stack.api_process import ApiProcess
+from tests.support.waiting.conditions import limited
 
 
 class Watcher:
@@ -20,7 +20,7 @@ class Watcher:
 
     async def next(self, kind: str) -> dict[str, Any]:
         """The data of the next event of that kind."""
-        async with asyncio.timeout(10):
+        async with limited():
             async for line in self._answer.content:
                 event = json.loads(line[6:]) if line.startswith(b"data: ") else {}
                 if event.get("type") == kind:
