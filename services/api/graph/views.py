@@ -36,7 +36,7 @@ from services.api.http.parameters import SETTINGS, Query, flag, integer, moment,
 from services.api.http.route import Route
 from shared.domain.memory import FALLBACK_TYPE, TYPES, check_text, iso, now_ms
 from shared.domain.relations import RELATIONS
-from shared.errors import InvalidInput, NotFound, TransientError
+from shared.errors import NotFound, TransientError
 from shared.graph.memory.views import Edge, NodeFilter
 from shared.graph.store import GraphStore
 from shared.vectors import VectorStore
@@ -194,7 +194,9 @@ _LIMIT = integer(
     "limit",
     f"0 means all; never more than {MAX_NODES}, and less than 0 is refused",
     default=500,
+    least=0,
     most=MAX_NODES,
+    refusal="limit must be >= 0",
 )
 _MIN_IMPORTANCE = number("min_importance", "Only memories at least this important", default=0.0)
 _TYPES = texts("types", "Only memories of these types", repeated=False, commas=True)
@@ -209,8 +211,6 @@ _SEMANTIC_LIMIT = integer(
 async def snapshot(request: web.Request) -> web.Response:
     began = time.perf_counter()
     query = Query.of(request)
-    if query[_LIMIT] < 0:
-        raise InvalidInput("limit must be >= 0")
     found = await request.app[GRAPH_VIEWS].snapshot(
         request[TENANT],
         NodeFilter(

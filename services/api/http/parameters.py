@@ -7,10 +7,9 @@ A route lists its parameters once, and its handler reads the parsed values by th
     Route("GET", "/notes", find_notes, "Find notes", query=(LIMIT, TAGS))
     async def find_notes(request): query = Query.of(request); query[LIMIT]  # an int, clamped
 
-A default or a limit may be a function of the settings; the served document names what holds.
-An empty value counts as absent. A number or time that cannot be parsed is refused with 400; a
-flag or choice that is none of its words is the default, as in AutoMem, unless the choice has a
-refusal of its own.
+A default or a limit may be a function of the settings; the served document names its value.
+An empty value counts as absent. A number or time that cannot be parsed is refused with 400. Any
+other word for a flag or a choice is the default, as in AutoMem, unless the choice has a refusal.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, Protocol, TypeAlias, TypeVar, overload
+from typing import Any, Generic, Protocol, TypeAlias, TypeVar
 
 from aiohttp import web
 
@@ -42,10 +41,10 @@ class Values(Protocol):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Param(Generic[_T]):
-    """A parameter of the query or a header; a header is only documented by it.
+    """A parameter of the query; or a header, which it documents and does not parse.
 
-    `parse` gets the stripped values under the name, or under the first alias that is given;
-    `schema` is JSON Schema of one value.
+    `parse` gets the stripped values under the name, or else under the first alias that the
+    request has, and no values where it has none. `schema` is the JSON Schema of one value.
     """
 
     name: str
@@ -54,7 +53,7 @@ class Param(Generic[_T]):
     description: str = ""
     aliases: tuple[str, ...] = ()
     required: bool = False
-    # How often the parameter may occur; None: only the first value counts.
+    # How often the parameter may occur, as documented; None: only the first value counts.
     most_values: int | None = None
 
 
@@ -71,17 +70,21 @@ class Query:
 
     def __getitem__(self, param: Param[_T]) -> _T:
         for name in (param.name, *param.aliases):
-            if given := self.values.getall(name, []):
-                return param.parse([value.strip() for value in given], self.settings)
+            if values := self.values.getall(name, []):
+                return param.parse([value.strip() for value in values], self.settings)
         return param.parse([], self.settings)
 
 
-# A fixed value, or one that the settings give.
-_Given: TypeAlias = _T | Callable[[Settings], _T]
+# A value, or a function that reads it from the settings.
+_Setting: TypeAlias = _T | Callable[[Settings], _T]
 
 
-def _value(given: _Given[_T], settings: Settings) -> _T:
-    return given(settings) if callable(given) else given
+def _value(setting: _Setting[_T], settings: Settings) -> _T:
+    return setting(settings) if callable(setting) else setting
+
+
+def _first(values: Sequence[str]) -> str:
+    return values[0] if values else ""
 
 
 def parsed(
@@ -92,10 +95,10 @@ def parsed(
     schema: Schema,
     aliases: tuple[str, ...] = (),
 ) -> Param[_T | None]:
-    """A parameter that `parse` reads; None where it is absent."""
+    """Return a parameter that `parse` reads; its value is None where it is absent."""
 
     def read(values: Sequence[str], _settings: Settings) -> _T | None:
-        return parse(values[0]) if values and values[0] else None
+        return parse(value) if (value := _first(values)) else None
 
     return Param(name, read, lambda _settings: schema, description, aliases)
 
@@ -108,7 +111,7 @@ def text(
     aliases: tuple[str, ...] = (),
     schema: Schema | None = None,
 ) -> Param[str | None]:
-    """A text that the graph can keep; `schema` adds to what the document says of it."""
+    """Return a parameter for a text that the graph can store; `schema` adds to its schema."""
     limit = {} if most_chars is None else {"maxLength": most_chars}
     return parsed(
         name,
@@ -120,7 +123,7 @@ def text(
 
 
 def checked(value: str, name: str, most_chars: int | None = None) -> str:
-    """`value` as it came. Raises: InvalidInput where it is too long or no valid text."""
+    """Return `value` unchanged. Raises: InvalidInput where it is too long or no valid text."""
     if most_chars is not None and len(value) > most_chars:
         raise InvalidInput(f"'{name}' must not exceed {most_chars} characters")
     return check_text(value, f"'{name}'")
@@ -134,18 +137,23 @@ def texts(
     commas: bool = False,
     most_chars: int | None = None,
     required: bool = False,
+    most_used: int = _MOST_VALUES,
 ) -> Param[tuple[str, ...]]:
-    """At most 100 texts, without duplicates: `repeated` parameters, `commas` in one, or both."""
+    """Return a parameter for at most 100 texts, without duplicates.
+
+    The request gives `repeated` parameters, texts between `commas` in one, or both. `most_used`
+    is the number that the document names where the route uses the first ones only.
+    """
 
     def read(values: Sequence[str], _settings: Settings) -> tuple[str, ...]:
-        given = values if repeated else values[:1]
-        parts = [part for value in given for part in (value.split(",") if commas else [value])]
-        found = tuple(dict.fromkeys(part.strip() for part in parts if part.strip()))
-        if required and not found:
+        used = values if repeated else values[:1]
+        parts = [part for value in used for part in (value.split(",") if commas else [value])]
+        unique = tuple(dict.fromkeys(part.strip() for part in parts if part.strip()))
+        if required and not unique:
             raise InvalidInput(f"'{name}' query parameter is required")
-        if len(found) > _MOST_VALUES:
+        if len(unique) > _MOST_VALUES:
             raise InvalidInput(f"'{name}' must not hold more than {_MOST_VALUES} values")
-        return tuple(checked(value, name, most_chars) for value in found)
+        return tuple(checked(value, name, most_chars) for value in unique)
 
     limit = {"maxLength": most_chars} if most_chars is not None and not commas else {}
     return Param(
@@ -154,7 +162,7 @@ def texts(
         lambda _settings: {"type": "string", **limit},
         f"{description}; separated by commas" if commas else description,
         required=required,
-        most_values=_MOST_VALUES if repeated else None,
+        most_values=most_used if repeated else None,
     )
 
 
@@ -162,13 +170,13 @@ def flag(
     name: str,
     description: str = "",
     *,
-    default: _Given[bool] = False,
+    default: _Setting[bool] = False,
     aliases: tuple[str, ...] = (),
 ) -> Param[bool]:
-    """true or false in AutoMem's words, in any case; the default for other words."""
+    """Return a parameter for AutoMem's words of true and false, in any case."""
 
     def read(values: Sequence[str], settings: Settings) -> bool:
-        word = values[0].lower() if values else ""
+        word = _first(values).lower()
         return word in _YES if word in _YES | _NO else _value(default, settings)
 
     def schema(settings: Settings) -> Schema:
@@ -184,18 +192,21 @@ def choice(
     name: str,
     description: str,
     *words: _C,
-    default: _Given[_C],
+    default: _Setting[_C],
     aliases: tuple[str, ...] = (),
     refusal: str | None = None,
 ) -> Param[_C]:
-    """One of `words`, in any case; for another word the default, or `refusal` with 400."""
+    """Return a parameter for one of `words`, in any case.
+
+    Another word is the default, or is refused with the text `refusal`.
+    """
+    by_text: Mapping[str, _C] = {word: word for word in words}
 
     def read(values: Sequence[str], settings: Settings) -> _C:
-        given = values[0].lower() if values else ""
-        found = next((word for word in words if word == given), None)
-        if found is None and given and refusal is not None:
+        text = _first(values).lower()
+        if text and text not in by_text and refusal is not None:
             raise InvalidInput(refusal)
-        return _value(default, settings) if found is None else found
+        return by_text[text] if text in by_text else _value(default, settings)
 
     def schema(settings: Settings) -> Schema:
         return {"type": "string", "enum": list(words), "default": _value(default, settings)}
@@ -204,7 +215,10 @@ def choice(
 
 
 def moment(name: str, description: str, *, complaint: str) -> Param[int | None]:
-    """Milliseconds of an ISO 8601 time; `complaint` begins the refusal of what is none."""
+    """Return a parameter for an ISO 8601 time, in milliseconds.
+
+    The error text for a wrong time begins with `complaint`.
+    """
 
     def parse(value: str) -> int:
         # A `+` that the client did not escape arrives as a space; between date and time
@@ -221,74 +235,72 @@ def integer(
     name: str,
     description: str = "",
     *,
-    default: _Given[int],
+    default: _Setting[int],
     least: int | None = None,
-    most: _Given[int] | None = None,
+    most: _Setting[int] | None = None,
     aliases: tuple[str, ...] = (),
+    refusal: str | None = None,
 ) -> Param[int]:
-    """A whole number, clamped into `least`..`most`."""
+    """Return a parameter for a whole number, clamped into `least`..`most`.
+
+    A number below `least` is refused instead where there is a text `refusal`.
+    """
 
     def parse(text: str) -> int:
-        try:
-            # A longer text is a number too, but int() refuses to read it from 4 300 digits on.
-            if len(text) <= 32:
-                return int(text)
-        except ValueError:
-            pass
-        raise InvalidInput(f"'{name}' must be an integer")
+        # A longer text is a number too, but int() refuses to read it from 4 300 digits on.
+        if len(text) > 32:
+            raise ValueError("too many digits")
+        value = int(text)
+        if refusal is not None and least is not None and value < least:
+            raise InvalidInput(refusal)
+        return value
 
-    read, schema = _numeric("integer", parse, default, least, most)
-    return Param(name, read, schema, description, aliases)
+    return _numeric("integer", name, description, parse, default, least, most, aliases)
 
 
-@overload
+_N = TypeVar("_N", float, float | None)
+
+
 def number(
     name: str,
     description: str,
     *,
-    default: _Given[float],
+    default: _Setting[_N],
     least: float | None = None,
     most: float | None = None,
-) -> Param[float]: ...
-@overload
-def number(
-    name: str,
-    description: str,
-    *,
-    default: None,
-    least: float | None = None,
-    most: float | None = None,
-) -> Param[float | None]: ...
-def number(
-    name: str,
-    description: str,
-    *,
-    default: _Given[float] | None,
-    least: float | None = None,
-    most: float | None = None,
-) -> Any:
-    """A finite number, clamped into `least`..`most`; without a default it may be absent."""
+) -> Param[_N]:
+    """Return a parameter for a finite number, clamped into `least`..`most`.
+
+    Where it is absent and `default` is None, its value is None.
+    """
 
     def parse(text: str) -> float:
-        try:
-            if math.isfinite(value := float(text)):
-                return value
-        except ValueError:
-            pass
-        raise InvalidInput(f"'{name}' must be a number")
+        if not math.isfinite(value := float(text)):
+            raise ValueError("not finite")
+        return value
 
-    read, schema = _numeric("number", parse, default, least, most)
-    return Param(name, read, schema, description)
+    return _numeric("number", name, description, parse, default, least, most, ())
 
 
 def _numeric(
-    kind: str, parse: Callable[[str], Any], default: Any, least: Any, most: Any
-) -> tuple[Callable[[Sequence[str], Settings], Any], Callable[[Settings], Schema]]:
-    """Reads a number and clamps it; the schema names the limits, though none is refused."""
+    kind: str,
+    name: str,
+    description: str,
+    parse: Callable[[str], Any],
+    default: Any,
+    least: Any,
+    most: Any,
+    aliases: tuple[str, ...],
+) -> Param[Any]:
+    """Return a parameter that is clamped; `parse` raises ValueError for what is no number."""
 
     def read(values: Sequence[str], settings: Settings) -> Any:
-        given = values[0] if values else ""
-        value = parse(given) if given else _value(default, settings)
+        digits = _first(values)
+        try:
+            value = parse(digits) if digits else _value(default, settings)
+        except ValueError as error:
+            article = "an" if kind == "integer" else "a"
+            raise InvalidInput(f"'{name}' must be {article} {kind}") from error
         if value is None:
             return None
         highest = _value(most, settings)
@@ -296,8 +308,8 @@ def _numeric(
         return value if least is None else max(least, value)
 
     def schema(settings: Settings) -> Schema:
-        named = {"default": default, "minimum": least, "maximum": most}
-        given = {key: _value(value, settings) for key, value in named.items()}
-        return {"type": kind} | {key: value for key, value in given.items() if value is not None}
+        limits = {"default": default, "minimum": least, "maximum": most}
+        values = {key: _value(limit, settings) for key, limit in limits.items()}
+        return {"type": kind} | {key: value for key, value in values.items() if value is not None}
 
-    return read, schema
+    return Param(name, read, schema, description, aliases)

@@ -10,10 +10,10 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import KW_ONLY, dataclass, field
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from aiohttp import web
-from pydantic import ConfigDict
+from pydantic import ConfigDict, Field
 
 from services.api.http.answers import Absent, Answer, Success, Time, error_answer, json_answer
 from services.api.http.middleware import REQUEST_ID, TENANT
@@ -103,6 +103,9 @@ class RunRequests:
         raise Conflict(f"The run is over already: {before.state.value}")
 
 
+_RATIO: dict[str, Any] = {"properties": {"ratio": {"type": ["number", "null"]}}}
+
+
 class RunAnswer(Answer):
     """A task that takes longer than a request."""
 
@@ -111,7 +114,7 @@ class RunAnswer(Answer):
     state: RunState
     dry_run: bool
     request: dict[str, Any]
-    progress: dict[str, Any]
+    progress: Annotated[dict[str, Any], Field(json_schema_extra=_RATIO)]
     result: dict[str, Any] | None
     error: str | None
     created_at: Time

@@ -117,6 +117,7 @@ _QUERIES = texts(
     "queries",
     f"Texts searched together, the first {MAX_QUERIES}; `query` is then not run",
     commas=True,
+    most_used=MAX_QUERIES,
 )
 _LIMIT = integer(
     "limit",
