@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from tenacity import RetryCallState, wait_exponential
@@ -29,3 +31,20 @@ def backoff_s(
     state = RetryCallState(unused, unused, (), {})
     state.attempt_number = failures
     return float(wait_exponential(first_s, max=longest_s, exp_base=factor)(state))
+
+
+@contextmanager
+def cancellation_kept() -> Iterator[None]:
+    """Raise the cancellation of this task that arrived inside, if the code inside swallowed it.
+
+    redis-py sends through `asyncio.wait_for`, which before Python 3.12 swallows a cancellation that
+    arrives as the send completes; the call then returns, or fails because its connection is
+    closed, and a loop that retries would never end.
+    """
+    task = asyncio.current_task()
+    before = task.cancelling() if task else 0
+    try:
+        yield
+    finally:
+        if task and task.cancelling() > before:
+            raise asyncio.CancelledError

@@ -8,7 +8,6 @@ blocked read outlasts redis-py 8's default timeout and would be sent again ten t
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,6 +23,7 @@ from redis.backoff import ExponentialBackoff, NoBackoff
 from shared.config import RedisSettings, StreamSettings
 from shared.errors import PermanentError, Unavailable
 from shared.telemetry import metrics
+from shared.waiting import cancellation_kept
 
 # Errors of a server that works but cannot serve now: waiting helps, changing the call does not.
 _NOT_NOW = ("OOM", "MISCONF", "READONLY", "NOREPLICAS", "LOADING", "BUSY", "TRYAGAIN", "UNBLOCKED")
@@ -43,16 +43,10 @@ _LEASE_TIMEOUT_S = 3.0
 
 @contextmanager
 def translated() -> Iterator[None]:
-    """Translate redis-py's exceptions to `Unavailable("redis")` or `PermanentError`.
-
-    Also raises a cancellation that redis-py lost: it sends through `asyncio.wait_for`, which
-    swallows one that arrives as the send completes (until Python 3.12), and a loop that
-    should end would never end.
-    """
-    task = asyncio.current_task()
-    cancellations = task.cancelling() if task else 0
+    """Translate redis-py's exceptions to `Unavailable("redis")` or `PermanentError`."""
     try:
-        yield
+        with cancellation_kept():
+            yield
     except _DOWN as error:
         raise Unavailable("redis", f"{type(error).__name__}: {error}") from error
     except redis_errors.ResponseError as error:
@@ -61,8 +55,6 @@ def translated() -> Iterator[None]:
         raise PermanentError(f"redis refused: {error}") from error
     except redis_errors.RedisError as error:
         raise PermanentError(f"redis: {type(error).__name__}: {error}") from error
-    if task and task.cancelling() > cancellations:
-        raise asyncio.CancelledError
 
 
 def scripts_beside(module_file: str) -> dict[str, str]:

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from functools import partial
 from pathlib import Path
 
 import pytest
 from prometheus_client import REGISTRY
+from redis.exceptions import ConnectionError as RedisConnectionError
 
 from shared.config import RedisSettings, Settings, StreamSettings
 from shared.errors import PermanentError, Unavailable
+from shared.graph.engine.client import _observed
 from shared.redis.client import RedisClients, Script, translated
 from shared.streams.job import Stage
 from shared.streams.policy import policy_for
@@ -127,3 +132,27 @@ async def test_a_cancellation_is_never_swallowed(clients: RedisClients) -> None:
         done, _ = await asyncio.wait({task}, timeout=limit_s())
         assert done, f"turn {turn}: still running after its cancellation"
         assert task.cancelled()
+
+
+@pytest.mark.parametrize(
+    "boundary", [translated, partial(_observed, "read")], ids=["redis", "graph"]
+)
+async def test_a_cancellation_outlives_the_error_that_swallowed_it(
+    boundary: Callable[[], AbstractContextManager[None]],
+) -> None:
+    """Redis closed the connection at the moment of the cancellation: a retrying loop must end."""
+    began = asyncio.Event()
+
+    async def call() -> None:
+        with boundary():
+            try:
+                began.set()
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                raise RedisConnectionError("Connection closed by server.") from None
+
+    task = asyncio.create_task(call(), name="to-be-cancelled")
+    await began.wait()
+    task.cancel()
+    await asyncio.wait([task])
+    assert task.cancelled()

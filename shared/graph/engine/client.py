@@ -35,6 +35,7 @@ from shared.config import GraphSettings
 from shared.domain.tenant import _TENANT, DEFAULT_TENANT, check_tenant
 from shared.errors import Conflict, EunoeError, InvalidInput, PermanentError, Unavailable
 from shared.telemetry.metrics import STORE_DURATION, STORE_ERRORS
+from shared.waiting import cancellation_kept
 
 PING_TIMEOUT_S = 1.0
 
@@ -234,7 +235,8 @@ def _observed(operation: str) -> Iterator[None]:
     """Time the call, count its failure and translate it."""
     started = time.perf_counter()
     try:
-        yield
+        with cancellation_kept():
+            yield
     except (RedisError, OSError) as error:  # asyncio's timeout is an OSError too
         translated = _translated(error)
         kind = "transient" if isinstance(translated, Unavailable) else "permanent"
