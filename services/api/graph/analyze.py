@@ -8,21 +8,20 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from aiohttp import web
 
 from services.api.http.answers import Answer, Success, json_answer
 from services.api.http.middleware import TENANT
-from services.api.http.route import Route
+from services.api.http.route import Routes
+from services.api.memory.handlers import ms_since
 from shared.graph.memory.analytics import Analytics, Group, Pattern, Preference
 
 _MOST_PATTERNS = 10
 _MOST_PREFERENCES = 10
 _MOST_ENTITIES = 50
 ANALYTICS: web.AppKey[Analytics] = web.AppKey("analytics", Analytics)
-
-
 _Statistics = dict[str, dict[str, int | float]]
 
 
@@ -44,6 +43,15 @@ class AnalyzedAnswer(Success):
     elapsed_ms: float
 
 
+ROUTES = Routes()
+
+
+@ROUTES.add(
+    "GET",
+    "/analyze",
+    "Types, patterns, preferences and times of all memories",
+    returns=AnalyzedAnswer,
+)
 async def analyze(request: web.Request) -> web.Response:
     began = time.perf_counter()
     analytics, tenant = request.app[ANALYTICS], request[TENANT]
@@ -53,42 +61,37 @@ async def analyze(request: web.Request) -> web.Response:
         analytics.preferences(tenant, _MOST_PREFERENCES),
         analytics.entities(tenant, _MOST_ENTITIES),
     )
+    types = _statistics(groups, lambda g: g.type, "average_confidence", lambda g: g.confidence)
+    hours = _statistics(
+        groups, lambda g: f"hour_{g.hour:02d}", "avg_importance", lambda g: g.importance
+    )
     found = AnalyticsAnswer(
-        memory_types=_by_type(groups),
+        memory_types=dict(sorted(types.items(), key=lambda item: -item[1]["count"])),
         patterns=patterns,
         preferences=preferences,
-        temporal_insights=_by_hour(groups),
+        temporal_insights=hours,
         entity_frequency=entities,
         confidence_distribution=_by_confidence(groups),
     )
-    elapsed_ms = round((time.perf_counter() - began) * 1000, 2)
-    return json_answer(AnalyzedAnswer(analytics=found, elapsed_ms=elapsed_ms))
+    return json_answer(AnalyzedAnswer(analytics=found, elapsed_ms=ms_since(began)))
 
 
-def _by_type(groups: Iterable[Group]) -> _Statistics:
-    """Count the memories of each type, the most frequent first."""
-    by_type = defaultdict[str, list[Group]](list)
+def _statistics(
+    groups: Iterable[Group],
+    name_of: Callable[[Group], str],
+    average_name: str,
+    sum_of: Callable[[Group], float],
+) -> _Statistics:
+    """Return the count and the average of each name, ordered by name."""
+    by_name = defaultdict[str, list[Group]](list)
     for group in groups:
-        by_type[group.type].append(group)
+        by_name[name_of(group)].append(group)
     return {
         name: {
-            "count": _count(rows),
-            "average_confidence": _average((row.confidence for row in rows), rows),
+            "count": (count := _count(rows)),
+            average_name: round(sum(map(sum_of, rows)) / count, 4),
         }
-        for name, rows in sorted(by_type.items(), key=lambda item: (-_count(item[1]), item[0]))
-    }
-
-
-def _by_hour(groups: Iterable[Group]) -> _Statistics:
-    by_hour = defaultdict[int, list[Group]](list)
-    for group in groups:
-        by_hour[group.hour].append(group)
-    return {
-        f"hour_{hour:02d}": {
-            "count": _count(rows),
-            "avg_importance": _average((row.importance for row in rows), rows),
-        }
-        for hour, rows in sorted(by_hour.items())
+        for name, rows in sorted(by_name.items())
     }
 
 
@@ -100,18 +103,3 @@ def _by_confidence(groups: Sequence[Group]) -> dict[str, int]:
 
 def _count(rows: Iterable[Group]) -> int:
     return sum(row.count for row in rows)
-
-
-def _average(sums: Iterable[float], rows: Sequence[Group]) -> float:
-    return round(sum(sums) / _count(rows), 4)
-
-
-ROUTES: tuple[Route, ...] = (
-    Route(
-        "GET",
-        "/analyze",
-        analyze,
-        "Types, patterns, preferences and times of all memories",
-        returns=AnalyzedAnswer,
-    ),
-)

@@ -5,7 +5,7 @@ The same relation again updates the one edge, so a repeated request does no harm
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Annotated, Literal
 
 from aiohttp import web
@@ -15,7 +15,7 @@ from services.api.graph.related import LINKS
 from services.api.http.answers import Answer, Id, Success, Unit
 from services.api.http.body import read_json
 from services.api.http.middleware import TENANT
-from services.api.http.route import Route
+from services.api.http.route import Routes
 from services.api.http.validation import object_of, required, validate
 from services.api.memory.idempotency import effecting
 from services.api.memory.requests import BATCH_ROWS, unit
@@ -129,26 +129,12 @@ def parse_association(item: object) -> Association:
     if given.memory1_id == given.memory2_id:
         raise InvalidInput("Cannot associate a memory with itself")
     strength = _DEFAULT_STRENGTH if given.strength is None else given.strength
-    extra = given.model_extra or {}
+    extra = given.model_extra or {}  # without `strength`, which is a field of its own
     properties: dict[str, Value] = {"strength": strength}
     for name in RELATION_PROPERTIES[given.type]:
-        if name != "strength" and extra.get(name) is not None:
-            properties[name] = _value(name, extra[name])
+        if (value := extra.get(name)) is not None:
+            properties[name] = _value(name, value)
     return Association(given.memory1_id, given.memory2_id, given.type, properties)
-
-
-def _check_ends(item: object) -> None:
-    """Name the end that is no UUID, as AutoMem does for many relations (not for a single one)."""
-    if not isinstance(item, dict):
-        raise InvalidInput("An association must be an object")
-    for name in _ENDS:
-        end = item.get(name)
-        if not isinstance(end, str) or not end.strip():
-            continue  # a missing end has a message about both
-        try:
-            check_id(end.strip())
-        except InvalidInput as error:
-            raise InvalidInput(f"'{name}' must be a valid UUID") from error
 
 
 def _value(name: str, value: object) -> Value:
@@ -187,6 +173,34 @@ def parse_associations(
     return rows, failed
 
 
+def _check_ends(item: object) -> None:
+    """Name the end that is no UUID, as AutoMem does for many relations (not for a single one)."""
+    if not isinstance(item, dict):
+        raise InvalidInput("An association must be an object")
+    for name in _ENDS:
+        try:
+            if isinstance(end := item.get(name), str) and end.strip():
+                check_id(end.strip())  # a missing end has a message about both
+        except InvalidInput as error:
+            raise InvalidInput(f"'{name}' must be a valid UUID") from error
+
+
+ROUTES = Routes(scope="write", group="relations")
+
+
+@ROUTES.add(
+    "POST",
+    "/associate",
+    "Relate memories to each other",
+    body=AssociateIn,
+    answers={
+        201: "All relations exist now",
+        207: "Some do; `failed` names the others",
+        404: "The one relation lacks an end",
+    },
+    returns=AssociatedAnswer | AssociatedManyAnswer,
+    repeatable=True,
+)
 async def associate(request: web.Request) -> web.StreamResponse:
     given = await read_json(request)
     body = object_of(given.value)
@@ -203,35 +217,27 @@ async def _store_one(links: Links, tenant: str, row: Association) -> tuple[int, 
     """Raises: NotFound where an end is missing."""
     if not (await links.associate_many(tenant, [row]))[0]:
         raise NotFound(_MISSING)
-    return 201, AssociatedAnswer(
-        **row.properties,
-        message=f"Association created between {row.from_id} and {row.to_id}",
-        memory1_id=row.from_id,
-        memory2_id=row.to_id,
-        relation_type=row.type,
-    )
+    message = f"Association created between {row.from_id} and {row.to_id}"
+    return 201, AssociatedAnswer(**row.properties, message=message, **_ends(row))
+
+
+def _ends(row: Association) -> dict[str, str]:
+    return {"memory1_id": row.from_id, "memory2_id": row.to_id, "relation_type": row.type}
 
 
 async def _store_many(
     links: Links,
     tenant: str,
     rows: Mapping[int, Association],
-    refused: Sequence[FailedAssociationAnswer],
+    failed: list[FailedAssociationAnswer],
 ) -> tuple[int, Answer]:
     """Store what is valid, with a query per type; relations that lack an end fail too."""
     exist = await links.associate_many(tenant, list(rows.values()))
-    made, failed = [], [*refused]
+    made: list[MadeAssociationAnswer] = []
     for (index, row), exists in zip(rows.items(), exist, strict=True):
         if exists:
-            made.append(
-                MadeAssociationAnswer(
-                    index=index,
-                    memory1_id=row.from_id,
-                    memory2_id=row.to_id,
-                    relation_type=row.type,
-                    strength=row.properties["strength"],
-                )
-            )
+            strength = row.properties["strength"]
+            made.append(MadeAssociationAnswer(index=index, strength=strength, **_ends(row)))
         else:
             failed.append(FailedAssociationAnswer(index=index, reason=_MISSING))
     summary = f"{len(made)}/{len(made) + len(failed)} associations created successfully"
@@ -244,23 +250,3 @@ async def _store_many(
         failed=sorted(failed, key=lambda failure: failure.index),
         summary=summary,
     )
-
-
-ROUTES: tuple[Route, ...] = (
-    Route(
-        "POST",
-        "/associate",
-        associate,
-        "Relate memories to each other",
-        scope="write",
-        body=AssociateIn,
-        answers={
-            201: "All relations exist now",
-            207: "Some do; `failed` names the others",
-            404: "The one relation lacks an end",
-        },
-        group="relations",
-        returns=AssociatedAnswer | AssociatedManyAnswer,
-        repeatable=True,
-    ),
-)

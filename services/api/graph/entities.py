@@ -6,7 +6,7 @@ import asyncio
 import uuid
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Annotated
 
 from aiohttp import web
@@ -32,7 +32,7 @@ from services.api.http.answers import json_answer
 from services.api.http.body import read_body
 from services.api.http.middleware import TENANT
 from services.api.http.parameters import Query, flag, integer, text
-from services.api.http.route import Route
+from services.api.http.route import Routes
 from services.api.http.validation import parse_optional, required, validate
 from shared.domain.memory import check_text, tag_keys
 from shared.errors import InvalidInput, NotFound
@@ -52,23 +52,11 @@ _MOST_RETAGGED = 100_000
 
 
 @dataclass(frozen=True, slots=True)
-class Audit:
-    """Every audited entity is in exactly one of `sound` and `flawed`."""
-
-    sound: Sequence[AcceptedEntityAnswer]
-    flawed: Sequence[RejectedEntityAnswer]
-    candidates: Sequence[MergeCandidate]
-
-
-@dataclass(frozen=True, slots=True)
 class Entities:
     """Use cases on one tenant's entities, with a fixed number of store calls each."""
 
     graph: GraphStore
     outbox: Outbox
-
-    async def top(self, tenant: str, category: str | None, limit: int) -> list[Entity]:
-        return await self.graph.entities.top(tenant, category=category, limit=limit)
 
     async def find(self, tenant: str, name: str, *, what: str = "Entity") -> Entity:
         """Return the entity of an id, slug or alias, or the one it was merged into.
@@ -129,18 +117,20 @@ class Entities:
             jobs = [Job(tenant, each.id, each.version, run) for each in due]
             await self.outbox.announce({Stage.ENRICH: jobs}, exempt=True)
 
-    async def audit(self, tenant: str, *, compare: bool) -> Audit:
-        """Judge the COMPARED_ENTITIES most referenced entities; changes nothing."""
+    async def audit(
+        self, tenant: str
+    ) -> tuple[list[AcceptedEntityAnswer], list[RejectedEntityAnswer]]:
+        """Judge the COMPARED_ENTITIES most referenced entities; nothing is changed."""
         entities = await self.graph.entities.top(tenant, limit=COMPARED_ENTITIES, ghosts=True)
-        sound, flawed = [], []
+        accepted, rejected = [], []
         for entity in sorted(entities, key=lambda entity: entity.id):
             reason = flaw(entity.category, entity.slug, entity.references)
             if reason is None:
-                sound.append(AcceptedEntityAnswer.model_validate(entity))
+                accepted.append(AcceptedEntityAnswer.model_validate(entity))
             else:
-                flawed.append(RejectedEntityAnswer.of(entity, reason))
-        flawed.sort(key=lambda row: row.reason)
-        return Audit(sound, flawed, await self.candidates(tenant) if compare else [])
+                row = asdict(entity) | {"reason": reason}
+                rejected.append(RejectedEntityAnswer.model_validate(row))
+        return accepted, sorted(rejected, key=lambda row: row.reason)
 
 
 def _target(value: object) -> str:
@@ -165,20 +155,29 @@ _COMPARE = flag("include_merge_candidates", "Also with `summary`, which leaves t
 _AUDIT_LIMIT = integer("limit", "Most rows", default=100, least=0, most=MAX_LISTED)
 _OFFSET = integer("offset", "Rows to pass over", default=0, least=0, most=COMPARED_ENTITIES)
 _REASON = text("reason", "Only entities refused for this reason")
+ROUTES = Routes(group="entities")
 
 
+@ROUTES.add(
+    "GET",
+    "/entities",
+    "Entities by the number of memories that name them",
+    query=(_CATEGORY, _LIMIT),
+    returns=EntityListAnswer,
+)
 async def list_entities(request: web.Request) -> web.Response:
-    query = Query.of(request)
-    found = await request.app[ENTITIES].top(request[TENANT], query[_CATEGORY], query[_LIMIT])
+    query, entities = Query.of(request), request.app[ENTITIES].graph.entities
+    found = await entities.top(request[TENANT], category=query[_CATEGORY], limit=query[_LIMIT])
     return json_answer(EntityListAnswer.model_validate({"entities": found, "count": len(found)}))
 
 
-async def get_entity(request: web.Request) -> web.Response:
-    slug = check_text(request.match_info["slug"], "slug")
-    entity = await request.app[ENTITIES].find(request[TENANT], slug)
-    return json_answer(EntityFoundAnswer.model_validate({"entity": entity}))
-
-
+@ROUTES.add(
+    "GET",
+    "/entities/merge-candidates",
+    "Entities that may be the same",
+    query=(_CATEGORY,),
+    returns=MergeCandidatesAnswer,
+)
 async def merge_candidates(request: web.Request) -> web.Response:
     category = Query.of(request)[_CATEGORY]
     found = await request.app[ENTITIES].candidates(request[TENANT], category)
@@ -186,116 +185,83 @@ async def merge_candidates(request: web.Request) -> web.Response:
     return json_answer(MergeCandidatesAnswer.model_validate(answer))
 
 
+@ROUTES.add(
+    "GET",
+    "/entities/audit",
+    "A dry run over all entities: which deserve a look, and why",
+    scope="admin",
+    query=(_SUMMARY, _COMPARE, _AUDIT_LIMIT, _OFFSET, _CATEGORY, _REASON),
+    returns=AuditAnswer,
+)
+async def audit_entities(request: web.Request) -> web.Response:
+    """Answer a page of the rows of a category and a reason; the counts are of all entities."""
+    query, tenant, entities = Query.of(request), request[TENANT], request.app[ENTITIES]
+    category, reason, summary = query[_CATEGORY], query[_REASON], query[_SUMMARY]
+    accepted, rejected = await entities.audit(tenant)
+    compared = query[_COMPARE] or not summary
+    candidates = await entities.candidates(tenant) if compared else []
+    passed = [row for row in accepted if reason is None and category in (None, row.category)]
+    of_category = [row for row in rejected if category in (None, row.category)]
+    refused = [row for row in of_category if reason in (None, row.reason)]
+    page = slice(query[_OFFSET], query[_OFFSET] + query[_AUDIT_LIMIT])
+    automatic = sum(candidate.auto_merge for candidate in candidates)
+    answer = {
+        "accepted_sample" if summary else "accepted": passed[page],
+        "rejected_sample" if summary else "rejected_entities": refused[page],
+        "merge_candidates": candidates,
+        "counts": {
+            "accepted_entities": len(passed),
+            "rejected_entities": len(refused),
+            "accepted_total_unfiltered": len(accepted),
+            "rejected_total_unfiltered": len(rejected),
+            "merge_candidates": len(candidates),
+            "auto_merge_candidates": automatic,
+            "review_merge_candidates": len(candidates) - automatic,
+        },
+        "counts_by_reason": dict(sorted(Counter(row.reason for row in rejected).items())),
+        "counts_by_category": _by_category(accepted, rejected),
+        "summary": summary,
+        "limit": query[_AUDIT_LIMIT],
+        "offset": query[_OFFSET],
+        "merge_candidates_skipped": not compared,
+    }
+    return json_answer(AuditAnswer.model_validate(answer))
+
+
+def _by_category(
+    accepted: Sequence[AcceptedEntityAnswer], rejected: Sequence[RejectedEntityAnswer]
+) -> dict[str, dict[str, int]]:
+    passed, refused = (Counter(row.category for row in rows) for rows in (accepted, rejected))
+    return {
+        name: {"accepted": passed[name], "rejected": refused[name]}
+        for name in sorted(passed | refused)
+    }
+
+
+@ROUTES.add(
+    "GET",
+    "/entity/{slug}",
+    "One entity by slug, alias or id",
+    answers={200: "Success", 404: "No such entity"},
+    returns=EntityFoundAnswer,
+)
+async def get_entity(request: web.Request) -> web.Response:
+    slug = check_text(request.match_info["slug"], "slug")
+    entity = await request.app[ENTITIES].find(request[TENANT], slug)
+    return json_answer(EntityFoundAnswer.model_validate({"entity": entity}))
+
+
+@ROUTES.add(
+    "POST",
+    "/entity/{slug}/merge",
+    "Make an entity an alias of another",
+    scope="admin",
+    body=MergeIn,
+    answers={200: "Merged", 404: "No such entity", 409: "Changed meanwhile; look again"},
+    returns=MergedAnswer,
+)
 async def merge_entity(request: web.Request) -> web.Response:
     body = validate(MergeIn, parse_optional(await read_body(request)))
     slug = check_text(request.match_info["slug"], "slug")
     merged = await request.app[ENTITIES].merge(request[TENANT], slug, body.merge_into)
     return json_answer(MergedAnswer(merge=merged))
-
-
-async def audit_entities(request: web.Request) -> web.Response:
-    query = Query.of(request)
-    compare = query[_COMPARE] or not query[_SUMMARY]
-    audit = await request.app[ENTITIES].audit(request[TENANT], compare=compare)
-    return json_answer(audit_answer(audit, query, compared=compare))
-
-
-def audit_answer(audit: Audit, query: Query, *, compared: bool) -> AuditAnswer:
-    """Render a page of the rows of a category and a reason; the counts are of all entities."""
-    category, reason = query[_CATEGORY], query[_REASON]
-    page = slice(query[_OFFSET], query[_OFFSET] + query[_AUDIT_LIMIT])
-    accepted = [row for row in audit.sound if reason is None and category in (None, row.category)]
-    rejected = [
-        row
-        for row in audit.flawed
-        if category in (None, row.category) and reason in (None, row.reason)
-    ]
-    kinds = ("accepted_sample", "rejected_sample")
-    rows = kinds if query[_SUMMARY] else ("accepted", "rejected_entities")
-    return AuditAnswer.model_validate(
-        {
-            rows[0]: accepted[page],
-            rows[1]: rejected[page],
-            "merge_candidates": audit.candidates,
-            "counts": _counts(audit, len(accepted), len(rejected)),
-            "counts_by_reason": dict(sorted(Counter(row.reason for row in audit.flawed).items())),
-            "counts_by_category": _by_category(audit),
-            "summary": query[_SUMMARY],
-            "limit": query[_AUDIT_LIMIT],
-            "offset": query[_OFFSET],
-            "merge_candidates_skipped": not compared,
-        }
-    )
-
-
-def _counts(audit: Audit, accepted: int, rejected: int) -> dict[str, int]:
-    automatic = sum(candidate.auto_merge for candidate in audit.candidates)
-    return {
-        "accepted_entities": accepted,
-        "rejected_entities": rejected,
-        "accepted_total_unfiltered": len(audit.sound),
-        "rejected_total_unfiltered": len(audit.flawed),
-        "merge_candidates": len(audit.candidates),
-        "auto_merge_candidates": automatic,
-        "review_merge_candidates": len(audit.candidates) - automatic,
-    }
-
-
-def _by_category(audit: Audit) -> dict[str, dict[str, int]]:
-    sound = Counter(row.category for row in audit.sound)
-    flawed = Counter(row.category for row in audit.flawed)
-    return {
-        name: {"accepted": sound[name], "rejected": flawed[name]} for name in sorted(sound | flawed)
-    }
-
-
-ROUTES: tuple[Route, ...] = (
-    Route(
-        "GET",
-        "/entities",
-        list_entities,
-        "Entities by the number of memories that name them",
-        query=(_CATEGORY, _LIMIT),
-        group="entities",
-        returns=EntityListAnswer,
-    ),
-    Route(
-        "GET",
-        "/entities/merge-candidates",
-        merge_candidates,
-        "Entities that may be the same",
-        query=(_CATEGORY,),
-        group="entities",
-        returns=MergeCandidatesAnswer,
-    ),
-    Route(
-        "GET",
-        "/entities/audit",
-        audit_entities,
-        "A dry run over all entities: which deserve a look, and why",
-        scope="admin",
-        query=(_SUMMARY, _COMPARE, _AUDIT_LIMIT, _OFFSET, _CATEGORY, _REASON),
-        group="entities",
-        returns=AuditAnswer,
-    ),
-    Route(
-        "GET",
-        "/entity/{slug}",
-        get_entity,
-        "One entity by slug, alias or id",
-        answers={200: "Success", 404: "No such entity"},
-        group="entities",
-        returns=EntityFoundAnswer,
-    ),
-    Route(
-        "POST",
-        "/entity/{slug}/merge",
-        merge_entity,
-        "Make an entity an alias of another",
-        scope="admin",
-        body=MergeIn,
-        answers={200: "Merged", 404: "No such entity", 409: "Changed meanwhile; look again"},
-        group="entities",
-        returns=MergedAnswer,
-    ),
-)

@@ -7,7 +7,6 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator
 
 from services.api.http.answers import Absent, Answer, Success, Time, attribute
-from shared.graph.memory.entities import Entity
 
 _SourceTags = Annotated[tuple[str, ...], BeforeValidator(lambda entity_id: (entity_id,))]
 
@@ -36,21 +35,11 @@ class AcceptedEntityAnswer(Answer):
 class RejectedEntityAnswer(Answer):
     """An entity that deserves a look."""
 
-    tag: str
+    tag: str = attribute("id")
     category: str
     slug: str
     reason: str
     references: int
-
-    @classmethod
-    def of(cls, entity: Entity, reason: str) -> RejectedEntityAnswer:
-        return cls(
-            tag=entity.id,
-            category=entity.category,
-            slug=entity.slug,
-            reason=reason,
-            references=entity.references,
-        )
 
 
 class EntityAnswer(Answer):

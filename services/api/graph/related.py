@@ -9,7 +9,7 @@ from aiohttp import web
 from services.api.http.answers import Absent, Answer, Id, Success, Time, Unit, json_answer
 from services.api.http.middleware import TENANT
 from services.api.http.parameters import Query, integer, texts
-from services.api.http.route import Route
+from services.api.http.route import Routes
 from shared.domain.memory import check_text
 from shared.domain.relations import AUTHORED
 from shared.graph.memory.links import MAX_DEPTH, Links
@@ -44,7 +44,10 @@ class RelatedMemoryAnswer(Answer):
     @classmethod
     def of(cls, memory: Summary) -> RelatedMemoryAnswer:
         answer = cls.model_validate(memory)
-        answer.content = None if memory.summary is not None else _shortened(memory.content or "")
+        content = memory.content or ""
+        if len(content) > _CONTENT_CHARS:
+            content = content[: _CONTENT_CHARS - 1] + "…"
+        answer.content = content if memory.summary is None else None
         return answer
 
 
@@ -59,6 +62,16 @@ class RelatedAnswer(Success):
     limit: int
 
 
+ROUTES = Routes(group="relations")
+
+
+@ROUTES.add(
+    "GET",
+    "/memories/{memory_id}/related",
+    "What a memory is related to",
+    query=(_RELATION_TYPES, _MAX_DEPTH, _LIMIT),
+    returns=RelatedAnswer,
+)
 async def related_memories(request: web.Request) -> web.Response:
     query = Query.of(request)
     memory_id = check_text(request.match_info["memory_id"], "memory_id")
@@ -68,16 +81,15 @@ async def related_memories(request: web.Request) -> web.Response:
     found = await request.app[LINKS].related(
         request[TENANT], memory_id.lower(), types=types, depth=depth, limit=limit
     )
-    return json_answer(
-        RelatedAnswer(
-            memory_id=memory_id,
-            count=len(found),
-            related_memories=[RelatedMemoryAnswer.of(memory) for memory in found],
-            relationship_types=types,
-            max_depth=depth,
-            limit=limit,
-        )
+    answer = RelatedAnswer(
+        memory_id=memory_id,
+        count=len(found),
+        related_memories=[RelatedMemoryAnswer.of(memory) for memory in found],
+        relationship_types=types,
+        max_depth=depth,
+        limit=limit,
     )
+    return json_answer(answer)
 
 
 def relation_types(named: Sequence[str]) -> tuple[str, ...]:
@@ -85,20 +97,3 @@ def relation_types(named: Sequence[str]) -> tuple[str, ...]:
     upper = (name.upper() for name in named)
     known = dict.fromkeys(name for name in upper if name in AUTHORED or name in OPT_IN)
     return tuple(known) or AUTHORED
-
-
-def _shortened(text: str) -> str:
-    return text if len(text) <= _CONTENT_CHARS else text[: _CONTENT_CHARS - 1] + "…"
-
-
-ROUTES: tuple[Route, ...] = (
-    Route(
-        "GET",
-        "/memories/{memory_id}/related",
-        related_memories,
-        "What a memory is related to",
-        query=(_RELATION_TYPES, _MAX_DEPTH, _LIMIT),
-        returns=RelatedAnswer,
-        group="relations",
-    ),
-)

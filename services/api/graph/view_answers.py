@@ -9,7 +9,7 @@ from pydantic import BeforeValidator, Field
 
 from services.api.http.answers import Absent, Answer, attribute
 from services.api.memory.answers import MemoryAnswer
-from shared.domain.memory import FALLBACK_TYPE, Memory, iso
+from shared.domain.memory import FALLBACK_TYPE, iso
 from shared.graph.memory.views import Edge
 
 _OTHER_COLOR = "#9AA5B1"
@@ -62,12 +62,6 @@ class NodeAnswer(CenterAnswer):
     version: _LeftOut = None
     processed: _LeftOut = None
     similarity: Absent[float] = None
-
-    @classmethod
-    def similar(cls, memory: Memory, score: float) -> NodeAnswer:
-        node = cls.model_validate(memory)
-        node.similarity = round(score, 4)
-        return node
 
 
 class EdgeAnswer(Answer):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from aiohttp import web
@@ -33,7 +33,8 @@ from services.api.graph.view_answers import (
 from services.api.http.answers import json_answer
 from services.api.http.middleware import TENANT
 from services.api.http.parameters import SETTINGS, Query, flag, integer, moment, number, texts
-from services.api.http.route import Route
+from services.api.http.route import Routes
+from services.api.memory.handlers import ms_since
 from shared.domain.memory import FALLBACK_TYPE, TYPES, check_text, iso, now_ms
 from shared.domain.relations import RELATIONS
 from shared.errors import NotFound, TransientError
@@ -55,15 +56,6 @@ PUBLIC_RELATIONS = tuple(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Snapshot:
-    """`nodes` and `edges` are JSON arrays: a large snapshot is encoded page by page."""
-
-    nodes: bytes
-    edges: bytes
-    stats: SnapshotStatsAnswer
-
-
 class GraphViews:
     """Use cases of /graph; each makes a bounded number of store calls per page read.
 
@@ -77,7 +69,10 @@ class GraphViews:
         self._hidden = tuple(hidden)
         self._turns = asyncio.Semaphore(_AT_ONCE)
 
-    async def snapshot(self, tenant: str, chosen: NodeFilter) -> Snapshot:
+    async def snapshot(
+        self, tenant: str, chosen: NodeFilter
+    ) -> tuple[bytes, bytes, SnapshotStatsAnswer]:
+        """Return the nodes and the edges as JSON arrays (they may be large), and their counts."""
         async with self._turns:
             ids = await self._views.strongest(tenant, replace(chosen, hidden=self._hidden))
             shown_ids, nodes = await self._nodes(tenant, ids)
@@ -93,19 +88,17 @@ class GraphViews:
                 sample_ratio=len(shown_ids) / max(1, total_nodes),
                 edges_truncated=len(edges) >= MAX_EDGES,
             )
-            return Snapshot(nodes, await _encoded(edges), stats)
+            return nodes, await _encoded(edges), stats
 
     async def _nodes(self, tenant: str, ids: Sequence[str]) -> tuple[list[str], bytes]:
         """Return the ids that still exist, and their nodes as one JSON array."""
-        shown_ids: list[str] = []
-        nodes: list[bytes] = []
+        nodes: dict[str, bytes] = {}
         for at in range(0, len(ids), _PAGE):
             page = ids[at : at + _PAGE]
             found = await self._graph.memories.get(tenant, page)
             memories = [found[memory_id] for memory_id in page if memory_id in found]
-            shown_ids += [memory.id for memory in memories]
-            nodes += [to_json(NodeAnswer.model_validate(memory)) for memory in memories]
-        return shown_ids, b"[" + b",".join(nodes) + b"]"
+            nodes |= {each.id: to_json(NodeAnswer.model_validate(each)) for each in memories}
+        return list(nodes), b"[" + b",".join(nodes.values()) + b"]"
 
     async def neighbourhood(
         self, tenant: str, memory_id: str, *, depth: int, semantic: int
@@ -122,15 +115,17 @@ class GraphViews:
         found = await self._graph.memories.get(tenant, [memory_id, *ids, *scores])
         if memory_id not in found:
             raise NotFound(f"Memory {memory_id} not found")
+        nodes = {key: NodeAnswer.model_validate(memory) for key, memory in found.items()}
+        for key, score in scores.items():
+            if key in nodes:
+                nodes[key].similarity = round(score, 4)
         similar = [
-            NodeAnswer.similar(found[key], score)
-            for key, score in scores.items()
-            if key in found and found[key].type not in self._hidden
+            nodes[key] for key in scores if key in found and found[key].type not in self._hidden
         ]
         edges = await self._views.edges(tenant, [memory_id, *ids], most=MAX_EDGES)
         return NeighborsAnswer(
             center=CenterAnswer.model_validate(found[memory_id]),
-            graph_neighbors=[NodeAnswer.model_validate(found[key]) for key in ids if key in found],
+            graph_neighbors=[nodes[key] for key in ids if key in nodes],
             semantic_neighbors=similar[:semantic],
             edges=[EdgeAnswer.of(edge) for edge in edges],
             meta=NeighborsMetaAnswer(depth=depth, degraded=degraded or None),
@@ -206,12 +201,20 @@ _INCLUDE_SEMANTIC = flag("include_semantic", "Also neighbours by meaning", defau
 _SEMANTIC_LIMIT = integer(
     "semantic_limit", "Neighbours by meaning", default=5, least=0, most=MAX_SEMANTIC
 )
+ROUTES = Routes(group="graph")
 
 
+@ROUTES.add(
+    "GET",
+    "/graph/snapshot",
+    "The most important memories and the edges between them",
+    query=(_LIMIT, _MIN_IMPORTANCE, _TYPES, _SINCE),
+    returns=SnapshotAnswer,
+)
 async def snapshot(request: web.Request) -> web.Response:
     began = time.perf_counter()
     query = Query.of(request)
-    found = await request.app[GRAPH_VIEWS].snapshot(
+    nodes, edges, counts = await request.app[GRAPH_VIEWS].snapshot(
         request[TENANT],
         NodeFilter(
             limit=query[_LIMIT] or MAX_NODES,
@@ -220,92 +223,53 @@ async def snapshot(request: web.Request) -> web.Response:
             since_ms=query[_SINCE],
         ),
     )
-    tail = to_json(SnapshotTail(stats=found.stats, meta=_meta(request, began)))
-    body = b'{"nodes":' + found.nodes + b',"edges":' + found.edges + b"," + tail[1:]
+    tail = to_json(SnapshotTail(stats=counts, meta=_meta(request, began)))
+    body = b'{"nodes":' + nodes + b',"edges":' + edges + b"," + tail[1:]
     return web.Response(body=body, content_type="application/json")
 
 
 def _meta(request: web.Request, began: float) -> MetaAnswer:
     return MetaAnswer(
-        query_time_ms=_ms_since(began),
+        query_time_ms=ms_since(began),
         archive_threshold=request.app[SETTINGS].consolidation.archive_threshold,
     )
 
 
+@ROUTES.add(
+    "GET",
+    "/graph/neighbors/{memory_id}",
+    "What lies around a memory, by edges and by meaning",
+    query=(_DEPTH, _INCLUDE_SEMANTIC, _SEMANTIC_LIMIT),
+    answers={200: "Success", 404: "No such memory"},
+    returns=NeighborsAnswer,
+)
 async def neighbors(request: web.Request) -> web.Response:
     began = time.perf_counter()
     query = Query.of(request)
-    depth, semantic = query[_DEPTH], query[_SEMANTIC_LIMIT]
     found = await request.app[GRAPH_VIEWS].neighbourhood(
         request[TENANT],
         check_text(request.match_info["memory_id"], "memory_id"),
-        depth=depth,
-        semantic=semantic if query[_INCLUDE_SEMANTIC] else 0,
+        depth=query[_DEPTH],
+        semantic=query[_SEMANTIC_LIMIT] if query[_INCLUDE_SEMANTIC] else 0,
     )
-    found.meta.query_time_ms = _ms_since(began)
+    found.meta.query_time_ms = ms_since(began)
     return json_answer(found)
 
 
+@ROUTES.add(
+    "GET", "/graph/stats", "Counts by type, relation, importance and day", returns=GraphStatsAnswer
+)
 async def stats(request: web.Request) -> web.Response:
     began = time.perf_counter()
     found = await request.app[GRAPH_VIEWS].stats(request[TENANT])
     return json_answer(GraphStatsAnswer(**found, meta=_meta(request, began)))
 
 
+@ROUTES.add("GET", "/graph/types", "Memory types and their colors", returns=TypesAnswer)
 async def types(_request: web.Request) -> web.Response:
     return json_answer(TypesAnswer(types=TYPES))
 
 
+@ROUTES.add("GET", "/graph/relations", "Relation types and their colors", returns=RelationsAnswer)
 async def relations(_request: web.Request) -> web.Response:
     return json_answer(RelationsAnswer(relations=sorted(PUBLIC_RELATIONS)))
-
-
-def _ms_since(began: float) -> float:
-    return round((time.perf_counter() - began) * 1000, 2)
-
-
-ROUTES: tuple[Route, ...] = (
-    Route(
-        "GET",
-        "/graph/snapshot",
-        snapshot,
-        "The most important memories and the edges between them",
-        query=(_LIMIT, _MIN_IMPORTANCE, _TYPES, _SINCE),
-        group="graph",
-        returns=SnapshotAnswer,
-    ),
-    Route(
-        "GET",
-        "/graph/neighbors/{memory_id}",
-        neighbors,
-        "What lies around a memory, by edges and by meaning",
-        query=(_DEPTH, _INCLUDE_SEMANTIC, _SEMANTIC_LIMIT),
-        answers={200: "Success", 404: "No such memory"},
-        group="graph",
-        returns=NeighborsAnswer,
-    ),
-    Route(
-        "GET",
-        "/graph/stats",
-        stats,
-        "Counts by type, relation, importance and day",
-        group="graph",
-        returns=GraphStatsAnswer,
-    ),
-    Route(
-        "GET",
-        "/graph/types",
-        types,
-        "Memory types and their colors",
-        group="graph",
-        returns=TypesAnswer,
-    ),
-    Route(
-        "GET",
-        "/graph/relations",
-        relations,
-        "Relation types and their colors",
-        group="graph",
-        returns=RelationsAnswer,
-    ),
-)

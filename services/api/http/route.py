@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from functools import partial
 from types import UnionType
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from aiohttp import web
 from pydantic import BaseModel
@@ -15,6 +14,7 @@ from services.api.http.answers import Answer
 from services.api.http.parameters import Param
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+_Handler = TypeVar("_Handler", bound=Handler)
 # open: no token; admin: the API token and the admin token; admin_only: the admin token alone.
 Scope = Literal["open", "read", "write", "admin", "admin_only"]
 
@@ -42,5 +42,20 @@ class Route:
     documented: bool = True
 
 
-# A route for operators, which needs the API token and the admin token.
-admin_route = partial(Route, scope="admin", group="operations")
+class Routes(list[Route]):
+    """The routes of one file, in the order of their handlers; `columns` hold for all of them."""
+
+    def __init__(self, **columns: Any) -> None:
+        super().__init__()
+        self._columns = columns
+
+    def add(
+        self, method: str, path: str, summary: str, **columns: Any
+    ) -> Callable[[_Handler], _Handler]:
+        """Add the decorated handler; `columns` are the other fields of Route."""
+
+        def decorate(handler: _Handler) -> _Handler:
+            self.append(Route(method, path, handler, summary, **self._columns | columns))
+            return handler
+
+        return decorate

@@ -21,7 +21,7 @@ from services.api.http.answers import Answer, Success, Time, attribute, json_ans
 from services.api.http.body import read_body
 from services.api.http.middleware import TENANT
 from services.api.http.parameters import Query, integer, parsed
-from services.api.http.route import Route, admin_route
+from services.api.http.route import Routes
 from services.api.http.validation import parse_object, required, switch, validate
 from services.api.operations.event_feed import entry_order
 from shared.domain.tenant import DEFAULT_TENANT
@@ -248,8 +248,16 @@ DEAD: web.AppKey[DeadLetters] = web.AppKey("dead", DeadLetters)
 _STREAM = parsed("stream", "Only this stage; default: all", _stage, schema=_STREAM_SCHEMA)
 _LIMIT = integer("limit", "Most jobs", default=50, least=1, most=MAX_LISTED)
 _BEFORE = parsed("before", "`next` of the page before", _entry_id, schema=_ID_SCHEMA)
+ROUTES = Routes(scope="admin", group="operations")
 
 
+@ROUTES.add(
+    "GET",
+    "/admin/dead",
+    "Jobs that were given up, newest first, with their reasons",
+    query=(_STREAM, _LIMIT, _BEFORE),
+    returns=DeadPageAnswer,
+)
 async def list_dead(request: web.Request) -> web.Response:
     query = Query.of(request)
     stage = query[_STREAM]
@@ -259,6 +267,13 @@ async def list_dead(request: web.Request) -> web.Response:
     )
 
 
+@ROUTES.add(
+    "POST",
+    "/admin/dead/replay",
+    "Try dead jobs again, with their attempts forgotten",
+    body=DeadIn,
+    returns=ReplayedAnswer,
+)
 async def replay_dead(request: web.Request) -> web.Response:
     body = await _read_selection(request)
     return json_answer(
@@ -266,6 +281,9 @@ async def replay_dead(request: web.Request) -> web.Response:
     )
 
 
+@ROUTES.add(
+    "POST", "/admin/dead/discard", "Forget dead jobs for good", body=DeadIn, returns=DiscardedAnswer
+)
 async def discard_dead(request: web.Request) -> web.Response:
     body = await _read_selection(request)
     return json_answer(
@@ -278,31 +296,3 @@ async def _read_selection(request: web.Request) -> DeadIn:
     if body.all == (body.ids is not None):
         raise InvalidInput("name the dead jobs in 'ids', or set 'all' to true")
     return body
-
-
-ROUTES: tuple[Route, ...] = (
-    admin_route(
-        "GET",
-        "/admin/dead",
-        list_dead,
-        "Jobs that were given up, newest first, with their reasons",
-        query=(_STREAM, _LIMIT, _BEFORE),
-        returns=DeadPageAnswer,
-    ),
-    admin_route(
-        "POST",
-        "/admin/dead/replay",
-        replay_dead,
-        "Try dead jobs again, with their attempts forgotten",
-        body=DeadIn,
-        returns=ReplayedAnswer,
-    ),
-    admin_route(
-        "POST",
-        "/admin/dead/discard",
-        discard_dead,
-        "Forget dead jobs for good",
-        body=DeadIn,
-        returns=DiscardedAnswer,
-    ),
-)

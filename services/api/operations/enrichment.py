@@ -15,7 +15,7 @@ from services.api.http.answers import Answer, Id, json_answer
 from services.api.http.body import read_body
 from services.api.http.middleware import REQUEST_ID, TENANT
 from services.api.http.parameters import Query, parsed
-from services.api.http.route import Route, admin_route
+from services.api.http.route import Routes
 from services.api.http.validation import AbsentBody, parse_optional, validate
 from services.api.memory.service import check_id
 from shared.config import EnrichmentSettings
@@ -160,12 +160,24 @@ ENRICHMENT: web.AppKey[Enrichment] = web.AppKey("enrichment", Enrichment)
 _IDS = parsed(
     "ids", "Separated by commas; where no body names any", _ids, schema={"type": "string"}
 )
+ROUTES = Routes(group="operations")
 
 
+@ROUTES.add("GET", "/enrichment/status", "State of the enrichment", returns=EnrichmentStatusAnswer)
 async def enrichment_status(request: web.Request) -> web.Response:
     return json_answer(await request.app[ENRICHMENT].status(request[TENANT]))
 
 
+@ROUTES.add(
+    "POST",
+    "/enrichment/reprocess",
+    "Enrich memories again, whatever was done before",
+    body=ReprocessIn,
+    query=(_IDS,),
+    answers={202: "Queued"},
+    returns=ReprocessingAnswer,
+    scope="admin",
+)
 async def reprocess(request: web.Request) -> web.Response:
     body = validate(ReprocessIn, parse_optional(await read_body(request)))
     named = Query.of(request)[_IDS]
@@ -176,25 +188,3 @@ async def reprocess(request: web.Request) -> web.Response:
         request[TENANT], ids, trace=request[REQUEST_ID]
     )
     return json_answer(answer, status=202)
-
-
-ROUTES: tuple[Route, ...] = (
-    Route(
-        "GET",
-        "/enrichment/status",
-        enrichment_status,
-        "State of the enrichment",
-        returns=EnrichmentStatusAnswer,
-        group="operations",
-    ),
-    admin_route(
-        "POST",
-        "/enrichment/reprocess",
-        reprocess,
-        "Enrich memories again, whatever was done before",
-        body=ReprocessIn,
-        query=(_IDS,),
-        answers={202: "Queued"},
-        returns=ReprocessingAnswer,
-    ),
-)

@@ -12,7 +12,7 @@ from aiohttp import web
 from services.api.http.answers import Answer, json_answer
 from services.api.http.middleware import TENANT
 from services.api.http.parameters import Query, parsed
-from services.api.http.route import Route
+from services.api.http.route import Routes
 from services.api.operations.event_feed import Entry, Feed, Subscription, parse_id
 from shared.errors import TransientError
 
@@ -40,8 +40,18 @@ _LAST_ID = parsed(
     schema=_EVENT,
 )
 _LAST_ID_HEADER = parsed("Last-Event-ID", "Resume after this event", parse_id, schema=_EVENT)
+ROUTES = Routes(group="operations")
 
 
+@ROUTES.add(
+    "GET",
+    "/stream",
+    "Events as they happen (server-sent events)",
+    query=(_LAST_ID,),
+    headers=(_LAST_ID_HEADER,),
+    answers={200: "An endless stream of events", 503: "Too many streams, or no Redis"},
+    media_type="text/event-stream",
+)
 async def stream(request: web.Request) -> web.StreamResponse:
     watching = request.app[WATCHING]
     subscription = await watching.feed.subscribe(request[TENANT], last_event_id(request))
@@ -103,29 +113,7 @@ class SubscribersAnswer(Answer):
     subscribers: int
 
 
+@ROUTES.add("GET", "/stream/status", "How many watch this tenant", returns=SubscribersAnswer)
 async def stream_status(request: web.Request) -> web.Response:
     count = request.app[WATCHING].feed.count(request[TENANT])
     return json_answer(SubscribersAnswer(subscribers=count))
-
-
-ROUTES: tuple[Route, ...] = (
-    Route(
-        "GET",
-        "/stream",
-        stream,
-        "Events as they happen (server-sent events)",
-        query=(_LAST_ID,),
-        headers=(_LAST_ID_HEADER,),
-        answers={200: "An endless stream of events", 503: "Too many streams, or no Redis"},
-        media_type="text/event-stream",
-        group="operations",
-    ),
-    Route(
-        "GET",
-        "/stream/status",
-        stream_status,
-        "How many watch this tenant",
-        group="operations",
-        returns=SubscribersAnswer,
-    ),
-)

@@ -13,7 +13,7 @@ from pydantic import BeforeValidator
 
 from services.api.http.answers import Answer, Success, attribute, json_answer
 from services.api.http.middleware import TENANT
-from services.api.http.route import Route, admin_route
+from services.api.http.route import Routes
 from services.api.operations.reembed import MODELS, ReembeddedAnswer
 from services.api.operations.runs import RUN_ANSWERS, RUNS, WAIT, AcceptedAnswer, run_answer
 from shared.domain.memory import check_text
@@ -55,12 +55,29 @@ class DroppedAnswer(Success):
     dropped: str
 
 
+ROUTES = Routes(scope="admin", group="operations")
+
+
+@ROUTES.add(
+    "GET",
+    "/admin/generations",
+    "The vector collections with their models, oldest first",
+    returns=GenerationListAnswer,
+)
 async def list_generations(request: web.Request) -> web.Response:
     found = await request.app[GENERATIONS].listed()
     answer = {"generations": found, "count": len(found)}
     return json_answer(GenerationListAnswer.model_validate(answer))
 
 
+@ROUTES.add(
+    "POST",
+    "/admin/generations/{name}/activate",
+    "Bring a generation up to date, and let it serve",
+    query=(WAIT,),
+    answers=RUN_ANSWERS,
+    returns=ReembeddedAnswer | AcceptedAnswer,
+)
 async def activate_generation(request: web.Request) -> web.Response:
     request.app[RUNS].demand_stores()
     generation = await _named(request)
@@ -70,6 +87,13 @@ async def activate_generation(request: web.Request) -> web.Response:
     return await run_answer(request, run, ReembeddedAnswer)
 
 
+@ROUTES.add(
+    "POST",
+    "/admin/generations/{name}/drop",
+    "Delete a generation that neither serves nor is being filled",
+    answers={200: "Dropped", 409: "It is live, or being filled"},
+    returns=DroppedAnswer,
+)
 async def drop_generation(request: web.Request) -> web.Response:
     dropped = await _named(request)
     await request.app[GENERATIONS].drop(dropped)
@@ -79,31 +103,3 @@ async def drop_generation(request: web.Request) -> web.Response:
 async def _named(request: web.Request) -> Generation:
     name = check_text(request.match_info["name"], "name")
     return await request.app[GENERATIONS].named(name)
-
-
-ROUTES: tuple[Route, ...] = (
-    admin_route(
-        "GET",
-        "/admin/generations",
-        list_generations,
-        "The vector collections with their models, oldest first",
-        returns=GenerationListAnswer,
-    ),
-    admin_route(
-        "POST",
-        "/admin/generations/{name}/activate",
-        activate_generation,
-        "Bring a generation up to date, and let it serve",
-        query=(WAIT,),
-        answers=RUN_ANSWERS,
-        returns=ReembeddedAnswer | AcceptedAnswer,
-    ),
-    admin_route(
-        "POST",
-        "/admin/generations/{name}/drop",
-        drop_generation,
-        "Delete a generation that neither serves nor is being filled",
-        answers={200: "Dropped", 409: "It is live, or being filled"},
-        returns=DroppedAnswer,
-    ),
-)

@@ -18,7 +18,7 @@ from services.api.http.access import Forbidden, Tokens, Unauthorized
 from services.api.http.answers import Answer, Time, json_answer
 from services.api.http.authentication import identify
 from services.api.http.middleware import TENANT
-from services.api.http.route import Route
+from services.api.http.route import Routes
 from shared.config import Settings
 from shared.domain.memory import now_ms
 from shared.domain.tenant import DEFAULT_TENANT
@@ -170,8 +170,10 @@ def _stage(counts: Counts | None, depth: Depth | None, stage: Stage) -> dict[str
 
 HEALTH: web.AppKey[HealthReport] = web.AppKey("health", HealthReport)
 TOKENS: web.AppKey[Tokens] = web.AppKey("tokens", Tokens)
+ROUTES = Routes(scope="open", group="operations")
 
 
+@ROUTES.add("GET", "/health", "State of the stores and the pipeline", returns=HealthAnswer)
 async def get_health(request: web.Request) -> web.Response:
     """Always 200 and open; a valid token shows its own tenant's counts."""
     try:
@@ -180,16 +182,3 @@ async def get_health(request: web.Request) -> web.Response:
     except (Unauthorized, Forbidden):
         tenant = DEFAULT_TENANT
     return json_answer(await request.app[HEALTH].report(tenant))
-
-
-ROUTES: tuple[Route, ...] = (
-    Route(
-        "GET",
-        "/health",
-        get_health,
-        "State of the stores and the pipeline",
-        scope="open",
-        group="operations",
-        returns=HealthAnswer,
-    ),
-)

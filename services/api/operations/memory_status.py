@@ -15,7 +15,7 @@ from aiohttp import web
 
 from services.api.http.answers import Answer, Id, Success, Time, json_answer
 from services.api.http.middleware import TENANT
-from services.api.http.route import Route
+from services.api.http.route import Routes
 from services.api.memory.service import check_id
 from shared.errors import NotFound, TransientError
 from shared.graph.stages.memory_status import Receipt, StageStatus
@@ -148,19 +148,15 @@ def is_done(receipt: Receipt, stage: Stage) -> bool:
 
 
 MEMORY_STATUS: web.AppKey[MemoryStatus] = web.AppKey("memory_status", MemoryStatus)
+ROUTES = Routes()
 
 
+@ROUTES.add(
+    "GET",
+    "/memory/{memory_id}/receipt",
+    "How far a memory has come: stored, enriched, embedded, related, searchable",
+    returns=ReceiptAnswer,
+)
 async def get_receipt(request: web.Request) -> web.Response:
     memory_id = request.match_info["memory_id"]
     return json_answer(await request.app[MEMORY_STATUS].read(request[TENANT], memory_id))
-
-
-ROUTES: tuple[Route, ...] = (
-    Route(
-        "GET",
-        "/memory/{memory_id}/receipt",
-        get_receipt,
-        "How far a memory has come: stored, enriched, embedded, related, searchable",
-        returns=ReceiptAnswer,
-    ),
-)

@@ -7,7 +7,7 @@ import asyncio
 from aiohttp import web
 
 from services.api.http.answers import Answer, Success, Time, json_answer
-from services.api.http.route import Route, admin_route
+from services.api.http.route import Routes
 from shared.domain.memory import now_ms
 from shared.streams.stream import RELEASED, Stream
 from shared.streams.transitions import ConsumerState
@@ -69,20 +69,16 @@ class QueuesAnswer(Success):
 
 
 STREAMS: web.AppKey[tuple[Stream, ...]] = web.AppKey("streams", tuple)
+ROUTES = Routes(scope="admin", group="operations")
 
 
+@ROUTES.add(
+    "GET",
+    "/admin/queues",
+    "What waits in every stage, and its consumers (of the whole instance)",
+    returns=QueuesAnswer,
+)
 async def queues(request: web.Request) -> web.Response:
     streams = request.app[STREAMS]
     rows = await asyncio.gather(*map(QueueAnswer.read, streams))
     return json_answer(QueuesAnswer(streams=rows))
-
-
-ROUTES: tuple[Route, ...] = (
-    admin_route(
-        "GET",
-        "/admin/queues",
-        queues,
-        "What waits in every stage, and its consumers (of the whole instance)",
-        returns=QueuesAnswer,
-    ),
-)

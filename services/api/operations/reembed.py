@@ -13,7 +13,7 @@ from pydantic import Field
 from services.api.http.answers import Absent
 from services.api.http.body import read_body
 from services.api.http.middleware import TENANT
-from services.api.http.route import Route, admin_route
+from services.api.http.route import Routes
 from services.api.http.validation import AbsentBody, clamped, parse_optional, switch, validate
 from services.api.memory.requests import label
 from services.api.operations.runs import (
@@ -121,8 +121,18 @@ class ReembeddedAnswer(RunResultAnswer):
 
 
 MODELS: web.AppKey[ModelCheck] = web.AppKey("models", ModelCheck)
+ROUTES = Routes(scope="admin", group="operations")
 
 
+@ROUTES.add(
+    "POST",
+    "/admin/reembed",
+    "Embed all memories again, with the same model or another",
+    body=ReembedIn,
+    query=(WAIT,),
+    answers=RUN_ANSWERS,
+    returns=ReembeddedAnswer | AcceptedAnswer,
+)
 async def reembed(request: web.Request) -> web.Response:
     body = validate(ReembedIn, parse_optional(await read_body(request)))
     request.app[RUNS].demand_stores()
@@ -131,17 +141,3 @@ async def reembed(request: web.Request) -> web.Response:
         await request.app[MODELS].named(body.provider, body.model, body.dimension)
     run = await request.app[RUNS].start(request[TENANT], "reembed", parameters)
     return await run_answer(request, run, ReembeddedAnswer)
-
-
-ROUTES: tuple[Route, ...] = (
-    admin_route(
-        "POST",
-        "/admin/reembed",
-        reembed,
-        "Embed all memories again, with the same model or another",
-        body=ReembedIn,
-        query=(WAIT,),
-        answers=RUN_ANSWERS,
-        returns=ReembeddedAnswer | AcceptedAnswer,
-    ),
-)

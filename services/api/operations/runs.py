@@ -18,7 +18,7 @@ from pydantic import ConfigDict, Field
 from services.api.http.answers import Absent, Answer, Success, Time, error_answer, json_answer
 from services.api.http.middleware import REQUEST_ID, TENANT
 from services.api.http.parameters import Query, flag, integer, text
-from services.api.http.route import Route, admin_route
+from services.api.http.route import Routes
 from shared.domain.memory import check_text
 from shared.errors import Conflict, NotFound, TransientError, Unavailable
 from shared.graph.upkeep.runs import Run, Runs, RunState
@@ -213,6 +213,12 @@ def ratio(run: Run) -> float | None:
     return round(min(1.0, done / total), 4)
 
 
+ROUTES = Routes(scope="admin", group="operations")
+
+
+@ROUTES.add(
+    "GET", "/admin/runs", "The newest runs first", query=(_TASK, _LIMIT), returns=RunListAnswer
+)
 async def list_runs(request: web.Request) -> web.Response:
     query = Query.of(request)
     found = await request.app[RUNS].latest(request[TENANT], query[_TASK], query[_LIMIT])
@@ -220,11 +226,19 @@ async def list_runs(request: web.Request) -> web.Response:
     return json_answer(RunListAnswer(runs=rows, count=len(rows)))
 
 
+@ROUTES.add("GET", "/admin/runs/{run_id}", "How far a run is", returns=RunFoundAnswer)
 async def get_run(request: web.Request) -> web.Response:
     run = await request.app[RUNS].find(request[TENANT], request.match_info["run_id"])
     return json_answer(RunFoundAnswer(run=RunAnswer.of(run)))
 
 
+@ROUTES.add(
+    "DELETE",
+    "/admin/runs/{run_id}",
+    "Cancel a run; what it has done stays",
+    answers={200: "Cancelled", 409: "It is over already"},
+    returns=RunFoundAnswer,
+)
 async def cancel_run(request: web.Request) -> web.Response:
     run = await request.app[RUNS].cancel(request[TENANT], request.match_info["run_id"])
     return json_answer(RunFoundAnswer(run=RunAnswer.of(run)))
@@ -237,28 +251,3 @@ RUN_ANSWERS: Mapping[int, str] = {
     409: "The run was cancelled meanwhile",
     500: "The run failed; the message says why",
 }
-ROUTES: tuple[Route, ...] = (
-    admin_route(
-        "GET",
-        "/admin/runs",
-        list_runs,
-        "The newest runs first",
-        query=(_TASK, _LIMIT),
-        returns=RunListAnswer,
-    ),
-    admin_route(
-        "GET",
-        "/admin/runs/{run_id}",
-        get_run,
-        "How far a run is",
-        returns=RunFoundAnswer,
-    ),
-    admin_route(
-        "DELETE",
-        "/admin/runs/{run_id}",
-        cancel_run,
-        "Cancel a run; what it has done stays",
-        answers={200: "Cancelled", 409: "It is over already"},
-        returns=RunFoundAnswer,
-    ),
-)

@@ -10,7 +10,7 @@ from pydantic import Field
 from services.api.http.answers import Absent
 from services.api.http.body import read_body
 from services.api.http.middleware import TENANT
-from services.api.http.route import Route, admin_route
+from services.api.http.route import Routes
 from services.api.http.validation import AbsentBody, clamped, parse_optional, switch, validate
 from services.api.operations.runs import (
     RUN_ANSWERS,
@@ -52,22 +52,20 @@ class SyncedAnswer(RunResultAnswer):
     orphans_deleted: Absent[int] = None
 
 
+ROUTES = Routes(scope="admin", group="operations")
+
+
+@ROUTES.add(
+    "POST",
+    "/admin/sync",
+    "Compare graph and vectors, and repair what differs",
+    body=SyncIn,
+    query=(WAIT,),
+    answers=RUN_ANSWERS,
+    returns=SyncedAnswer | AcceptedAnswer,
+)
 async def sync(request: web.Request) -> web.Response:
     body = validate(SyncIn, parse_optional(await read_body(request)))
     parameters = {**body.model_dump(exclude_none=True), "repair": not body.dry_run}
     run = await request.app[RUNS].start(request[TENANT], "drift", parameters, dry_run=body.dry_run)
     return await run_answer(request, run, SyncedAnswer)
-
-
-ROUTES: tuple[Route, ...] = (
-    admin_route(
-        "POST",
-        "/admin/sync",
-        sync,
-        "Compare graph and vectors, and repair what differs",
-        body=SyncIn,
-        query=(WAIT,),
-        answers=RUN_ANSWERS,
-        returns=SyncedAnswer | AcceptedAnswer,
-    ),
-)
