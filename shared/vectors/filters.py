@@ -13,13 +13,7 @@ from qdrant_client import models
 from shared.domain.memory import tag_keys
 from shared.domain.scope import EVERYTHING, Scope, longest_prefixes
 from shared.domain.tenant import DEFAULT_TENANT
-from shared.vectors.points import (
-    ARCHIVED,
-    MEMORY_ID,
-    Point,
-    StoredPoint,
-    point_id,
-)
+from shared.vectors.points import ARCHIVED, MEMORY_ID, Point, StoredPoint, point_id
 from shared.vectors.sparse import SparseVector
 
 _Conditions = list[models.Condition]
@@ -94,10 +88,8 @@ def newest_wins(tenant: str, points: Sequence[Point]) -> models.Filter:
     An equal version may be replaced. A job that runs twice, or that embeds a text again after
     its context changed, writes the same version with the same or a better vector.
     """
-    return models.Filter(
-        must=[tenant_is(tenant)],
-        should=[models.Filter(must=_not_newer(point)) for point in points],
-    )
+    replaceable = [models.Filter(must=_not_newer(point)) for point in points]
+    return models.Filter(must=[tenant_is(tenant)], should=replaceable)
 
 
 def same_text(tenant: str, point: Point) -> models.Filter:
@@ -107,21 +99,19 @@ def same_text(tenant: str, point: Point) -> models.Filter:
 
 
 def owned(tenant: str, ids: Sequence[str]) -> models.Filter:
-    return models.Filter(must=[tenant_is(tenant), _under(tenant, ids)])
+    return models.Filter(must=[tenant_is(tenant), _of_memories(tenant, ids)])
 
 
 def as_seen(tenant: str, seen: Sequence[StoredPoint]) -> models.Filter:
     """Match the points of `seen` that did not become newer; also one without a version."""
-    return models.Filter(
-        must=[tenant_is(tenant)],
-        should=[
-            models.Filter(
-                must=[models.HasIdCondition(has_id=[parsed(point.point_id)])],
-                must_not=[_range("payload_version", gt=point.payload_version)],
-            )
-            for point in seen
-        ],
-    )
+    unchanged = [
+        models.Filter(
+            must=[_ids([point.point_id])],
+            must_not=[_range("payload_version", gt=point.payload_version)],
+        )
+        for point in seen
+    ]
+    return models.Filter(must=[tenant_is(tenant)], should=unchanged)
 
 
 def parsed(text: str) -> int | str:
@@ -131,39 +121,34 @@ def parsed(text: str) -> int | str:
 
 def strays(tenants: Sequence[str], point_ids: Sequence[str] | None = None) -> models.Filter:
     """Match the points (of these ids) of none of `tenants`; most of them name no tenant."""
-    chosen = None
-    if point_ids is not None:
-        chosen = [models.HasIdCondition(has_id=[parsed(each) for each in point_ids])]
+    chosen = None if point_ids is None else [_ids(point_ids)]
     return models.Filter(must=chosen, must_not=[_any("tenant", tenants)])
 
 
 def in_the_way(tenant: str, ids: Sequence[str]) -> models.Filter:
     """Match points with the ids of these memories' points that belong to another tenant."""
-    return models.Filter(must=[_under(tenant, ids)], must_not=[tenant_is(tenant)])
+    return models.Filter(must=[_of_memories(tenant, ids)], must_not=[tenant_is(tenant)])
 
 
 def others(tenant: str, memory_id: str) -> models.Filter:
     itself = [point_id(tenant, memory_id), memory_id]  # the latter by an older Eunoe
-    return models.Filter(must=[tenant_is(tenant)], must_not=[models.HasIdCondition(has_id=itself)])
+    return models.Filter(must=[tenant_is(tenant)], must_not=[_ids(itself)])
 
 
-def _under(tenant: str, ids: Sequence[str]) -> models.HasIdCondition:
-    return models.HasIdCondition(has_id=[parsed(point_id(tenant, each)) for each in ids])
+def _of_memories(tenant: str, ids: Sequence[str]) -> models.HasIdCondition:
+    return _ids([point_id(tenant, each) for each in ids])
+
+
+def _ids(point_ids: Sequence[str]) -> models.HasIdCondition:
+    return models.HasIdCondition(has_id=[parsed(each) for each in point_ids])
 
 
 def _not_newer(point: Point) -> _Conditions:
-    return [
-        models.HasIdCondition(has_id=[point.point_id]),
-        _range("payload_version", lte=point.payload_version),
-    ]
+    return [_ids([point.point_id]), _range("payload_version", lte=point.payload_version)]
 
 
 def _fields(scope: Scope) -> _Conditions:
-    named = {
-        "project": scope.project,
-        "session_id": scope.session_id,
-        "layer": scope.layer,
-    }
+    named = {"project": scope.project, "session_id": scope.session_id, "layer": scope.layer}
     found: _Conditions = [_is(key, value) for key, value in named.items() if value is not None]
     if scope.start_ms is not None or scope.end_ms is not None:
         found.append(_range("timestamp", gte=scope.start_ms, lte=scope.end_ms))
@@ -178,11 +163,8 @@ def _hidden(scope: Scope) -> _Conditions:
     if excluded := tag_keys(scope.exclude_tags):
         found += [_any("tags", excluded), _any("tag_prefixes", longest_prefixes(excluded))]
     if (at_ms := scope.current_at_ms) is not None:
-        found += [
-            _is("state", ARCHIVED),
-            _range("t_valid", gt=at_ms),
-            _range("t_invalid", lte=at_ms),
-        ]
+        found += [_is("state", ARCHIVED), _range("t_valid", gt=at_ms)]
+        found.append(_range("t_invalid", lte=at_ms))
     return found
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -175,9 +176,10 @@ async def test_relations_are_cut_after_the_scope_and_what_holds_comes_first(
         store.candidates.around, TENANT, [seed.id], relations=["RELATES_TO"], per_seed=2
     )
     scope = Scope(project="p")
-    found = await around(scope=scope, at_ms=NOW_MS)
+    current = replace(scope, current_at_ms=NOW_MS)
+    found = await around(scope=current)
     assert {each.memory.id for each in found} == {near.id, wanted.id}
-    found = await around(scope=scope, at_ms=NOW_MS, least_importance=0.4)
+    found = await around(scope=current, least_importance=0.4)
     assert {each.memory.id for each in found} - {each.id for each in ended} == {wanted.id}
     assert await around(scope=scope, least_strength=0.6) == []
 

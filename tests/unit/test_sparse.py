@@ -1,6 +1,7 @@
 """The tokeniser, its sparse vectors, and BM25 over a handful of texts."""
 
 import importlib.util
+import math
 import string
 import unicodedata
 from collections.abc import Callable
@@ -160,11 +161,12 @@ def test_bm25_prefers_the_rare_word_and_the_shorter_text() -> None:
     assert scores[2] > scores[0]
 
 
-def test_bm25_takes_a_given_idf_and_counts_unknown_tokens_nothing() -> None:
-    given_idf = {"berlin": 2.0}
-    assert bm25_scores(["berlin", "disk"], ["disk"], idf=given_idf) == [0.0]
-    assert bm25_scores(["berlin"], ["berlin"], idf=given_idf)[0] == pytest.approx(
-        2.0 * sparse_document("berlin").values[0]
+def test_bm25_is_the_sparse_weight_times_the_idf_and_other_tokens_count_nothing() -> None:
+    assert bm25_scores(["berlin"], ["disk"]) == [0.0]
+    # One document of one holds it: ln(1 + (1 - 1 + 0.5) / (1 + 0.5)).
+    idf = math.log1p(0.5 / 1.5)
+    assert bm25_scores(["berlin", "disk"], ["berlin"])[0] == pytest.approx(
+        idf * sparse_document("berlin").values[0]
     )
 
 

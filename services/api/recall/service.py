@@ -143,8 +143,7 @@ class Recall:
             [row.id for row in draft.rows],
             per_seed=wanted.relation_limit,
             relations=AUTHORED,
-            scope=scope.at_any_time(),
-            at_ms=scope.current_at_ms,
+            scope=scope,
             least_strength=wanted.min_strength or 0.0,
             least_importance=wanted.min_importance or 0.0,
         )
@@ -168,13 +167,7 @@ class Recall:
             return []
         draft.entity_names = [key.rpartition(":")[2] for key in keys]
         scope = _expansion_scope(draft)
-        tagged = await self._graph.candidates.tagged(
-            draft.tenant,
-            keys,
-            expand.PER_ENTITY,
-            scope=scope.at_any_time(),
-            at_ms=scope.current_at_ms,
-        )
+        tagged = await self._graph.candidates.tagged(draft.tenant, keys, expand.PER_ENTITY, scope)
         reached = expand.by_entities(tagged, _ids(draft.rows), draft.candidates, draft.scorer)
         return await self._added(draft, reached, lambda memory: is_visible(memory, scope))
 

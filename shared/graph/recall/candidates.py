@@ -6,7 +6,7 @@ Every query uses an index and has a limit, so that a frequent word cannot make a
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 from shared.domain.memory import Memory, tag_keys
@@ -35,10 +35,22 @@ _PER_ENTITY = 50
 _SORTED = 2000
 _MOST_TAGS = 4000
 
-_ENTITY = (
-    *("id", "slug", "category", "name", "aliases", "identity"),
-    *("identity_source_count", "identity_updated_at"),
-)
+
+@dataclass(frozen=True, slots=True)
+class KnownEntity:
+    """An entity that the query may mean; times in ms."""
+
+    id: str
+    slug: str
+    category: str
+    name: str
+    aliases: tuple[str, ...]
+    identity: str | None
+    identity_source_count: int | None
+    identity_updated_at: int | None
+
+
+_ENTITY = tuple(each.name for each in fields(KnownEntity))
 _KNOWN = (
     "UNWIND $names AS name CALL { WITH name MATCH (m:Memory {speaker: name})"
     " RETURN m.speaker AS speaker LIMIT 1 } RETURN speaker, "
@@ -57,7 +69,7 @@ _READ = (
 _STRENGTH = "coalesce(x.strength, x.score, x.confidence, x.similarity, x.count, 0.0)"
 _CURRENT = is_current_condition("m")
 # Current memories come first; the others may still lead to what replaced them.
-_HIDDEN = f"CASE WHEN $moment IS NULL OR {_CURRENT.replace('$at', '$moment')} THEN 0 ELSE 1 END"
+_HIDDEN = f"CASE WHEN $at IS NULL OR {_CURRENT} THEN 0 ELSE 1 END"
 _NOT_EXCLUDED = (
     "NOT any(tag IN coalesce(m.tag_keys, [])"
     " WHERE any(each IN $unwanted WHERE tag STARTS WITH each))"
@@ -68,20 +80,6 @@ _ORDERS = {
     "time_asc": "m.updated_at, m.timestamp, m.id",
 }
 _BANDS = (0.9, 0.7, 0.5, 0.0)
-
-
-@dataclass(frozen=True, slots=True)
-class KnownEntity:
-    """An entity that the query may mean; times in ms."""
-
-    id: str
-    slug: str
-    category: str
-    name: str
-    aliases: tuple[str, ...]
-    identity: str | None
-    identity_source_count: int | None
-    identity_updated_at: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,11 +180,15 @@ class Candidates:
         """Return which of `names` are speakers, and which entities have one of `slugs`."""
         if not names and not slugs:
             return KnownNames((), ())
-        rows = await self._client.query(
-            tenant, "known", _KNOWN, names=list(names), slugs=list(slugs)
-        )
+        rows = await self._client.query(tenant, "known", _KNOWN, names=names, slugs=slugs)
         speakers = dict.fromkeys(row["speaker"] for row in rows if row["speaker"] is not None)
-        entities = [_entity(row) for row in rows if row["id"] is not None]
+        entities = [
+            KnownEntity(
+                **{name: row[name] for name in _ENTITY} | {"aliases": tuple(row["aliases"] or ())}
+            )
+            for row in rows
+            if row["id"] is not None
+        ]
         return KnownNames(tuple(speakers), tuple(sorted(entities, key=lambda each: each.id)))
 
     async def lookups(
@@ -199,14 +201,8 @@ class Candidates:
         """Return ids by metadata term and by entity: of each the newest 50 in the scope."""
         if not terms and not entity_ids:
             return [], []
-        rows = await self._client.query(
-            tenant,
-            "roads",
-            _lookups(scope),
-            terms=list(terms),
-            entities=list(entity_ids),
-            **scope_params(scope),
-        )
+        params = {"terms": terms, "entities": entity_ids, **scope_params(scope)}
+        rows = await self._client.query(tenant, "roads", _lookups(scope), **params)
         by_metadata = [row["id"] for row in rows if row["found_by"] == "metadata"]
         return by_metadata, [row["id"] for row in rows if row["found_by"] == "entity"]
 
@@ -216,13 +212,11 @@ class Candidates:
             return []
         # One condition for each: `any` over a list takes twice as long.
         conditions = " OR ".join(f"tag STARTS WITH $begin[{n}]" for n in range(len(beginnings)))
-        rows = await self._client.query(
-            tenant,
-            "tag_keys",
+        cypher = (
             f"MATCH (m:Memory) UNWIND m.tag_keys AS tag WITH tag WHERE {conditions}"
-            f" RETURN DISTINCT tag LIMIT {_MOST_TAGS}",
-            begin=list(beginnings),
+            f" RETURN DISTINCT tag LIMIT {_MOST_TAGS}"
         )
+        rows = await self._client.query(tenant, "tag_keys", cypher, begin=beginnings)
         return [row["tag"] for row in rows]
 
     async def read(self, tenant: str, ids: Sequence[str]) -> dict[str, StoredCandidate]:
@@ -245,27 +239,17 @@ class Candidates:
         per_seed: int,
         relations: Sequence[str],
         scope: Scope = EVERYTHING,
-        at_ms: int | None = None,
         least_strength: float = 0.0,
         least_importance: float = 0.0,
     ) -> list[Link]:
         """Return memories one relation away from `ids` in either direction.
 
-        They come in the order of `ids`, at most `per_seed` of each: what is current at `at_ms`
-        first, then by the newest relation.
+        They come in the order of `ids`, at most `per_seed` of each: what is current first,
+        the rest of the scope after it, and each by the newest relation.
         """
-        rows = await self._client.query(
-            tenant,
-            "around",
-            _around(scope),
-            ids=list(ids),
-            most=per_seed,
-            relations=list(relations),
-            moment=at_ms,
-            strength=least_strength,
-            importance=least_importance,
-            **scope_params(scope),
-        )
+        limits = {"strength": least_strength, "importance": least_importance, "most": per_seed}
+        params = {"ids": ids, "relations": relations, **limits, **scope_params(scope)}
+        rows = await self._client.query(tenant, "around", _around(scope.at_any_time()), **params)
         links = [
             Link(row["seed"], memory_of(row), row["relation"], float(row["strength"]), row["kind"])
             for row in rows
@@ -274,34 +258,22 @@ class Candidates:
         return sorted(links, key=lambda link: place[link.seed])
 
     async def tagged(
-        self,
-        tenant: str,
-        keys: Sequence[str],
-        per_key: int,
-        *,
-        scope: Scope = EVERYTHING,
-        at_ms: int | None = None,
+        self, tenant: str, keys: Sequence[str], per_key: int, scope: Scope = EVERYTHING
     ) -> list[tuple[str, Memory]]:
         """Return of each tag key the most important memories in the scope, with the key.
 
-        Those that are current at `at_ms` come first.
+        Those that are current come first, and the rest of the scope after them.
         """
-        query = (
+        wider = scope.at_any_time()
+        cypher = (
             "UNWIND $names AS key CALL { WITH key MATCH (m:Memory)"
-            f" WHERE key IN m.tag_keys AND {field_conditions(scope)}{tag_filter(scope)}"
+            f" WHERE key IN m.tag_keys AND {field_conditions(wider)}{tag_filter(wider)}"
             f" WITH m, {_HIDDEN} AS hidden"
             " ORDER BY hidden, m.importance DESC, m.timestamp DESC, m.id LIMIT $most RETURN m }"
             f" RETURN {COLUMNS}, key"
         )
-        rows = await self._client.query(
-            tenant,
-            "tagged",
-            query,
-            names=list(keys),
-            most=per_key,
-            moment=at_ms,
-            **scope_params(scope),
-        )
+        params = {"names": keys, "most": per_key, **scope_params(scope)}
+        rows = await self._client.query(tenant, "tagged", cypher, **params)
         return [(row["key"], memory_of(row)) for row in rows]
 
     async def listing(
@@ -313,13 +285,9 @@ class Candidates:
         rows: Sequence[Mapping[str, Any]] = ()
         for least in bands:
             matched = match(scope, "true" if least is None else f"m.importance >= {least}")
-            rows = await self._client.query(
-                tenant,
-                "listing",
-                f"{matched} WITH m ORDER BY {_ORDERS[order]} LIMIT $most RETURN {COLUMNS}",
-                most=limit,
-                **scope_params(scope),
-            )
+            cypher = f"{matched} WITH m ORDER BY {_ORDERS[order]} LIMIT $most RETURN {COLUMNS}"
+            params = {"most": limit, **scope_params(scope)}
+            rows = await self._client.query(tenant, "listing", cypher, **params)
             if len(rows) >= limit:
                 break
         return [memory_of(row) for row in rows]
@@ -351,8 +319,3 @@ def _around(scope: Scope) -> str:
         f" RETURN m, type(x) AS relation, {_STRENGTH} AS strength, x.kind AS kind }}"
         f" RETURN {COLUMNS}, seed, relation, strength, kind"
     )
-
-
-def _entity(row: Mapping[str, Any]) -> KnownEntity:
-    values = {name: row[name] for name in _ENTITY}
-    return KnownEntity(**{**values, "aliases": tuple(values["aliases"] or ())})

@@ -5,7 +5,7 @@ It costs 2 µs a memory, most of it for lower-casing the content, so each search
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from shared.domain.memory import now_ms
@@ -17,7 +17,7 @@ from shared.graph.recall.candidates import match, scope_params
 _CONTAINING = (
     " WITH m, toLower(m.content) AS text"
     " WITH m, size($words) = 0 OR any(word IN $words WHERE text CONTAINS word) AS hit WHERE hit"
-    " RETURN m.id, m.content, m.tags LIMIT $most"
+    " RETURN m.id, m.content LIMIT $most"
 )
 SCANNED = 20_000
 _HOUR_MS = 3_600_000
@@ -30,7 +30,6 @@ class Text(NamedTuple):
 
     id: str
     content: str
-    tags: tuple[str, ...]
 
 
 class Words:
@@ -55,10 +54,9 @@ class Words:
 
         Only the `scan` newest in the scope are searched.
         """
-        newest = f"{match(scope, 'm.embed_due > 0')} WITH m ORDER BY m.version DESC, m.id"
-        return await self._containing(
-            tenant, "unembedded", newest, scope, words=list(words), scan=scan, most=limit
-        )
+        fresh = f"{match(scope, 'm.embed_due > 0')} WITH m ORDER BY m.version DESC, m.id"
+        params = {"words": words, "scan": scan, "most": limit, **scope_params(scope)}
+        return await self._texts(tenant, "unembedded", fresh, params)
 
     async def newest(
         self,
@@ -74,18 +72,17 @@ class Words:
         Only the `scan` newest in the scope are searched.
         """
         scan = scan if words else limit
-        since = await self._since(tenant, scan, scope)
+        params = {"words": words, "scan": scan, "most": limit, **scope_params(scope)}
+        params["since"] = await self._since(tenant, scan, scope)
         newest = f"{match(scope, 'm.timestamp >= $since')} WITH m ORDER BY m.timestamp DESC, m.id"
-        return await self._containing(
-            tenant, "newest", newest, scope, words=list(words), scan=scan, most=limit, since=since
-        )
+        return await self._texts(tenant, "newest", newest, params)
 
-    async def _containing(
-        self, tenant: str, operation: str, newest: str, scope: Scope, **params: object
+    async def _texts(
+        self, tenant: str, operation: str, matched: str, params: Mapping[str, object]
     ) -> list[Text]:
-        cypher = f"{newest} LIMIT $scan{_CONTAINING}"
-        rows = await self._client.query(tenant, operation, cypher, **scope_params(scope), **params)
-        return [Text(row["id"], row["content"] or "", tuple(row["tags"] or ())) for row in rows]
+        cypher = f"{matched} LIMIT $scan{_CONTAINING}"
+        rows = await self._client.query(tenant, operation, cypher, **params)
+        return [Text(row["id"], row["content"] or "") for row in rows]
 
     async def _since(self, tenant: str, count: int, scope: Scope) -> int:
         """Return a time after which at least `count` lie, so that not all are sorted."""
@@ -96,9 +93,8 @@ class Words:
             sinces.insert(0, _EARLIEST_MS)
         cypher = f"{match(scope, 'm.timestamp >= $since')} RETURN count(m) AS memories"
         for since in sinces:
-            rows = await self._client.query(
-                tenant, "newest", cypher, since=since, **scope_params(scope)
-            )
+            params = {"since": since, **scope_params(scope)}
+            rows = await self._client.query(tenant, "newest", cypher, **params)
             enough = bool(rows) and rows[0]["memories"] >= count
             if enough != (since == _EARLIEST_MS):
                 return since

@@ -124,7 +124,7 @@ async def test_a_memory_is_found_by_its_words_until_its_vector_exists(store: Gra
     assert [t.id for t in await store.words.unembedded(TENANT, [])] == [two.id, one.id]
     assert [t.id for t in await store.words.unembedded(TENANT, [], limit=1)] == [two.id]
     (found,) = await store.words.unembedded(TENANT, ["hiking", "sea"])
-    assert found == (one.id, "Loves HIKING in the Alps", ("t",))
+    assert found == (one.id, "Loves HIKING in the Alps")
     assert await store.words.unembedded(TENANT, ["sea"]) == []
     # Given up for good, it is still found: it has no vector.
     await store.work.give_up(TENANT, Stage.EMBED, [(one.id, one.payload_version)])
