@@ -15,3 +15,10 @@ def read_lists(path: Path) -> dict[str, list[str]]:
         elif line and not line.startswith("# "):
             lines.append(line)
     return sections
+
+
+def read_words(path: Path) -> dict[str, frozenset[str]]:
+    """Return the words of each `[section]`, whose lines hold several words each."""
+    return {
+        section: frozenset(" ".join(lines).split()) for section, lines in read_lists(path).items()
+    }

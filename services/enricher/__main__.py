@@ -1,6 +1,6 @@
-"""`python -m services.enricher`: entities, order, patterns; relations once vectors stand.
+"""The enricher: its consumers of the enrich, relate and ask streams.
 
-What only the chat model can tell is asked in a stage of its own.
+`python -m services.enricher` runs it.
 """
 
 from __future__ import annotations
@@ -9,60 +9,50 @@ import asyncio
 from functools import partial
 
 from services.enricher.entities import nlp
+from services.enricher.entities.reader import EntityReader
 from services.enricher.stages.ask import ChatClassifier
 from services.enricher.stages.enrich import Enricher
 from services.enricher.stages.relate import Relater
 from shared.events.enrichment_stats import EnrichmentStats
-from shared.models.chat import open_chat
+from shared.models.chat import ChatModel, open_chat
 from shared.process.lifecycle import Process, main
-from shared.process.stores import open_stores
+from shared.process.stores import Stores, open_stores
 from shared.process.worker import consume, consumer_name
 from shared.streams.consumer import Consumer
 from shared.streams.job import Stage
 
-# The stores are read and written for one batch while the pipe works on another.
+# While spaCy works on one batch, the stores are read and written for the other.
 _BATCHES = 2
 
 
 async def body(process: Process) -> None:
-    settings = process.settings.enrichment
-    pipeline = await asyncio.to_thread(nlp.load, settings.spacy_model)
+    pipeline = await asyncio.to_thread(nlp.load, process.settings.enrichment.spacy_model)
     process.health.detail["spacy_model"] = lambda: pipeline.name
     chat = await open_chat(process.settings.chat, process.settings.embedding)
     async with open_stores(process, embeds=False) as stores:
         process.probe(stores.probes, "graph", "redis")
-        stats = EnrichmentStats(stores.redis)
-        asker = ChatClassifier(stores.graph, stores.outbox, stats, chat, process.settings.api)
-        enricher = Enricher(
-            stores.graph,
-            stores.outbox,
-            stores.events,
-            stats,
-            pipeline=pipeline,
-            settings=settings,
-            asks=asker.wants,
-        )
-        relater = Relater(stores.graph, stores.vectors, settings)
-        consumer = partial(Consumer, name=consumer_name(process.role))
-        size, streams = settings.batch_size, stores.streams
-        consumers = {
-            Stage.ENRICH: consumer(
-                streams[Stage.ENRICH],
-                enricher,
-                batch_size=size,
-                batches=_BATCHES,
-                on_failures=enricher.failed,
-            ),
-            Stage.RELATE: consumer(
-                streams[Stage.RELATE], relater, batch_size=size, batches=_BATCHES
-            ),
-            Stage.ASK: consumer(
-                streams[Stage.ASK], asker, batch_size=process.settings.chat.concurrency
-            ),
-        }
-        await consume(process, consumers)
+        await consume(process, _consumers(process, stores, EntityReader(pipeline), chat))
     if chat is not None:
         await chat.close()
+
+
+def _consumers(
+    process: Process, stores: Stores, reader: EntityReader, chat: ChatModel | None
+) -> dict[Stage, Consumer]:
+    settings, graph = process.settings.enrichment, stores.graph
+    stats = EnrichmentStats(stores.redis)
+    ask = ChatClassifier(graph, stores.outbox, stats, chat, process.settings.api)
+    enrich = Enricher(graph, stores.outbox, stores.events, stats, reader, settings, ask.wants)
+    relate = Relater(graph, stores.vectors, settings)
+    consumer = partial(Consumer, name=consumer_name(process.role))
+    batches = partial(consumer, batch_size=settings.batch_size, batches=_BATCHES)
+    return {
+        Stage.ENRICH: batches(stores.streams[Stage.ENRICH], enrich, on_failures=enrich.failed),
+        Stage.RELATE: batches(stores.streams[Stage.RELATE], relate),
+        Stage.ASK: consumer(
+            stores.streams[Stage.ASK], ask, batch_size=process.settings.chat.concurrency
+        ),
+    }
 
 
 if __name__ == "__main__":

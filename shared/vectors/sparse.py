@@ -15,10 +15,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from os.path import commonprefix  # it takes any strings, not only paths
+from pathlib import Path
 from typing import Final
 from zlib import crc32
 
 from py_rust_stemmers import SnowballStemmer
+
+from shared.word_lists import read_words
 
 # BM25's usual constants. The average length in tokens (parts and bigrams included) is fixed
 # because a point's weights are computed once, when it is written.
@@ -28,19 +31,7 @@ AVERAGE_TOKENS: Final = 32.0
 
 _SHARE_BEFORE: Final = 0.5
 
-# English function words. "will", "may", "can" and "us" are left in because they are names
-# too; the IDF lowers their weight where they are frequent.
-_FUNCTION_WORDS: Final = (
-    "a about above after again against all also am an and any are as at be because been before"
-    " being below between both but by could did do does doing done down during each few for from"
-    " further had has have having he her here hers herself him himself his how i if in into is it"
-    " its itself just me more most my myself no nor not of off on once only or other our ours"
-    " ourselves out over own same she should so some such than that the their theirs them"
-    " themselves then there these they this those through to too under until up very was we were"
-    " what when where which while who whom whose why with would you your yours yourself"
-    " yourselves"
-)
-_STOP_WORDS: Final = frozenset(_FUNCTION_WORDS.split())
+_STOP_WORDS: Final = read_words(Path(__file__).with_name("stop_words.txt"))["english"]
 
 _APOSTROPHES: Final = str.maketrans("’ʼ＇", "'''")
 _CONTRACTION: Final = re.compile(r"'(?:s|re|ve|ll|d|m)$")

@@ -6,19 +6,13 @@ import re
 from collections.abc import Sequence
 
 from services.api.recall.rank import Scored, ordered
-from services.api.recall.words import query_tokens
+from services.api.recall.words import RECENT_WORDS, query_tokens
 from shared.domain.memory import Memory, tag_keys
 
 _GAP_SHARE = 0.25
 _FINGERPRINT_CHARS = 320
 _MARKUP = re.compile(r"<[^>]{0,320}>|[`*_#>~\[\]()]")
 _NOISE = re.compile(r"[\W_]+")
-_RECENT_WORDS = frozenset(
-    (
-        *("latest", "current", "currently", "now", "today", "changed", "newest", "recent"),
-        *("recently", "updated", "last", "new"),
-    )
-)
 
 
 def deduplicated(rows: Sequence[Scored], most: int | None = None) -> tuple[list[Scored], int]:
@@ -61,7 +55,7 @@ def biased(
 
     The component `temporal` is not weighted: 1 for the newest row, 0 for the oldest.
     """
-    on = mode == "on" or (mode == "auto" and bool(_RECENT_WORDS.intersection(query_tokens(texts))))
+    on = mode == "on" or (mode == "auto" and bool(RECENT_WORDS.intersection(query_tokens(texts))))
     if not on or not rows:
         return list(rows), on
     times = [row.memory.timestamp for row in rows]

@@ -5,8 +5,10 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 
 from shared.domain.memory import caseless
+from shared.word_lists import read_words
 
 _KEYWORD = re.compile(r"[A-Za-z0-9_-]+")
 _FIRST = re.compile(r"\b[^\W\d_]")
@@ -16,11 +18,9 @@ _UNSPACED = re.compile(r"[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af]{
 _AROUND = " \t\r\n.,;:!?()\"'’“”«»،؛؟।。、，：；！？「」『』（）"
 _POSSESSIVE = re.compile(r"['’]s?$")
 _WORD = re.compile(r"[^\W_]+(?:[-'’][^\W_]+)*")
-_STOP_WORDS = (
-    "the and for are was were with that this about from into what when where which who whom whose"
-    " why how did does has have had you your"
-)
-_STOP = frozenset(_STOP_WORDS.split())
+_QUERY_WORDS = read_words(Path(__file__).with_name("query_words.txt"))
+_STOP_WORDS = _QUERY_WORDS["stop_words"]
+RECENT_WORDS = _QUERY_WORDS["recent"]
 _MAX_GRAM = 3
 _MAX_NAMES = 12
 _MAX_CASELESS = 36
@@ -31,7 +31,7 @@ _WORK = frozenset({"career", "job", "work"})
 def keywords(query: str) -> list[str]:
     """Return lower-cased words of at least three characters, in order, without stop words."""
     found = (word.strip("-_").lower() for word in _KEYWORD.findall(query))
-    return list(dict.fromkeys(word for word in found if len(word) >= 3 and word not in _STOP))
+    return list(dict.fromkeys(word for word in found if len(word) >= 3 and word not in _STOP_WORDS))
 
 
 def names(query: str) -> list[str]:
@@ -96,7 +96,7 @@ def grams(query: str) -> list[str]:
             "-".join(words[start : start + size])
             for size in range(1, _MAX_GRAM + 1)
             for start in range(len(words) - size + 1)
-            if size > 1 or (len(words[start]) >= 3 and words[start] not in _STOP)
+            if size > 1 or (len(words[start]) >= 3 and words[start] not in _STOP_WORDS)
         )
     )
 

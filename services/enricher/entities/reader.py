@@ -36,7 +36,7 @@ class EntityReader:
     """Reads one batch at a time through the pipeline, which is not thread-safe."""
 
     def __init__(self, pipeline: Pipeline) -> None:
-        self._pipeline = pipeline
+        self.pipeline = pipeline
         self._lock = threading.Lock()
 
     async def read(self, texts: Sequence[str]) -> list[Found | None]:
@@ -60,7 +60,7 @@ class EntityReader:
 
     def _annotate(self, texts: Sequence[str]) -> Iterator[list[Annotated]]:
         with self._lock:
-            annotated = self._pipeline.annotate(texts)
+            annotated = self.pipeline.annotate(texts)
         yield annotated
 
 

@@ -8,12 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from shared.word_lists import read_lists
+from shared.word_lists import read_lists, read_words
 
-_WORDS = {
-    section: frozenset(" ".join(lines).split())
-    for section, lines in read_lists(Path(__file__).with_name("words.txt")).items()
-}
+_WORDS = read_words(Path(__file__).with_name("words.txt"))
 
 PARTICLES = _WORDS["particles"]
 HONORIFICS = _WORDS["honorifics"]

@@ -38,28 +38,21 @@ class _Reply:
     for_type: bool
 
 
+@dataclass(slots=True)
 class ChatClassifier:
     """Handler of the ask stream; safe to run in any number of processes."""
 
-    def __init__(
-        self,
-        graph: GraphStore,
-        outbox: Outbox,
-        stats: EnrichmentStats,
-        chat: ChatModel | None,
-        settings: ApiSettings,
-    ) -> None:
-        self._graph = graph
-        self._outbox = outbox
-        self._stats = stats
-        self._chat = chat
-        self._settings = settings
+    graph: GraphStore
+    outbox: Outbox
+    stats: EnrichmentStats
+    chat: ChatModel | None
+    settings: ApiSettings
 
     def wants(self, memory: Memory) -> bool:
         """Whether a chat model is configured and the memory needs a type or a summary from it."""
-        if self._chat is None:
-            return False
-        return self._is_long(memory) or has_fallback_type(memory.type, memory.confidence)
+        return self.chat is not None and (
+            self._is_long(memory) or has_fallback_type(memory.type, memory.confidence)
+        )
 
     async def __call__(self, jobs: Sequence[Job]) -> list[Outcome]:
         """Ask about all memories at once; the model bounds how many calls run concurrently.
@@ -72,7 +65,9 @@ class ChatClassifier:
             replies[tenant] = await self._ask(tenant, its_jobs)
             await self._store(tenant, replies[tenant])
             await self._finish(tenant, its_jobs, replies[tenant])
-        await self._stats.add({tenant: _tally(each) for tenant, each in replies.items()})
+        await self.stats.add(
+            {tenant: _tally(its_replies) for tenant, its_replies in replies.items()}
+        )
         failed = _failed(replies)
         for error in failed.values():
             if isinstance(error, Unavailable):
@@ -81,9 +76,9 @@ class ChatClassifier:
 
     async def _ask(self, tenant: str, jobs: Mapping[str, Job]) -> list[_Reply]:
         """Ask about memories still at their job's version; a newer version has its own job."""
-        if (chat := self._chat) is None:
+        if (chat := self.chat) is None:
             return []
-        memories = await self._graph.memories.get(tenant, jobs)
+        memories = await self.graph.memories.get(tenant, jobs)
         wanted = [
             memory
             for memory in memories.values()
@@ -110,23 +105,23 @@ class ChatClassifier:
             return _Reply(memory, error, for_type)
 
     async def _summary(self, chat: ChatModel, memory: Memory) -> Summary | None:
-        """None where the model refuses, or its answer may not be stored."""
-        request = chat_summary.request(memory, self._settings)
+        """Return the model's summary; None if it refuses, or its answer may not be stored."""
+        request = chat_summary.request(memory, self.settings)
         try:
             answer = await chat.ask(
                 request.system, request.user, Summary, max_tokens=request.max_tokens
             )
         except PermanentError:
             return None
-        return answer if chat_summary.condensed(memory, answer, self._settings) else None
+        return answer if chat_summary.condensed(memory, answer, self.settings) else None
 
     async def _finish(
         self, tenant: str, jobs: Mapping[str, Job], replies: Sequence[_Reply]
     ) -> None:
-        """Mark the memories as asked about, but for those that are to be asked about again."""
+        """Mark the memories as asked about, except those whose question is to be repeated."""
         again = {each.memory.id for each in replies if isinstance(each.answer, TransientError)}
         done = [(key, job.version) for key, job in jobs.items() if key not in again]
-        await self._graph.work.asked(tenant, done)
+        await self.graph.work.asked(tenant, done)
 
     async def _store(self, tenant: str, replies: Sequence[_Reply]) -> None:
         typed = [
@@ -139,9 +134,9 @@ class ChatClassifier:
             for each in replies
             if isinstance(each.answer, Summary)
         ]
-        changed: list[Due | Memory] = [*await self._graph.patterns.typed(tenant, typed)]
+        changed: list[Due | Memory] = [*await self.graph.patterns.typed(tenant, typed)]
         changed += [new for new in summarized if new is not None]
-        await self._outbox.announce(
+        await self.outbox.announce(
             {
                 Stage.ENRICH: [Job(tenant, each.id, each.version) for each in changed],
                 Stage.EMBED: [Job(tenant, each.id, each.payload_version) for each in changed],
@@ -149,26 +144,26 @@ class ChatClassifier:
             exempt=True,
         )
 
-    async def _store_summary(self, tenant: str, asked: Memory, answer: Summary) -> Memory | None:
+    async def _store_summary(self, tenant: str, memory: Memory, answer: Summary) -> Memory | None:
         """Return the memory with the short content; None where its text has changed since."""
-        seen: Memory | None = asked
+        seen: Memory | None = memory
         for _ in range(_STORE_TRIES):
-            if seen is None or seen.content != asked.content or not self._is_long(seen):
+            if seen is None or seen.content != memory.content or not self._is_long(seen):
                 return None
-            new = chat_summary.condensed(seen, answer, self._settings)
-            if new is None or await self._graph.memories.replace(
+            new = chat_summary.condensed(seen, answer, self.settings)
+            if new is None or await self.graph.memories.replace(
                 tenant, new, seen=seen, keep_embedding=True
             ):
                 return new
-            seen = (await self._graph.memories.get(tenant, [asked.id])).get(asked.id)
+            seen = (await self.graph.memories.get(tenant, [memory.id])).get(memory.id)
         return None
 
     def _is_long(self, memory: Memory) -> bool:
-        return chat_summary.is_long(memory, self._settings)
+        return chat_summary.is_long(memory, self.settings)
 
 
 def _failed(replies: Mapping[str, Sequence[_Reply]]) -> dict[tuple[str, str], TransientError]:
-    """By tenant and memory: why the model is to be asked again."""
+    """Return the error of each question that is to be repeated, by (tenant, memory id)."""
     return {
         (tenant, reply.memory.id): reply.answer
         for tenant, its_replies in replies.items()
@@ -182,7 +177,7 @@ def _outcome(error: TransientError | None) -> Outcome:
 
 
 def _tally(replies: Sequence[_Reply]) -> Tally:
-    """Count the questions for a type; of a question for a summary only the error counts."""
+    """Count the questions for a type; a question for a summary adds only its error."""
     tally = Tally()
     for reply in replies:
         failed = isinstance(reply.answer, TransientError | PermanentError)

@@ -1,7 +1,7 @@
-"""Long contents: what to ask the chat model for, and what becomes of its answer.
+"""The prompt for the summary of a long memory, and the memory with that summary as its content.
 
-The original stays in the metadata, as AutoMem's clients read it. Whatever the model says is
-one line of text that is shorter than the original, or nothing.
+The original text moves into the metadata, where AutoMem's clients expect it. A summary is stored
+on one line, and only if it is shorter than the original.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ Answer with one JSON object and nothing else: {{"summary": "<the short text>"}}"
 
 
 class Summary(BaseModel):
-    """The model's answer, as it gives it; `condensed` is what may be stored."""
+    """The model's answer; `condensed` makes of it what may be stored."""
 
     model_config = ConfigDict(extra="ignore")
 
@@ -46,7 +46,7 @@ class Summary(BaseModel):
 
 
 class Request(NamedTuple):
-    """`await chat.ask(system, user, Condensed, max_tokens=max_tokens)`"""
+    """What to send to the chat model for one summary."""
 
     system: str
     user: str
@@ -54,7 +54,7 @@ class Request(NamedTuple):
 
 
 def is_long(memory: Memory, settings: ApiSettings) -> bool:
-    """Whether it is to be shortened: it never was, whoever did it."""
+    """Whether the memory is to be shortened: it is long, and nobody has shortened it yet."""
     return (
         settings.auto_summarize
         and len(memory.content) > settings.content_soft_chars
@@ -64,17 +64,20 @@ def is_long(memory: Memory, settings: ApiSettings) -> bool:
 
 def request(memory: Memory, settings: ApiSettings) -> Request:
     target = settings.summary_target_chars
-    told = json.dumps({"memory": memory.content[:_MAX_PROMPT_CHARS]}, ensure_ascii=False)
-    # One token a character at worst, in scripts that are dear.
-    return Request(_SYSTEM.format(target=target), told, target + 100)
+    user = json.dumps({"memory": memory.content[:_MAX_PROMPT_CHARS]}, ensure_ascii=False)
+    # In some scripts each character takes a token.
+    return Request(_SYSTEM.format(target=target), user, target + 100)
 
 
 def condensed(memory: Memory, answer: Summary, settings: ApiSettings) -> Memory | None:
-    """`memory` at its next version with the short content; None for a useless answer."""
-    said = " ".join(answer.summary.split())
-    if len(said) >= len(memory.content) or not any(map(str.isalnum, said)):
+    """Return the memory at its next version with the short content.
+
+    None if the answer is not shorter, has no letter or digit, or would break a limit of storage.
+    """
+    summary = " ".join(answer.summary.split())
+    if len(summary) >= len(memory.content) or not any(map(str.isalnum, summary)):
         return None
-    text = cut(said, settings.content_soft_chars)
+    text = cut(summary, settings.content_soft_chars)
     metadata = {**memory.metadata, **summary_marks(memory.content)}
     try:
         check_text(text, "summary")

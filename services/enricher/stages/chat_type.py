@@ -1,43 +1,30 @@
-"""What to ask the chat model about a memory's type, and what to believe of its answer.
+"""The prompt for a memory's type, and the type that the chat model's answer stands for.
 
-The rules that need no model are `shared.domain.memory_type`. Nothing here calls anything;
-the stored text goes into the prompt as a JSON string, so it cannot close its own quotes.
+The rules that need no model are in `shared.domain.memory_type`. The memory's text goes into the
+prompt as a JSON string, so that no text can end the quotation.
 """
 
 from __future__ import annotations
 
 import json
 import math
-from typing import NamedTuple
+from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, field_validator
 
 from shared.domain.memory import TYPES
+from shared.word_lists import read_words
 
-MAX_PROMPT_CHARS = 1000
 MAX_ANSWER_TOKENS = 50
-DEFAULT_CONFIDENCE = 0.7
-UNMAPPED = ("Context", 0.5)
+_MAX_PROMPT_CHARS = 1000
+_DEFAULT_CONFIDENCE = 0.7
+_UNMAPPED = ("Context", 0.5)
 
-_ALIASES = {
-    **{name.lower(): name for name in TYPES},
-    **dict.fromkeys(("choice", "selection", "resolution", "commitment", "plan"), "Decision"),
-    **dict.fromkeys(("template", "trend", "recurrence", "tendency", "workflow"), "Pattern"),
-    **dict.fromkeys(("preferences", "like", "dislike", "opinion", "taste"), "Preference"),
-    **dict.fromkeys(("tone", "format", "formatting", "convention", "voice"), "Style"),
-    **dict.fromkeys(("routine", "practice", "ritual", "behavior", "behaviour"), "Habit"),
-    **dict.fromkeys(
-        ("analysis", "observation", "issue", "learning", "lesson", "discovery", "finding",
-         "problem", "bug", "realization", "conclusion"),
-        "Insight",
-    ),
-    **dict.fromkeys(
-        ("memory", "milestone", "document", "documentation", "project", "fact", "event", "note",
-         "information", "status", "update", "progress", "meeting", "conversation", "reference",
-         "background", "task", "summary", "person", "entity", "other", "unknown"),
-        "Context",
-    ),
-}  # fmt: skip
+_ALIASES = {name.lower(): name for name in TYPES} | {
+    alias: name
+    for name, aliases in read_words(Path(__file__).with_name("type_aliases.txt")).items()
+    for alias in aliases
+}
 
 _SYSTEM = """\
 You sort one remembered statement into exactly one type:
@@ -54,41 +41,36 @@ Answer with one JSON object and nothing else: {"type": "<one of the seven>", "co
 <number from 0 to 1>}"""
 
 
-class Prompt(NamedTuple):
-    """`await chat.ask(*prompt(content), Classification, max_tokens=MAX_ANSWER_TOKENS)`"""
-
-    system: str
-    user: str
-
-
 class Classification(BaseModel):
-    """The model's answer, as it gives it; `believed` is what may be stored."""
+    """The model's answer; `believed` returns what may be stored of it."""
 
     model_config = ConfigDict(extra="ignore")
 
     type: str
-    confidence: float = DEFAULT_CONFIDENCE
+    confidence: float = _DEFAULT_CONFIDENCE
 
     @field_validator("confidence", mode="before")
     @classmethod
     def _in_range(cls, value: object) -> float:
         if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
             return min(1.0, max(0.0, float(value)))
-        return DEFAULT_CONFIDENCE
+        return _DEFAULT_CONFIDENCE
 
     def believed(self) -> tuple[str, float]:
-        """(type, confidence); Context with 0.5 where the type maps to none of ours."""
+        """Return (type, confidence); Context with 0.5 if the answer names none of our types."""
         kind = canonical_type(self.type)
-        return (kind, self.confidence) if kind else UNMAPPED
+        return (kind, self.confidence) if kind else _UNMAPPED
 
 
-def prompt(content: str) -> Prompt:
-    """What to ask; only the first 1000 characters of `content` are shown to the model."""
-    return Prompt(_SYSTEM, json.dumps({"memory": content[:MAX_PROMPT_CHARS]}, ensure_ascii=False))
+def prompt(content: str) -> tuple[str, str]:
+    """Return the system and the user message, with the first 1000 characters of `content`."""
+    return _SYSTEM, json.dumps({"memory": content[:_MAX_PROMPT_CHARS]}, ensure_ascii=False)
 
 
 def canonical_type(text: str) -> str | None:
-    """The type that a model means by `text`, or None. For what a model says only: a client's
-    unknown type is refused, not guessed."""
+    """Return the type that a model means by `text`, or None.
+
+    It is for a model's answer only: the API refuses an unknown type of a client.
+    """
     key = text.strip().strip("\"'.").lower()
     return _ALIASES.get(key) or _ALIASES.get(key.removesuffix("s"))

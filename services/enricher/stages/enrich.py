@@ -9,10 +9,9 @@ from __future__ import annotations
 import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
-from services.enricher.entities.nlp import Pipeline
 from services.enricher.entities.reader import TEXT_CPU_S, EntityReader
 from services.enricher.entities.recognizer import Found, entity_tags, renamed, slug
 from services.enricher.stages.patterns import Detected, detect
@@ -36,28 +35,20 @@ _TOO_SLOW = DeadLetter(
 )
 
 
+@dataclass(slots=True)
 class Enricher:
-    """Handler of the enrich stream; safe to run in any number of processes."""
+    """Handler of the enrich stream; safe to run in any number of processes.
 
-    def __init__(
-        self,
-        graph: GraphStore,
-        outbox: Outbox,
-        events: Events,
-        stats: EnrichmentStats,
-        *,
-        pipeline: Pipeline,
-        settings: EnrichmentSettings,
-        asks: Callable[[Memory], bool],
-    ) -> None:
-        self._asks = asks
-        self._events = events
-        self._stats = stats
-        self._graph = graph
-        self._outbox = outbox
-        self._pipeline = pipeline
-        self._reader = EntityReader(pipeline)
-        self._settings = settings
+    `needs_chat` says whether the ask stage is to ask a chat model about a memory.
+    """
+
+    graph: GraphStore
+    outbox: Outbox
+    events: Events
+    stats: EnrichmentStats
+    reader: EntityReader
+    settings: EnrichmentSettings
+    needs_chat: Callable[[Memory], bool]
 
     async def __call__(self, jobs: Sequence[Job]) -> list[Outcome]:
         """Enrich the memories of all jobs; a text that takes too long is dead-lettered.
@@ -78,7 +69,7 @@ class Enricher:
             finished = [key for key in jobs_of[tenant] if (tenant, key) not in too_slow]
             elapsed_ms = (time.perf_counter() - began) * 1000
             self._announce_completion(tenant, finished, written, elapsed_ms)
-        await self._stats.add(tallies, spacy_model=self._pipeline.name)
+        await self.stats.add(tallies, spacy_model=self.reader.pipeline.name)
         return [_TOO_SLOW if (job.tenant, job.memory_id) in too_slow else Done() for job in jobs]
 
     async def failed(self, failures: Sequence[Failure]) -> None:
@@ -93,17 +84,17 @@ class Enricher:
                 failure.elapsed_ms,
                 will_retry=failure.will_retry,
             )
-            self._events.emit(job.tenant, Event.ENRICHMENT_FAILED, body)
+            self.events.emit(job.tenant, Event.ENRICHMENT_FAILED, body)
             tally.failures += 1
             tally.last_error = failure.error
-        await self._stats.add(tallies)
+        await self.stats.add(tallies)
 
     def _announce_start(
         self, tenant: str, memories: Sequence[Memory], jobs: Mapping[str, Job]
     ) -> None:
         for memory in memories:
             body = enriching(memory.id, jobs[memory.id].attempt + 1)
-            self._events.emit(tenant, Event.ENRICHMENT_START, body)
+            self.events.emit(tenant, Event.ENRICHMENT_START, body)
 
     def _announce_completion(
         self, tenant: str, ids: Sequence[str], written: Sequence[Memory], elapsed_ms: float
@@ -112,11 +103,11 @@ class Enricher:
         written_ids = {memory.id for memory in written}
         for key in ids:
             body = enriched(key, elapsed_ms, skipped=key not in written_ids)
-            self._events.emit(tenant, Event.ENRICHMENT_COMPLETE, body)
+            self.events.emit(tenant, Event.ENRICHMENT_COMPLETE, body)
 
     async def _lagging(self, tenant: str, jobs: Mapping[str, Job]) -> list[Memory]:
         """Memories that exist and are not enriched at their version, or whose job is forced."""
-        memories = await self._graph.memories.get(tenant, jobs)
+        memories = await self.graph.memories.get(tenant, jobs)
         return [m for m in memories.values() if not m.enriched or jobs[m.id].run]
 
     async def _entities(
@@ -124,7 +115,7 @@ class Enricher:
     ) -> tuple[dict[str, dict[str, Found]], set[tuple[str, str]]]:
         """Entities by tenant and memory, and (tenant, id) of each text that took too long."""
         keyed = [(tenant, memory) for tenant, each in memories.items() for memory in each]
-        entities = await self._reader.read([memory.content for _, memory in keyed])
+        entities = await self.reader.read([memory.content for _, memory in keyed])
         found: dict[str, dict[str, Found]] = {tenant: {} for tenant in memories}
         too_slow = set()
         for (tenant, memory), names in zip(keyed, entities, strict=True):
@@ -146,10 +137,10 @@ class Enricher:
             return []
         typed = {memory.id: _typed(memory) for memory in memories}
         places = [(memory.id, memory.timestamp, memory.session_id) for memory in memories]
-        previous = await self._graph.work.previous(tenant, places)
-        await self._graph.work.relink(tenant, places)
+        previous = await self.graph.work.previous(tenant, places)
+        await self.graph.work.relink(tenant, places)
         found = await self._canonical(tenant, found)
-        detected = await detect(self._graph, tenant, list(typed.values()))
+        detected = await detect(self.graph, tenant, list(typed.values()))
         rows = [
             self._row(
                 typed[memory.id],
@@ -161,7 +152,7 @@ class Enricher:
             )
             for memory in memories
         ]
-        results = await self._graph.work.enriched(tenant, rows)
+        results = await self.graph.work.enriched(tenant, rows)
         written = [typed[key] for key in results]
         await self._announce(tenant, written, results, jobs)
         _count([row for row in rows if row.id in results])
@@ -170,7 +161,7 @@ class Enricher:
     async def _canonical(self, tenant: str, found: Mapping[str, Found]) -> Mapping[str, Found]:
         """Replace each entity that was merged into another by that one."""
         tags = {tag for each in found.values() for tag in entity_tags(each)}
-        merged = await self._graph.work.merged(tenant, tags)
+        merged = await self.graph.work.merged(tenant, tags)
         return {key: renamed(each, merged) for key, each in found.items()} if merged else found
 
     async def _announce(
@@ -180,7 +171,7 @@ class Enricher:
         results: Mapping[str, EnrichedResult],
         jobs: Mapping[str, Job],
     ) -> None:
-        """Publish embed jobs for changed payloads, and ask jobs for what a model is to say."""
+        """Publish embed jobs for changed payloads, and ask jobs where a chat model is needed."""
         changed = [
             Job(tenant, key, result.payload_version)
             for key, result in results.items()
@@ -190,9 +181,9 @@ class Enricher:
         asked = [
             replace(jobs[memory.id], version=memory.version, attempt=0)
             for memory in written
-            if self._asks(memory)
+            if self.needs_chat(memory)
         ]
-        await self._outbox.announce({Stage.EMBED: changed, Stage.ASK: asked})
+        await self.outbox.announce({Stage.EMBED: changed, Stage.ASK: asked})
 
     def _tally(self, written: Sequence[Memory]) -> Tally:
         tally = Tally(successes=len(written), last_success_id=written[-1].id if written else "")
@@ -200,7 +191,7 @@ class Enricher:
             if not has_fallback_type(memory.type, memory.confidence):
                 by_rule = (memory.type, memory.confidence) == classify(memory.content)
                 tally.pattern_classifications += by_rule
-            elif not self._asks(memory):
+            elif not self.needs_chat(memory):
                 tally.fallbacks += 1
         return tally
 
@@ -221,7 +212,7 @@ class Enricher:
             entity_tags=entity_tags(found),
             entities=found,
             enrichment=_block(previous, detected, forced=forced),
-            summary=summarize(memory.content) if self._settings.enable_summaries else None,
+            summary=summarize(memory.content) if self.settings.enable_summaries else None,
             seen_type=seen_type,
             type=memory.type,
             confidence=memory.confidence,
@@ -230,12 +221,12 @@ class Enricher:
             ),
             previous_ids=tuple(previous),
             pattern=detected.type if detected else None,
-            asks=self._asks(memory),
+            asks=self.needs_chat(memory),
         )
 
 
 def _typed(memory: Memory) -> Memory:
-    """The memory with the type that a rule finds, if it has only the fallback type.
+    """Return the memory with the type that a rule finds, if it has only the fallback type.
 
     The API ran the rules too, but the text may have changed since.
     """
@@ -246,7 +237,7 @@ def _typed(memory: Memory) -> Memory:
 
 
 def _block(previous: Sequence[str], detected: Detected | None, *, forced: bool) -> dict[str, Any]:
-    """`metadata.enrichment` as AutoMem's clients read it; the relate stage adds the neighbours."""
+    """Return `metadata.enrichment` in AutoMem's shape; the relate stage adds the neighbours."""
     return {
         "last_run": iso(now_ms()),
         "forced": forced,

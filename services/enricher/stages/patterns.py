@@ -1,6 +1,6 @@
-"""Which memories show a pattern of their type: enough others of it, and the words they share.
+"""Find the pattern that a memory shows: enough others have its type, and share common words.
 
-One read for a whole batch of one tenant, and one write.
+One read and one write of the graph serve a whole batch of one tenant.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from shared.graph.store import GraphStore
 _LEAST_OTHERS = 3
 _KEY_TERMS = 5
 _WORD = re.compile(r"\b[^\W\d_]{4,40}\b")
-_TOLD_NOTHING = STOPWORDS | FOREIGN_STOPWORDS
-# As much of each text as the samples have.
+_STOP_WORDS = STOPWORDS | FOREIGN_STOPWORDS
+# The samples' texts are cut at the same length.
 _CHARS = 1000
 
 
@@ -43,25 +43,28 @@ class Detected:
 async def detect(
     graph: GraphStore, tenant: str, memories: Sequence[Memory]
 ) -> Mapping[str, Detected]:
-    """The pattern of each memory that shows one, linked to it already; by memory id."""
+    """Link each memory that shows a pattern to it, and return these patterns by memory id."""
     by_type: dict[str, list[Memory]] = defaultdict(list)
     for memory in memories:
         if memory.type in TYPES:
             by_type[memory.type].append(memory)
     samples = await graph.patterns.samples(tenant, by_type)
     found: dict[str, Detected] = {}
-    for kind, mine in by_type.items():
-        found.update(_of_type(kind, mine, samples[kind]))
+    for kind, its_memories in by_type.items():
+        found.update(_of_type(kind, its_memories, samples[kind]))
     await graph.patterns.exemplify(tenant, _rows(found, memories))
     return found
 
 
 def key_terms(texts: Iterable[str]) -> tuple[str, ...]:
-    """The most common words of four letters and more, stop words apart; equals by name."""
+    """Return the most common words of four letters or more, without stop words.
+
+    Words that occur equally often are in alphabetical order.
+    """
     counts = Counter(
-        word for text in texts for word in _WORD.findall(text.lower()) if word not in _TOLD_NOTHING
+        word for text in texts for word in _WORD.findall(text.lower()) if word not in _STOP_WORDS
     )
-    ranked = sorted(counts.items(), key=lambda each: (-each[1], each[0]))
+    ranked = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
     return tuple(word for word, _ in ranked[:_KEY_TERMS])
 
 
@@ -84,6 +87,6 @@ def _of_type(
 def _rows(found: Mapping[str, Detected], memories: Iterable[Memory]) -> list[Exemplified]:
     members: dict[tuple[str, tuple[str, ...]], list[tuple[str, int]]] = defaultdict(list)
     for memory in memories:
-        if shown := found.get(memory.id):
-            members[shown.type, shown.key_terms].append((memory.id, memory.version))
-    return [Exemplified(kind, terms, tuple(each)) for (kind, terms), each in members.items()]
+        if pattern := found.get(memory.id):
+            members[pattern.type, pattern.key_terms].append((memory.id, memory.version))
+    return [Exemplified(kind, terms, tuple(ids)) for (kind, terms), ids in members.items()]

@@ -7,10 +7,10 @@ import re
 MAX_CHARS = 240
 _ELLIPSIS = "…"
 
-# The sentence ends at one of these, closing quotes included, before a space or the end; CJK
-# marks need no space.
+# A sentence ends with these marks and the closing quotes after them, before a space or the end of
+# the text; Chinese and Japanese marks need no space after them.
 _END = re.compile(r"(?<![.!?…])[.!?…]++[\"'”“’‘»«)\]]*+(?=\s|$)|[。！？]+[」』）]*")
-# A word before a full stop that does not end a sentence: titles, initials, `e.g.`, `z. B.`.
+# Words whose full stop does not end a sentence: titles, initials, `e.g.`, `z. B.`.
 _ABBREVIATION = re.compile(
     r"(?:^|[\s(\"'“„])(?:mr|mrs|ms|dr|prof|st|sr|jr|vs|approx|vol|fig|ca|bzw|usw|vgl|nr|str"
     r"|inkl|evtl|ggf|mme|mlle|cf|al|inc|ltd|co|corp|dept|est|u\.s|[^\W\d_]"
@@ -38,7 +38,7 @@ def summarize(content: str) -> str | None:
 def _sentence_end(text: str) -> int:
     for match in _END.finditer(text, 0, MAX_CHARS * 4):
         end = match.end()
-        if text[end : end + 1] == "" or not _goes_on(text, end):
+        if end == len(text) or not _goes_on(text, end):
             return end
     return len(text)
 
@@ -46,14 +46,13 @@ def _sentence_end(text: str) -> int:
 def _goes_on(text: str, end: int) -> bool:
     """Whether the full stop before `end` belongs to an abbreviation, an ordinal or a list."""
     before = text[max(0, end - 24) : end]
-    following = text[end:].lstrip()[:1]
-    if following.islower():
-        return True
-    return bool(_ABBREVIATION.search(before) or _ORDINAL.search(before))
+    return text[end:].lstrip()[:1].islower() or bool(
+        _ABBREVIATION.search(before) or _ORDINAL.search(before)
+    )
 
 
 def cut(sentence: str, limit: int = MAX_CHARS) -> str:
-    """At most `limit` characters: a longer sentence ends at a word with `…`."""
+    """Return at most `limit` characters: a longer sentence is cut after a word and ends in `…`."""
     if len(sentence) <= limit:
         return sentence
     room = sentence[: limit - 1]

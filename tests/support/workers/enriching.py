@@ -14,6 +14,7 @@ from services.api.memory.requests import MemoryPatch
 from services.api.memory.service import changed
 from services.enricher.entities import nlp
 from services.enricher.entities.nlp import Annotated, Pipeline
+from services.enricher.entities.reader import EntityReader
 from services.enricher.stages.ask import ChatClassifier
 from services.enricher.stages.enrich import Enricher
 from shared.config import ApiSettings, EnrichmentSettings, EventSettings, GraphSettings
@@ -116,9 +117,9 @@ async def enriching(
             outbox,
             events,
             stats,
-            pipeline=loaded,
-            settings=EnrichmentSettings(_env_file=None),
-            asks=asker.wants,
+            EntityReader(loaded),
+            EnrichmentSettings(_env_file=None),
+            asker.wants,
         )
         try:
             yield Enriching(graph, clients, streams, stats, events, enricher, asker)
