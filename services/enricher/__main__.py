@@ -27,11 +27,13 @@ _BATCHES = 2
 
 async def body(process: Process) -> None:
     pipeline = await asyncio.to_thread(nlp.load, process.settings.enrichment.spacy_model)
+    reader = EntityReader(pipeline)
     process.health.detail["spacy_model"] = lambda: pipeline.name
+    process.health.alive["entities"] = reader.is_alive
     chat = await open_chat(process.settings.chat, process.settings.embedding)
     async with open_stores(process, embeds=False) as stores:
         process.probe(stores.probes, "graph", "redis")
-        await consume(process, _consumers(process, stores, EntityReader(pipeline), chat))
+        await consume(process, _consumers(process, stores, reader, chat))
     if chat is not None:
         await chat.close()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Sequence
 
 import pytest
@@ -11,6 +12,7 @@ from services.enricher.entities import reader, recognizer
 from services.enricher.entities.nlp import Annotated, Pipeline
 from services.enricher.entities.reader import EntityReader, SlowText
 from services.enricher.entities.rules import Word, words_of
+from tests.support.waiting.conditions import wait_until
 
 MARKER = "tarpit"
 
@@ -73,6 +75,39 @@ async def test_a_model_that_takes_too_long_is_interrupted() -> None:
     with pytest.raises(SlowText):
         await entities.read(TEXTS)
     assert await entities.read([TEXTS[0]]) == [{"people": ["Ada Lovelace"]}]
+
+
+class Blocked(Pipeline):
+    """A pipeline that waits in C, where no exception reaches it, until it is released."""
+
+    def __init__(self) -> None:
+        self.began = threading.Event()
+        self.released = threading.Event()
+
+    def annotate(self, texts: Sequence[str]) -> list[Annotated]:
+        self.began.set()
+        self.released.wait()
+        return [Annotated(text) for text in texts]
+
+
+@pytest.mark.parametrize("overdue_s", [0.0, 1000.0])
+async def test_a_model_that_never_comes_back_is_seen_once_it_is_overdue(
+    overdue_s: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reader, "OVERDUE_S", overdue_s)
+    pipeline = Blocked()
+    entities = EntityReader(pipeline)
+    batches = [asyncio.create_task(entities.read(TEXTS[:1])) for _ in range(2)]
+    try:
+        await wait_until(pipeline.began.is_set, "the model reads")
+        if overdue_s:
+            assert entities.is_alive()
+        else:
+            await wait_until(lambda: not entities.is_alive(), "the model is overdue")
+    finally:
+        pipeline.released.set()
+    assert await asyncio.gather(*batches) == [[{"people": ["Ada Lovelace"]}]] * 2
+    assert entities.is_alive()
 
 
 @pytest.mark.parametrize("texts", [[], [""], ["", "a"]])

@@ -1,14 +1,14 @@
-"""Read the entities of a batch in a thread, and give up on a text that takes too long.
+"""Read the entities of a batch in a thread, and give up a text that takes too long.
 
-spaCy and the rules hold the interpreter's lock, so in a thread they leave the event loop its
-share. No pattern and no loop of ours takes more than linear time; the budget is for what a test
-did not foresee.
+In a thread of their own spaCy and the rules leave the event loop its share of the interpreter.
+Every pattern and loop of ours takes linear time; the budget is for what no test foresaw.
 """
 
 from __future__ import annotations
 
 import asyncio
 import ctypes
+import math
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -25,6 +25,8 @@ TEXT_CPU_S = 2.0
 # spaCy reads some 50,000 characters in a second.
 _CHARS_PER_CPU_S = 5_000
 _LOOK_EVERY_S = 0.25
+# spaCy is stuck after twice its budget and this; Python cannot interrupt it inside its C code.
+OVERDUE_S = 30.0
 _T = TypeVar("_T")
 
 
@@ -38,6 +40,14 @@ class EntityReader:
     def __init__(self, pipeline: Pipeline) -> None:
         self.pipeline = pipeline
         self._lock = threading.Lock()
+        self._overdue_at = math.inf
+
+    def is_alive(self) -> bool:
+        """Return whether spaCy is idle, or may still end in time; else restart the process.
+
+        A batch that spaCy never gives back makes all later batches wait.
+        """
+        return time.monotonic() < self._overdue_at
 
     async def read(self, texts: Sequence[str]) -> list[Found | None]:
         """Return the entities of each text in order, and None for one past its budget.
@@ -45,8 +55,9 @@ class EntityReader:
         Raises: SlowText if spaCy is past the budget; the caller finds the text by halving.
         """
         chars = sum(min(len(text), MAX_CHARS) for text in texts)
-        annotating = _Worker(partial(self._annotate, texts))
-        if not await annotating.ends_within(TEXT_CPU_S + chars / _CHARS_PER_CPU_S):
+        budget_s = TEXT_CPU_S + chars / _CHARS_PER_CPU_S
+        annotating = _Worker(partial(self._annotate, texts, budget_s))
+        if not await annotating.ends_within(budget_s):
             raise SlowText("spaCy exceeded its CPU budget for this text")
         [annotated] = annotating.results
         found: list[Found | None] = []
@@ -58,9 +69,13 @@ class EntityReader:
                 found.append(None)
         return found
 
-    def _annotate(self, texts: Sequence[str]) -> Iterator[list[Annotated]]:
+    def _annotate(self, texts: Sequence[str], budget_s: float) -> Iterator[list[Annotated]]:
         with self._lock:
-            annotated = self.pipeline.annotate(texts)
+            self._overdue_at = time.monotonic() + 2 * budget_s + OVERDUE_S
+            try:
+                annotated = self.pipeline.annotate(texts)
+            finally:
+                self._overdue_at = math.inf
         yield annotated
 
 
@@ -69,9 +84,9 @@ class _GivenUp(BaseException):
 
 
 class _Worker(threading.Thread, Generic[_T]):
-    """Collects what an iterator yields; the iterator is made and run in this thread.
+    """A thread that makes an iterator and collects what it yields.
 
-    A thread per batch, since one that was given up may go on for a while.
+    Each batch has its own thread, since one that was given up may go on for a while.
     """
 
     def __init__(self, make_steps: Callable[[], Iterator[_T]]) -> None:
@@ -91,7 +106,7 @@ class _Worker(threading.Thread, Generic[_T]):
                     results.append(result)
             except Exception as error:  # noqa: BLE001 - it is raised where the batch is awaited
                 failure = error
-            with suppress(RuntimeError):  # the loop is closed: nobody waits
+            with suppress(RuntimeError):  # the loop is closed, so nobody waits for the result
                 self._loop.call_soon_threadsafe(self._end, failure)
 
     def _end(self, failure: Exception | None) -> None:
@@ -121,7 +136,7 @@ class _Worker(threading.Thread, Generic[_T]):
         return True
 
     def _used_s(self) -> float:
-        """CPU time of the thread; 0 once it is over, which its future says in a moment."""
+        """Return the CPU time of the thread; 0 before it starts and after it has ended."""
         try:
             return time.clock_gettime(self._clock) if self._clock else 0.0
         except OSError:
