@@ -393,7 +393,7 @@ def test_history_has_no_state_filter() -> None:
 
 def test_a_memory_that_went_meanwhile_is_not_answered() -> None:
     made = draft()
-    made.rows, made.degraded = [row("a"), row("b")], ("vector",)
+    made.rows, made.degraded = [row("a"), row("b")], True
     made.hydrated = {"a": Hydrated(memory("a"), (), ())}
     found = answered(made)
     assert [each["id"] for each in found["results"]] == ["a"]

@@ -103,13 +103,13 @@ def answer_of(draft: Draft, elapsed_ms: float) -> RecalledAnswer:
         sort=request.sort,
         state_mode="history" if scope.current_at_ms is None else "current",
         vector_search=VectorSearchAnswer(
-            enabled="vector" not in draft.degraded,
+            enabled=not draft.degraded,
             matched=any(row.candidate.source == "qdrant" for row in draft.rows),
         ),
         tag_mode=scope.tag_mode,
         tag_match=scope.tag_match,
         query_time_ms=elapsed_ms,
-        degraded=draft.degraded or None,
+        degraded=("vector",) if draft.degraded else None,
         warnings=request.warnings or None,
         tags=scope.tags or None,
         exclude_tags=scope.exclude_tags or None,
@@ -123,10 +123,11 @@ def answer_of(draft: Draft, elapsed_ms: float) -> RecalledAnswer:
 
 def _query_blocks(draft: Draft) -> dict[str, Any]:
     blocks: dict[str, Any] = {}
-    if len(draft.texts) > 1 or draft.request.queries:
-        blocks["queries"] = draft.texts
-    elif draft.texts and draft.texts[0]:
-        blocks["keywords"] = keywords(draft.texts[0])
+    texts = draft.question.texts
+    if len(texts) > 1 or draft.request.queries:
+        blocks["queries"] = texts
+    elif draft.question.text:
+        blocks["keywords"] = keywords(draft.question.text)
     if draft.entities:
         blocks["entities"] = [
             {**asdict(each), "identity_updated_at": iso(each.identity_updated_at)}
@@ -152,7 +153,7 @@ def _filter_blocks(draft: Draft) -> dict[str, Any]:
         gated = [row for row in draft.rows if row.components.get("relevance_gated")]
         blocks["tag_scope"] = {
             "filtered": True,
-            "pool_size_hint": by_vector if draft.texts else None,
+            "pool_size_hint": by_vector if draft.question.texts else None,
             "gated_low_evidence": len(gated),
         }
     if draft.filtered_ids or request.min_score > 0:

@@ -10,7 +10,7 @@ stand in, and the answer says that it is degraded.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from services.api.memory.metadata import tokens as metadata_tokens
@@ -47,137 +47,105 @@ _QueryVectors = list[Vectors | Sequence[float]] | None
 
 @dataclass(frozen=True, slots=True)
 class CandidateSet:
-    """Candidates by id, what is known of the query, and which stores could not answer.
+    """Candidates by id, what is known of the query, and whether vectors are missing.
 
     `full`: there may be more, since some channel returned as many as it was asked for.
     """
 
     question: Question
-    texts: tuple[str, ...]
     candidates: dict[str, Candidate]
     entities: tuple[KnownEntity, ...] = ()
-    degraded: tuple[str, ...] = ()
+    degraded: bool = False
     full: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class _TextMatches:
-    """The hits of all text channels, memories without vectors among them."""
-
-    channels: Sequence[Channels]
-    degraded: bool
-    full: bool
-
-    @property
-    def candidates(self) -> dict[str, Candidate]:
-        return merged(map(fuse, self.channels))
-
-
+@dataclass(slots=True)
 class CandidateSource:
     """Reads candidates from the stores; it scores nothing."""
 
-    def __init__(
-        self,
-        graph: GraphStore,
-        vectors: VectorStore,
-        models: ModelFollower,
-        settings: RecallSettings,
-        *,
-        vectors_up: Callable[[], bool],
-    ) -> None:
-        self._graph = graph
-        self._vectors = vectors
-        self._models = models
-        self._settings = settings
-        self._vectors_up = vectors_up
+    graph: GraphStore
+    vectors: VectorStore
+    models: ModelFollower
+    settings: RecallSettings
+    vectors_up: Callable[[], bool]
 
     async def read(self, tenant: str, request: RecallRequest, *, growth: int = 1) -> CandidateSet:
         """Return `growth` times as many of each text channel as the request needs.
 
         Raises: Unavailable("graph"); InvalidInput for an embedding of another dimension.
         """
-        dimension = self._models.live.model.dimension
+        dimension = self.models.live.model.dimension
         if request.embedding is not None and len(request.embedding) != dimension:
             raise InvalidInput(f"Embedding must contain exactly {dimension} values")
         texts = texts_of(request)
         whole = " ".join(texts)
-        known = await self._graph.candidates.known(tenant, names(whole), grams(whole))
+        known = await self.graph.candidates.known(tenant, names(whole), grams(whole))
         question = question_of(request, texts, known)
-        entity_ids = [entity.id for entity in known.entities]
-        matches, (by_metadata, by_entity) = await asyncio.gather(
-            self._search(tenant, request, texts, question.speakers, growth),
-            self._graph.candidates.lookups(tenant, self._terms(whole), entity_ids, request.scope),
+        terms = metadata_tokens(whole) if self.settings.metadata_search else ()
+        (channels, degraded, full), (by_metadata, by_entity) = await asyncio.gather(
+            self._search(tenant, request, question, growth),
+            self.graph.candidates.lookups(
+                tenant,
+                [term for term in terms if len(term) > 2],
+                [entity.id for entity in known.entities],
+                request.scope,
+            ),
         )
-        found = matches.candidates
+        found = merged(map(fuse, channels))
         for kind, ids in (("metadata", by_metadata), ("entity", by_entity)):
             for key in ids:
-                found.setdefault(key, without_text_match(key, kind, matches.channels))
-        degraded = ("vector",) if matches.degraded else ()
-        return CandidateSet(question, texts, found, known.entities, degraded, matches.full)
+                found.setdefault(key, without_text_match(key, kind, channels[0]))
+        return CandidateSet(question, found, known.entities, degraded, full)
 
     async def read_with_any_tags(
         self, tenant: str, request: RecallRequest, limit: int
     ) -> dict[str, Candidate]:
         """Return candidates whatever their tags; two calls, and a third for excluded tags."""
-        scope = request.scope.with_any_tags()
-        wider = replace(request, scope=scope, per_query_limit=limit)
-        return (await self._search(tenant, wider, texts_of(request), {})).candidates
-
-    def _terms(self, text: str) -> list[str]:
-        if not self._settings.metadata_search:
-            return []
-        return [token for token in metadata_tokens(text) if len(token) > 2]
+        wider = replace(request, scope=request.scope.with_any_tags(), per_query_limit=limit)
+        channels, _, _ = await self._search(tenant, wider, Question(texts=texts_of(request)))
+        return merged(map(fuse, channels))
 
     async def _search(
-        self,
-        tenant: str,
-        request: RecallRequest,
-        texts: Sequence[str],
-        speakers: Mapping[str, float],
-        growth: int = 1,
-    ) -> _TextMatches:
-        query_words, scope = list(words(" ".join(texts))), request.scope
-        fetch, kept = growth * self._fetch(request), growth * _UNEMBEDDED_KEPT
+        self, tenant: str, request: RecallRequest, question: Question, growth: int = 1
+    ) -> tuple[list[Channels], bool, bool]:
+        """Return the hits of each text, memories without vectors among them.
+
+        The flags: vectors are missing; there may be more, since a channel is full.
+        """
+        query_words, scope = words(" ".join(question.texts)), request.scope
+        wanted = self.settings.overfetch * request.per_query_limit
+        fetch = growth * min(self.settings.fetch_cap, max(_MIN_FETCH, wanted))
+        kept = growth * _UNEMBEDDED_KEPT
         (channels, degraded), without_vectors = await asyncio.gather(
-            self._channels(tenant, request, texts, speakers, fetch),
-            self._graph.words.unembedded(tenant, query_words, _UNEMBEDDED_ROWS, scope=scope),
+            self._channels(tenant, request, question, fetch),
+            self.graph.words.unembedded(tenant, query_words, _UNEMBEDDED_ROWS, scope=scope),
         )
         if degraded:
-            without_vectors = await self._graph.words.newest(
+            without_vectors = await self.graph.words.newest(
                 tenant, query_words, _DEGRADED_ROWS, scope=scope
             )
         full = len(without_vectors) > kept or any(each.longest >= fetch for each in channels)
         complete = [with_unembedded(each, without_vectors, kept) for each in channels]
-        return _TextMatches(complete, degraded, full)
-
-    def _fetch(self, request: RecallRequest) -> int:
-        wanted = self._settings.overfetch * request.per_query_limit
-        return min(self._settings.fetch_cap, max(_MIN_FETCH, wanted))
+        return complete, degraded, full
 
     async def _channels(
-        self,
-        tenant: str,
-        request: RecallRequest,
-        texts: Sequence[str],
-        speakers: Mapping[str, float],
-        fetch: int,
+        self, tenant: str, request: RecallRequest, question: Question, fetch: int
     ) -> tuple[list[Channels], bool]:
         """Return the vector store's hits of each text, and whether any of them are missing."""
         # Model and generation are read once, since a switch may change both at any time.
-        live = self._models.live
+        live, texts = self.models.live, question.texts
         vectors, excluded_tags = await asyncio.gather(
-            self._query_vectors(live.model, request, texts, speakers),
-            self._graph.candidates.tag_keys(tenant, tag_keys(request.scope.exclude_tags)),
+            self._query_vectors(live.model, request, question),
+            self.graph.candidates.tag_keys(tenant, tag_keys(request.scope.exclude_tags)),
         )
         # The vector store compares whole segments of tags only.
-        excluded_tags = [*request.scope.exclude_tags, *excluded_tags]
-        scope = replace(request.scope, exclude_tags=tuple(excluded_tags))
+        scope = replace(request.scope, exclude_tags=(*request.scope.exclude_tags, *excluded_tags))
         queries = list(_vector_queries(texts, vectors, fetch, scope))
         try:
-            if live.generation is None or not self._vectors_up():
+            if live.generation is None or not self.vectors_up():
                 raise Unavailable("vectors", "down")
             async with asyncio.timeout(_VECTORS_TIMEOUT_S):
-                found = await self._vectors.search(tenant, queries, generation=live.generation)
+                found = await self.vectors.search(tenant, queries, generation=live.generation)
         except (TransientError, TimeoutError):
             return [Channels(text, ()) for text in texts], True
         per_text = len(queries) // len(texts)
@@ -185,24 +153,17 @@ class CandidateSource:
         return [Channels(text, *each) for text, each in zip(texts, hits, strict=True)], not vectors
 
     async def _query_vectors(
-        self,
-        model: EmbeddingModel,
-        request: RecallRequest,
-        texts: Sequence[str],
-        speakers: Mapping[str, float],
+        self, model: EmbeddingModel, request: RecallRequest, question: Question
     ) -> _QueryVectors:
         """Return one vector per text, a supplied one for each; None where the model gives none."""
         if request.embedding is not None:
             # The model may have been switched since the size was checked.
             fits = len(request.embedding) == model.dimension
-            return [request.embedding] * len(texts) if fits else None
+            return [request.embedding] * len(question.texts) if fits else None
+        texts = (without(text, question.speakers) for text in question.texts)
         try:
             async with asyncio.timeout(_MODEL_TIMEOUT_S):
-                return list(
-                    await asyncio.gather(
-                        *(model.embed_query(without(text, speakers)) for text in texts)
-                    )
-                )
+                return list(await asyncio.gather(*map(model.embed_query, texts)))
         except (TransientError, PermanentError, TimeoutError):  # a model may also refuse a text
             return None
 
@@ -226,10 +187,11 @@ def texts_of(request: RecallRequest) -> tuple[str, ...]:
     return texts[:_MOST_TEXTS]
 
 
-def question_of(request: RecallRequest, texts: Sequence[str], known: KnownNames) -> Question:
+def question_of(request: RecallRequest, texts: tuple[str, ...], known: KnownNames) -> Question:
     whole = " ".join(texts)
     return Question(
         text=whole,
+        texts=texts,
         tokens=tuple(query_tokens(texts)),
         terms=frozenset(metadata_tokens(whole)),
         speakers=named(whole, known.speakers),
@@ -254,9 +216,8 @@ def with_unembedded(channels: Channels, unembedded: Sequence[Text], most: int) -
     return replace(channels, words=[Hit(*pair) for pair in best.items()])
 
 
-def without_text_match(memory_id: str, kind: str, channels: Sequence[Channels]) -> Candidate:
-    """Return a candidate that no text channel found, with the lowest cosines that one found."""
-    first = channels[0] if channels else Channels("", ())
+def without_text_match(memory_id: str, kind: str, first: Channels) -> Candidate:
+    """Return a candidate that no text channel found, with the lowest cosines of the first text."""
     return Candidate(
         id=memory_id,
         dense=min((hit.score for hit in first.dense or ()), default=0.0),

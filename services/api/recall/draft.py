@@ -27,10 +27,9 @@ class Draft:
     request: RecallRequest
     settings: RecallSettings
     question: Question = field(default_factory=Question)
-    texts: tuple[str, ...] = ()
     candidates: Mapping[str, Candidate] = field(default_factory=dict)
     entities: tuple[KnownEntity, ...] = ()
-    degraded: tuple[str, ...] = ()
+    degraded: bool = False
     stored: dict[str, StoredCandidate] = field(default_factory=dict)
     rows: list[Scored] = field(default_factory=list)
     hydrated: Mapping[str, Hydrated] = field(default_factory=dict)

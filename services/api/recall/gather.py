@@ -9,7 +9,7 @@ take all places.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from services.api.recall import finish, state
 from services.api.recall.candidate_source import CandidateSource
@@ -27,35 +27,35 @@ _MIN_READ = 120
 _READ_PER_RESULT = 4
 
 
+@dataclass(slots=True)
 class Gather:
     """Finds by text or vector, or lists where a request has neither."""
 
-    def __init__(self, stored: Candidates, source: CandidateSource) -> None:
-        self._stored = stored
-        self._source = source
+    stored: Candidates
+    source: CandidateSource
 
     async def gather(self, draft: Draft) -> None:
         """Set the draft's question, texts, candidates and stored memories."""
-        by_text = bool(draft.request.texts or draft.request.embedding)
+        by_text = draft.request.texts or draft.request.embedding
         await (self._search(draft) if by_text else self._list(draft))
 
     async def read(self, draft: Draft, ids: Iterable[str]) -> None:
         """Read those of `ids` that the draft lacks: one query, or none."""
         missing = [key for key in ids if key not in draft.stored]
-        draft.stored |= await self._stored.read(draft.tenant, missing)
+        draft.stored |= await self.stored.read(draft.tenant, missing)
 
     async def _search(self, draft: Draft) -> None:
         request, candidates = draft.request, dict[str, Candidate]()
         for look, net in enumerate(_NETS):
             scope = request.scope if look else request.scope.at_any_time()
-            found = await self._source.read(draft.tenant, replace(request, scope=scope), growth=net)
+            found = await self.source.read(draft.tenant, replace(request, scope=scope), growth=net)
             most = net * max(_MIN_READ, _READ_PER_RESULT * request.limit)
             full = found.full or len(found.candidates) > most
             candidates = merged([candidates, shortlist(found.candidates, most)])
             await self.read(draft, (*candidates, *request.hints.ids))
             if not full or _is_enough(draft):
                 break
-        draft.question, draft.texts, draft.candidates = found.question, found.texts, candidates
+        draft.question, draft.candidates = found.question, candidates
         draft.entities, draft.degraded = found.entities, found.degraded
 
     async def _list(self, draft: Draft) -> None:
@@ -65,7 +65,7 @@ class Gather:
         for look, net in enumerate(_LISTING_NETS):
             scope = request.scope if look else request.scope.at_any_time()
             size = min(_LISTING_MOST, net * (2 * request.limit + 10))
-            memories = await self._stored.listing(draft.tenant, scope, size, order)
+            memories = await self.stored.listing(draft.tenant, scope, size, order)
             listed |= {memory.id: memory for memory in memories}
             await self.read(draft, (*listed, *request.hints.ids))
             if len(memories) < size or size == _LISTING_MOST or _is_enough(draft):

@@ -74,9 +74,10 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """What is known of the query before any memory is scored."""
+    """What is known of the query before any memory is scored; `text` joins `texts`."""
 
     text: str = ""
+    texts: tuple[str, ...] = ()
     tokens: tuple[str, ...] = ()
     terms: frozenset[str] = frozenset()
     speakers: Mapping[str, float] = field(default_factory=dict)

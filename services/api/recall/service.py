@@ -77,7 +77,7 @@ class Recall:
         rows = await self._replaced(draft, ordered(rows, "score"), draft.is_answerable)
         rows, draft.duplicates = finish.deduplicated(ordered(rows, "score"), _most_ranked(request))
         rows, draft.biased = finish.biased(
-            rows, request.recency_bias, draft.texts, self._settings.weight_temporal
+            rows, request.recency_bias, draft.question.texts, self._settings.weight_temporal
         )
         draft.rows = _cut(request, _floored(draft, rows))
         draft.seeds = len(draft.rows)
