@@ -16,7 +16,7 @@ from services.api.http.answers import Answer, Id, Success, Unit
 from services.api.http.body import read_json
 from services.api.http.middleware import TENANT
 from services.api.http.route import Routes
-from services.api.http.validation import object_of, required, validate
+from services.api.http.validation import required, validate
 from services.api.memory.idempotency import effecting
 from services.api.memory.requests import BATCH_ROWS, unit
 from services.api.memory.service import check_id
@@ -203,7 +203,7 @@ ROUTES = Routes(scope="write", group="relations")
 )
 async def associate(request: web.Request) -> web.StreamResponse:
     given = await read_json(request)
-    body = object_of(given.value)
+    body = given.members()
     links, tenant = request.app[LINKS], request[TENANT]
     many = body.get("associations")
     if isinstance(many, list) or ("associations" in body and body.keys().isdisjoint(_ENDS)):

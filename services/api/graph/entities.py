@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from typing import Annotated
 
 from aiohttp import web
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BeforeValidator, ConfigDict, Field
 
 from services.api.graph.entity_answers import (
     AcceptedEntityAnswer,
@@ -29,11 +29,11 @@ from services.api.graph.entity_identity import (
     similar_pairs,
 )
 from services.api.http.answers import json_answer
-from services.api.http.body import read_body
+from services.api.http.body import read_model
 from services.api.http.middleware import TENANT
 from services.api.http.parameters import Query, flag, integer, text
 from services.api.http.route import Routes
-from services.api.http.validation import parse_optional, required, validate
+from services.api.http.validation import Body, required
 from shared.domain.memory import check_text, tag_keys
 from shared.errors import InvalidInput, NotFound
 from shared.graph.memory.entities import Entity
@@ -139,10 +139,10 @@ def _target(value: object) -> str:
     return check_text(value.strip(), "'merge_into'")
 
 
-class MergeIn(BaseModel):
+class MergeIn(Body):
     """POST /entity/{slug}/merge: a slug, alias or id."""
 
-    model_config = ConfigDict(extra="ignore", frozen=True, json_schema_extra=required("merge_into"))
+    model_config = ConfigDict(json_schema_extra=required("merge_into"))
 
     merge_into: Annotated[str, BeforeValidator(_target)] = Field(validate_default=True, default="")
 
@@ -261,7 +261,7 @@ async def get_entity(request: web.Request) -> web.Response:
     returns=MergedAnswer,
 )
 async def merge_entity(request: web.Request) -> web.Response:
-    body = validate(MergeIn, parse_optional(await read_body(request)))
+    body = await read_model(request, MergeIn, optional=True)
     slug = check_text(request.match_info["slug"], "slug")
     merged = await request.app[ENTITIES].merge(request[TENANT], slug, body.merge_into)
     return json_answer(MergedAnswer(merge=merged))

@@ -1,4 +1,4 @@
-"""Read request bodies: JSON, and the fields that many routes share.
+"""Models of request bodies: their base classes, and the fields that many routes share.
 
 Every refusal is an InvalidInput whose message names the key at fault.
 """
@@ -10,12 +10,36 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 
-from services.api.http.large_json import parse_json
 from shared.errors import InvalidInput
+
+_M = TypeVar("_M", bound=BaseModel)
+
+
+class Body(BaseModel):
+    """A JSON object. Unknown keys are ignored, as AutoMem's clients expect."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+
+class AbsentBody(Body):
+    """A body that may be left out: every key has a default."""
+
+
+def validate(model: type[_M], body: object) -> _M:
+    """Return the `model` of a body. Raises: InvalidInput, which names the key at fault."""
+    try:
+        return model.model_validate(body)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"])) or "body"
+        raise InvalidInput(f"'{where}': {first['msg']}") from error
 
 
 def required(*names: str) -> Callable[[dict[str, Any]], None]:
-    """Says of a model's schema that these keys, which have defaults to be refused, are needed."""
+    """Return a change of a model's schema: these keys are required.
+
+    In the model they have defaults, which our own validators refuse in their own words.
+    """
 
     def amend(schema: dict[str, Any]) -> None:
         schema["required"] = list(names)
@@ -25,26 +49,14 @@ def required(*names: str) -> Callable[[dict[str, Any]], None]:
     return amend
 
 
-def _undefaulted(schema: dict[str, Any]) -> None:
-    """What is absent from a change is left as it is: nothing has a default."""
-    for named in schema["properties"].values():
-        named.pop("default", None)
-
-
-class AbsentBody(BaseModel):
-    """A body that may be left out: every key has a default. Unknown keys are ignored."""
-
-    model_config = ConfigDict(extra="ignore", frozen=True)
-
-
 def clamped(name: str, least: int, most: int | None = None) -> Any:
-    """A whole number or its text, moved into `least`..`most`; null is 0 before that."""
+    """Accept a whole number or its text, and move it into `least`..`most`; null counts as 0."""
 
     def check(value: object) -> int:
-        given = value.strip() if isinstance(value, str) else value
+        number = value.strip() if isinstance(value, str) else value
         try:
-            # Longer texts than any number meant: int() refuses to read them, or takes long.
-            whole = int(given) if isinstance(given, str) and len(given) <= 32 else given or 0
+            # int() refuses to read longer texts, or takes long.
+            whole = int(number) if isinstance(number, str) and len(number) <= 32 else number or 0
         except ValueError:
             whole = None
         if isinstance(whole, bool) or not isinstance(whole, int):
@@ -55,7 +67,7 @@ def clamped(name: str, least: int, most: int | None = None) -> Any:
 
 
 def switch(name: str) -> Any:
-    """true or false, as such or as a text; null is false."""
+    """Accept true or false, as such or as a text; null counts as false."""
 
     def check(value: object) -> bool:
         if value is None or isinstance(value, bool):
@@ -65,31 +77,3 @@ def switch(name: str) -> Any:
         raise InvalidInput(f"'{name}' must be true or false")
 
     return BeforeValidator(check, json_schema_input_type=bool | None)
-
-
-_M = TypeVar("_M", bound=BaseModel)
-
-
-def parse_object(raw: bytes) -> dict[str, Any]:
-    return object_of(parse_json(raw))
-
-
-def object_of(value: object) -> dict[str, Any]:
-    if not isinstance(value, dict):
-        raise InvalidInput("JSON body is required")
-    return value
-
-
-def parse_optional(raw: bytes) -> dict[str, Any]:
-    """An absent body is an empty object."""
-    return parse_object(raw) if raw.strip() else {}
-
-
-def validate(model: type[_M], body: object) -> _M:
-    """Build `model`; every refusal is an InvalidInput that names the key at fault."""
-    try:
-        return model.model_validate(body)
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"])) or "body"
-        raise InvalidInput(f"'{where}': {first['msg']}") from error

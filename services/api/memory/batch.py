@@ -12,47 +12,38 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any
 
 from aiohttp import web
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import Field
 
 from services.api.http.body import read_json
 from services.api.http.large_json import in_thread_if_large
 from services.api.http.middleware import REQUEST_ID
 from services.api.http.parameters import SETTINGS
 from services.api.http.route import Route
-from services.api.http.validation import validate
+from services.api.http.validation import Body, validate
 from services.api.memory.admission import Admission
 from services.api.memory.answers import StoredBatchAnswer
 from services.api.memory.handlers import EVENTS, ms_since
 from services.api.memory.idempotency import Replay, begin_write, finish_write, replayed_conflict
 from services.api.memory.requests import BATCH_ROWS, Layer, MemoryIn, Metadata, Moment, Tags
 from services.api.memory.requests import unit as unit_of
-from services.api.memory.service import Queued, new_memory, reached
+from services.api.memory.service import Announcement, Queued, announce, new_memory
 from shared.domain.memory import Memory, parse_time
 from shared.errors import Conflict, InvalidInput
 from shared.events import emitter
 from shared.events.emitter import Event
 from shared.graph.records import Idem
 from shared.graph.store import GraphStore
-from shared.streams.job import Job, Stage
 from shared.streams.outbox import Outbox
 
-# What an item may name; the rest (id, embedding, t_valid …) is ignored, as AutoMem does.
-_KEYS = (
-    *("content", "tags", "importance", "timestamp", "metadata", "type", "confidence"),
-    *("session_id", "project", "layer"),
-)
 
-
-class BatchItem(BaseModel):
+class BatchItem(Body):
     """One memory of a batch, as documented; what is checked is a MemoryIn of its keys."""
 
-    model_config = ConfigDict(extra="ignore", frozen=True)
-
     content: Annotated[str, Field(pattern=r"\S")]
-    tags: Tags = []
+    tags: Tags = Field(default=[])
     importance: Annotated[float | None, unit_of("importance")] = None
     timestamp: Moment | None = None
-    metadata: Metadata = {}
+    metadata: Metadata = Field(default={})
     type: str | None = None
     confidence: Annotated[float | None, unit_of("importance")] = None
     session_id: str | None = None
@@ -60,29 +51,15 @@ class BatchItem(BaseModel):
     layer: Layer = None
 
 
-def _items(value: object) -> list[object]:
-    if not isinstance(value, list) or not value:
-        raise InvalidInput("'memories' must be a non-empty array")
-    if len(value) > BATCH_ROWS:
-        raise InvalidInput(f"Batch size limit is {BATCH_ROWS} memories per request")
-    return value
-
-
-class BatchIn(BaseModel):
+class BatchIn(Body):
     """POST /memory/batch."""
 
-    model_config = ConfigDict(extra="ignore", frozen=True)
-
-    memories: Annotated[
-        list[BatchItem],
-        BeforeValidator(_items),
-        Field(min_length=1, max_length=BATCH_ROWS),
-    ]
+    memories: list[BatchItem] = Field(min_length=1, max_length=BATCH_ROWS)
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """The memories of a request in its order, and what was mended in them."""
+    """The memories of a request in its order, and warnings about what was left out of them."""
 
     memories: tuple[MemoryIn, ...]
     warnings: tuple[str, ...]
@@ -90,7 +67,7 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class StoredBatch:
-    """`written` are those that this request wrote itself: none where its first try had."""
+    """`written` are the memories that this request wrote, none if its first try wrote them."""
 
     ids: tuple[str, ...]
     queued: Queued = field(default_factory=Queued)
@@ -126,32 +103,24 @@ class Batches:
             if idem is not None:
                 raise
             return StoredBatch(ids)  # the first try of this request stored and announced them
-        queued = await self._announce(tenant, memories, trace)
-        return StoredBatch(ids, queued, tuple(memories))
-
-    async def _announce(self, tenant: str, rows: Sequence[Memory], trace: str) -> Queued:
-        answers = await self._outbox.announce(
-            {
-                Stage.ENRICH: [Job(tenant, row.id, row.version, trace=trace) for row in rows],
-                Stage.EMBED: [
-                    Job(tenant, row.id, row.payload_version, trace=trace) for row in rows
-                ],
-            }
-        )
-        return Queued(
-            all(reached(answers[Stage.ENRICH], len(rows))),
-            all(reached(answers[Stage.EMBED], len(rows))),
-        )
+        rows = [Announcement(memory, trace) for memory in memories]
+        queued = await announce(self._outbox, tenant, rows)
+        all_queued = Queued(all(row.enrich for row in queued), all(row.embed for row in queued))
+        return StoredBatch(ids, all_queued, tuple(memories))
 
 
 def parse_batch(body: object, *, content_chars: int) -> Batch:
     """Raises: InvalidInput for the first memory that is wrong; then nothing is stored."""
     if not isinstance(body, dict) or "memories" not in body:
         raise InvalidInput("JSON body with 'memories' array required")
+    items = body["memories"]
+    if not isinstance(items, list) or not items:
+        raise InvalidInput("'memories' must be a non-empty array")
+    if len(items) > BATCH_ROWS:
+        raise InvalidInput(f"Batch size limit is {BATCH_ROWS} memories per request")
     warnings: list[str] = []
-    rows = enumerate(_items(body["memories"]))
-    found = tuple(_memory(at, item, content_chars, warnings) for at, item in rows)
-    return Batch(found, tuple(warnings))
+    memories = [_memory(at, item, content_chars, warnings) for at, item in enumerate(items)]
+    return Batch(tuple(memories), tuple(warnings))
 
 
 def _memory(at: int, item: object, content_chars: int, warnings: list[str]) -> MemoryIn:
@@ -163,7 +132,7 @@ def _memory(at: int, item: object, content_chars: int, warnings: list[str]) -> M
     length = len(content.strip())
     if length > content_chars:
         raise InvalidInput(f"Memory at index {at} exceeds content limit ({length}/{content_chars})")
-    given = {name: item[name] for name in _KEYS if name in item}
+    given = {name: item[name] for name in BatchItem.model_fields if name in item}
     try:
         return validate(MemoryIn, _mended(at, given, warnings))
     except InvalidInput as error:

@@ -7,10 +7,10 @@ import time
 from aiohttp import web
 
 from services.api.http.answers import json_answer
-from services.api.http.body import read_body, read_json
+from services.api.http.body import read_json, read_model
 from services.api.http.middleware import REQUEST_ID, TENANT
 from services.api.http.route import Route
-from services.api.http.validation import object_of, parse_object, validate
+from services.api.http.validation import validate
 from services.api.memory.access_times import AccessTimes
 from services.api.memory.answers import ChangedAnswer, FoundAnswer, StoredAnswer
 from services.api.memory.idempotency import Replay, begin_write, finish_write, replayed_conflict
@@ -29,7 +29,7 @@ EVENTS: web.AppKey[Events] = web.AppKey("events", Events)
 async def store_memory(request: web.Request) -> web.StreamResponse:
     began = time.perf_counter()
     body = await read_json(request)
-    given = validate(MemoryIn, object_of(body.value))
+    given = validate(MemoryIn, body.members())
     write = await begin_write(request, body)
     if isinstance(write, Replay):
         return write.response()
@@ -55,7 +55,7 @@ async def fetch_memory(request: web.Request) -> web.Response:
 
 
 async def change_memory(request: web.Request) -> web.Response:
-    given = validate(MemoryPatch, parse_object(await read_body(request)))
+    given = await read_model(request, MemoryPatch)
     memory = await request.app[MEMORIES].change(
         request[TENANT], request.match_info["memory_id"], given, trace=request[REQUEST_ID]
     )

@@ -1,17 +1,18 @@
-"""Request bodies: what the spec allows, with AutoMem's own messages for what it refuses.
+"""The bodies that store and change memories, with AutoMem's messages for what is refused.
 
 Validators raise InvalidInput themselves, so that a client reads one sentence rather than a
-list of pydantic errors. Unknown keys are ignored, as AutoMem's clients expect.
+list of pydantic errors.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Annotated, Any
 
 import numpy as np
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
+from pydantic import BeforeValidator, ConfigDict, Field, WithJsonSchema
 
-from services.api.http.validation import _undefaulted, required
+from services.api.http.validation import Body, required
 from shared.domain.memory import LAYERS, check_json, check_key, check_text, finite, parse_time
 from shared.errors import InvalidInput
 
@@ -21,6 +22,14 @@ METADATA_BYTES = 64 * 1024
 MAX_DEPTH = 20
 BATCH_ROWS = 500
 SESSION_CHARS = 200
+
+
+def _nullable(check: Callable[[Any], Any], documented: Any) -> Any:
+    """Return a validator that calls `check` unless the value is null; the document names both."""
+    return BeforeValidator(
+        lambda value: None if value is None else check(value),
+        json_schema_input_type=documented | None,
+    )
 
 
 def _content(value: object) -> str:
@@ -33,10 +42,10 @@ def _content(value: object) -> str:
 def _tags(value: object) -> list[str]:
     if value is None:
         return []
-    given = [value] if isinstance(value, str) else value
-    if not isinstance(given, list) or not all(isinstance(tag, str) for tag in given):
+    texts = [value] if isinstance(value, str) else value
+    if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
         raise InvalidInput("'tags' must be a list of strings or a single string")
-    tags = [check_key(tag.strip(), "'tags'") for tag in given if tag.strip()]
+    tags = [check_key(text.strip(), "'tags'") for text in texts if text.strip()]
     if len(tags) > MAX_TAGS:
         raise InvalidInput(f"'tags' must not hold more than {MAX_TAGS} tags")
     if any(len(tag) > MAX_TAG_CHARS for tag in tags):
@@ -45,16 +54,14 @@ def _tags(value: object) -> list[str]:
 
 
 def _split_tags(value: object) -> list[str]:
-    """As AutoMem's PATCH reads them: a text is a comma list (in POST it is one tag)."""
+    """Split a text at its commas, as AutoMem's PATCH does; in POST a text is one tag."""
     return _tags(value.split(",") if isinstance(value, str) else value)
 
 
 def unit(name: str) -> Any:
-    """A number or numeric string in 0..1, called `name` in the error text."""
+    """Accept a number or numeric string in 0..1; the error text calls it `name`."""
 
-    def check(value: object) -> float | None:
-        if value is None:
-            return None
+    def check(value: object) -> float:
         try:
             number = float(value) if not isinstance(value, bool) else None  # type: ignore[arg-type]
         except (TypeError, ValueError, OverflowError):
@@ -65,7 +72,7 @@ def unit(name: str) -> Any:
             raise InvalidInput(f"'{name}' must be between 0 and 1")
         return number
 
-    return BeforeValidator(check, json_schema_input_type=Annotated[float, Field(ge=0, le=1)] | None)
+    return _nullable(check, Annotated[float, Field(ge=0, le=1)])
 
 
 def _metadata(value: object) -> dict[str, Any]:
@@ -77,24 +84,18 @@ def _metadata(value: object) -> dict[str, Any]:
     return value
 
 
-def label(name: str, limit: int = 128) -> Any:
-    def check(value: object) -> str | None:
-        if value is None or value == "":
-            return None
-        if not isinstance(value, str) or len(value) > limit:
-            raise InvalidInput(f"'{name}' must be a string of at most {limit} characters")
-        return check_key(value.strip(), f"'{name}'") or None
-
-    return BeforeValidator(
-        check, json_schema_input_type=Annotated[str, Field(max_length=limit)] | None
+def label(name: str, most_chars: int = 128) -> Any:
+    return _nullable(
+        lambda value: check_label(value, name, most_chars),
+        Annotated[str, Field(max_length=most_chars)],
     )
 
 
-def session_label(value: str) -> str:
-    """`metadata.session_id` as a session's name. Raises: InvalidInput as `session_id` does."""
-    if len(value) > SESSION_CHARS:
-        raise InvalidInput(f"'session_id' must be a string of at most {SESSION_CHARS} characters")
-    return check_key(value.strip(), "'session_id'")
+def check_label(value: object, name: str, most_chars: int) -> str | None:
+    """Return a short text without surrounding space; None for an empty one."""
+    if not isinstance(value, str) or len(value) > most_chars:
+        raise InvalidInput(f"'{name}' must be a string of at most {most_chars} characters")
+    return check_key(value.strip(), f"'{name}'") or None
 
 
 # ISO 8601; without an offset it is UTC, which is more than `date-time` allows.
@@ -102,47 +103,37 @@ Moment = Annotated[str, Field(examples=["2026-11-21T06:30:00Z"])]
 
 
 def _time(name: str) -> Any:
-    def check(value: object) -> int | None:
-        if value is None:
-            return None
+    def check(value: object) -> int:
         try:
             return parse_time(value)
         except InvalidInput as error:
-            raise (
-                error if name == "timestamp" else InvalidInput(f"Invalid {name}: {error}")
-            ) from error
+            prefix = "" if name == "timestamp" else f"Invalid {name}: "
+            raise InvalidInput(f"{prefix}{error}") from error
 
-    return BeforeValidator(check, json_schema_input_type=Moment | None)
+    return _nullable(check, Moment)
 
 
-def parse_embedding(value: object) -> list[float] | None:
-    """A list of numbers or AutoMem's comma string; the size is checked against the model."""
-    if value is None:
-        return None
-    given = value.split(",") if isinstance(value, str) else value
-    if not isinstance(given, list):
+def parse_embedding(value: object) -> list[float]:
+    """Return a list of numbers, or of AutoMem's comma string, as a vector.
+
+    The caller compares its size with the model's.
+    """
+    parts = value.split(",") if isinstance(value, str) else value
+    if not isinstance(parts, list):
         raise InvalidInput("Embedding must be a list of floats or a comma-separated string")
     try:
-        numbers = [float(part) for part in given if not isinstance(part, bool)]
+        numbers = [float("" if isinstance(part, bool) else part) for part in parts]
     except (TypeError, ValueError, OverflowError) as error:
         raise InvalidInput("Embedding must contain numeric values") from error
-    if len(numbers) != len(given):
-        raise InvalidInput("Embedding must contain numeric values")
-    _check_length(numbers)
+    with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+        length = float(np.linalg.norm(np.asarray(numbers, np.float32)))
+    # Otherwise single precision has no unit vector in that direction.
+    if numbers and not (finite(length) and length > 0):
+        raise InvalidInput("Embedding must contain numeric values that are finite and not all zero")
     return numbers
 
 
-def _check_length(numbers: list[float]) -> None:
-    """Raises: InvalidInput where single precision has no unit vector in that direction."""
-    with np.errstate(over="ignore", under="ignore", invalid="ignore"):
-        length = float(np.linalg.norm(np.asarray(numbers, np.float32)))
-    if numbers and not (finite(length) and length > 0):
-        raise InvalidInput("Embedding must contain numeric values that are finite and not all zero")
-
-
-def _layer(value: object) -> str | None:
-    if value is None:
-        return None
+def _layer(value: object) -> str:
     if not isinstance(value, str) or value not in LAYERS:
         raise InvalidInput(f"'layer' must be one of {', '.join(sorted(LAYERS))}")
     return value
@@ -157,41 +148,28 @@ SplitTags = Annotated[
 Metadata = Annotated[
     dict[str, Any], BeforeValidator(_metadata, json_schema_input_type=dict[str, Any] | None)
 ]
-Embedding = Annotated[
-    list[float] | None,
-    BeforeValidator(parse_embedding, json_schema_input_type=list[float] | str | None),
-]
-Layer = Annotated[
-    str | None,
-    BeforeValidator(
-        _layer,
-        json_schema_input_type=Annotated[
-            str, WithJsonSchema({"type": "string", "enum": sorted(LAYERS)})
-        ]
-        | None,
-    ),
-]
+Embedding = Annotated[list[float] | None, _nullable(parse_embedding, list[float] | str)]
+_LayerName = Annotated[str, WithJsonSchema({"type": "string", "enum": sorted(LAYERS)})]
+Layer = Annotated[str | None, _nullable(_layer, _LayerName)]
 _CheckedContent = BeforeValidator(
     _content, json_schema_input_type=Annotated[str, Field(pattern=r"\S")]
 )
 
 
-class Authored(BaseModel):
-    """The keys of a memory that a client may give besides its content.
+class Authored(Body):
+    """The keys of a memory that a client may send besides its content.
 
-    Times are ISO 8601 on the wire, milliseconds UTC inside.
+    Times are ISO 8601 on the wire, and milliseconds UTC inside.
     """
-
-    model_config = ConfigDict(extra="ignore", frozen=True)
 
     timestamp: Annotated[int | None, _time("timestamp")] = None
     updated_at: Annotated[int | None, _time("updated_at")] = None
     last_accessed: Annotated[int | None, _time("last_accessed")] = None
     t_valid: Annotated[int | None, _time("t_valid")] = None
     t_invalid: Annotated[int | None, _time("t_invalid")] = None
-    tags: Tags = []
+    tags: Tags = Field(default=[])
     importance: Annotated[float | None, unit("importance")] = None
-    metadata: Metadata = {}
+    metadata: Metadata = Field(default={})
     type: Annotated[str | None, label("type", 64)] = None
     confidence: Annotated[float | None, unit("importance")] = None
     embedding: Embedding = None
@@ -203,17 +181,22 @@ class Authored(BaseModel):
 class MemoryIn(Authored):
     """POST /memory. An `id` is ignored: a UUIDv4 is always minted."""
 
-    # The default is refused by our own sentence: 'content' is required.
     model_config = ConfigDict(json_schema_extra=required("content"))
 
     content: Annotated[str, _CheckedContent] = Field(validate_default=True, default="")
 
 
+def _without_defaults(schema: dict[str, Any]) -> None:
+    """Document no defaults: what is absent from a change is left as it is."""
+    for described in schema["properties"].values():
+        described.pop("default", None)
+
+
 class MemoryPatch(Authored):
     """PATCH /memory/{id}: only the keys that are present change; null clears a time."""
 
-    model_config = ConfigDict(json_schema_extra=_undefaulted)
+    model_config = ConfigDict(json_schema_extra=_without_defaults)
 
     # Absent is None; null is refused.
     content: Annotated[str | None, _CheckedContent] = None
-    tags: SplitTags = []
+    tags: SplitTags = Field(default=[])

@@ -13,7 +13,7 @@ from typing import Any
 
 from services.api.memory.admission import Admission
 from services.api.memory.metadata import terms
-from services.api.memory.requests import MemoryIn, MemoryPatch, session_label
+from services.api.memory.requests import SESSION_CHARS, MemoryIn, MemoryPatch, check_label
 from shared.config import ApiSettings
 from shared.domain.memory import (
     DEFAULT_LAYER,
@@ -27,7 +27,7 @@ from shared.domain.memory import (
     speaker_of,
 )
 from shared.domain.memory_type import classify
-from shared.errors import Conflict, EunoeError, InvalidInput, NotFound
+from shared.errors import Conflict, InvalidInput, NotFound
 from shared.graph.records import Embedding, Idem
 from shared.graph.store import GraphStore
 from shared.group_commit import GroupCommit
@@ -42,7 +42,7 @@ _CHANGE_TRIES = 5
 
 @dataclass(frozen=True, slots=True)
 class Queued:
-    """Whether the two hints of a write reached their streams; the relay covers a False."""
+    """Whether the two jobs of a write reached their streams; else the relay publishes them."""
 
     enrich: bool = True
     embed: bool = True
@@ -58,8 +58,8 @@ class Stored:
 
 
 @dataclass(frozen=True, slots=True)
-class _Fresh:
-    """A memory to announce, and the request that wrote it."""
+class Announcement:
+    """A memory whose jobs are to be published, and the id of the request that wrote it."""
 
     memory: Memory
     trace: str
@@ -81,7 +81,7 @@ class Memories:
         self._settings = settings
         self._serving = serving
         self._outbox = outbox
-        self._announcer: GroupCommit[str, _Fresh, Queued] = GroupCommit(
+        self._announcer: GroupCommit[str, Announcement, Queued] = GroupCommit(
             self._announce, max_rows=256, name="announce"
         )
 
@@ -119,7 +119,7 @@ class Memories:
             if idem is not None:
                 raise
             memory = await self.fetch(tenant, memory.id)  # stored by this request's first try
-        queued = await self._announcer.submit(tenant, _Fresh(memory, trace))
+        queued = await self._announcer.submit(tenant, Announcement(memory, trace))
         return Stored(memory, queued, embedding=embedding is not None)
 
     async def fetch(self, tenant: str, memory_id: str) -> Memory:
@@ -150,7 +150,7 @@ class Memories:
                 tenant, new, seen=old, embedding=self._supplied(body.embedding)
             ):
                 after = await self._successors(tenant, old.id) if moves else []
-                await self._announcer.submit(tenant, _Fresh(new, trace))
+                await self._announcer.submit(tenant, Announcement(new, trace))
                 await self._outbox.announce({Stage.EMBED: [*before, *after]}, exempt=True)
                 return new
         raise Conflict("The memory is being changed by others; try again")
@@ -169,15 +169,8 @@ class Memories:
         due = await self._graph.dialogue.refresh_after(tenant, [memory_id], anyway=True)
         return [Job(tenant, each.id, each.payload_version) for each in due]
 
-    async def _announce(self, tenant: str, rows: list[_Fresh]) -> Sequence[Queued | EunoeError]:
-        enrich = [Job(tenant, row.memory.id, row.memory.version, trace=row.trace) for row in rows]
-        embed = [
-            Job(tenant, row.memory.id, row.memory.payload_version, trace=row.trace) for row in rows
-        ]
-        answers = await self._outbox.announce({Stage.ENRICH: enrich, Stage.EMBED: embed})
-        enriching = reached(answers[Stage.ENRICH], len(rows))
-        embedding = reached(answers[Stage.EMBED], len(rows))
-        return [Queued(*pair) for pair in zip(enriching, embedding, strict=True)]
+    async def _announce(self, tenant: str, rows: list[Announcement]) -> Sequence[Queued]:
+        return await announce(self._outbox, tenant, rows)
 
     def _supplied(self, embedding: list[float] | None) -> Embedding | None:
         """The vector as the live model's, which may have changed since its size was checked."""
@@ -200,11 +193,18 @@ class Memories:
             raise InvalidInput(f"Embedding must contain exactly {dimension} values")
 
 
-def reached(answers: list[Published] | None, count: int) -> list[bool]:
-    """Whether each of `count` hints is in its stream."""
-    if answers is None:
-        return [False] * count
-    return [answer in (Published.NEW, Published.DUPLICATE) for answer in answers]
+async def announce(outbox: Outbox, tenant: str, rows: Sequence[Announcement]) -> list[Queued]:
+    """Publish the jobs that enrich and embed each memory; return which reached their streams."""
+    enrich = [Job(tenant, row.memory.id, row.memory.version, trace=row.trace) for row in rows]
+    embed = [
+        Job(tenant, row.memory.id, row.memory.payload_version, trace=row.trace) for row in rows
+    ]
+    answers = await outbox.announce({Stage.ENRICH: enrich, Stage.EMBED: embed})
+    reached = (Published.NEW, Published.DUPLICATE)
+    unreached: list[Published | None] = [None] * len(rows)
+    enriched, embedded = (answers[stage] or unreached for stage in (Stage.ENRICH, Stage.EMBED))
+    pairs = zip(enriched, embedded, strict=True)
+    return [Queued(first in reached, second in reached) for first, second in pairs]
 
 
 def new_memory(body: MemoryIn, memory_id: str) -> Memory:
@@ -245,12 +245,9 @@ def _typed(body: MemoryIn) -> tuple[str, float]:
 
 
 def _session_of(metadata: dict[str, Any]) -> str | None:
-    named = metadata.get("session_id")
-    if not isinstance(named, str) or not named.strip():
-        return None
     try:
-        return session_label(named)
-    except InvalidInput:  # metadata is free; what cannot name a session names none
+        return check_label(metadata.get("session_id"), "session_id", SESSION_CHARS)
+    except InvalidInput:  # metadata may hold anything; what cannot name a session is ignored
         return None
 
 

@@ -15,14 +15,14 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from aiohttp import web
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
+from pydantic import BeforeValidator, ConfigDict, Field, WithJsonSchema
 
 from services.api.http.answers import Answer, Success, Time, attribute, json_answer
-from services.api.http.body import read_body
+from services.api.http.body import read_model
 from services.api.http.middleware import TENANT
 from services.api.http.parameters import Query, integer, parsed
 from services.api.http.route import Routes
-from services.api.http.validation import parse_object, required, switch, validate
+from services.api.http.validation import Body, required, switch
 from services.api.operations.event_feed import entry_order
 from shared.domain.tenant import DEFAULT_TENANT
 from shared.errors import InvalidInput
@@ -224,13 +224,13 @@ _EntryId = Annotated[str, Field(pattern=_ENTRY_ID)]
 _EntryIds = Annotated[list[_EntryId], Field(min_length=1, max_length=MAX_MOVED)]
 
 
-class DeadIn(BaseModel):
+class DeadIn(Body):
     """POST /admin/dead/replay and …/discard: `ids` of one stream, or `all` of the tenant's.
 
     Of `all` one request moves 500; `next` of its answer, given as `before`, goes on.
     """
 
-    model_config = ConfigDict(extra="ignore", frozen=True, json_schema_extra=required("stream"))
+    model_config = ConfigDict(json_schema_extra=required("stream"))
 
     stream: Annotated[Stage, BeforeValidator(_stage), WithJsonSchema(_STREAM_SCHEMA)] = Field(
         validate_default=True, default=""
@@ -292,7 +292,7 @@ async def discard_dead(request: web.Request) -> web.Response:
 
 
 async def _read_selection(request: web.Request) -> DeadIn:
-    body = validate(DeadIn, parse_object(await read_body(request)))
+    body = await read_model(request, DeadIn)
     if body.all == (body.ids is not None):
         raise InvalidInput("name the dead jobs in 'ids', or set 'all' to true")
     return body

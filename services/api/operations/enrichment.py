@@ -12,11 +12,11 @@ from aiohttp import web
 from pydantic import BeforeValidator, Field
 
 from services.api.http.answers import Answer, Id, json_answer
-from services.api.http.body import read_body
+from services.api.http.body import read_model
 from services.api.http.middleware import REQUEST_ID, TENANT
 from services.api.http.parameters import Query, parsed
 from services.api.http.route import Routes
-from services.api.http.validation import AbsentBody, parse_optional, validate
+from services.api.http.validation import AbsentBody
 from services.api.memory.service import check_id
 from shared.config import EnrichmentSettings
 from shared.errors import InvalidInput, TransientError
@@ -179,7 +179,7 @@ async def enrichment_status(request: web.Request) -> web.Response:
     scope="admin",
 )
 async def reprocess(request: web.Request) -> web.Response:
-    body = validate(ReprocessIn, parse_optional(await read_body(request)))
+    body = await read_model(request, ReprocessIn, optional=True)
     named = Query.of(request)[_IDS]
     ids = body.ids or named
     if not ids:

@@ -11,10 +11,10 @@ from aiohttp import web
 from pydantic import Field
 
 from services.api.http.answers import Absent
-from services.api.http.body import read_body
+from services.api.http.body import read_model
 from services.api.http.middleware import TENANT
 from services.api.http.route import Routes
-from services.api.http.validation import AbsentBody, clamped, parse_optional, switch, validate
+from services.api.http.validation import AbsentBody, clamped, switch
 from services.api.memory.requests import label
 from services.api.operations.runs import (
     RUN_ANSWERS,
@@ -134,7 +134,7 @@ ROUTES = Routes(scope="admin", group="operations")
     returns=ReembeddedAnswer | AcceptedAnswer,
 )
 async def reembed(request: web.Request) -> web.Response:
-    body = validate(ReembedIn, parse_optional(await read_body(request)))
+    body = await read_model(request, ReembedIn, optional=True)
     request.app[RUNS].demand_stores()
     parameters = body.model_dump(exclude_none=True)
     if {"provider", "model", "dimension"} & parameters.keys():

@@ -8,10 +8,10 @@ from aiohttp import web
 from pydantic import Field
 
 from services.api.http.answers import Absent
-from services.api.http.body import read_body
+from services.api.http.body import read_model
 from services.api.http.middleware import TENANT
 from services.api.http.route import Routes
-from services.api.http.validation import AbsentBody, clamped, parse_optional, switch, validate
+from services.api.http.validation import AbsentBody, clamped, switch
 from services.api.operations.runs import (
     RUN_ANSWERS,
     RUNS,
@@ -65,7 +65,7 @@ ROUTES = Routes(scope="admin", group="operations")
     returns=SyncedAnswer | AcceptedAnswer,
 )
 async def sync(request: web.Request) -> web.Response:
-    body = validate(SyncIn, parse_optional(await read_body(request)))
+    body = await read_model(request, SyncIn, optional=True)
     parameters = {**body.model_dump(exclude_none=True), "repair": not body.dry_run}
     run = await request.app[RUNS].start(request[TENANT], "drift", parameters, dry_run=body.dry_run)
     return await run_answer(request, run, SyncedAnswer)
