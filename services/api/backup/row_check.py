@@ -10,6 +10,7 @@ import json
 import math
 import uuid
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -61,12 +62,15 @@ def restored(properties: Mapping[str, Any], now: int) -> Restored:
     Raises: InvalidInput for what cannot be stored.
     """
     given = {name: properties.get(name) for name in PROPERTIES}
-    given["id"] = _uuid(given["id"])
-    given["content"] = check_text(_text(given["content"], "content"), "content")
+    try:
+        given["id"] = str(uuid.UUID(str(given["id"])))
+    except ValueError as error:
+        raise InvalidInput("id is no UUID") from error
+    given["content"] = check_text(_present(given["content"], "content"), "content")
     for read, names in _READERS.items():
         for name in names:
-            given[name] = read(given[name], name)
-    memory = _dated(memory_of(given), now)
+            given[name] = None if given[name] is None else read(given[name], name)
+    memory = memory_of(given)
     return Restored(_renewed(memory, now), memory.version, _supplied(properties))
 
 
@@ -82,14 +86,15 @@ def _supplied(properties: Mapping[str, Any]) -> tuple[str, str] | None:
     return vector, model
 
 
-def _dated(memory: Memory, now: int) -> Memory:
-    """Add what AutoMem's nodes lack, and drop the workers' blocks from the metadata."""
+def _renewed(memory: Memory, now: int) -> Memory:
+    """Add what AutoMem's nodes lack, drop the workers' blocks from the metadata, and version it."""
     timestamp = memory.timestamp or now
     metadata = dict(memory.metadata)
     block = metadata.get(Derived.ENRICHMENT)
     if isinstance(block, dict) and "last_run" in block:
         metadata = {k: v for k, v in metadata.items() if k not in tuple(Derived)}
     session = memory.session_id or metadata.get("session_id")
+    version = next_version(max(memory.version, memory.payload_version), now)
     return replace(
         memory,
         timestamp=timestamp,
@@ -99,17 +104,9 @@ def _dated(memory: Memory, now: int) -> Memory:
         session_id=session[:200] if isinstance(session, str) and session.strip() else None,
         speaker=memory.speaker or speaker_of(memory.content, metadata),
         meta_terms=terms(metadata),
-    )
-
-
-def _renewed(memory: Memory, now: int) -> Memory:
-    version = next_version(max(memory.version, memory.payload_version), now)
-    finished = memory.enriched and memory.enriched_version > 0
-    return replace(
-        memory,
         version=version,
         payload_version=version,
-        enriched_version=version if finished else 0,
+        enriched_version=version if memory.enriched and memory.enriched_version > 0 else 0,
         embedded_version=0,
         related_version=0,
         text_hash=None,
@@ -123,7 +120,7 @@ def plain(properties: Mapping[str, Any], now: int) -> dict[str, Any]:
     """
     read = {name: _property(name, value, now) for name, value in properties.items()}
     found = {name: value for name, value in read.items() if value is not None}
-    check_key(_text(found.get("id"), "an id"), "id")
+    check_key(_present(found.get("id"), "an id"), "id")
     for names, kind in _KINDS.items():
         if not all(isinstance(found.get(name, kind()), kind) for name in names):
             raise InvalidInput(f"one of {', '.join(names)} is no {kind.__name__}")
@@ -167,14 +164,7 @@ def relation_of(kind: str, properties: object) -> tuple[str, dict[str, Any]]:
     return kind, found
 
 
-def _uuid(value: object) -> str:
-    try:
-        return str(uuid.UUID(str(value)))
-    except ValueError as error:
-        raise InvalidInput("id is no UUID") from error
-
-
-def _text(value: object, what: str) -> str:
+def _present(value: object, what: str) -> str:
     if not isinstance(value, str) or not value:
         raise InvalidInput(f"without {what}")
     return value
@@ -193,15 +183,13 @@ def _ms(value: object, what: str) -> int | None:
     return ms
 
 
-def _version(value: object, what: str) -> int | None:
-    if value is None or (type(value) is int and 0 <= value < NEVER_MS):
+def _version(value: object, what: str) -> int:
+    if type(value) is int and 0 <= value < NEVER_MS:
         return value
     raise InvalidInput(f"{what} is no version")
 
 
-def _text_or_none(value: object, what: str) -> str | None:
-    if value is None:
-        return None
+def _text(value: object, what: str) -> str:
     if not isinstance(value, str):
         raise InvalidInput(f"{what} is no text")
     return check_text(value, what)
@@ -219,7 +207,8 @@ def _json_text(value: object, what: str) -> str | None:
     """Return an object as JSON text; None for what is no object."""
     try:
         if isinstance(value, str):
-            value = _loaded(value)
+            with suppress(ValueError):
+                value = json.loads(value)
         if not isinstance(value, dict) or not value:
             return None
         return check_text(json.dumps(value, ensure_ascii=False, allow_nan=False), what)
@@ -229,24 +218,14 @@ def _json_text(value: object, what: str) -> str | None:
         raise InvalidInput(f"{what} is nested too deeply") from error
 
 
-def _loaded(text: str) -> object:
-    try:
-        return json.loads(text)
-    except ValueError:
-        return None
-
-
-def _number(value: object, what: str) -> float | None:
-    if value is None:
-        return None
+def _number(value: object, what: str) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not _storable(value):
         raise InvalidInput(f"{what} is no number")
     return float(value)
 
 
-def _unit(value: object, what: str) -> float | None:
-    number = _number(value, what)
-    return None if number is None else min(1.0, max(0.0, number))
+def _unit(value: object, what: str) -> float:
+    return min(1.0, max(0.0, _number(value, what)))
 
 
 # Every property of a memory besides its id, content and flags, with what reads it.
@@ -259,7 +238,7 @@ _READERS: Mapping[Callable[[object, str], Any], tuple[str, ...]] = {
         *("version", "payload_version", "enriched_version", "embedded_version"),
         "related_version",
     ),
-    _text_or_none: (
+    _text: (
         *("type", "project", "layer", "session_id", "speaker", "summary", "text_hash"),
         "protected_reason",
     ),

@@ -28,7 +28,7 @@ from shared.domain.tenant import DEFAULT_TENANT
 from shared.errors import InvalidInput
 from shared.graph.records import VERSION_OF
 from shared.graph.store import GraphStore
-from shared.streams.job import Job, Stage
+from shared.streams.job import Stage
 from shared.streams.lua import CHUNK
 from shared.streams.outbox import Outbox
 from shared.streams.stream import Stream
@@ -40,8 +40,6 @@ MAX_MOVED = 500
 _PAGES = 10
 # Redis's own form: two 64-bit numbers. 0-0 is no entry, and no range may end before it.
 _ENTRY_ID = r"^[1-9][0-9]{0,18}-[0-9]{1,19}$"
-
-
 # An empty run is none.
 _Run = Annotated[str | None, BeforeValidator(lambda run: run or None)]
 
@@ -145,48 +143,45 @@ class DeadLetters:
             before = rows[-1].entry_id
         return found, before
 
-    async def replay(
-        self, tenant: str, stage: Stage, ids: Sequence[str] | None, before: str | None = None
-    ) -> ReplayedAnswer:
+    async def replay(self, tenant: str, chosen: DeadIn) -> ReplayedAnswer:
         """Try again, with the attempts reset; without `ids` the newest MAX_MOVED."""
-        dead, missing, end = await self._chosen(tenant, stage, ids, before)
-        jobs = [each.job for each in dead if each.job is not None]
-        if stage in VERSION_OF:
+        dead, missing, end = await self._selected(tenant, chosen)
+        jobs = {each.entry_id: each.job for each in dead if each.job is not None}
+        if chosen.stream in VERSION_OF:
             # Before the replay: a job that is published again and then lost would not be
             # published once more unless its memory is due.
-            await self.graph.work.requeue(tenant, stage, {job.memory_id for job in jobs})
+            memory_ids = {job.memory_id for job in jobs.values()}
+            await self.graph.work.requeue(tenant, chosen.stream, memory_ids)
             await self.outbox.note([tenant])
-        entry_ids = [each.entry_id for each in dead if each.job is not None]
-        count = await self.streams[stage].replay(entry_ids)
+        count = await self.streams[chosen.stream].replay(list(jobs))
         return ReplayedAnswer(replayed=count, missing=missing, next=end)
 
-    async def discard(
-        self, tenant: str, stage: Stage, ids: Sequence[str] | None, before: str | None = None
-    ) -> DiscardedAnswer:
-        """Delete the dead letters; without `ids` the newest MAX_MOVED."""
-        dead, missing, end = await self._chosen(tenant, stage, ids, before)
-        await self._give_up(tenant, stage, [each.job for each in dead if each.job is not None])
-        count = await self.streams[stage].discard([each.entry_id for each in dead])
+    async def discard(self, tenant: str, chosen: DeadIn) -> DiscardedAnswer:
+        """Delete the dead letters; without `ids` the newest MAX_MOVED.
+
+        Their work ends in the graph first: the relay would publish again what is still due.
+        """
+        dead, missing, end = await self._selected(tenant, chosen)
+        jobs = [each.job for each in dead if each.job is not None]
+        if chosen.stream in VERSION_OF:
+            rows = [(job.memory_id, job.version) for job in jobs]
+            await self.graph.work.give_up(tenant, chosen.stream, rows)
+        elif chosen.stream is Stage.SYNC:
+            await asyncio.gather(*(self.graph.runs.cancel(tenant, job.memory_id) for job in jobs))
+        count = await self.streams[chosen.stream].discard([each.entry_id for each in dead])
         return DiscardedAnswer(discarded=count, missing=missing, next=end)
 
-    async def _give_up(self, tenant: str, stage: Stage, jobs: Sequence[Job]) -> None:
-        """End the work of the jobs: the relay would publish again what is still due."""
-        if stage in VERSION_OF:
-            rows = [(job.memory_id, job.version) for job in jobs]
-            await self.graph.work.give_up(tenant, stage, rows)
-        elif stage is Stage.SYNC:
-            await asyncio.gather(*(self.graph.runs.cancel(tenant, job.memory_id) for job in jobs))
-
-    async def _chosen(
-        self, tenant: str, stage: Stage, ids: Sequence[str] | None, before: str | None
+    async def _selected(
+        self, tenant: str, chosen: DeadIn
     ) -> tuple[list[DeadJob], list[str], str | None]:
-        if ids is None:
-            found, end = await self._search(tenant, stage, MAX_MOVED, before)
+        """Return the tenant's chosen entries, the ids that name none, and where to go on."""
+        if chosen.ids is None:
+            found, end = await self._search(tenant, chosen.stream, MAX_MOVED, chosen.before)
             return found, [], end
-        named = await self.streams[stage].dead_named(ids)
-        own = [dead for dead in named if _belongs(dead, tenant)]
-        own_ids = {dead.entry_id for dead in own}
-        return own, [entry_id for entry_id in dict.fromkeys(ids) if entry_id not in own_ids], None
+        named = await self.streams[chosen.stream].dead_named(chosen.ids)
+        own = {dead.entry_id: dead for dead in named if _belongs(dead, tenant)}
+        missing = [entry_id for entry_id in dict.fromkeys(chosen.ids) if entry_id not in own]
+        return list(own.values()), missing, None
 
 
 def _belongs(dead: DeadJob, tenant: str) -> bool:
@@ -259,12 +254,10 @@ ROUTES = Routes(scope="admin", group="operations")
     returns=DeadPageAnswer,
 )
 async def list_dead(request: web.Request) -> web.Response:
-    query = Query.of(request)
-    stage = query[_STREAM]
-    stages = [stage] if stage else list(Stage)
-    return json_answer(
-        await request.app[DEAD].page(request[TENANT], stages, query[_LIMIT], query[_BEFORE])
-    )
+    query, tenant = Query.of(request), request[TENANT]
+    stages = [stage] if (stage := query[_STREAM]) else list(Stage)
+    page = await request.app[DEAD].page(tenant, stages, query[_LIMIT], query[_BEFORE])
+    return json_answer(page)
 
 
 @ROUTES.add(
@@ -275,20 +268,16 @@ async def list_dead(request: web.Request) -> web.Response:
     returns=ReplayedAnswer,
 )
 async def replay_dead(request: web.Request) -> web.Response:
-    body = await _read_selection(request)
-    return json_answer(
-        await request.app[DEAD].replay(request[TENANT], body.stream, body.ids, body.before)
-    )
+    chosen = await _read_selection(request)
+    return json_answer(await request.app[DEAD].replay(request[TENANT], chosen))
 
 
 @ROUTES.add(
     "POST", "/admin/dead/discard", "Forget dead jobs for good", body=DeadIn, returns=DiscardedAnswer
 )
 async def discard_dead(request: web.Request) -> web.Response:
-    body = await _read_selection(request)
-    return json_answer(
-        await request.app[DEAD].discard(request[TENANT], body.stream, body.ids, body.before)
-    )
+    chosen = await _read_selection(request)
+    return json_answer(await request.app[DEAD].discard(request[TENANT], chosen))
 
 
 async def _read_selection(request: web.Request) -> DeadIn:

@@ -21,7 +21,6 @@ from services.api.memory.service import check_id
 from shared.config import EnrichmentSettings
 from shared.errors import InvalidInput, TransientError
 from shared.events.enrichment_stats import EnrichmentStats
-from shared.graph.records import Due
 from shared.graph.store import GraphStore
 from shared.streams.job import Job, Stage
 from shared.streams.lua import CHUNK
@@ -101,7 +100,13 @@ class Enrichment:
         found: set[str] = set()
         for start in range(0, len(chosen), CHUNK):
             due = await self.graph.work.requeue(tenant, Stage.ENRICH, chosen[start : start + CHUNK])
-            again = {Stage.ENRICH: due, Stage.RELATE: await self._relate_again(tenant, due)}
+            memories = await self.graph.memories.get(tenant, [row.id for row in due])
+            with_vector = [memory.id for memory in memories.values() if memory.text_hash]
+            again = {Stage.ENRICH: due}
+            if with_vector:
+                again[Stage.RELATE] = await self.graph.work.requeue(
+                    tenant, Stage.RELATE, with_vector
+                )
             jobs = {
                 stage: [Job(tenant, row.id, row.job_version(stage), trace=trace) for row in rows]
                 for stage, rows in again.items()
@@ -115,13 +120,6 @@ class Enrichment:
             found.update(row.id for row in due)
         missing = [memory_id for memory_id in chosen if memory_id not in found]
         return ReprocessingAnswer(count=len(chosen), ids=chosen, missing=missing)
-
-    async def _relate_again(self, tenant: str, due: Sequence[Due]) -> list[Due]:
-        found = await self.graph.memories.get(tenant, [row.id for row in due])
-        with_vector = [memory.id for memory in found.values() if memory.text_hash]
-        if not with_vector:
-            return []
-        return await self.graph.work.requeue(tenant, Stage.RELATE, with_vector)
 
     async def _discard_dead(self, jobs: Mapping[Stage, Sequence[Job]]) -> None:
         """Discard the dead letters of the ordinary jobs.

@@ -11,6 +11,7 @@ import asyncio
 import re
 from collections import deque
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from shared.config import EventSettings
@@ -41,20 +42,20 @@ def entry_order(entry_id: str) -> tuple[int, int]:
     return int(milliseconds), int(number or 0)
 
 
+@dataclass(slots=True, eq=False)
 class Subscription:
     """One client's events: `next()` returns them in order, each once, until it `ended`."""
 
-    def __init__(self, feed: Feed, tenant: str, last_id: str, most: int, *, resumed: bool) -> None:
-        self.tenant = tenant
-        self.ended = False
-        self.too_slow = False
-        self._feed = feed
-        self._last_id = last_id
-        self._most = most
-        # Events before the subscription are read from Redis first, page by page.
-        self._behind = resumed
-        self._waiting: deque[Entry] = deque()
-        self._some = asyncio.Event()
+    _feed: Feed
+    tenant: str
+    _last_id: str
+    _most: int
+    # Whether events before the subscription must be read from Redis first, page by page.
+    _behind: bool
+    ended: bool = False
+    too_slow: bool = False
+    _waiting: deque[Entry] = field(default_factory=deque)
+    _some: asyncio.Event = field(default_factory=asyncio.Event)
 
     def offer(self, entries: Iterable[Entry]) -> None:
         """Take live entries; with more than `most` waiting the subscription ends as too slow."""
@@ -80,10 +81,10 @@ class Subscription:
         if not self._waiting and not self.ended:
             await wait(self._some, timeout_s)
         self._some.clear()
-        entries, self._waiting = list(self._waiting), deque()
+        entries, self._waiting = self._waiting, deque()
         return self._unseen(entries)
 
-    def _unseen(self, entries: list[Entry]) -> list[Entry]:
+    def _unseen(self, entries: Iterable[Entry]) -> list[Entry]:
         """Return the entries after the last one: a page and the live feed may overlap."""
         after = entry_order(self._last_id)
         fresh = [entry for entry in entries if entry_order(entry[0]) > after]
@@ -122,7 +123,7 @@ class Feed:
         self._admit()  # others may have subscribed in the meantime
         read_to = self._read_to.setdefault(tenant, newest)
         subscription = Subscription(
-            self, tenant, after or read_to, self._settings.queue, resumed=after is not None
+            self, tenant, after or read_to, self._settings.queue, after is not None
         )
         self._subscriptions.setdefault(tenant, set()).add(subscription)
         metrics.EVENT_SUBSCRIBERS.set(self._total())
@@ -189,7 +190,7 @@ class Feed:
             self._deliver(read.result())
 
     async def _read(self, block_ms: int | None) -> dict[str, list[Entry]]:
-        """The new entries by tenant; without `block_ms` those that are there already."""
+        """Return the new entries by tenant; without `block_ms` those that are there already."""
         tenants = {feed_key(self._prefix, tenant): tenant for tenant in self._read_to}
         streams: Any = {key: self._read_to[tenant] for key, tenant in tenants.items()}
         with translated():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from aiohttp import web
 
@@ -23,8 +23,7 @@ _WRITE_TIMEOUT_S = 10.0
 _LOOK_EVERY_S = 1.0
 
 
-@dataclass(frozen=True, slots=True)
-class Watching:
+class Watching(NamedTuple):
     """What GET /stream needs."""
 
     feed: Feed
@@ -34,10 +33,7 @@ class Watching:
 WATCHING: web.AppKey[Watching] = web.AppKey("watching", Watching)
 _EVENT = {"type": "string", "pattern": r"^\d{1,19}-\d{1,19}$"}
 _LAST_ID = parsed(
-    "last_event_id",
-    "Resume after this event; as the header Last-Event-ID",
-    parse_id,
-    schema=_EVENT,
+    "last_event_id", "Resume after this event; as the header Last-Event-ID", parse_id, schema=_EVENT
 )
 _LAST_ID_HEADER = parsed("Last-Event-ID", "Resume after this event", parse_id, schema=_EVENT)
 ROUTES = Routes(group="operations")
@@ -53,8 +49,8 @@ ROUTES = Routes(group="operations")
     media_type="text/event-stream",
 )
 async def stream(request: web.Request) -> web.StreamResponse:
-    watching = request.app[WATCHING]
-    subscription = await watching.feed.subscribe(request[TENANT], last_event_id(request))
+    feed, keepalive_s = request.app[WATCHING]
+    subscription = await feed.subscribe(request[TENANT], last_event_id(request))
     response = web.StreamResponse(
         headers={
             "Content-Type": "text/event-stream",
@@ -64,13 +60,13 @@ async def stream(request: web.Request) -> web.StreamResponse:
     )
     try:
         await response.prepare(request)
-        await _send_all(request, response, subscription, watching.keepalive_s)
+        await _send_all(request, response, subscription, keepalive_s)
     except TransientError:
         pass  # Redis went away: the client comes back with the id of its last event
     except (ConnectionError, TimeoutError):
         subscription.too_slow = True
     finally:
-        watching.feed.leave(subscription)
+        feed.leave(subscription)
     if subscription.too_slow and request.transport is not None:
         request.transport.abort()  # without waiting for a client that takes nothing
     return response
@@ -97,7 +93,7 @@ async def _send_all(
 
 
 def frames(entries: Sequence[Entry]) -> bytes:
-    """`entries` in SSE's form; their JSON has no line breaks."""
+    """Return `entries` in the form of server-sent events; their JSON has no line breaks."""
     return "".join(f"id: {event_id}\ndata: {text}\n\n" for event_id, text in entries).encode()
 
 

@@ -12,20 +12,13 @@ from aiohttp import web
 from pydantic import BeforeValidator
 
 from services.api.http.answers import Answer, Success, attribute, json_answer
-from services.api.http.middleware import TENANT
 from services.api.http.route import Routes
 from services.api.operations.reembed import MODELS, ReembeddedAnswer
-from services.api.operations.runs import RUN_ANSWERS, RUNS, WAIT, AcceptedAnswer, run_answer
+from services.api.operations.runs import RUN_ANSWERS, RUNS, WAIT, AcceptedAnswer, start_run
 from shared.domain.memory import check_text
-from shared.vectors.generation import (
-    Generation,
-    Generations,
-    GenerationState,
-)
+from shared.vectors.generation import Generation, Generations, GenerationState
 
 GENERATIONS: web.AppKey[Generations] = web.AppKey("generations", Generations)
-
-
 # Empty where the generation was made before its provider was recorded.
 _Provider = Annotated[str | None, BeforeValidator(lambda provider: provider or None)]
 
@@ -83,8 +76,7 @@ async def activate_generation(request: web.Request) -> web.Response:
     generation = await _named(request)
     await request.app[MODELS].generation(generation)
     parameters = {"generation": generation.collection}
-    run = await request.app[RUNS].start(request[TENANT], "reembed", parameters)
-    return await run_answer(request, run, ReembeddedAnswer)
+    return await start_run(request, "reembed", parameters, ReembeddedAnswer)
 
 
 @ROUTES.add(

@@ -80,21 +80,22 @@ class HealthReport:
 
     async def _build(self, tenant: str) -> HealthAnswer:
         counts, points, enrich, embed, oldest_age_s = await asyncio.gather(
-            _or_none(self.graph.memories.counts(tenant), up=self.probes.up("graph")),
-            _or_none(self.vectors.count(tenant), up=self.probes.up("vectors")),
-            self._depth(Stage.ENRICH),
-            self._depth(Stage.EMBED),
+            self._or_none("graph", self.graph.memories.counts(tenant)),
+            self._or_none("vectors", self.vectors.count(tenant)),
+            self._or_none("redis", self.streams[Stage.ENRICH].depth()),
+            self._or_none("redis", self.streams[Stage.EMBED].depth()),
             self._oldest_age_s(),
         )
-        stores = {name: self.probes.up(name) for name in ("graph", "vectors", "redis")}
+        up = {name: self.probes.up(name) for name in ("graph", "vectors", "redis")}
+        connected = {name: "connected" if up[name] else "disconnected" for name in up}
         # A memory that is overdue in the graph lost its job; the relay will publish it again.
         overdue = counts is not None and (counts.oldest_due_ms or _FAR_MS) < now_ms() - _GRACE_MS
         late = oldest_age_s > _STALE_S or overdue
         return HealthAnswer(
-            status="healthy" if all(stores.values()) and not late else "degraded",
-            falkordb=_connected(stores["graph"]),
-            qdrant=_connected(stores["vectors"]),
-            redis=_connected(stores["redis"]),
+            status="healthy" if all(up.values()) and not late else "degraded",
+            falkordb=connected["graph"],
+            qdrant=connected["vectors"],
+            redis=connected["redis"],
             graph=self.settings.graph.graph,
             timestamp=now_ms(),
             memory_count=counts.memories if counts else None,
@@ -115,32 +116,23 @@ class HealthReport:
             "mismatch": False,
         }
 
-    async def _depth(self, stage: Stage) -> Depth | None:
-        return await _or_none(self.streams[stage].depth(), up=self.probes.up("redis"))
-
     async def _oldest_age_s(self) -> float:
         """Return the age of the pipeline's oldest job; 0 without a job, or without Redis."""
-        up = self.probes.up("redis")
         ages = await asyncio.gather(
-            *(_or_none(self.streams[stage].oldest_age_s(), up=up) for stage in _PIPELINE)
+            *(self._or_none("redis", self.streams[stage].oldest_age_s()) for stage in _PIPELINE)
         )
         return max((age for age in ages if age is not None), default=0.0)
 
-
-async def _or_none(reading: Coroutine[Any, Any, _T], *, up: bool) -> _T | None:
-    """Await the reading; None at once for a store that the last probe found down."""
-    if not up:
-        reading.close()
-        return None
-    try:
-        async with asyncio.timeout(_TRUST_S):
-            return await reading
-    except (EunoeError, TimeoutError):
-        return None
-
-
-def _connected(up: bool) -> str:
-    return "connected" if up else "disconnected"
+    async def _or_none(self, store: str, reading: Coroutine[Any, Any, _T]) -> _T | None:
+        """Await the reading; None at once for a store that the last probe found down."""
+        if not self.probes.up(store):
+            reading.close()
+            return None
+        try:
+            async with asyncio.timeout(_TRUST_S):
+                return await reading
+        except (EunoeError, TimeoutError):
+            return None
 
 
 def _sync_status(counts: Counts | None, points: int | None) -> str:
@@ -165,8 +157,6 @@ def _stage(counts: Counts | None, depth: Depth | None, stage: Stage) -> dict[str
         "failed": failed,
     }
 
-
-# -- HTTP -------------------------------------------------------------------------------
 
 HEALTH: web.AppKey[HealthReport] = web.AppKey("health", HealthReport)
 TOKENS: web.AppKey[Tokens] = web.AppKey("tokens", Tokens)

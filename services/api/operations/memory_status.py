@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Literal
 
 from aiohttp import web
 
-from services.api.http.answers import Answer, Id, Success, Time, json_answer
+from services.api.http.answers import Answer, Id, Success, Time, attribute, json_answer
 from services.api.http.middleware import TENANT
 from services.api.http.route import Routes
 from services.api.memory.service import check_id
@@ -24,6 +24,7 @@ from shared.streams.job import Job, Stage
 from shared.streams.stream import Stream
 from shared.streams.transitions import JobLocation
 
+_MADE = {Stage.ENRICH: "enriched", Stage.EMBED: "embedded", Stage.RELATE: "related"}
 _State = Literal["done", "queued", "in_flight", "delayed", "dead", "given_up", "waiting"]
 
 
@@ -75,11 +76,11 @@ class ReceiptAnswer(Success):
     `searchable`: it has a vector, perhaps of an earlier text; its words are found at once.
     """
 
-    memory_id: Id
+    memory_id: Id = attribute("id")
     version: int
     timestamp: Time
     stored: Literal[True] = True
-    stored_at: Time
+    stored_at: Time = attribute("version")
     enriched: bool
     enriched_at: Time | None
     embedded: bool
@@ -87,7 +88,7 @@ class ReceiptAnswer(Success):
     related: bool
     related_at: Time | None
     searchable: bool
-    searchable_at: Time | None
+    searchable_at: Time | None = attribute("embedded_at")
     archived: bool
     stages: StagesAnswer
 
@@ -104,26 +105,12 @@ class MemoryStatus:
         receipt = await self.graph.receipts.get(tenant, check_id(memory_id))
         if receipt is None:
             raise NotFound("Memory not found")
-        enrich, embed, relate = await asyncio.gather(
-            self._stage(tenant, receipt, Stage.ENRICH),
-            self._stage(tenant, receipt, Stage.EMBED),
-            self._stage(tenant, receipt, Stage.RELATE),
-        )
-        return ReceiptAnswer(
-            memory_id=receipt.id,
-            version=receipt.version,
-            timestamp=receipt.timestamp,
-            stored_at=receipt.version,
-            enriched=enrich.state == "done",
-            enriched_at=receipt.enriched_at,
-            embedded=embed.state == "done",
-            embedded_at=receipt.embedded_at,
-            related=relate.state == "done",
-            related_at=receipt.related_at,
-            searchable=receipt.has_vector and not receipt.archived,
-            searchable_at=receipt.embedded_at,
-            archived=receipt.archived,
-            stages=StagesAnswer(enrich=enrich, embed=embed, relate=relate),
+        answers = await asyncio.gather(*(self._stage(tenant, receipt, s) for s in receipt.stages))
+        stages = dict(zip(receipt.stages, answers, strict=True))
+        made = {name: stages[stage].state == "done" for stage, name in _MADE.items()}
+        searchable = receipt.has_vector and not receipt.archived
+        return ReceiptAnswer.model_validate(
+            asdict(receipt) | made | {"searchable": searchable, "stages": stages}
         )
 
     async def _stage(self, tenant: str, receipt: Receipt, stage: Stage) -> StageAnswer:

@@ -12,7 +12,6 @@ from pydantic import Field
 
 from services.api.http.answers import Absent
 from services.api.http.body import read_model
-from services.api.http.middleware import TENANT
 from services.api.http.route import Routes
 from services.api.http.validation import AbsentBody, clamped, switch
 from services.api.memory.requests import label
@@ -22,7 +21,7 @@ from services.api.operations.runs import (
     WAIT,
     AcceptedAnswer,
     RunResultAnswer,
-    run_answer,
+    start_run,
 )
 from services.api.operations.sync import MAX_BATCH
 from shared.config import EmbeddingSettings
@@ -72,12 +71,10 @@ class ModelCheck:
         opened, preferred = model, None
         if live and provider == live_provider and model in (None, live.model):
             opened, preferred = live.model, live.dimension
-        name = await self._opens(
-            lambda: open_embedding(
-                named(self.settings, provider, opened), dimension, preferred=preferred
-            )
-        )
-        if model is not None and _bare(name) != _bare(model):
+        settings = named(self.settings, provider, opened)
+        name = await self._opens(lambda: open_embedding(settings, dimension, preferred=preferred))
+        # Behind an @ stands the size that a model was shortened to.
+        if model is not None and name.partition("@")[0] != model.partition("@")[0]:
             raise InvalidInput(f"'model': {provider} serves {name}, not {model}")
 
     async def generation(self, generation: Generation) -> None:
@@ -92,11 +89,6 @@ class ModelCheck:
                 raise InvalidInput(str(error)) from error
             await opened.close()
         return opened.name
-
-
-def _bare(model: str) -> str:
-    """Return the model's name without the size that it was shortened to."""
-    return model.partition("@")[0]
 
 
 class ReembeddedAnswer(RunResultAnswer):
@@ -139,5 +131,4 @@ async def reembed(request: web.Request) -> web.Response:
     parameters = body.model_dump(exclude_none=True)
     if {"provider", "model", "dimension"} & parameters.keys():
         await request.app[MODELS].named(body.provider, body.model, body.dimension)
-    run = await request.app[RUNS].start(request[TENANT], "reembed", parameters)
-    return await run_answer(request, run, ReembeddedAnswer)
+    return await start_run(request, "reembed", parameters, ReembeddedAnswer)

@@ -88,9 +88,6 @@ class RunRequests:
             raise NotFound("Run not found")
         return run
 
-    async def latest(self, tenant: str, task: str | None, limit: int) -> list[Run]:
-        return await self.runs.latest(tenant, tasks=(task,) if task else (), limit=limit)
-
     async def cancel(self, tenant: str, run_id: str) -> Run:
         """Raises: NotFound; Conflict if it had ended."""
         if not (before := await self.find(tenant, run_id)).over:
@@ -123,8 +120,13 @@ class RunAnswer(Answer):
 
     @classmethod
     def of(cls, run: Run) -> RunAnswer:
+        """Leave out the lists and objects that a syncer continues the run by."""
         answer = cls.model_validate(run)
-        answer.progress = {**_counts(run.progress), "ratio": ratio(run)}
+        answer.progress = {
+            name: value
+            for name, value in run.progress.items()
+            if name == "failed_ids" or not isinstance(value, list | dict)
+        } | {"ratio": ratio(run)}
         return answer
 
 
@@ -174,10 +176,19 @@ _TASK = text("task", f"Only runs of this task: {', '.join(TASKS)}, …")
 _LIMIT = integer("limit", "Most runs", default=20, least=1, most=MAX_LISTED)
 
 
-async def run_answer(request: web.Request, run: Run, answer: type[RunResultAnswer]) -> web.Response:
+async def start_run(
+    request: web.Request,
+    task: str,
+    parameters: Mapping[str, Any],
+    answer: type[RunResultAnswer],
+    *,
+    dry_run: bool = False,
+) -> web.Response:
     """Answer a completed run's result; 202 without WAIT, or where it takes too long."""
+    runs, tenant = request.app[RUNS], request[TENANT]
+    run = await runs.start(tenant, task, parameters, dry_run=dry_run)
     if Query.of(request)[WAIT]:
-        run = await request.app[RUNS].ended(request[TENANT], run, lambda: _hung_up(request))
+        run = await runs.ended(tenant, run, lambda: _hung_up(request))
     if run.state is RunState.COMPLETE:
         return json_answer(answer.of(run))
     if run.state is RunState.CANCELLED:
@@ -192,15 +203,6 @@ async def run_answer(request: web.Request, run: Run, answer: type[RunResultAnswe
 
 def _hung_up(request: web.Request) -> bool:
     return request.transport is None or request.transport.is_closing()
-
-
-def _counts(progress: Mapping[str, Any]) -> dict[str, Any]:
-    """Leave out the lists and objects that a syncer continues the run by."""
-    return {
-        name: value
-        for name, value in progress.items()
-        if name == "failed_ids" or not isinstance(value, list | dict)
-    }
 
 
 def ratio(run: Run) -> float | None:
@@ -220,8 +222,9 @@ ROUTES = Routes(scope="admin", group="operations")
     "GET", "/admin/runs", "The newest runs first", query=(_TASK, _LIMIT), returns=RunListAnswer
 )
 async def list_runs(request: web.Request) -> web.Response:
-    query = Query.of(request)
-    found = await request.app[RUNS].latest(request[TENANT], query[_TASK], query[_LIMIT])
+    query, runs = Query.of(request), request.app[RUNS].runs
+    tasks = [task] if (task := query[_TASK]) else []
+    found = await runs.latest(request[TENANT], tasks=tasks, limit=query[_LIMIT])
     rows = [RunAnswer.of(run) for run in found]
     return json_answer(RunListAnswer(runs=rows, count=len(rows)))
 

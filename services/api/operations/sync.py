@@ -9,16 +9,14 @@ from pydantic import Field
 
 from services.api.http.answers import Absent
 from services.api.http.body import read_model
-from services.api.http.middleware import TENANT
 from services.api.http.route import Routes
 from services.api.http.validation import AbsentBody, clamped, switch
 from services.api.operations.runs import (
     RUN_ANSWERS,
-    RUNS,
     WAIT,
     AcceptedAnswer,
     RunResultAnswer,
-    run_answer,
+    start_run,
 )
 
 MAX_BATCH = 100
@@ -67,5 +65,4 @@ ROUTES = Routes(scope="admin", group="operations")
 async def sync(request: web.Request) -> web.Response:
     body = await read_model(request, SyncIn, optional=True)
     parameters = {**body.model_dump(exclude_none=True), "repair": not body.dry_run}
-    run = await request.app[RUNS].start(request[TENANT], "drift", parameters, dry_run=body.dry_run)
-    return await run_answer(request, run, SyncedAnswer)
+    return await start_run(request, "drift", parameters, SyncedAnswer, dry_run=body.dry_run)
