@@ -6,10 +6,12 @@ nine times as long as the chunk took, so that reads of the graph are hardly slow
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from shared.config import ConsolidationSettings
 from shared.domain.memory import now_ms
 from shared.graph.store import GraphStore
-from shared.graph.upkeep.sweeps import Decay, Fencing, Sweep
+from shared.graph.upkeep.sweeps import Fencing, Sweep
 from shared.leading.lease import Lease
 from shared.telemetry import log, metrics
 
@@ -17,17 +19,12 @@ SCHEDULE = "decay"
 _log = log.get_logger(__name__)
 
 
+@dataclass(frozen=True, slots=True)
 class DecaySweep:
     """The body of the decay schedule, over all tenants."""
 
-    def __init__(self, graph: GraphStore, settings: ConsolidationSettings) -> None:
-        self._graph = graph
-        self._settings = settings
-        self._formula = Decay(
-            base_rate=settings.base_decay_rate,
-            floor_factor=settings.importance_floor_factor,
-            importance_threshold=settings.decay_importance_threshold,
-        )
+    graph: GraphStore
+    settings: ConsolidationSettings
 
     async def __call__(self, lease: Lease) -> None:
         """Score every memory of every tenant.
@@ -35,20 +32,20 @@ class DecaySweep:
         Raises: Fenced when another leader wrote since, before any further write.
         """
         fence = Fencing(SCHEDULE, lease.token)
-        tenants = await self._graph.tenants()
+        tenants = await self.graph.tenants()
         for tenant in tenants:
-            await self._graph.sweeps.raise_fence(tenant, fence)
+            await self.graph.sweeps.raise_fence(tenant, fence)
         for tenant in tenants:
             scored = await self._score(tenant, fence)
             metrics.DECAY_UPDATED.inc(scored)
             _log.info("decay.finished", tenant=tenant, memories=scored)
 
     async def _score(self, tenant: str, fence: Fencing) -> int:
-        settings, at_ms, scored = self._settings, now_ms(), 0
+        settings, at_ms, scored = self.settings, now_ms(), 0
         sweep = Sweep(chunk_ms=settings.sweep_chunk_ms, duty_ratio=settings.sweep_duty_ratio)
         async for low, high in sweep:
-            chunk = await self._graph.sweeps.decay_chunk(
-                tenant, fence, low, high, now_ms=at_ms, decay=self._formula
+            chunk = await self.graph.sweeps.decay_chunk(
+                tenant, fence, low, high, now_ms=at_ms, settings=settings
             )
             sweep.took(chunk.server_ms)
             scored += chunk.rows

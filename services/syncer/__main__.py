@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from functools import partial
 
 from services.syncer import janitor, relay
 from services.syncer.drift import repair, watch
@@ -17,7 +18,6 @@ from services.syncer.reembedding.reembed import Reembed
 from services.syncer.relay import Relay
 from services.syncer.runs import AT_ONCE, RunHandler, Task
 from shared.config import Settings
-from shared.leading.lease import Lease
 from shared.leading.schedule import ScheduledTask
 from shared.process.lifecycle import Process, main
 from shared.process.stores import Stores, open_stores
@@ -64,10 +64,6 @@ def _scheduled_tasks(
     settings: Settings, stores: Stores, drift: Drift, gauges: DriftGauges
 ) -> list[ScheduledTask]:
     sync = settings.sync
-
-    async def depths(_lease: Lease) -> None:
-        await report_depths(stores.streams)
-
     relaying = Relay(stores.graph, stores.outbox, stores.streams, sync)
     cleaning = Janitor(
         stores.graph,
@@ -84,7 +80,12 @@ def _scheduled_tasks(
         ScheduledTask(
             watch.SCHEDULE, interval_s, watching, wait_first=True, resign=gauges.withdraw
         ),
-        ScheduledTask("depths", _DEPTHS_EVERY_S, depths, resign=withdraw_depths),
+        ScheduledTask(
+            "depths",
+            _DEPTHS_EVERY_S,
+            partial(report_depths, stores.streams),
+            resign=withdraw_depths,
+        ),
     ]
 
 

@@ -47,7 +47,7 @@ class Janitor:
                 await self.graph.sweeps.forget_runs(tenant, fence, surplus)
 
 
-async def report_depths(streams: Mapping[Stage, Stream]) -> None:
+async def report_depths(streams: Mapping[Stage, Stream], _lease: Lease) -> None:
     """Set the stream gauges; only the leading syncer does, so that sums count each entry once."""
     for stage, stream in streams.items():
         depth = await stream.depth()

@@ -10,9 +10,9 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 from shared.errors import ConfigError, EunoeError, PermanentError, TransientError, Unavailable
 from shared.graph.upkeep.runs import Run, Runs, RunState
@@ -31,13 +31,13 @@ class RunLost(EunoeError):
 
 
 class Progress:
-    """How far a run is: `state` is what was last written, by this process or another."""
+    """A run and how far it is: `state` is what was last written, by this process or another."""
 
     def __init__(self, runs: Runs, tenant: str, run: Run, stopping: asyncio.Event) -> None:
+        self.tenant = tenant
+        self.run = run
         self.state: dict[str, Any] = dict(run.progress)
         self._runs = runs
-        self._tenant = tenant
-        self._run = run
         self._stopping = stopping
         self._written_at = -math.inf
 
@@ -53,20 +53,16 @@ class Progress:
         """
         self.state |= values
         self._written_at = time.monotonic()
-        if not await self._runs.advance(self._tenant, self._run, self.state):
-            raise RunLost(f"run {self._run.id} was cancelled or taken over")
+        if not await self._runs.advance(self.tenant, self.run, self.state):
+            raise RunLost(f"run {self.run.id} was cancelled or taken over")
         if self._stopping.is_set():
-            raise RunLost(f"run {self._run.id} continues in another process")
+            raise RunLost(f"run {self.run.id} continues in another process")
 
 
-class Task(Protocol):
-    """What one kind of run does; returns its result.
-
-    Raises: RunLost from `progress`; Unavailable defers the run, another TransientError is
-    tried again, a PermanentError (or ConfigError) ends it as failed with that reason.
-    """
-
-    async def __call__(self, tenant: str, run: Run, progress: Progress, /) -> Mapping[str, Any]: ...
+# What one kind of run does; it returns the run's result.
+# Raises: RunLost from `progress`; Unavailable defers the run, another TransientError is tried
+# again, a PermanentError (or ConfigError) ends it as failed with that reason.
+Task = Callable[[Progress], Awaitable[Mapping[str, Any]]]
 
 
 @dataclass(slots=True)
@@ -86,8 +82,11 @@ class RunHandler:
         if run is None:
             return Done()
         progress = Progress(self.runs, job.tenant, run, self.stopping)
+        task = self.tasks.get(run.task)
+        if task is None:
+            return await self._finish(progress, error=f"there is no task {run.task}")
         try:
-            result = await self._task(run.task)(job.tenant, run, progress)
+            result = await task(progress)
         except RunLost as lost:
             return await self._left(job, lost)
         except Unavailable:
@@ -95,15 +94,10 @@ class RunHandler:
         except TransientError as error:
             if job.attempt + 1 < self.max_attempts:
                 return Retry(str(error), error.retry_after_s)
-            return await self._finish(job.tenant, run, progress, error=str(error))
+            return await self._finish(progress, error=str(error))
         except (PermanentError, ConfigError) as error:
-            return await self._finish(job.tenant, run, progress, error=str(error))
-        return await self._finish(job.tenant, run, progress, result=result)
-
-    def _task(self, name: str) -> Task:
-        if name not in self.tasks:
-            raise PermanentError(f"there is no task {name}")
-        return self.tasks[name]
+            return await self._finish(progress, error=str(error))
+        return await self._finish(progress, result=result)
 
     async def _left(self, job: Job, lost: RunLost) -> Outcome:
         """Return what becomes of the entry: done where the run is over, else deferred.
@@ -118,16 +112,15 @@ class RunHandler:
 
     async def _finish(
         self,
-        tenant: str,
-        run: Run,
         progress: Progress,
         *,
         result: Mapping[str, Any] | None = None,
         error: str | None = None,
     ) -> Outcome:
+        run = progress.run
         state = RunState.COMPLETE if error is None else RunState.FAILED
         ended = await self.runs.finish(
-            tenant, run, state, progress=progress.state, result=result, error=error
+            progress.tenant, run, state, progress=progress.state, result=result, error=error
         )
         _log.info(
             "run.ended", task=run.task, run_id=run.id, state=state, error=error, written=ended

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from array import array
 from base64 import b64decode, b64encode
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import lru_cache
 from operator import itemgetter
@@ -32,7 +32,12 @@ AUTHORED = (
     *("timestamp", "updated_at", "last_accessed", "t_valid", "t_invalid", "project", "layer"),
     *("session_id", "speaker", "metadata", "meta_terms"),
 )
-
+# What a memory is created with.
+CREATED = (
+    *PROPERTIES,
+    *("slot", "tag_keys", "tag_prefixes", "embedding", "embedding_model"),
+    *("enrich_due", "embed_due"),
+)
 
 # The version that a stage's jobs carry and that guards its results.
 VERSION_OF = {
@@ -159,6 +164,14 @@ def columns(memory: Memory, names: Sequence[str] = PROPERTIES) -> list[Any]:
 def tag_columns(memory: Memory) -> list[list[str]]:
     """`tag_keys` and `tag_prefixes` of all its tags."""
     return [list(tag_keys(memory.all_tags)), list(tag_prefixes(memory.all_tags))]
+
+
+def created_columns(
+    memory: Memory, embedding: Iterable[str | None], enrich_due: int | None, embed_due: int
+) -> list[Any]:
+    """Return the values of CREATED in order; `embedding` as `embedding_columns` returns it."""
+    derived = [slot(memory.id), *tag_columns(memory), *embedding]
+    return [*columns(memory), *derived, enrich_due, embed_due]
 
 
 def embedding_columns(embedding: Embedding | None) -> list[str | None]:

@@ -13,11 +13,10 @@ from shared.graph.memory.entities import Entities
 from shared.graph.memory.idempotency import Keys
 from shared.graph.memory.links import Links
 from shared.graph.memory.memories import Memories
-from shared.graph.memory.tags import Tags
 from shared.graph.memory.views import Views
 from shared.graph.recall.candidates import Candidates
 from shared.graph.recall.word_index import Words
-from shared.graph.stages.memory_status import Receipts
+from shared.graph.stages.memory_status import MemoryStatuses
 from shared.graph.stages.patterns import Patterns
 from shared.graph.stages.writes import Work
 from shared.graph.upkeep.export import Export
@@ -46,12 +45,11 @@ class GraphStore:
         self.links = Links(client, schema)
         self.sweeps = Sweeps(client, schema)
         self.candidates = Candidates(client)
-        self.tags = Tags(client, schema)
         self.entities = Entities(client, schema)
         self.export = Export(client, schema)
         self.restore = Restore(client, schema)
         self.views = Views(client, schema)
-        self.receipts = Receipts(client, schema)
+        self.memory_statuses = MemoryStatuses(client, schema)
         self.keys = Keys(client, schema)
         self.words = Words(client)
         self.analytics = Analytics(client, schema)

@@ -15,8 +15,7 @@ from redis import Redis
 
 from shared.domain.memory import Memory, now_ms
 from shared.graph.engine.client import literal
-from shared.graph.memory.memories import _CREATED
-from shared.graph.records import columns, embedding_columns, slot, tag_columns
+from shared.graph.records import CREATED, columns, embedding_columns, slot, tag_columns
 from tests.bench.figures import Table, latencies, median
 from tests.bench.notes import notes
 from tests.support.stack.stack import REPOSITORY, Stack, running
@@ -64,7 +63,7 @@ def creates(count: int, seed: int) -> list[str]:
         ]
         cells = ", ".join(
             f"{name}: {literal(value)}"
-            for name, value in zip(_CREATED, row, strict=True)
+            for name, value in zip(CREATED, row, strict=True)
             if value is not None
         )
         queries.append(f"CREATE (m:Memory {{{cells}}}) RETURN m.id")

@@ -119,10 +119,10 @@ async def asked(here: Place, **request: Any) -> Run:
 
 async def ended(here: Place, run: Run, timeout_s: float = 60.0) -> Run:
     async def over() -> bool:
-        return (await here.told(run)).over
+        return (await here.stored_run(run)).over
 
     await wait_until(over, "the run is over", timeout_s)
-    return await here.told(run)
+    return await here.stored_run(run)
 
 
 def found(run: Run) -> tuple[int, ...]:
@@ -206,10 +206,10 @@ async def test_a_repair_whose_syncer_is_killed_ends_the_same(here: Place, drifti
     await broken(here, 2_000, parts)
     run = await asked(here, delete_orphans=True)
     for _ in range(2):
-        known = (await here.told(run)).progress.get("after", "")
+        known = (await here.stored_run(run)).progress.get("after", "")
 
         async def repairing(known: str = known) -> bool:
-            progress = (await here.told(run)).progress
+            progress = (await here.stored_run(run)).progress
             return bool(progress.get("repairing")) and progress["after"] != known
 
         await wait_until(repairing, "the next page is being repaired")

@@ -111,7 +111,7 @@ class Entities:
     async def _retag(self, tenant: str, alias: str) -> None:
         """Enrich again under a run id: a job in flight may have read the entities earlier."""
         run = str(uuid.uuid4())
-        tagged = await self.graph.tags.ids(tenant, tag_keys([alias]), _MOST_RETAGGED)
+        tagged = await self.graph.memories.tagged_ids(tenant, tag_keys([alias]), _MOST_RETAGGED)
         for at in range(0, len(tagged), CHUNK):
             due = await self.graph.work.requeue(tenant, Stage.ENRICH, tagged[at : at + CHUNK])
             jobs = [Job(tenant, each.id, each.version, run) for each in due]

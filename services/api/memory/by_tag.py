@@ -46,7 +46,7 @@ class ByTag:
     async def delete(self, tenant: str, tags: Sequence[str]) -> int:
         """Delete them a page at a time; how many. What is stored meanwhile may remain."""
         keys, deleted = tag_keys(tags), 0
-        while ids := await self._graph.tags.ids(tenant, keys, _MOST):
+        while ids := await self._graph.memories.tagged_ids(tenant, keys, _MOST):
             deleted_ids = await self._delete_page(tenant, ids)
             deleted += len(deleted_ids)
             if len(ids) < _MOST or not deleted_ids:

@@ -73,7 +73,7 @@ class Enrichment:
             stream.load_of(tenant),
             stream.in_flight_of(tenant),
             self.graph.memories.counts(tenant),
-            self.graph.receipts.waiting(tenant, Stage.ENRICH, _SAMPLE),
+            self.graph.memory_statuses.waiting(tenant, Stage.ENRICH, _SAMPLE),
             self.stats.read(tenant),
         )
         return EnrichmentStatusAnswer(

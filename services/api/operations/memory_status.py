@@ -18,7 +18,7 @@ from services.api.http.middleware import TENANT
 from services.api.http.route import Routes
 from services.api.memory.service import check_id
 from shared.errors import NotFound, TransientError
-from shared.graph.stages.memory_status import Receipt, StageStatus
+from shared.graph.stages.memory_status import StageStatus, StoredStatus
 from shared.graph.store import GraphStore
 from shared.streams.job import Job, Stage
 from shared.streams.stream import Stream
@@ -102,22 +102,22 @@ class MemoryStatus:
 
     async def read(self, tenant: str, memory_id: str) -> ReceiptAnswer:
         """Raises: InvalidInput for an id that is no UUID, NotFound."""
-        receipt = await self.graph.receipts.get(tenant, check_id(memory_id))
-        if receipt is None:
+        stored = await self.graph.memory_statuses.get(tenant, check_id(memory_id))
+        if stored is None:
             raise NotFound("Memory not found")
-        answers = await asyncio.gather(*(self._stage(tenant, receipt, s) for s in receipt.stages))
-        stages = dict(zip(receipt.stages, answers, strict=True))
+        answers = await asyncio.gather(*(self._stage(tenant, receipt, s) for s in stored.stages))
+        stages = dict(zip(stored.stages, answers, strict=True))
         made = {name: stages[stage].state == "done" for stage, name in _MADE.items()}
-        searchable = receipt.has_vector and not receipt.archived
+        searchable = stored.has_vector and not stored.archived
         return ReceiptAnswer.model_validate(
             asdict(receipt) | made | {"searchable": searchable, "stages": stages}
         )
 
-    async def _stage(self, tenant: str, receipt: Receipt, stage: Stage) -> StageAnswer:
-        status, location = receipt.stages[stage], None
-        done = is_done(receipt, stage)
+    async def _stage(self, tenant: str, stored: StoredStatus, stage: Stage) -> StageAnswer:
+        status, location = stored.stages[stage], None
+        done = is_done(stored, stage)
         if not done:
-            job = Job(tenant, receipt.id, status.version)
+            job = Job(tenant, stored.id, status.version)
             try:
                 [location] = await self.streams[stage].locations([job])
             except TransientError:
@@ -125,12 +125,12 @@ class MemoryStatus:
         return StageAnswer.of(status, location, done=done)
 
 
-def is_done(receipt: Receipt, stage: Stage) -> bool:
+def is_done(stored: StoredStatus, stage: Stage) -> bool:
     """Return whether the stage has nothing left to do for the memory's present version."""
-    status = receipt.stages[stage]
+    status = stored.stages[stage]
     if stage is Stage.RELATE:
         # A change of tags needs no new relations: its version moves on without them.
-        return status.reached > 0 and status.due_ms is None and is_done(receipt, Stage.EMBED)
+        return status.reached > 0 and status.due_ms is None and is_done(stored, Stage.EMBED)
     return status.reached >= status.version
 
 

@@ -41,7 +41,7 @@ class Startup:
         self._graph = graph
 
     async def brief(self, tenant: str) -> Briefing:
-        find, now = self._graph.tags.current, now_ms()
+        find, now = self._graph.memories.current_by_tags, now_ms()
         lessons, rules = await asyncio.gather(
             find(tenant, _LESSON_TAGS, now_ms=now, limit=_SPARE * _MOST_LESSONS),
             find(tenant, _RULE_TAGS, now_ms=now, limit=_SPARE * _MOST_RULES),

@@ -121,7 +121,7 @@ class ChatClassifier:
         """Mark the memories as asked about, except those whose question is to be repeated."""
         again = {each.memory.id for each in replies if isinstance(each.answer, TransientError)}
         done = [(key, job.version) for key, job in jobs.items() if key not in again]
-        await self.graph.work.asked(tenant, done)
+        await self.graph.work.ask_done(tenant, done)
 
     async def _store(self, tenant: str, replies: Sequence[_Reply]) -> None:
         typed = [

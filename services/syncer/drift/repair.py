@@ -23,7 +23,6 @@ from services.syncer.runs import Progress
 from shared.domain.tenant import DEFAULT_TENANT
 from shared.errors import Conflict, TransientError
 from shared.graph.store import GraphStore
-from shared.graph.upkeep.runs import Run
 from shared.graph.upkeep.sweeps import Audited
 from shared.streams.job import Job, Stage
 from shared.streams.outbox import Outbox
@@ -287,7 +286,8 @@ class DriftTask:
     drift: Drift
     gauges: DriftGauges
 
-    async def __call__(self, tenant: str, run: Run, progress: Progress) -> Mapping[str, Any]:
+    async def __call__(self, progress: Progress) -> Mapping[str, Any]:
+        tenant, run = progress.tenant, progress.run
         dry = run.dry_run or bool(run.request.get("dry_run"))
         repair = not dry and bool(run.request.get("repair", True))
         delete = not dry and bool(run.request.get("delete_orphans"))

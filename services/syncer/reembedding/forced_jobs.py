@@ -11,6 +11,7 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Mapping
+from dataclasses import dataclass, field
 
 from services.syncer.runs import Progress
 from shared.streams.job import Job, Stage
@@ -31,16 +32,17 @@ _DONE_AT_MOST = 30
 Unfinished = Callable[[Mapping[str, int]], Awaitable[Collection[str]]]
 
 
+@dataclass(slots=True)
 class ForcedJobs:
     """`run` names the jobs: one that died under it is not tried again under it."""
 
-    def __init__(self, outbox: Outbox, progress: Progress, run: str) -> None:
-        self._outbox = outbox
-        self._progress = progress
-        self._run = run
-        # (tenant, id, version) of those whose jobs have no effect.
-        self._hopeless: set[tuple[str, str, int]] = set()
-        self._embedded = self._embedded_before = 0
+    outbox: Outbox
+    progress: Progress
+    run: str
+    # (tenant, id, version) of those whose jobs have no effect.
+    _hopeless: set[tuple[str, str, int]] = field(default_factory=set, init=False)
+    _embedded: int = field(default=0, init=False)
+    _embedded_before: int = field(default=0, init=False)
 
     async def __call__(
         self, tenant: str, wanted: Mapping[str, int], unfinished: Unfinished
@@ -67,13 +69,13 @@ class ForcedJobs:
             waiting = {key: waiting[key] for key in still}
             if waiting:
                 if now - success_at > _SILENT_AFTER_S:
-                    self._progress.state["waiting"] = "for the embedders"
-                await self._progress.write_if_due()
+                    self.progress.state["waiting"] = "for the embedders"
+                await self.progress.write_if_due()
                 pause_s = backoff_s(
                     polls, first_s=_FIRST_POLL_S, longest_s=_LONGEST_POLL_S, factor=_POLL_FACTOR
                 )
                 await asyncio.sleep(pause_s)
-        self._progress.state.pop("waiting", None)
+        self.progress.state.pop("waiting", None)
         return failed
 
     async def _announce(
@@ -84,8 +86,8 @@ class ForcedJobs:
         `done` counts how often the job of each memory was done, `in_vain` how often of these
         while others were embedded.
         """
-        jobs = [Job(tenant, key, version, run=self._run) for key, version in wanted.items()]
-        answers = (await self._outbox.announce({Stage.EMBED: jobs}, exempt=True))[Stage.EMBED]
+        jobs = [Job(tenant, key, version, run=self.run) for key, version in wanted.items()]
+        answers = (await self.outbox.announce({Stage.EMBED: jobs}, exempt=True))[Stage.EMBED]
         others_came = self._embedded > self._embedded_before
         self._embedded_before = self._embedded
         failed = set()

@@ -42,28 +42,28 @@ class Reembed:
     outbox: Outbox
     settings: EmbeddingSettings
 
-    async def __call__(self, tenant: str, run: Run, progress: Progress) -> dict[str, Any]:
+    async def __call__(self, progress: Progress) -> dict[str, Any]:
         """Return the seed's summary, with the collection that is live then.
 
         Raises: RunLost; PermanentError with what the operator can do about it. The live
         generation stays live after either.
         """
         try:
-            target = await self._target(run, progress)
+            target = await self._target(progress)
             if target is None:
-                await self._refresh(tenant, run, progress)
+                await self._refresh(progress)
             else:
-                failed = await self._switch(tenant, run, progress, target)
+                failed = await self._switch(progress, target)
                 progress.state |= {"failed": len(failed), "failed_ids": failed[:_SHOWN_IDS]}
-            return await self._result(run, progress)
+            return await self._result(progress)
         except ConfigError as error:
             raise PermanentError(str(error)) from error
 
     # -- a switch ---------------------------------------------------------------------------
 
-    async def _target(self, run: Run, progress: Progress) -> Generation | None:
+    async def _target(self, progress: Progress) -> Generation | None:
         """The generation to switch to; None for a refresh of the live one."""
-        generations, request = self.vectors.generations, run.request
+        generations, request = self.vectors.generations, progress.run.request
         if progress.state.get("phase") == REFRESHING:
             return None
         if begun := progress.state.get("generation"):
@@ -111,32 +111,30 @@ class Reembed:
         await opened.close()
         return Generation("", opened.name, opened.dimension, 0, provider)
 
-    async def _switch(
-        self, tenant: str, run: Run, progress: Progress, target: Generation
-    ) -> list[str]:
+    async def _switch(self, progress: Progress, target: Generation) -> list[str]:
         try:
-            return await Switch(self.graph, self.vectors, self.outbox, run.id, progress, target)()
+            return await Switch(self.graph, self.vectors, self.outbox, progress, target)()
         except (PermanentError, ConfigError):
             await self.vectors.generations.abandon(target.collection)
             raise
         except RunLost:
-            stored = await self.graph.runs.get(tenant, run.id)
+            stored = await self.graph.runs.get(progress.tenant, progress.run.id)
             if stored is None or stored.over:  # It was cancelled; else another process goes on.
                 await self.vectors.generations.abandon(target.collection)
             raise
 
     # -- a refresh --------------------------------------------------------------------------
 
-    async def _refresh(self, tenant: str, run: Run, progress: Progress) -> None:
+    async def _refresh(self, progress: Progress) -> None:
         """Have the vectors of this tenant's memories made again, page by page."""
-        state = progress.state
+        tenant, run, state = progress.tenant, progress.run, progress.state
         if "total" not in state:
             total = (await self.graph.memories.counts(tenant)).memories
             limit = run.request.get("limit") or total
             begun = {"phase": REFRESHING, "total": min(total, limit), "processed": 0}
             await progress.write(**begun, cursor="", failed=0)
         forced = ForcedJobs(self.outbox, progress, run.id)
-        async for ids, cursor in self._pages(tenant, run, progress):
+        async for ids, cursor in self._pages(progress):
             failed = await self._refresh_page(tenant, ids, forced)
             state["processed"] += len(ids)
             shown = [*state.get("failed_ids", ()), *sorted(failed)][:_SHOWN_IDS]
@@ -161,17 +159,16 @@ class Reembed:
             if memory.embed_anew or memory.embedded_version < versions[key]
         }
 
-    async def _pages(
-        self, tenant: str, run: Run, progress: Progress
-    ) -> AsyncIterator[tuple[list[str], str]]:
+    async def _pages(self, progress: Progress) -> AsyncIterator[tuple[list[str], str]]:
         """Yield the ids from where the run was, with the cursor behind them.
 
         The newest `limit` of all, downwards from when it began, or all by their ids.
         """
+        run = progress.run
         # Whole batches of the embedders: a paid provider waits for a full batch.
         batch = self.settings.batch_size
         size = math.ceil(_batch_size(run) / batch) * batch
-        limit, state = run.request.get("limit"), progress.state
+        tenant, state, limit = progress.tenant, progress.state, run.request.get("limit")
         if limit:
             if ":" not in state["cursor"]:  # What is stored from here on is not part of it.
                 await progress.write(cursor=await self._newest(tenant), processed=0)
@@ -205,7 +202,7 @@ class Reembed:
 
     # -- the result -------------------------------------------------------------------------
 
-    async def _result(self, run: Run, progress: Progress) -> dict[str, Any]:
+    async def _result(self, progress: Progress) -> dict[str, Any]:
         live, state = await self.vectors.attach(), progress.state
         failed, total = state["failed"], state["total"]
         summary: dict[str, Any] = {
@@ -213,7 +210,7 @@ class Reembed:
             "processed": max(0, total - failed),
             "failed": failed,
             "total": total,
-            "batch_size": _batch_size(run),
+            "batch_size": _batch_size(progress.run),
             "metadata_preserved": True,
             "generation": live.collection,
             "model": live.model,

@@ -49,7 +49,6 @@ class Switch:
     graph: GraphStore
     vectors: VectorStore
     outbox: Outbox
-    run_id: str
     progress: Progress
     target: Generation
     # The ids that the target's model refused, by tenant.
@@ -102,13 +101,15 @@ class Switch:
     async def _run_passes(self, lacks: Lacks) -> None:
         """Go over all memories until a whole pass finds none that is lacking and not queued."""
         state = self.progress.state
-        forced = ForcedJobs(self.outbox, self.progress, f"{self.run_id}/{state['phase']}")
+        forced = ForcedJobs(self.outbox, self.progress, f"{self.progress.run.id}/{state['phase']}")
         for number in range(state["pass"], _MOST_PASSES):
             whole = not state["tenant"]  # Else the pass goes on where another process left it.
             self._refused, found = {}, 0
             for tenant in await self.graph.tenants():
                 found += await self._fill_tenant(tenant, lacks, forced)
-            log.info("generation.pass", phase=state["phase"], found=found, run_id=self.run_id)
+            log.info(
+                "generation.pass", phase=state["phase"], found=found, run_id=self.progress.run.id
+            )
             await self.progress.write(**{"pass": number + 1}, tenant="", cursor="")
             if whole and not found:
                 return

@@ -9,6 +9,8 @@ from shared.domain.memory import NEVER_MS
 
 # Each memory `m` of the parameter `ids` that exists.
 EACH_MEMORY = "UNWIND $ids AS id MATCH (m:Memory {id: id})"
+# Each row `r` of the parameter `rows` whose memory `m` exists; its id is the row's first column.
+EACH_ROW = "UNWIND $rows AS r MATCH (m:Memory {id: r[0]})"
 _ROW_COLUMN = re.compile(r"\br\.(\w+)")
 
 
@@ -29,6 +31,11 @@ def set_due(stage: str, due: str, node: str = "m") -> str:
     """Return SET items that make a stage due at the expression `due`, as if never tried."""
     keys = (f"{node}.{stage}_waits", f"{node}.{stage}_failed_version")
     return f"{node}.{stage}_due = {due}, " + ", ".join(f"{key} = null" for key in keys)
+
+
+def set_if(condition: str, items: str) -> str:
+    """Return the clause that sets the items where the condition holds."""
+    return f" FOREACH (_ IN CASE WHEN {condition} THEN [1] ELSE [] END | SET {items})"
 
 
 def next_payload_version(node: str) -> str:

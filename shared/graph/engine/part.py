@@ -24,17 +24,19 @@ class StorePart:
         """Rows of a read-only query; none where the tenant has no graph."""
         return await self._client.query(tenant, operation, cypher, **params)
 
+    async def _write(self, tenant: str, operation: str, cypher: str, **params: object) -> list[Row]:
+        """Rows of a query that writes; it may use `$now`, and `$due` for what is written now."""
+        now = now_ms()
+        times = {"now": now, "due": now + self._outbox_ms}
+        return (await self._client.write(tenant, operation, cypher, **(times | params))).rows
+
     async def _change(
         self, tenant: str, operation: str, cypher: str, **params: object
     ) -> list[Row]:
-        """Rows of a query that changes what exists; none where the tenant has no graph."""
+        """Do as `_write` to what exists; no rows where the tenant has no graph."""
         if not await self._schema.exists(tenant):
             return []
-        return (await self._client.write(tenant, operation, cypher, **params)).rows
-
-    def _due(self) -> int:
-        """The time in ms at which the relay takes up what is written now."""
-        return now_ms() + self._outbox_ms
+        return await self._write(tenant, operation, cypher, **params)
 
 
 def unique(ids: Iterable[str]) -> list[str]:

@@ -13,6 +13,7 @@ A change that names a new label, type or key adds it here and raises SCHEMA_VERS
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from contextlib import suppress
 
 from redis.exceptions import ResponseError
@@ -149,23 +150,17 @@ class Schema:
         graph = self._client.graph(tenant)
         keys = list(UNIQUE.items())
         keys += [(label, key) for label, names in INDEXED.items() for key in names]
-        answers = await self._client.pipeline(
-            "ensure",
-            [
-                ("GRAPH.QUERY", graph, f"CREATE INDEX FOR (n:{label}) ON (n.{key})")
-                for label, key in keys
-            ],
-        )
-        _refuse_unless(answers, "already indexed")
+        commands = [
+            ("GRAPH.QUERY", graph, f"CREATE INDEX FOR (n:{label}) ON (n.{key})")
+            for label, key in keys
+        ]
+        await self._send(commands, unless="already indexed")
 
     async def _constrain(self, tenant: str) -> None:
         """Create the constraints, and wait until the server has made every one of them."""
         create = ("GRAPH.CONSTRAINT", "CREATE", self._client.graph(tenant), "UNIQUE", "NODE")
-        answers = await self._client.pipeline(
-            "ensure",
-            [(*create, label, "PROPERTIES", 1, key) for label, key in UNIQUE.items()],
-        )
-        _refuse_unless(answers, "already exists")
+        commands = [(*create, label, "PROPERTIES", 1, key) for label, key in UNIQUE.items()]
+        await self._send(commands, unless="already exists")
         for wait_s in (0.0, 0.001, 0.005, 0.02, *[0.1] * 50):
             await asyncio.sleep(wait_s)
             if await self._constrained(tenant):
@@ -180,8 +175,8 @@ class Schema:
             raise PermanentError(f"graph of {tenant}: duplicates among {', '.join(failed)}")
         return {row["label"] for row in rows if row["status"] == "OPERATIONAL"} >= UNIQUE.keys()
 
-
-def _refuse_unless(answers: list[object], harmless: str) -> None:
-    for answer in answers:
-        if isinstance(answer, ResponseError) and harmless not in str(answer):
-            raise PermanentError(f"graph: {str(answer)[:200]}")
+    async def _send(self, commands: Sequence[Sequence[object]], *, unless: str) -> None:
+        """Raises: PermanentError for an error of the server that does not say `unless`."""
+        for answer in await self._client.pipeline("ensure", commands):
+            if isinstance(answer, ResponseError) and unless not in str(answer):
+                raise PermanentError(f"graph: {str(answer)[:200]}")

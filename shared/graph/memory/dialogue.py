@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from shared.domain.memory import now_ms
 from shared.graph.engine.cypher import EACH_MEMORY, next_payload_version, set_due
 from shared.graph.engine.part import StorePart, unique
 from shared.graph.records import Due
@@ -68,13 +67,6 @@ class Dialogue(StorePart):
         if not wanted:
             return []
         rows = await self._change(
-            tenant,
-            "refresh_after",
-            _AFTER,
-            ids=wanted,
-            reach=REACH,
-            anyway=anyway,
-            now=now_ms(),
-            due=self._due(),
+            tenant, "refresh_after", _AFTER, ids=wanted, reach=REACH, anyway=anyway
         )
         return [Due(**row) for row in rows]

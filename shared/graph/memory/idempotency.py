@@ -7,7 +7,6 @@ request that comes again has its effect once more.
 
 from __future__ import annotations
 
-from shared.domain.memory import now_ms
 from shared.graph.engine.client import Row
 from shared.graph.engine.part import StorePart
 from shared.graph.engine.schema import GUARD
@@ -27,23 +26,16 @@ class Keys(StorePart):
     async def take(self, tenant: str, key: str, body_hash: str) -> Idem:
         """Return the request of the key: this one, not answered yet, if the key was free."""
         await self._schema.ensure(tenant)
-        answer = await self._client.write(
-            tenant, "take_key", _TAKE, key=key, body_hash=body_hash, now=now_ms()
-        )
-        if not answer.rows:  # The graph was flushed meanwhile, and with it every key.
+        rows = await self._write(tenant, "take_key", _TAKE, key=key, body_hash=body_hash)
+        if not rows:  # The graph was flushed meanwhile, and with it every key.
             self._schema.forget(tenant)
             return Idem(key, body_hash, (), "")
-        return idem_of(answer.rows[0])
+        return idem_of(rows[0])
 
     async def answer(self, tenant: str, key: str, answer: str) -> None:
         """Keep what the request under the key was answered; without a key nothing happens."""
-        await self._client.write(
-            tenant,
-            "answer_key",
-            "MATCH (i:Idem {key: $key}) SET i.answer = $answer",
-            key=key,
-            answer=answer,
-        )
+        query = "MATCH (i:Idem {key: $key}) SET i.answer = $answer"
+        await self._write(tenant, "answer_key", query, key=key, answer=answer)
 
 
 def idem_of(row: Row) -> Idem:

@@ -80,7 +80,6 @@ class Links(StorePart):
             f" MERGE (a)-[x:{kind}]->(b) SET x.updated_at = $now{sets}"
             " RETURN r[0] AS source, r[1] AS target",
             rows=[[*ends, *map(values.get, names)] for ends, values in edges.items()],
-            now=now_ms(),
         )
         return {(row["source"], row["target"]) for row in rows}
 

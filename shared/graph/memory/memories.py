@@ -23,20 +23,20 @@ from shared.graph.memory.idempotency import IDEM_COLUMNS, idem_of
 from shared.graph.records import (
     AUTHORED,
     COLUMNS,
-    PROPERTIES,
+    CREATED,
     SUCCESSOR_CELLS,
     Embedding,
     Hydrated,
     Idem,
     check_key,
     columns,
+    created_columns,
     embedding_columns,
     embedding_of,
     is_current_condition,
     memory_of,
     relation_cells,
     relation_of,
-    slot,
     successor_of,
     tag_columns,
 )
@@ -44,9 +44,7 @@ from shared.group_commit import GroupCommit
 from shared.streams.job import Stage
 
 STAGES = (Stage.ENRICH, Stage.EMBED, Stage.RELATE)
-_DERIVED = ("slot", "tag_keys", "tag_prefixes", "embedding", "embedding_model")
-_CREATED = (*PROPERTIES, *_DERIVED, "enrich_due", "embed_due")
-_IDEM_AT = len(_CREATED)
+_IDEM_AT = len(CREATED)
 
 # Existing ids and keys are looked for first, since no constraint may refuse a query: FalkorDB
 # 4.16.3 rolls it back, but counts its nodes, and every later effect in the append-only file then
@@ -59,7 +57,7 @@ _FREE = (
 _TAKEN = f"{_FREE} RETURN taken"
 _CREATE = (
     f"{_FREE} WHERE taken = 0 UNWIND $rows AS r CREATE (m:Memory {{"
-    + ", ".join(f"{name}: r[{at}]" for at, name in enumerate(_CREATED))
+    + ", ".join(f"{name}: r[{at}]" for at, name in enumerate(CREATED))
     + f"}}) FOREACH (i IN CASE WHEN r[{_IDEM_AT}] IS NULL THEN [] ELSE [r[{_IDEM_AT}]] END |"
     " CREATE (:Idem {key: i[0], body_hash: i[1], ids: i[2], answer: i[3], created_at: i[4]}))"
     " RETURN m.id"
@@ -219,7 +217,7 @@ class Memories(StorePart):
         `keep_embedding` a supplied vector outlives its content: the new one says the same.
         """
         vector, model = embedding_columns(embedding)
-        answer = await self._client.write(
+        replaced = await self._write(
             tenant,
             "replace",
             _REPLACE,
@@ -230,9 +228,8 @@ class Memories(StorePart):
             vector=vector,
             vector_model=model,
             keep=keep_embedding,
-            due=self._due(),
         )
-        return bool(answer.rows)
+        return bool(replaced)
 
     async def delete(self, tenant: str, ids: Iterable[str]) -> set[str]:
         """Remove memories with their edges; returns those that were there."""
@@ -242,13 +239,10 @@ class Memories(StorePart):
 
     async def touch(self, tenant: str, ids: Iterable[str], now_ms: int) -> None:
         """Raise `last_accessed` to `now_ms`; never lowers it."""
-        await self._change(
-            tenant,
-            "touch",
-            f"{EACH_MEMORY} WHERE coalesce(m.last_accessed, 0) < $now SET m.last_accessed = $now",
-            ids=unique(ids),
-            now=now_ms,
+        query = (
+            f"{EACH_MEMORY} WHERE coalesce(m.last_accessed, 0) < $now SET m.last_accessed = $now"
         )
+        await self._change(tenant, "touch", query, ids=unique(ids), now=now_ms)
 
     async def by_tags(
         self,
@@ -263,18 +257,37 @@ class Memories(StorePart):
 
         By importance, then timestamp, both falling, then id.
         """
-        name = "tag_prefixes" if prefix else "tag_keys"
-        rows = await self._read(
-            tenant,
-            "by_tags",
-            f"UNWIND $keys AS key MATCH (m:Memory) WHERE key IN m.{name} WITH DISTINCT m"
-            " ORDER BY m.importance DESC, m.timestamp DESC, m.id SKIP $offset LIMIT $most"
-            f" RETURN {COLUMNS}",
-            keys=unique(keys),
-            offset=offset,
-            most=limit,
+        tagged = f"key IN m.{'tag_prefixes' if prefix else 'tag_keys'}"
+        return await self._tagged(tenant, "by_tags", tagged, keys, most=limit, offset=offset)
+
+    async def current_by_tags(
+        self, tenant: str, keys: Sequence[str], *, now_ms: int, limit: int
+    ) -> list[Memory]:
+        """Return those with any of the tag keys that are current at `now_ms`, in that order."""
+        current = f"key IN m.tag_keys AND {is_current_condition('m')}"
+        return await self._tagged(
+            tenant, "tagged_now", current, keys, most=limit, offset=0, at=now_ms
         )
+
+    async def _tagged(
+        self, tenant: str, operation: str, condition: str, keys: Sequence[str], **params: object
+    ) -> list[Memory]:
+        query = (
+            f"UNWIND $keys AS key MATCH (m:Memory) WHERE {condition} WITH DISTINCT m"
+            " ORDER BY m.importance DESC, m.timestamp DESC, m.id SKIP $offset LIMIT $most"
+            f" RETURN {COLUMNS}"
+        )
+        rows = await self._read(tenant, operation, query, keys=unique(keys), **params)
         return [memory_of(row) for row in rows]
+
+    async def tagged_ids(self, tenant: str, keys: Sequence[str], limit: int) -> list[str]:
+        """Return the ids of some `limit` memories with any of the tag keys, in no order."""
+        query = (
+            "UNWIND $keys AS key MATCH (m:Memory) WHERE key IN m.tag_keys"
+            " RETURN DISTINCT m.id LIMIT $most"
+        )
+        rows = await self._read(tenant, "tagged_ids", query, keys=unique(keys), most=limit)
+        return [row["id"] for row in rows]
 
     async def counts(self, tenant: str) -> Counts:
         total, waiting = await asyncio.gather(
@@ -303,8 +316,9 @@ class Memories(StorePart):
 
     def _row(self, memory: Memory, embedding: Embedding | None, idem: Idem | None) -> list[Any]:
         check_key(memory.id, "id")
-        derived = [slot(memory.id), *tag_columns(memory), *embedding_columns(embedding)]
-        return [*columns(memory), *derived, *[self._due()] * 2, _idem_cells(idem)]
+        due = now_ms() + self._outbox_ms
+        supplied = embedding_columns(embedding)
+        return [*created_columns(memory, supplied, due, due), _idem_cells(idem)]
 
     async def _flush(self, tenant: str, rows: list[list[Any]]) -> list[str | EunoeError]:
         """Write the rows that share no id and no key in one query; refuse the later ones."""
@@ -329,8 +343,8 @@ class Memories(StorePart):
         """
         for _ in range(2):
             await self._schema.ensure(tenant)
-            answer = await self._client.write(tenant, "create", _CREATE, rows=rows)
-            if {row["id"] for row in answer.rows} == {row[0] for row in rows}:
+            created = await self._write(tenant, "create", _CREATE, rows=rows)
+            if {row["id"] for row in created} == {row[0] for row in rows}:
                 return
             if any(row["taken"] for row in await self._read(tenant, "taken", _TAKEN, rows=rows)):
                 raise Conflict("Memory or Idem exists already")

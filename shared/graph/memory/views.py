@@ -123,9 +123,20 @@ class Views(StorePart):
         """Return `node_filter.limit` ids by importance, then timestamp, both falling, then id."""
         best: list[tuple[float, int, str]] = []
         least = node_filter.min_importance
+        # A hidden type that the request names is shown.
+        hidden = [kind for kind in node_filter.hidden if kind not in node_filter.types]
         async for lo, hi in self._ranges(tenant, _RANKED_PAGE):
             rows = await self._read(
-                tenant, "view_ranked", _RANKED, **_ranked_params(node_filter, lo, hi, least)
+                tenant,
+                "view_ranked",
+                _RANKED,
+                lo=lo,
+                hi=hi,
+                least=least,
+                types=list(node_filter.types),
+                hidden=hidden,
+                since=node_filter.since_ms,
+                most=node_filter.limit,
             )
             best += [(-row["importance"], -(row["timestamp"] or 0), row["id"]) for row in rows]
             if len(best) > 2 * node_filter.limit:
@@ -219,16 +230,3 @@ class Views(StorePart):
         width = -(-SLOTS // -(-count // page))
         for lo in range(0, SLOTS, width):
             yield lo, min(SLOTS, lo + width)
-
-
-def _ranked_params(node_filter: NodeFilter, lo: int, hi: int, least: float) -> dict[str, Any]:
-    return {
-        "lo": lo,
-        "hi": hi,
-        "least": least,
-        "types": list(node_filter.types),
-        # A hidden type that the request names is shown.
-        "hidden": [kind for kind in node_filter.hidden if kind not in node_filter.types],
-        "since": node_filter.since_ms,
-        "most": node_filter.limit,
-    }

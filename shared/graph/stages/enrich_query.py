@@ -11,7 +11,7 @@ from typing import Any
 
 from shared.compact_json import compact_json
 from shared.domain.memory import tag_keys, tag_prefixes
-from shared.graph.engine.cypher import next_payload_version, numbered, set_due
+from shared.graph.engine.cypher import EACH_ROW, next_payload_version, numbered, set_due, set_if
 from shared.graph.records import check_key
 from shared.graph.stages.patterns import pattern_id
 from shared.graph.stages.preceded_by import WEEK_MS
@@ -23,7 +23,7 @@ TAIL = f',"{_NEIGHBOURS}":'
 # A query of its own: DELETE inside FOREACH, or of what was collected into a list, deletes
 # nothing and says nothing (4.16.3).
 STALE = numbered(
-    "UNWIND $rows AS r MATCH (m:Memory {id: r.id}) WHERE m.version = r.version"
+    f"{EACH_ROW} WHERE m.version = r.version"
     " MATCH (m)-[x:REFERENCED_IN|PRECEDED_BY|EXEMPLIFIES]-(o)"
     " WHERE CASE WHEN type(x) <> 'PRECEDED_BY' OR startNode(x) = m THEN NOT o.id IN r.far_ids"
     f" ELSE o.timestamp <= m.timestamp OR o.timestamp > m.timestamp + {WEEK_MS} END"
@@ -41,8 +41,7 @@ _ROW = (
     *("entity_json", "block", "summary", "type", "confidence", "seen_type", "asks"),
 )
 WRITE = numbered(
-    "UNWIND $rows AS r MATCH (m:Memory {id: r.id})"
-    " WHERE m.version = r.version AND (r.seen_type IS NULL OR m.type = r.seen_type)"
+    f"{EACH_ROW} WHERE m.version = r.version AND (r.seen_type IS NULL OR m.type = r.seen_type)"
     # A name that was merged into another refers to that one.
     " UNWIND CASE WHEN size(r.entities) = 0 THEN [null] ELSE r.entities END AS named"
     " OPTIONAL MATCH (t:Entity {id: named[0]})"
@@ -70,10 +69,8 @@ WRITE = numbered(
     " m.type = coalesce(r.type, m.type), m.confidence = coalesce(r.confidence, m.confidence),"
     " m.enriched_version = r.version, m.enriched_at = $now,"
     f" {set_due('enrich', 'null')},"
-    f" {set_due('ask', 'CASE WHEN r.asks THEN $due ELSE null END')},"
-    " m.embed_due = CASE WHEN changed THEN $due ELSE m.embed_due END,"
-    " m.embed_waits = CASE WHEN changed THEN null ELSE m.embed_waits END,"
-    " m.embed_failed_version = CASE WHEN changed THEN null ELSE m.embed_failed_version END"
+    f" {set_due('ask', 'CASE WHEN r.asks THEN $due ELSE null END')}"
+    f"{set_if('changed', set_due('embed', '$due'))}"
     " RETURN m.id, payload AS payload_version, changed AS payload_changed",
     _ROW,
 )

@@ -29,7 +29,7 @@ class StageStatus:
 
 
 @dataclass(frozen=True, slots=True)
-class Receipt:
+class StoredStatus:
     """The status of one memory. Times are ms; None for what has not happened or was not noted."""
 
     id: str
@@ -60,17 +60,17 @@ _COLUMNS = ", ".join(
 )
 
 
-class Receipts(StorePart):
-    """`store.receipts`."""
+class MemoryStatuses(StorePart):
+    """`store.memory_statuses`."""
 
-    async def get(self, tenant: str, memory_id: str) -> Receipt | None:
+    async def get(self, tenant: str, memory_id: str) -> StoredStatus | None:
         query = f"MATCH (m:Memory {{id: $id}}) RETURN {_COLUMNS}"
         rows = await self._read(tenant, "receipt", query, id=memory_id)
         if not rows:
             return None
         row = rows[0]
         stages = {stage: StageStatus(*row.pop(stage)) for stage in _REACHED}
-        return Receipt(**row, stages=stages)
+        return StoredStatus(**row, stages=stages)
 
     async def waiting(self, tenant: str, stage: Stage, limit: int) -> list[str]:
         """Return ids of some memories that the stage has not finished and not given up."""

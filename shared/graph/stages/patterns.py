@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 from zlib import crc32
 
-from shared.domain.memory import FALLBACK_TYPE, now_ms
-from shared.graph.engine.cypher import next_payload_version, numbered, set_due
+from shared.domain.memory import FALLBACK_TYPE
+from shared.graph.engine.cypher import EACH_ROW, next_payload_version, numbered, set_due
 from shared.graph.engine.part import StorePart
 from shared.graph.records import Due
 
@@ -46,15 +47,6 @@ _EXEMPLIFY = numbered(
     " p.content = r.content, p.key_terms = r.key_terms, p.updated_at = $now RETURN p.id",
     ("id", "type", "content", "key_terms", "members"),
 )
-_TYPED = numbered(
-    "UNWIND $rows AS r MATCH (m:Memory {id: r.id})"
-    " WHERE m.version = r.version AND m.type = $untyped"
-    f" WITH r, m, {next_payload_version('m')} AS payload"
-    " SET m.type = r.type, m.confidence = r.confidence, m.payload_version = payload,"
-    f" m.enriched_version = 0, {set_due('enrich', '$due')}, {set_due('embed', '$due')}"
-    " RETURN m.id, m.version, payload AS payload_version",
-    ("id", "version", "type", "confidence"),
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,8 +55,7 @@ class Sample:
     text: str
 
 
-@dataclass(frozen=True, slots=True)
-class Exemplified:
+class Exemplified(NamedTuple):
     """`members` are the (id, version) of memories that show the pattern of their type."""
 
     type: str
@@ -72,14 +63,23 @@ class Exemplified:
     members: tuple[tuple[str, int], ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Typed:
+class Typed(NamedTuple):
     """The type found for memory `id` at `version`, which had none."""
 
     id: str
     version: int
     type: str
     confidence: float
+
+
+_TYPED = numbered(
+    f"{EACH_ROW} WHERE m.version = r.version AND m.type = $untyped"
+    f" WITH r, m, {next_payload_version('m')} AS payload"
+    " SET m.type = r.type, m.confidence = r.confidence, m.payload_version = payload,"
+    f" m.enriched_version = 0, {set_due('enrich', '$due')}, {set_due('embed', '$due')}"
+    " RETURN m.id, m.version, payload AS payload_version",
+    Typed._fields,
+)
 
 
 def pattern_id(kind: str) -> str:
@@ -112,16 +112,10 @@ class Patterns(StorePart):
         if not rows:
             return
         cells = [
-            [
-                pattern_id(row.type),
-                row.type,
-                f"{row.type}: {', '.join(row.key_terms)}",
-                row.key_terms,
-                row.members,
-            ]
-            for row in rows
+            (pattern_id(kind), kind, f"{kind}: {', '.join(terms)}", terms, members)
+            for kind, terms, members in rows
         ]
-        await self._change(tenant, "exemplify", _EXEMPLIFY, rows=cells, now=now_ms())
+        await self._change(tenant, "exemplify", _EXEMPLIFY, rows=cells)
 
     async def typed(self, tenant: str, rows: Sequence[Typed]) -> list[Due]:
         """Give memories that still have no type theirs; return those that took it.
@@ -131,13 +125,5 @@ class Patterns(StorePart):
         """
         if not rows:
             return []
-        changed = await self._change(
-            tenant,
-            "typed",
-            _TYPED,
-            rows=[[row.id, row.version, row.type, row.confidence] for row in rows],
-            untyped=FALLBACK_TYPE,
-            now=now_ms(),
-            due=self._due(),
-        )
+        changed = await self._change(tenant, "typed", _TYPED, rows=rows, untyped=FALLBACK_TYPE)
         return [Due(**row) for row in changed]

@@ -14,7 +14,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from shared.domain.memory import now_ms
+from shared.graph.engine.cypher import EACH_ROW
 from shared.graph.engine.part import StorePart, unique
 
 MOST = 5
@@ -40,8 +40,7 @@ _FIND = (
 # among the next. One that is not enriched yet finds what came before it when it is enriched.
 _LINKS_MOST = 16
 _UNSETTLED = (
-    "UNWIND $rows AS r MATCH (m:Memory {id: r[0]})"
-    " OPTIONAL MATCH (m)<-[:PRECEDED_BY]-(s:Memory)"
+    f"{EACH_ROW} OPTIONAL MATCH (m)<-[:PRECEDED_BY]-(s:Memory)"
     f" WITH r, collect(s.id)[0..{_LINKS_MOST}] AS held"
     " UNWIND [id IN held WHERE NOT id IN r[1]] + [id IN r[1] WHERE NOT id IN held] AS id"
     " WITH DISTINCT id WHERE NOT id IN $ids"
@@ -50,7 +49,7 @@ _UNSETTLED = (
     " RETURN s.id, s.timestamp, s.session_id, s.version,"
     " collect(CASE WHEN o IS NULL THEN null ELSE [o.id, o.timestamp, o.session_id] END) AS held"
 )
-_AGREED = "UNWIND $rows AS r MATCH (m:Memory {id: r[0]}) WHERE m.version = r[1]"
+_AGREED = f"{EACH_ROW} WHERE m.version = r[1]"
 _UNLINK = f"{_AGREED} MATCH (m)-[x:PRECEDED_BY]->(o) WHERE NOT o.id IN r[2] DELETE x"
 _LINK = (
     f"{_AGREED} UNWIND r[2] AS previous MATCH (o:Memory {{id: previous}})"
@@ -67,12 +66,7 @@ class PrecededBy(StorePart):
         Strictly earlier by timestamp and at most seven days; newest first in each group, equal
         ones by id; memories of the row's own millisecond are none. At most five queries.
         """
-        found: dict[_Search, list[str]] = {}
-        for window in WINDOWS_MS:
-            short = {search for row in rows for search in _unfinished(row, found)}
-            if not short:
-                break
-            found.update(await self._found(tenant, short, -window, -1))
+        found = await self._found(tenant, rows, forward=False)
         return {
             row[0]: unique(key for each in _searches(row) for key in found.get(each, ()))[:MOST]
             for row in rows
@@ -87,7 +81,11 @@ class PrecededBy(StorePart):
         """
         after: dict[str, list[str]] = {row[0]: [] for row in rows}
         if await self._others_follow(tenant, rows):
-            after = await self._following(tenant, rows)
+            found = await self._found(tenant, rows, forward=True)
+            after = {
+                row[0]: [key for search in _searches(row) for key in found.get(search, ())]
+                for row in rows
+            }
         unsettled = await self._read(
             tenant,
             "unsettled",
@@ -103,7 +101,7 @@ class PrecededBy(StorePart):
         ]
         if changed:
             await self._change(tenant, "unlink", _UNLINK, rows=changed)
-            await self._change(tenant, "link", _LINK, rows=changed, now=now_ms())
+            await self._change(tenant, "link", _LINK, rows=changed)
 
     async def _wanted(
         self,
@@ -123,9 +121,8 @@ class PrecededBy(StorePart):
             key, held = each["id"], each["held"]
             memory = (key, each["timestamp"], each["session_id"])
             if any(held_id in after and key not in after[held_id] for held_id, _, _ in held):
-                to_search.append(
-                    memory
-                )  # What takes the place of a memory that moved is not known.
+                # What takes the place of a memory that moved is not known.
+                to_search.append(memory)
             else:
                 others = {other[0]: other for other in (*map(tuple, held), *came_before[key])}
                 wanted[key] = _nearest(memory, others.values())
@@ -142,32 +139,26 @@ class PrecededBy(StorePart):
         )
         return not {row["id"] for row in found} <= {row[0] for row in rows}
 
-    async def _following(self, tenant: str, rows: Sequence[Row]) -> dict[str, list[str]]:
+    async def _found(
+        self, tenant: str, rows: Sequence[Row], *, forward: bool
+    ) -> dict[_Search, list[str]]:
+        """Return per search the five nearest after its time if `forward`, else before it."""
         found: dict[_Search, list[str]] = {}
-        wanted = {search for row in rows for search in _searches(row)}
         for window in WINDOWS_MS:
-            short = {search for search in wanted if len(found.get(search, ())) < MOST}
+            least, most = (1, window) if forward else (-window, -1)
+            short = {search for row in rows for search in _unfinished(row, found, forward=forward)}
             if not short:
                 break
-            found.update(await self._found(tenant, short, 1, window))
-        return {
-            row[0]: [key for search in _searches(row) for key in found.get(search, ())]
-            for row in rows
-        }
-
-    async def _found(
-        self, tenant: str, searches: Iterable[_Search], least: int, most: int
-    ) -> dict[_Search, list[str]]:
-        """Return per search the five nearest from `least` to `most` milliseconds after its time."""
-        cells = [[at, at + least, at + most, session] for session, at in searches]
-        found = await self._read(
-            tenant,
-            "previous",
-            _FIND,
-            any=[row for row in cells if row[3] is None],
-            own=[row for row in cells if row[3] is not None],
-        )
-        return {(row["session"], row["at"]): row["ids"] for row in found}
+            cells = [[at, at + least, at + most, session] for session, at in short]
+            nearest = await self._read(
+                tenant,
+                "previous",
+                _FIND,
+                any=[row for row in cells if row[3] is None],
+                own=[row for row in cells if row[3] is not None],
+            )
+            found |= {(row["session"], row["at"]): row["ids"] for row in nearest}
+        return found
 
 
 def _nearest(row: Row, others: Iterable[Row]) -> list[str]:
@@ -183,8 +174,9 @@ def _searches(row: Row) -> list[_Search]:
     return [(session, at), (None, at)] if session else [(None, at)]
 
 
-def _unfinished(row: Row, found: dict[_Search, list[str]]) -> list[_Search]:
+def _unfinished(row: Row, found: Mapping[_Search, list[str]], *, forward: bool) -> list[_Search]:
     searches = _searches(row)
-    if len(found.get(searches[0], ())) >= MOST:
+    # Backwards, five of the own session are enough.
+    if not forward and len(found.get(searches[0], ())) >= MOST:
         return []
     return [search for search in searches if len(found.get(search, ())) < MOST]

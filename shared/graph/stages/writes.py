@@ -10,10 +10,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from shared.compact_json import compact_json
-from shared.domain.memory import NEVER_MS, now_ms
-from shared.graph.engine.cypher import EACH_MEMORY, is_waiting, numbered, set_due
+from shared.domain.memory import NEVER_MS
+from shared.graph.engine.cypher import (
+    EACH_MEMORY,
+    EACH_ROW,
+    is_waiting,
+    numbered,
+    set_due,
+    set_if,
+)
 from shared.graph.engine.part import unique
 from shared.graph.records import VERSION_OF, Due
 from shared.graph.stages import enrich_query
@@ -41,8 +49,7 @@ class EnrichedResult:
     payload_changed: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Embedded:
+class Embedded(NamedTuple):
     """The point of `id` has `payload_version` now; `relate` if its vector is new.
 
     With `anew` the memory was read as `embed_anew`, and its vectors were made again.
@@ -85,15 +92,16 @@ _EMBEDDED = numbered(
     # A point that was made before the request for new vectors was read does not fulfil it.
     " WITH r, m, coalesce(m.payload_version = r.payload_version, false)"
     " AND (r.anew OR NOT coalesce(m.embed_anew, false)) AS current"
-    " FOREACH (_ IN CASE WHEN current THEN [1] ELSE [] END |"
-    " SET m.embedded_version = r.payload_version, m.text_hash = r.text_hash, m.embed_anew = null,"
-    f" m.embedded_at = $now, {set_due('embed', 'null')})"
-    " FOREACH (_ IN CASE WHEN current AND r.relate THEN [1] ELSE [] END |"
-    f" SET {set_due('relate', '$due')})"
-    " RETURN r.id AS id, m IS NULL AS absent, current",
-    ("id", "payload_version", "text_hash", "relate", "anew"),
+    + set_if(
+        "current",
+        "m.embedded_version = r.payload_version, m.text_hash = r.text_hash, m.embed_anew = null,"
+        f" m.embedded_at = $now, {set_due('embed', 'null')}",
+    )
+    + set_if("current AND r.relate", set_due("relate", "$due"))
+    + " RETURN r.id AS id, m IS NULL AS absent, current",
+    Embedded._fields,
 )
-_SAME_TEXT = "UNWIND $rows AS r MATCH (m:Memory {id: r.id}) WHERE m.text_hash = r.text_hash"
+_SAME_TEXT = f"{EACH_ROW} WHERE m.text_hash = r.text_hash"
 _RELATED_STALE = numbered(
     f"{_SAME_TEXT} MATCH (m)-[x:SIMILAR_TO]-(o:Memory) WHERE NOT o.id IN r.others DELETE x",
     ("id", "text_hash", "others"),
@@ -118,7 +126,7 @@ _RELATED = numbered(
 )
 # Counting edges takes a fifth of the time of sorting them, and decides most cases.
 _SETTLED = (
-    "UNWIND $rows AS r MATCH (m:Memory {id: r[0]})-[x:SIMILAR_TO]->() WHERE x.score >= r[1]"
+    f"{EACH_ROW}-[x:SIMILAR_TO]->() WHERE x.score >= r[1]"
     " WITH r, count(x) AS stronger WHERE stronger > $limit RETURN r[0] AS id"
 )
 _STRONGEST = (
@@ -127,7 +135,6 @@ _STRONGEST = (
     " ORDER BY score DESC LIMIT $most RETURN collect([o.id, score]) AS strongest }"
     " RETURN m.id, strongest"
 )
-_AT_VERSION = "UNWIND $rows AS r MATCH (m:Memory {id: r[0]}) WHERE"
 # A query of so many rows takes some 40 ms, in which the graph writes nothing.
 _SETTLED_ROWS = 2048
 _STRONGEST_ROWS = 512
@@ -144,27 +151,18 @@ class Work(PrecededBy):
         """
         if not rows:
             return {}
-        await self._change(
-            tenant,
-            "enriched_stale",
-            enrich_query.STALE,
-            rows=[[row.id, row.version, enrich_query.far_ids(row)] for row in rows],
-        )
+        stale = [[row.id, row.version, enrich_query.far_ids(row)] for row in rows]
+        await self._change(tenant, "enriched_stale", enrich_query.STALE, rows=stale)
+        cells = [enrich_query.cells(row) for row in rows]
         applied = await self._change(
-            tenant,
-            "enriched",
-            enrich_query.WRITE,
-            rows=[enrich_query.cells(row) for row in rows],
-            now=now_ms(),
-            due=self._due(),
-            tail=enrich_query.TAIL,
+            tenant, "enriched", enrich_query.WRITE, rows=cells, tail=enrich_query.TAIL
         )
         return {row.pop("id"): EnrichedResult(**row) for row in applied}
 
-    async def asked(self, tenant: str, rows: Sequence[tuple[str, int]]) -> None:
+    async def ask_done(self, tenant: str, rows: Sequence[tuple[str, int]]) -> None:
         """Note that the ask stage has nothing left to do for each (id, version)."""
         if rows:
-            query = f"{_AT_VERSION} m.version = r[1] SET {set_due('ask', 'null')}"
+            query = f"{EACH_ROW} WHERE m.version = r[1] SET {set_due('ask', 'null')}"
             await self._change(tenant, "asked", query, rows=list(rows))
 
     async def merged(
@@ -179,16 +177,7 @@ class Work(PrecededBy):
         """Record which payload version each point has reached."""
         if not rows or not await self._schema.exists(tenant):
             return EmbeddedResult(frozenset(row.id for row in rows), frozenset())
-        answers = await self._change(
-            tenant,
-            "embedded",
-            _EMBEDDED,
-            rows=[
-                [row.id, row.payload_version, row.text_hash, row.relate, row.anew] for row in rows
-            ],
-            now=now_ms(),
-            due=self._due(),
-        )
+        answers = await self._change(tenant, "embedded", _EMBEDDED, rows=rows)
         absent = frozenset(row["id"] for row in answers if row["absent"])
         return EmbeddedResult(absent, frozenset(row["id"] for row in answers if row["current"]))
 
@@ -210,15 +199,9 @@ class Work(PrecededBy):
             if other != row.id
         ]
         if edges:
-            await self._change(tenant, "related_edges", _RELATED_EDGES, rows=edges, now=now_ms())
-        applied = await self._change(
-            tenant,
-            "related",
-            _RELATED,
-            rows=[[row.id, row.text_hash, row.payload_version, _nearest(row)] for row in rows],
-            tail=enrich_query.TAIL,
-            now=now_ms(),
-        )
+            await self._change(tenant, "related_edges", _RELATED_EDGES, rows=edges)
+        done = [[row.id, row.text_hash, row.payload_version, _nearest(row)] for row in rows]
+        applied = await self._change(tenant, "related", _RELATED, rows=done, tail=enrich_query.TAIL)
         return {row["id"] for row in applied}
 
     async def strongest(
@@ -286,7 +269,7 @@ class Work(PrecededBy):
         failed = await self._change(
             tenant,
             "give_up",
-            f"{_AT_VERSION} m.{VERSION_OF[stage]} = r[1] AND m.{stage}_due IS NOT NULL"
+            f"{EACH_ROW} WHERE m.{VERSION_OF[stage]} = r[1] AND m.{stage}_due IS NOT NULL"
             f" SET m.{stage}_failed_version = r[1], m.{stage}_due = $never,"
             f" m.{stage}_waits = null RETURN m.id",
             rows=list(rows),
@@ -309,7 +292,6 @@ class Work(PrecededBy):
             f" m.embed_anew = CASE WHEN $anew THEN true ELSE m.embed_anew END{_LAG_AGAIN[stage]}"
             " RETURN m.id, m.version, m.payload_version",
             ids=unique(ids),
-            due=self._due(),
             anew=anew,
         )
         return [Due(**row) for row in rows]

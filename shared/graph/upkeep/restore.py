@@ -22,7 +22,7 @@ from shared.graph.engine.client import Row
 from shared.graph.engine.cypher import EACH_MEMORY, numbered
 from shared.graph.engine.part import StorePart
 from shared.graph.engine.schema import GUARD, PROPERTY_KEYS, UNIQUE
-from shared.graph.records import PROPERTIES, columns, slot, tag_columns
+from shared.graph.records import CREATED, created_columns
 from shared.streams.job import Stage
 
 # Nodes besides memories that a backup brings back.
@@ -33,17 +33,15 @@ EDGE_PROPERTIES = (
     *("transformation", "role"),
 )
 _STAGES = (Stage.ENRICH, Stage.EMBED, Stage.RELATE)
-_EXTRA = ("slot", "tag_keys", "tag_prefixes", "embedding", "embedding_model")
-_WRITTEN = (*PROPERTIES, *_EXTRA, "enrich_due", "embed_due")
 _MEMORIES = numbered(
     f"{GUARD} UNWIND $rows AS r OPTIONAL MATCH (m:Memory {{id: r.id}})"
     " WITH r, m WHERE m IS NULL OR m.version < r.seen"
     " WITH r, m IS NULL AS fresh MERGE (n:Memory {id: r.id}) SET "
-    + ", ".join(f"n.{name} = r.{name}" for name in _WRITTEN if name != "id")
+    + ", ".join(f"n.{name} = r.{name}" for name in CREATED if name != "id")
     + ", n.progress = r.version, n.relate_due = null"
     + "".join(f", n.{stage}_waits = null, n.{stage}_failed_version = null" for stage in _STAGES)
     + " RETURN r.id AS id, fresh",
-    (*_WRITTEN, "seen"),
+    (*CREATED, "seen"),
 )
 
 
@@ -72,7 +70,18 @@ class Restore(StorePart):
         if not unique:
             return Put(0, 0, 0)
         now = now_ms()
-        cells = [_cells(row, now) for row in unique.values()]
+        cells = [
+            [
+                *created_columns(
+                    row.memory,
+                    row.embedding or (None, None),
+                    None if row.memory.enriched else now,
+                    now,
+                ),
+                row.seen,
+            ]
+            for row in unique.values()
+        ]
         written = await self._written(tenant, "restore_memories", _MEMORIES, cells)
         created = sum(row["fresh"] for row in written)
         return Put(created, len(written) - created, len(unique) - len(written))
@@ -115,7 +124,7 @@ class Restore(StorePart):
         if kind not in RELATIONS or not all(label in UNIQUE for label in ends):
             raise InvalidInput(f"edges {kind} between {' and '.join(ends)} are not restored")
         sets = ", ".join(f"x.{name} = r[{at}]" for at, name in enumerate(EDGE_PROPERTIES, 2))
-        answer = await self._client.write(
+        stored = await self._write(
             tenant,
             "restore_edges",
             f"UNWIND $rows AS r MATCH (a:{ends[0]} {{id: r[0]}}) MATCH (b:{ends[1]} {{id: r[1]}})"
@@ -126,16 +135,12 @@ class Restore(StorePart):
                 for source, target, properties in rows
             ],
         )
-        return int(answer.rows[0]["stored"]) if answer.rows else 0
+        return int(stored[0]["stored"]) if stored else 0
 
     async def done(self, tenant: str, ids: Sequence[str]) -> None:
         """Note that the edges of these memories are back."""
-        await self._client.write(
-            tenant,
-            "restore_done",
-            f"{EACH_MEMORY} WHERE m.progress IS NOT NULL SET m.progress = null",
-            ids=list(ids),
-        )
+        query = f"{EACH_MEMORY} WHERE m.progress IS NOT NULL SET m.progress = null"
+        await self._write(tenant, "restore_done", query, ids=list(ids))
 
     async def _written(
         self, tenant: str, operation: str, cypher: str, rows: list[list[Any]]
@@ -143,10 +148,10 @@ class Restore(StorePart):
         """As `Memories.create` does: a graph that was flushed meanwhile is made again, once."""
         for _ in range(2):
             await self._schema.ensure(tenant)
-            answer = await self._client.write(tenant, operation, cypher, rows=rows)
+            written = await self._write(tenant, operation, cypher, rows=rows)
             query = "MATCH (s:Schema {name: 'schema'}) RETURN s.version"
-            if answer.rows or await self._read(tenant, "exists", query):
-                return answer.rows
+            if written or await self._read(tenant, "exists", query):
+                return written
             self._schema.forget(tenant)
         raise PermanentError("graph: a restore was not confirmed")
 
@@ -157,16 +162,3 @@ def _written_owner(kind: str, ends: tuple[str, str]) -> str:
         return ""
     owner, label = ("b", ends[1]) if kind == "REFERENCED_IN" else ("a", ends[0])
     return f" WHERE {owner}.progress = {owner}.version" if label == "Memory" else ""
-
-
-def _cells(row: Restored, now: int) -> list[Any]:
-    memory = row.memory
-    return [
-        *columns(memory),
-        slot(memory.id),
-        *tag_columns(memory),
-        *(row.embedding or (None, None)),
-        None if memory.enriched else now,
-        now,
-        row.seen,
-    ]

@@ -16,7 +16,6 @@ from enum import StrEnum
 from typing import Any
 
 from shared.compact_json import compact_json
-from shared.domain.memory import now_ms
 from shared.graph.engine.client import Row
 from shared.graph.engine.part import StorePart
 from shared.graph.engine.schema import GUARD
@@ -33,8 +32,7 @@ class RunState(StrEnum):
 
 OVER = frozenset({RunState.COMPLETE, RunState.FAILED, RunState.CANCELLED})
 _LIVE = "MATCH (r:Run {id: $id}) WHERE r.state IN ['queued', 'running']"
-# The run, while this process holds it.
-_HELD = "MATCH (r:Run {id: $id}) WHERE r.token = $token AND r.state = 'running'"
+_ENDED = "r.completed_at = $now, r.due = null"
 _COLUMNS = (
     "r.id, r.task, r.state, r.request, r.progress, r.result, r.error, r.dry_run, r.started_at,"
     " r.completed_at, coalesce(r.created_at, 0) AS created_at, coalesce(r.token, 0) AS token"
@@ -81,7 +79,7 @@ class Runs(StorePart):
         """Queue a run; a second call with the same `run_id` returns the one that exists."""
         await self._schema.ensure(tenant)
         key = check_key(run_id or str(uuid.uuid4()), "a run's id")
-        answer = await self._client.write(
+        rows = await self._write(
             tenant,
             "create_run",
             f"{GUARD} MERGE (r:Run {{id: $id}}) ON CREATE SET r.task = $task, r.state = 'queued',"
@@ -91,10 +89,8 @@ class Runs(StorePart):
             task=task,
             request=compact_json(request),
             dry=dry_run,
-            now=now_ms(),
-            due=self._due(),
         )
-        return _run(answer.rows[0])
+        return _run(rows[0])
 
     async def get(self, tenant: str, run_id: str) -> Run | None:
         query = f"MATCH (r:Run {{id: $id}}) RETURN {_COLUMNS}"
@@ -122,23 +118,13 @@ class Runs(StorePart):
             " r.state = 'running', r.started_at = coalesce(r.started_at, $now), r.due = $due"
             f" RETURN {_COLUMNS}",
             id=run_id,
-            now=now_ms(),
-            due=self._due(),
         )
         return _run(rows[0]) if rows else None
 
     async def advance(self, tenant: str, run: Run, progress: Mapping[str, Any]) -> bool:
         """Write how far it is; False where it was cancelled or taken over: write nothing more."""
-        rows = await self._change(
-            tenant,
-            "advance_run",
-            f"{_HELD} SET r.progress = $progress, r.due = $due, r.waits = null RETURN r.id",
-            id=run.id,
-            token=run.token,
-            progress=compact_json(progress),
-            due=self._due(),
-        )
-        return bool(rows)
+        sets = "r.progress = $progress, r.due = $due, r.waits = null"
+        return await self._set_held(tenant, "advance_run", run, sets, progress)
 
     async def finish(
         self,
@@ -151,37 +137,43 @@ class Runs(StorePart):
         error: str | None = None,
     ) -> bool:
         """End it as complete or failed; False if it was cancelled or taken over before."""
-        rows = await self._change(
+        return await self._set_held(
             tenant,
             "finish_run",
-            f"{_HELD} SET r.state = $state, r.progress = $progress, r.result = $result,"
-            " r.error = $error, r.completed_at = $now, r.due = null RETURN r.id",
-            id=run.id,
-            token=run.token,
+            run,
+            "r.state = $state, r.progress = $progress, r.result = $result, r.error = $error,"
+            f" {_ENDED}",
+            progress,
             state=state,
-            progress=compact_json(progress),
             result=compact_json(result) if result is not None else None,
             error=error,
-            now=now_ms(),
         )
-        return bool(rows)
+
+    async def _set_held(
+        self,
+        tenant: str,
+        operation: str,
+        run: Run,
+        sets: str,
+        progress: Mapping[str, Any],
+        **params: object,
+    ) -> bool:
+        """Write to the run if this process still holds it; return whether it does."""
+        held = "MATCH (r:Run {id: $id}) WHERE r.token = $token AND r.state = 'running'"
+        query, given = f"{held} SET {sets} RETURN r.id", compact_json(progress)
+        params |= {"id": run.id, "token": run.token, "progress": given}
+        return bool(await self._change(tenant, operation, query, **params))
 
     async def fail(self, tenant: str, run_ids: Sequence[str], error: str) -> None:
         """End runs that are not over, also those that a process works on."""
-        await self._change(
-            tenant,
-            "fail_run",
-            f"UNWIND $ids AS id {_LIVE.replace('$id', 'id')}"
-            " SET r.state = 'failed', r.error = $error, r.completed_at = $now, r.due = null",
-            ids=list(run_ids),
-            error=error,
-            now=now_ms(),
-        )
+        live = f"UNWIND $ids AS id {_LIVE.replace('$id', 'id')}"
+        query = f"{live} SET r.state = 'failed', r.error = $error, {_ENDED}"
+        await self._change(tenant, "fail_run", query, ids=list(run_ids), error=error)
 
     async def cancel(self, tenant: str, run_id: str) -> Run | None:
         """End a run that is not over; what it has done stays. None if there is no such run."""
-        query = f"{_LIVE} SET r.state = 'cancelled', r.completed_at = $now, r.due = null"
-        await self._change(tenant, "cancel_run", query, id=run_id, now=now_ms())
+        query = f"{_LIVE} SET r.state = 'cancelled', {_ENDED}"
+        await self._change(tenant, "cancel_run", query, id=run_id)
         return await self.get(tenant, run_id)
 
     async def claim_due(self, tenant: str, now: int, *, limit: int = 20) -> list[tuple[str, str]]:

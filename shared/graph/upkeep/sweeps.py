@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from shared.compact_json import compact_json
+from shared.config import ConsolidationSettings
 from shared.domain.memory import Memory, now_ms
 from shared.domain.relations import RELATIONS
 from shared.errors import Fenced, Unavailable
@@ -84,15 +85,6 @@ class Fencing:
 class Chunk:
     rows: int
     server_ms: float
-
-
-@dataclass(frozen=True, slots=True)
-class Decay:
-    """The formula's settings; `importance_threshold` None: everything decays."""
-
-    base_rate: float = 0.01
-    floor_factor: float = 0.3
-    importance_threshold: float | None = 0.3
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,10 +175,20 @@ class Sweeps(StorePart):
         raise Unavailable("graph", f"no fence for {fence.schedule}")
 
     async def decay_chunk(
-        self, tenant: str, fence: Fencing, lo: int, hi: int, *, now_ms: int, decay: Decay
+        self,
+        tenant: str,
+        fence: Fencing,
+        lo: int,
+        hi: int,
+        *,
+        now_ms: int,
+        settings: ConsolidationSettings,
     ) -> Chunk:
-        """Score every memory with a slot in [lo, hi) that is not archived."""
-        threshold = decay.importance_threshold
+        """Score every memory with a slot in [lo, hi) that is not archived.
+
+        Without a threshold of importance every memory decays.
+        """
+        threshold = settings.decay_importance_threshold
         return await self.fenced(
             tenant,
             "decay_chunk",
@@ -196,8 +198,8 @@ class Sweeps(StorePart):
             hi=hi,
             now=now_ms,
             day=float(DAY_MS),
-            base=decay.base_rate,
-            floor=decay.floor_factor,
+            base=settings.base_decay_rate,
+            floor=settings.importance_floor_factor,
             counted=_COUNTED,
             keep=2.0 if threshold is None else threshold,
         )

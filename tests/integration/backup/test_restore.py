@@ -14,8 +14,9 @@ import pytest
 from shared.config import GraphSettings
 from shared.domain.memory import Memory, now_ms
 from shared.errors import Unavailable
+from shared.graph.records import CREATED
 from shared.graph.store import GraphStore
-from shared.graph.upkeep import restore as store_module
+from shared.graph.upkeep.restore import Restore
 from shared.streams.job import Stage
 from shared.vectors import VectorStore
 from tests.support.stores.backing_up import OTHER, backup_app, filled, raw_backup, restored
@@ -171,7 +172,7 @@ async def test_an_interrupted_restore_is_finished_by_the_next(
     raw = await _saved(store, no_vectors, settings)
     edges = await cypher(settings, EDGES)
     with monkeypatch.context() as patched:
-        patched.setattr(store_module.Restore, "links", _lost)
+        patched.setattr(Restore, "links", _lost)
         with pytest.raises(Unavailable):
             await restored(store, raw, tmp_path)
     assert await cypher(settings, EDGES, OTHER) == []
@@ -244,4 +245,4 @@ async def test_the_command_restores_into_the_configured_stores(
 
 def test_the_written_columns_are_all_of_a_memory() -> None:
     """A new field of Memory must not get lost in a restore."""
-    assert set(Memory.__slots__) <= set(store_module._WRITTEN)
+    assert set(Memory.__slots__) <= set(CREATED)

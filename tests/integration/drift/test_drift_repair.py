@@ -147,7 +147,7 @@ async def test_without_an_embedder_the_repair_says_so(here: Place) -> None:
     run = await here.graph.runs.create(TENANT, TASK, {})
     job = Job(TENANT, run.id, 0, attempt=2)
     await here.handler()([job])
-    ended = await here.told(run)
+    ended = await here.stored_run(run)
     assert ended.state is RunState.FAILED
     assert "2 memories wait for an embedder" in str(ended.error)
     async with here.embedding():
@@ -193,7 +193,7 @@ async def test_a_change_during_the_repair_wins(here: Place) -> None:
         await repairing
         await here.streams[Stage.EMBED].publish([Job(TENANT, ids[0], 0)])
         await wait_until(here.agree, "the points are of what was written last")
-    ended = await here.told(run)
+    ended = await here.stored_run(run)
     assert ended.state is RunState.COMPLETE
     assert (ended.result or {})["failed"] == 0
     stored = await here.vectors.stored(TENANT, ids[:2])
@@ -220,7 +220,7 @@ class Stopping:
         self._here = here
         self._left = at
 
-    async def __call__(self, tenant: str, run: Run, progress: Progress) -> Any:
+    async def __call__(self, progress: Progress) -> Any:
         write = progress.write
 
         async def writing(**counts: object) -> None:
@@ -231,7 +231,7 @@ class Stopping:
 
         progress.write = progress.write_if_due = writing  # type: ignore[method-assign]
         tasks = self._here.handler().tasks
-        return await tasks[TASK](tenant, run, progress)
+        return await tasks[TASK](progress)
 
 
 @pytest.mark.parametrize("at", [1, 3, 5, 8, 10, 12, 14, 16, 18])
@@ -244,9 +244,9 @@ async def test_a_repair_that_is_interrupted_and_run_again_ends_the_same(
     job = Job(TENANT, run.id, 0)
     async with here.embedding():
         await here.handler({TASK: Stopping(here, at)})([job])
-        assert (await here.told(run)).state is RunState.RUNNING
+        assert (await here.stored_run(run)).state is RunState.RUNNING
         await here.handler()([job])
-    ended = await here.told(run)
+    ended = await here.stored_run(run)
     assert counts(ended) == {"status": "complete", **FOUND}
     assert ended.result is not None
     assert (ended.result["synced"], ended.result["failed"]) == (12, 0)
@@ -270,7 +270,7 @@ async def test_a_cancelled_repair_stops_and_leaves_no_orphan_of_its_own(here: Pl
         await repairing
         here.gate.set()
         await wait_until(lambda: here.embedded, "what was queued is embedded")
-    ended = await here.told(run)
+    ended = await here.stored_run(run)
     assert (ended.state, ended.result) == (RunState.CANCELLED, None)
     assert len(here.embedded) <= 7
     audit = await here.audit()

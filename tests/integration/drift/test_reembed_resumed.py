@@ -12,30 +12,29 @@ from services.syncer.reembedding.switch import Switch
 from services.syncer.runs import Progress, RunLost
 from shared.config import EmbeddingSettings
 from shared.domain.memory import Memory
-from shared.graph.upkeep.runs import Run
 from tests.support.stores.drifting import Place
 from tests.support.stores.graphs import TENANT, a_memory
 
 LIMIT = 6
 
 
-async def begun(here: Place, **request: object) -> tuple[Run, Progress]:
+async def begun(here: Place, **request: object) -> Progress:
     made = await here.graph.runs.create(TENANT, TASK, request)
     return await taken(here, made.id)
 
 
-async def taken(here: Place, run_id: str) -> tuple[Run, Progress]:
+async def taken(here: Place, run_id: str) -> Progress:
     run = await here.graph.runs.begin(TENANT, run_id)
     assert run is not None
-    return run, Progress(here.graph.runs, TENANT, run, asyncio.Event())
+    return Progress(here.graph.runs, TENANT, run, asyncio.Event())
 
 
 async def switched(here: Place) -> list[str]:
     """To the generation that is live already: the passes after the switch are all there is."""
-    run, progress = await begun(here)
+    progress = await begun(here)
     live = await here.vectors.attach()
     stores = (here.graph, here.vectors, here.outbox)
-    return await Switch(*stores, run_id=run.id, progress=progress, target=live)()
+    return await Switch(*stores, progress=progress, target=live)()
 
 
 @pytest.fixture(autouse=True)
@@ -81,7 +80,7 @@ async def test_a_limited_refresh_that_is_resumed_goes_on_where_it_was(
     newest = sorted(known, key=lambda each: (-each.timestamp, each.id))[:LIMIT]
     settings = EmbeddingSettings(_env_file=None, EMBEDDING_BATCH_SIZE=2)
     task = Reembed(here.graph, here.vectors, here.outbox, settings)
-    run, progress = await begun(here, limit=LIMIT, batch_size=1)
+    progress = await begun(here, limit=LIMIT, batch_size=1)
     write = progress.write
 
     async def lost(**counts: object) -> None:
@@ -92,10 +91,10 @@ async def test_a_limited_refresh_that_is_resumed_goes_on_where_it_was(
     monkeypatch.setattr(progress, "write", lost)
     async with here.embedding():
         with pytest.raises(RunLost):
-            await task(TENANT, run, progress)
+            await task(progress)
         assert set(here.embedded) == {each.id for each in newest[:2]}
         await timed(here, [5000, 5001, 5002])
-        run, progress = await taken(here, run.id)
-        result = await task(TENANT, run, progress)
+        progress = await taken(here, progress.run.id)
+        result = await task(progress)
     assert (result["processed"], result["total"]) == (LIMIT, LIMIT)
     assert set(here.embedded) == {each.id for each in newest}

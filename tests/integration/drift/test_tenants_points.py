@@ -145,7 +145,7 @@ async def test_a_switch_fills_and_proves_what_both_tenants_hold(here: Place) -> 
     stores = (here.graph, here.vectors, here.outbox)
     progress = Progress(here.graph.runs, TENANT, run, asyncio.Event())
     target = await here.vectors.attach()
-    switching = Switch(*stores, run_id=run.id, progress=progress, target=target)
+    switching = Switch(*stores, progress=progress, target=target)
     async with here.embedding():
         assert await switching() == []
     await switching._verify()

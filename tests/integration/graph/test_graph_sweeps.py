@@ -11,17 +11,18 @@ from uuid import uuid4
 
 import pytest
 
-from shared.config import GraphSettings
+from shared.config import ConsolidationSettings, GraphSettings
 from shared.domain.memory import Memory, now_ms
 from shared.errors import Fenced
 from shared.graph.records import SLOTS, Idem
 from shared.graph.store import GraphStore
-from shared.graph.upkeep.sweeps import Decay, Fencing, Sweep
+from shared.graph.upkeep.sweeps import Fencing, Sweep
 from tests.support.stores.graphs import TENANT, a_memory, associate, cypher
 
 DAY_MS = 86_400_000
 NOW = 1_767_700_000_000
 FENCE = Fencing("decay", 7)
+SETTINGS = ConsolidationSettings()
 
 
 def _formula(age: float, access: float, degree: int, memory: Memory) -> float:
@@ -45,11 +46,11 @@ def _relevance(memory: Memory, degree: int, threshold: float | None = 0.3) -> fl
     return min(1.0, max(score, memory.importance * 0.3))
 
 
-async def _swept(store: GraphStore, decay: Decay = Decay()) -> int:  # noqa: B008 - frozen
+async def _swept(store: GraphStore, settings: ConsolidationSettings = SETTINGS) -> int:
     scored = 0
     sweep = Sweep(chunk_ms=5, duty_ratio=1)
     async for lo, hi in sweep:
-        chunk = await store.sweeps.decay_chunk(TENANT, FENCE, lo, hi, now_ms=NOW, decay=decay)
+        chunk = await store.sweeps.decay_chunk(TENANT, FENCE, lo, hi, now_ms=NOW, settings=settings)
         sweep.took(chunk.server_ms)
         scored += chunk.rows
     return scored
@@ -83,7 +84,8 @@ async def aged(store: GraphStore) -> list[Memory]:
 async def test_every_memory_gets_the_formulas_score(
     store: GraphStore, aged: list[Memory], threshold: float | None
 ) -> None:
-    assert await _swept(store, Decay(importance_threshold=threshold)) == len(aged)
+    settings = SETTINGS.model_copy(update={"decay_importance_threshold": threshold})
+    assert await _swept(store, settings) == len(aged)
     scores = await _scores(store, aged)
     for memory in aged:
         assert scores[memory.id] == pytest.approx(_relevance(memory, 0, threshold), abs=1e-9)
@@ -128,7 +130,7 @@ async def test_an_old_token_changes_nothing_and_ends_the_sweep(
     await store.sweeps.raise_fence(TENANT, FENCE)
     old = Fencing("decay", 6)
     with pytest.raises(Fenced):
-        await store.sweeps.decay_chunk(TENANT, old, 0, SLOTS, now_ms=NOW, decay=Decay())
+        await store.sweeps.decay_chunk(TENANT, old, 0, SLOTS, now_ms=NOW, settings=SETTINGS)
     with pytest.raises(Fenced):
         await store.sweeps.raise_fence(TENANT, old)
     assert set((await _scores(store, aged)).values()) == {None}
@@ -140,11 +142,11 @@ async def test_an_old_token_changes_nothing_and_ends_the_sweep(
 
 async def test_a_chunk_without_memories_is_not_a_fenced_one(store: GraphStore) -> None:
     await store.ensure(TENANT)
-    chunk = await store.sweeps.decay_chunk(TENANT, FENCE, 0, SLOTS, now_ms=NOW, decay=Decay())
+    chunk = await store.sweeps.decay_chunk(TENANT, FENCE, 0, SLOTS, now_ms=NOW, settings=SETTINGS)
     assert chunk.rows == 0
     with pytest.raises(Fenced):
         await store.sweeps.decay_chunk(
-            TENANT, Fencing("decay", 6), 0, SLOTS, now_ms=NOW, decay=Decay()
+            TENANT, Fencing("decay", 6), 0, SLOTS, now_ms=NOW, settings=SETTINGS
         )
 
 
@@ -153,7 +155,7 @@ async def test_of_two_leaders_at_once_only_the_newer_writes_from_then_on(
 ) -> None:
     async def lead(fence: Fencing, at: int) -> None:
         for _ in range(30):
-            await store.sweeps.decay_chunk(TENANT, fence, 0, SLOTS, now_ms=at, decay=Decay())
+            await store.sweeps.decay_chunk(TENANT, fence, 0, SLOTS, now_ms=at, settings=SETTINGS)
 
     year = 365 * DAY_MS
     ends = await asyncio.gather(

@@ -73,7 +73,7 @@ async def test_who_did_not_see_the_wish_for_new_vectors_leaves_it(store: GraphSt
     result = await store.work.embedded(TENANT, [late])
     assert not result.absent | result.applied
     assert (await store.memories.get(TENANT, [memory.id]))[memory.id].embed_anew
-    assert (await store.work.embedded(TENANT, [replace(late, anew=True)])).applied == {memory.id}
+    assert (await store.work.embedded(TENANT, [late._replace(anew=True)])).applied == {memory.id}
     assert not (await store.memories.get(TENANT, [memory.id]))[memory.id].embed_anew
 
 
@@ -232,7 +232,7 @@ async def test_embedding_settles_the_memory_and_makes_relating_due(
     assert (after.embedded_version, after.text_hash) == (memory.payload_version, "h")
     await store.work.related(TENANT, [Related(memory.id, "h", memory.payload_version, ())])
     assert (await store.memories.counts(TENANT)).lagging[Stage.RELATE] == 0
-    only_payload = replace(row, relate=False)
+    only_payload = row._replace(relate=False)
     assert (await store.work.embedded(TENANT, [only_payload])).applied == {memory.id}
     assert (await store.memories.counts(TENANT)).lagging[Stage.RELATE] == 0
 

@@ -115,16 +115,16 @@ class Place:
     def handler(
         self, tasks: Mapping[str, Task] | None = None, stopping: asyncio.Event | None = None
     ) -> RunHandler:
-        known = {TASK: DriftTask(self.drift, DriftGauges()), **(tasks or {})}
+        known: dict[str, Task] = {TASK: DriftTask(self.drift, DriftGauges()), **(tasks or {})}
         return RunHandler(self.graph.runs, known, stopping or asyncio.Event(), max_attempts=3)
 
     async def run(self, tenant: str = TENANT, /, **request: Any) -> Run:
-        """Ask for a run as the API does, and take it as the syncer does."""
+        """Queue a run as the API does, and take it as the syncer does."""
         run = await self.graph.runs.create(tenant, TASK, request)
         await self.handler()([Job(tenant, run.id, 0)])
-        return await self.told(run, tenant)
+        return await self.stored_run(run, tenant)
 
-    async def told(self, run: Run, tenant: str = TENANT) -> Run:
+    async def stored_run(self, run: Run, tenant: str = TENANT) -> Run:
         found = await self.graph.runs.get(tenant, run.id)
         assert found is not None
         return found
@@ -167,7 +167,7 @@ class Place:
         await self.vectors.upsert("beta", [point_of(a_memory("of beta"), self.model, "beta")])
 
     async def agree(self, tenant: str = TENANT) -> bool:
-        """Whether each memory has exactly the point that it should have; told by the stores."""
+        """Return whether each memory has exactly the point that it should have."""
         wanted: dict[str, Mapping[str, Any]] = {}
         after = ""
         while page := await self.graph.sweeps.memories_page(tenant, after, 1000):
@@ -181,7 +181,7 @@ class Place:
 
 
 def whole(content: str, model: str = MODEL) -> str:
-    """The text_hash of a memory that nothing was said before."""
+    """Return the text_hash of a memory without predecessors in its session."""
     return text_hash(model, content)[:16] + text_hash(model, "")[:16]
 
 
