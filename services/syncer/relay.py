@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 from shared.config import SyncSettings
 from shared.domain.memory import now_ms
-from shared.graph.records import Due
+from shared.graph.records import VERSION_OF, Due
 from shared.graph.store import GraphStore
 from shared.leading.lease import Lease
 from shared.streams.job import Job, Stage
@@ -24,7 +24,6 @@ from shared.streams.transitions import Published
 from shared.telemetry import log, metrics
 
 SCHEDULE = "relay"
-STAGES = (Stage.ENRICH, Stage.ASK, Stage.EMBED, Stage.RELATE)
 _TENANTS_PER_PASS = 200
 _log = log.get_logger(__name__)
 
@@ -57,7 +56,7 @@ class Relay:
     async def _relay(self, tenant: str, now: int) -> bool:
         """Republish one page of each stage; return whether any page was full."""
         full = False
-        for stage in STAGES:
+        for stage in VERSION_OF:
             due = await self.graph.work.claim_due(tenant, stage, now, self.settings.relay_rows)
             if due:
                 await self._publish(tenant, stage, due)

@@ -36,6 +36,7 @@ class GraphStore:
     def __init__(self, settings: GraphSettings, *, outbox_delay_s: float) -> None:
         self._client = client = GraphClient(settings)
         self._schema = schema = Schema(client)
+        self.ping, self.tenants, self.ensure = client.ping, client.tenants, schema.ensure
         outbox_ms = int(outbox_delay_s * 1000)
         self.memories = Memories(client, schema, settings, outbox_ms=outbox_ms)
         self.work = Work(client, schema, outbox_ms=outbox_ms)
@@ -63,18 +64,3 @@ class GraphStore:
         """Finish the creates that were accepted, then close the connections."""
         await self.memories.close()
         await self._client.close()
-
-    async def ping(self) -> None:
-        """Raises: Unavailable unless the server answers within a second."""
-        await self._client.ping()
-
-    async def tenants(self) -> list[str]:
-        """Return the tenants that have a graph, sorted; no other name is a tenant yet."""
-        return await self._client.tenants()
-
-    async def ensure(self, tenant: str) -> None:
-        """Make the tenant's graph if it has none; any number of callers may do so at once.
-
-        Writes that create do this themselves.
-        """
-        await self._schema.ensure(tenant)

@@ -40,9 +40,9 @@ Deletable = Callable[[Sequence[str]], Awaitable[set[str]]]
 
 
 class Report(Protocol):
-    """Write the audit; at most once a second unless `at_once`. Raises what ends the pass."""
+    """Writes the audit; at most once a second unless `at_once`. Raises what ends the pass."""
 
-    async def __call__(self, audit: Audit, *, at_once: bool = False) -> None: ...
+    async def __call__(self, *, at_once: bool = False) -> None: ...
 
 
 async def all_deletable(point_ids: Sequence[str]) -> set[str]:
@@ -111,9 +111,9 @@ class Drift:
             compared = await self._audit_memories(tenant, live, audit, rows_page)
             if repair and compared.drifted:
                 audit.repairing = compared.drifted
-                await report(audit, at_once=True)
+                await report(at_once=True)
                 await self._repair(tenant, live, audit, report, compared)
-            await report(audit)
+            await report()
 
     # -- points -----------------------------------------------------------------------------
 
@@ -131,7 +131,7 @@ class Drift:
         async for page in self._point_pages(tenant, live):
             await self._audit_point_page(tenant, page, audit, report, deletable)
         audit.points_through = True
-        await report(audit, at_once=True)
+        await report(at_once=True)
 
     async def _point_pages(self, tenant: str, live: Generation) -> AsyncIterator[list[StoredPoint]]:
         """Yield the tenant's points; for the default tenant also those of unknown tenants."""
@@ -164,12 +164,12 @@ class Drift:
         chosen = await deletable([point.point_id for point in orphans])
         if chosen:
             audit.deleting = sorted(chosen)
-            await report(audit, at_once=True)
+            await report(at_once=True)
             deleted = await self._delete(tenant, [p for p in orphans if p.point_id in chosen])
             audit.orphans_deleted += deleted
             metrics.DRIFT_REPAIRED.labels(outcome="deleted").inc(deleted)
             audit.deleting = []
-        await report(audit)
+        await report()
 
     async def _orphans(self, tenant: str, points: Sequence[StoredPoint]) -> list[StoredPoint]:
         """Return the points without a memory, or whose memory has its point elsewhere."""
@@ -212,7 +212,7 @@ class Drift:
         }
         compared = _Compared(memories, points, findings)
         drifted = compared.drifted
-        again = await self.graph.sweeps.audited(tenant, drifted) if drifted else {}
+        again = await self.graph.sweeps.audited(tenant, drifted)
         for key in drifted:
             if key not in again:
                 del findings[key]
@@ -234,7 +234,7 @@ class Drift:
         metrics.DRIFT_REPAIRED.labels(outcome="failed").inc(len(failed))
         metrics.DRIFT_REPAIRED.labels(outcome="synced").inc(len(ids) - len(failed))
         audit.count_repaired(failed)
-        await report(audit, at_once=True)
+        await report(at_once=True)
 
     async def _requeue(self, tenant: str, live: Generation, compared: _Compared) -> None:
         """Make those due that differ and publish their jobs; a second time is harmless."""
@@ -260,7 +260,7 @@ class Drift:
         while waiting:
             polls += 1
             await asyncio.sleep(backoff_s(polls, first_s=_FIRST_POLL_S, longest_s=_LONGEST_POLL_S))
-            await report(audit)
+            await report()
             still = await self.graph.sweeps.unembedded(tenant, list(waiting))
             left = {key: version for key, version in waiting.items() if still.get(key) == version}
             if len(left) < len(waiting):
@@ -293,7 +293,7 @@ class DriftTask:
         delete = not dry and bool(run.request.get("delete_orphans"))
         audit = Audit.resumed(progress.state)
 
-        async def report(audit: Audit, *, at_once: bool = False) -> None:
+        async def report(*, at_once: bool = False) -> None:
             await (progress.write if at_once else progress.write_if_due)(**asdict(audit))
 
         deletable = all_deletable if delete else none_deletable

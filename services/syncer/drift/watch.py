@@ -72,6 +72,6 @@ class DriftWatch:
         return audit
 
 
-async def _no_report(audit: Audit, *, at_once: bool = False) -> None:
+async def _no_report(*, at_once: bool = False) -> None:
     """A schedule writes no progress: when its term ends, its body is cancelled."""
-    del audit, at_once
+    del at_once

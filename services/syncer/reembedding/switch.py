@@ -201,10 +201,10 @@ class Switch:
     async def _verify_sample(self, tenant: str) -> None:
         """Search for points by their own vectors: each finds itself, or one just like it."""
         target = self.target
-        ids: list[str] = []
-        async for page in self.vectors.scroll(tenant, page=_SAMPLE, generation=target):
-            ids = [point.id for point in page]
-            break
+        page: Sequence[StoredPoint] = await anext(
+            self.vectors.scroll(tenant, page=_SAMPLE, generation=target), []
+        )
+        ids = [point.id for point in page]
         stored = await self.vectors.stored(tenant, ids, with_dense=True, generation=target)
         queries = [
             VectorQuery("dense", point.dense, 1)

@@ -178,7 +178,7 @@ class GraphClient:
         return base if check_tenant(tenant) == DEFAULT_TENANT else f"{base}:{tenant}"
 
     async def tenants(self) -> list[str]:
-        """Return the tenants that have a graph, sorted."""
+        """Return the tenants that have a graph, sorted; no other name is a tenant yet."""
         with _observed("tenants"):
             names = await self._execute("GRAPH.LIST")
         return sorted(filter(None, map(self._tenant, names)))

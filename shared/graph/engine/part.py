@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from shared.domain.memory import now_ms
 from shared.graph.engine.client import GraphClient, Row
@@ -13,6 +13,7 @@ class StorePart:
     """A part of GraphStore, reached as `store.<name>`; every method takes the tenant first.
 
     What is written is due `outbox_ms` later: then the relay publishes the job that was lost.
+    A query over `rows` or `ids` of which there are none is not sent: it has no effect.
     """
 
     def __init__(self, client: GraphClient, schema: Schema, *, outbox_ms: int = 0) -> None:
@@ -22,6 +23,8 @@ class StorePart:
 
     async def _read(self, tenant: str, operation: str, cypher: str, **params: object) -> list[Row]:
         """Rows of a read-only query; none where the tenant has no graph."""
+        if _is_over_nothing(params):
+            return []
         return await self._client.query(tenant, operation, cypher, **params)
 
     async def _write(self, tenant: str, operation: str, cypher: str, **params: object) -> list[Row]:
@@ -34,9 +37,13 @@ class StorePart:
         self, tenant: str, operation: str, cypher: str, **params: object
     ) -> list[Row]:
         """Do as `_write` to what exists; no rows where the tenant has no graph."""
-        if not await self._schema.exists(tenant):
+        if _is_over_nothing(params) or not await self._schema.exists(tenant):
             return []
         return await self._write(tenant, operation, cypher, **params)
+
+
+def _is_over_nothing(params: Mapping[str, object]) -> bool:
+    return not (params.get("rows", True) and params.get("ids", True))
 
 
 def unique(ids: Iterable[str]) -> list[str]:

@@ -111,7 +111,10 @@ class Schema:
         self._making: dict[str, asyncio.Lock] = {}
 
     async def ensure(self, tenant: str) -> None:
-        """Complete the tenant's graph; any number of processes may do so at once."""
+        """Make the tenant's graph complete; any number of callers may do so at once.
+
+        Writes that create do this themselves.
+        """
         if tenant in self._made:
             return
         async with self._making.setdefault(tenant, asyncio.Lock()):

@@ -63,10 +63,7 @@ class Dialogue(StorePart):
         embedded without it; all of them with `anyway` (before a memory is deleted or moves).
         A second call changes nothing more.
         """
-        wanted = unique(ids)
-        if not wanted:
-            return []
         rows = await self._change(
-            tenant, "refresh_after", _AFTER, ids=wanted, reach=REACH, anyway=anyway
+            tenant, "refresh_after", _AFTER, ids=unique(ids), reach=REACH, anyway=anyway
         )
         return [Due(**row) for row in rows]

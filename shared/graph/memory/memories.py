@@ -154,10 +154,7 @@ class Memories(StorePart):
 
     async def get(self, tenant: str, ids: Iterable[str]) -> dict[str, Memory]:
         """Return the memories that exist, by id."""
-        wanted = unique(ids)
-        if not wanted:
-            return {}
-        rows = await self._read(tenant, "get", _GET, ids=wanted)
+        rows = await self._read(tenant, "get", _GET, ids=unique(ids))
         return {row["id"]: memory_of(row) for row in rows}
 
     async def embeddings(self, tenant: str, ids: Iterable[str]) -> dict[str, Embedding]:
@@ -180,14 +177,11 @@ class Memories(StorePart):
         With `at_ms` only relations to memories that are current then: not archived, expired,
         future or superseded.
         """
-        wanted = unique(ids)
-        if not wanted:
-            return {}
         rows = await self._read(
             tenant,
             "hydrate",
             _HYDRATE,
-            ids=wanted,
+            ids=unique(ids),
             most=relation_limit,
             superseding=list(SUPERSEDING),
             at=at_ms,

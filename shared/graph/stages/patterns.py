@@ -109,8 +109,6 @@ class Patterns(StorePart):
 
     async def exemplify(self, tenant: str, rows: Sequence[Exemplified]) -> None:
         """Link the members that are still at their version, and count the new ones."""
-        if not rows:
-            return
         cells = [
             (pattern_id(kind), kind, f"{kind}: {', '.join(terms)}", terms, members)
             for kind, terms, members in rows
@@ -123,7 +121,5 @@ class Patterns(StorePart):
         They are due to be enriched again (a type has a pattern) and to be embedded, so that
         their points carry the type.
         """
-        if not rows:
-            return []
         changed = await self._change(tenant, "typed", _TYPED, rows=rows, untyped=FALLBACK_TYPE)
         return [Due(**row) for row in changed]

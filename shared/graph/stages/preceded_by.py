@@ -99,9 +99,8 @@ class PrecededBy(StorePart):
             for each in unsettled
             if {held_id for held_id, _, _ in each["held"]} != set(wanted[each["id"]])
         ]
-        if changed:
-            await self._change(tenant, "unlink", _UNLINK, rows=changed)
-            await self._change(tenant, "link", _LINK, rows=changed)
+        await self._change(tenant, "unlink", _UNLINK, rows=changed)
+        await self._change(tenant, "link", _LINK, rows=changed)
 
     async def _wanted(
         self,

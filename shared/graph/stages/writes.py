@@ -149,8 +149,6 @@ class Work(PrecededBy):
         Returns the applied rows by id; the others' memories are gone or at another version.
         The edges become exactly those named.
         """
-        if not rows:
-            return {}
         stale = [[row.id, row.version, enrich_query.far_ids(row)] for row in rows]
         await self._change(tenant, "enriched_stale", enrich_query.STALE, rows=stale)
         cells = [enrich_query.cells(row) for row in rows]
@@ -161,21 +159,20 @@ class Work(PrecededBy):
 
     async def ask_done(self, tenant: str, rows: Sequence[tuple[str, int]]) -> None:
         """Note that the ask stage has nothing left to do for each (id, version)."""
-        if rows:
-            query = f"{EACH_ROW} WHERE m.version = r[1] SET {set_due('ask', 'null')}"
-            await self._change(tenant, "asked", query, rows=list(rows))
+        query = f"{EACH_ROW} WHERE m.version = r[1] SET {set_due('ask', 'null')}"
+        await self._change(tenant, "asked", query, rows=rows)
 
     async def merged(
         self, tenant: str, entity_ids: Iterable[str]
     ) -> dict[str, tuple[str, str, str]]:
         """Return (category, slug, name) of what each merged one of the entities became."""
         ids = sorted(set(entity_ids))
-        rows = await self._read(tenant, "merged", enrich_query.MERGED, ids=ids) if ids else []
+        rows = await self._read(tenant, "merged", enrich_query.MERGED, ids=ids)
         return {row["id"]: (row["category"], row["slug"], row["name"]) for row in rows}
 
     async def embedded(self, tenant: str, rows: Sequence[Embedded]) -> EmbeddedResult:
         """Record which payload version each point has reached."""
-        if not rows or not await self._schema.exists(tenant):
+        if not await self._schema.exists(tenant):
             return EmbeddedResult(frozenset(row.id for row in rows), frozenset())
         answers = await self._change(tenant, "embedded", _EMBEDDED, rows=rows)
         absent = frozenset(row["id"] for row in answers if row["absent"])
@@ -183,23 +180,19 @@ class Work(PrecededBy):
 
     async def related(self, tenant: str, rows: Sequence[Related]) -> set[str]:
         """Write SIMILAR_TO edges both ways; return the ids whose text was still the same."""
-        if not rows:
-            return set()
         replacing = [
             [row.id, row.text_hash, [other for other, _ in row.neighbours]]
             for row in rows
             if row.replace
         ]
-        if replacing:
-            await self._change(tenant, "related_stale", _RELATED_STALE, rows=replacing)
+        await self._change(tenant, "related_stale", _RELATED_STALE, rows=replacing)
         edges = [
             [row.id, row.text_hash, other, score]
             for row in rows
             for other, score in row.neighbours
             if other != row.id
         ]
-        if edges:
-            await self._change(tenant, "related_edges", _RELATED_EDGES, rows=edges)
+        await self._change(tenant, "related_edges", _RELATED_EDGES, rows=edges)
         done = [[row.id, row.text_hash, row.payload_version, _nearest(row)] for row in rows]
         applied = await self._change(tenant, "related", _RELATED, rows=done, tail=enrich_query.TAIL)
         return {row["id"] for row in applied}
@@ -264,15 +257,13 @@ class Work(PrecededBy):
 
         The relay leaves them until a PATCH or `requeue`.
         """
-        if not rows:
-            return set()
         failed = await self._change(
             tenant,
             "give_up",
             f"{EACH_ROW} WHERE m.{VERSION_OF[stage]} = r[1] AND m.{stage}_due IS NOT NULL"
             f" SET m.{stage}_failed_version = r[1], m.{stage}_due = $never,"
             f" m.{stage}_waits = null RETURN m.id",
-            rows=list(rows),
+            rows=rows,
             never=NEVER_MS,
         )
         return {row["id"] for row in failed}

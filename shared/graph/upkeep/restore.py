@@ -22,8 +22,8 @@ from shared.graph.engine.client import Row
 from shared.graph.engine.cypher import EACH_MEMORY, numbered
 from shared.graph.engine.part import StorePart
 from shared.graph.engine.schema import GUARD, PROPERTY_KEYS, UNIQUE
+from shared.graph.memory.memories import STAGES
 from shared.graph.records import CREATED, created_columns
-from shared.streams.job import Stage
 
 # Nodes besides memories that a backup brings back.
 LABELS = ("Entity", "Pattern", "Session", "Part")
@@ -32,14 +32,13 @@ EDGE_PROPERTIES = (
     *("reason", "context", "pattern_type", "resolution", "observations", "timestamp"),
     *("transformation", "role"),
 )
-_STAGES = (Stage.ENRICH, Stage.EMBED, Stage.RELATE)
 _MEMORIES = numbered(
     f"{GUARD} UNWIND $rows AS r OPTIONAL MATCH (m:Memory {{id: r.id}})"
     " WITH r, m WHERE m IS NULL OR m.version < r.seen"
     " WITH r, m IS NULL AS fresh MERGE (n:Memory {id: r.id}) SET "
     + ", ".join(f"n.{name} = r.{name}" for name in CREATED if name != "id")
     + ", n.progress = r.version, n.relate_due = null"
-    + "".join(f", n.{stage}_waits = null, n.{stage}_failed_version = null" for stage in _STAGES)
+    + "".join(f", n.{stage}_waits = null, n.{stage}_failed_version = null" for stage in STAGES)
     + " RETURN r.id AS id, fresh",
     (*CREATED, "seen"),
 )

@@ -285,14 +285,16 @@ async def test_a_switch_of_the_generation_ends_the_audit(here: Place) -> None:
     assert live is not None
     other = await here.vectors.generations.create(live.model, live.dimension, serial=99)
 
-    async def beat(audit: Audit, *, at_once: bool = False) -> None:
+    audit = Audit()
+
+    async def beat(*, at_once: bool = False) -> None:
         if audit.repairing and at_once:
             await here.vectors.generations.activate(other)
 
     try:
         async with here.embedding():
             with pytest.raises(Conflict, match="switched"):
-                await here.drift(TENANT, Audit(), beat, repair=True, deletable=none_deletable)
+                await here.drift(TENANT, audit, beat, repair=True, deletable=none_deletable)
     finally:
         await here.vectors.generations.activate(live)
         await here.vectors.attach()

@@ -106,8 +106,8 @@ class Place:
     async def audit(self) -> Audit:
         audit = Audit()
 
-        async def beat(audit: Audit, *, at_once: bool = False) -> None:
-            del audit, at_once
+        async def beat(*, at_once: bool = False) -> None:
+            del at_once
 
         await self.drift(TENANT, audit, beat, repair=False, deletable=none_deletable)
         return audit
