@@ -105,12 +105,12 @@ class MemoryStatus:
         stored = await self.graph.memory_statuses.get(tenant, check_id(memory_id))
         if stored is None:
             raise NotFound("Memory not found")
-        answers = await asyncio.gather(*(self._stage(tenant, receipt, s) for s in stored.stages))
+        answers = await asyncio.gather(*(self._stage(tenant, stored, s) for s in stored.stages))
         stages = dict(zip(stored.stages, answers, strict=True))
         made = {name: stages[stage].state == "done" for stage, name in _MADE.items()}
         searchable = stored.has_vector and not stored.archived
         return ReceiptAnswer.model_validate(
-            asdict(receipt) | made | {"searchable": searchable, "stages": stages}
+            asdict(stored) | made | {"searchable": searchable, "stages": stages}
         )
 
     async def _stage(self, tenant: str, stored: StoredStatus, stage: Stage) -> StageAnswer:
