@@ -56,7 +56,10 @@ def request_of(tenant: str, query: VectorQuery) -> models.QueryRequest:
     return models.QueryRequest(
         query=vector,
         using=query.kind,
-        filter=recall_filter(tenant, query.scope),
+        filter=models.Filter(
+            must=[tenant_is(tenant), *_fields(query.scope), *_tags(query.scope)],
+            must_not=_hidden(query.scope) or None,
+        ),
         limit=query.limit,
         with_payload=naming(tenant),
         with_vector=False,
@@ -75,11 +78,6 @@ def hits_of(points: Sequence[models.ScoredPoint]) -> list[Hit]:
         key = str((point.payload or {}).get(MEMORY_ID, point.id))
         found.setdefault(key, Hit(key, point.score))
     return list(found.values())
-
-
-def recall_filter(tenant: str, scope: Scope) -> models.Filter:
-    must = [tenant_is(tenant), *_fields(scope), *_tags(scope)]
-    return models.Filter(must=must, must_not=_hidden(scope) or None)
 
 
 def newest_wins(tenant: str, points: Sequence[Point]) -> models.Filter:

@@ -17,10 +17,6 @@ from shared.graph.records import Hydrated, Relation
 
 _SHOWN_ENTITIES = 10
 _PREVIEW_CHARS = 160
-_NOTES = (
-    *("deduped_from", "expanded_from_entity", "relation_score", "related_to"),
-    *("outside_tag_scope", "state_replaces"),
-)
 
 
 class RecallResultAnswer(Answer):
@@ -211,6 +207,7 @@ def _state_filter(draft: Draft) -> dict[str, Any]:
 
 
 def _result(row: Scored, hydrated: Hydrated) -> RecallResultAnswer:
+    """Return one result; of the row's notes those that the answer has a field for."""
     score, candidate = round(row.final, 6), row.candidate
     # A rounded -0.0 becomes 0.0.
     components: dict[str, Any] = {k: round(v, 6) + 0.0 for k, v in row.components.items()}
@@ -231,7 +228,7 @@ def _result(row: Scored, hydrated: Hydrated) -> RecallResultAnswer:
             or row.notes.get("related_to")
             or list(map(_relation, hydrated.relations)),
             "query": candidate.query,
-            **{name: row.notes[name] for name in _NOTES if name in row.notes},
+            **row.notes,
         }
     )
 

@@ -27,7 +27,7 @@ class Draft:
     request: RecallRequest
     settings: RecallSettings
     question: Question = field(default_factory=Question)
-    candidates: Mapping[str, Candidate] = field(default_factory=dict)
+    candidates: dict[str, Candidate] = field(default_factory=dict)
     entities: tuple[KnownEntity, ...] = ()
     degraded: bool = False
     stored: dict[str, StoredCandidate] = field(default_factory=dict)

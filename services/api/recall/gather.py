@@ -16,7 +16,7 @@ from services.api.recall.candidate_source import CandidateSource
 from services.api.recall.draft import Draft
 from services.api.recall.profile import profile_of
 from services.api.recall.rank import Candidate, Question, merged, shortlist
-from shared.domain.memory import Memory
+from services.api.recall.request import RecallRequest
 from shared.graph.recall.candidates import Candidates
 
 # How much wider each further look is, while too few of what was found may be answered.
@@ -35,47 +35,43 @@ class Gather:
     source: CandidateSource
 
     async def gather(self, draft: Draft) -> None:
-        """Set the draft's question, texts, candidates and stored memories."""
-        by_text = draft.request.texts or draft.request.embedding
-        await (self._search(draft) if by_text else self._list(draft))
+        """Set the draft's question, candidates and stored memories."""
+        request = draft.request
+        by_text = request.texts or request.embedding
+        look, nets = (self._search, _NETS) if by_text else (self._list, _LISTING_NETS)
+        for net in nets:
+            scope = request.scope.at_any_time() if net == 1 else request.scope
+            may_be_more = await look(draft, replace(request, scope=scope), net)
+            await self.read(draft, (*draft.candidates, *request.hints.ids))
+            if not may_be_more or _is_enough(draft):
+                break
 
     async def read(self, draft: Draft, ids: Iterable[str]) -> None:
         """Read those of `ids` that the draft lacks: one query, or none."""
         missing = [key for key in ids if key not in draft.stored]
         draft.stored |= await self.stored.read(draft.tenant, missing)
 
-    async def _search(self, draft: Draft) -> None:
-        request, candidates = draft.request, dict[str, Candidate]()
-        for look, net in enumerate(_NETS):
-            scope = request.scope if look else request.scope.at_any_time()
-            found = await self.source.read(draft.tenant, replace(request, scope=scope), growth=net)
-            most = net * max(_MIN_READ, _READ_PER_RESULT * request.limit)
-            full = found.full or len(found.candidates) > most
-            candidates = merged([candidates, shortlist(found.candidates, most)])
-            await self.read(draft, (*candidates, *request.hints.ids))
-            if not full or _is_enough(draft):
-                break
-        draft.question, draft.candidates = found.question, candidates
-        draft.entities, draft.degraded = found.entities, found.degraded
+    async def _search(self, draft: Draft, request: RecallRequest, net: int) -> bool:
+        """Add what the stores find; return whether they may hold more."""
+        found = await self.source.read(draft.tenant, request, growth=net)
+        most = net * max(_MIN_READ, _READ_PER_RESULT * request.limit)
+        draft.candidates = merged([draft.candidates, shortlist(found.candidates, most)])
+        draft.question, draft.entities = found.question, found.entities
+        draft.degraded = found.degraded
+        return found.full or len(found.candidates) > most
 
-    async def _list(self, draft: Draft) -> None:
-        """List by importance, or by time."""
-        request, listed = draft.request, dict[str, Memory]()
+    async def _list(self, draft: Draft, request: RecallRequest, net: int) -> bool:
+        """Add what a list by importance or time holds; return whether it may go on."""
+        size = min(_LISTING_MOST, net * (2 * request.limit + 10))
         order = request.sort.replace("updated", "time")
-        for look, net in enumerate(_LISTING_NETS):
-            scope = request.scope if look else request.scope.at_any_time()
-            size = min(_LISTING_MOST, net * (2 * request.limit + 10))
-            memories = await self.stored.listing(draft.tenant, scope, size, order)
-            listed |= {memory.id: memory for memory in memories}
-            await self.read(draft, (*listed, *request.hints.ids))
-            if len(memories) < size or size == _LISTING_MOST or _is_enough(draft):
-                break
+        memories = await self.stored.listing(draft.tenant, request.scope, size, order)
         kind = "tag" if request.scope.tags else "trending"
         draft.question = Question(profile=profile_of(request.hints, ""))
-        draft.candidates = {
+        draft.candidates |= {
             memory.id: Candidate(memory.id, words=memory.importance, match_type=kind)
-            for memory in listed.values()
+            for memory in memories
         }
+        return len(memories) == size < _LISTING_MOST
 
 
 def _is_enough(draft: Draft) -> bool:

@@ -52,7 +52,8 @@ class Profile:
     def fit(self, memory: Memory) -> float:
         """Return the boost of one memory, to be added to its score."""
         boost = TAG_BOOST * self.prefers_tags_of(memory) + TYPE_BOOST * (memory.type in self.types)
-        if self.language and _mentions(memory, self.language):
+        texts = (value.lower() for value in memory.metadata.values() if isinstance(value, str))
+        if self.language and any(self.language in text for text in texts):
             boost += LANGUAGE_BOOST
         return boost + PRIORITY_BOOST * (memory.id in self.ids)
 
@@ -91,8 +92,3 @@ def _language(hints: Hints, tokens: list[str]) -> str | None:
     named = [(hints.language or "").lower(), (hints.context or "").lower(), ending]
     named += [token for token in tokens if token not in _NOT_IN_QUERIES]
     return next((_LANGUAGES[name] for name in named if name in _LANGUAGES), None)
-
-
-def _mentions(memory: Memory, language: str) -> bool:
-    values = [value for value in memory.metadata.values() if isinstance(value, str)]
-    return any(language in value.lower() for value in values)

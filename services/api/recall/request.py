@@ -5,9 +5,10 @@ Numbers out of range are clamped as AutoMem clamps them; what cannot be understo
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from operator import attrgetter
+from typing import Any
 
 from services.api.http.parameters import (
     Param,
@@ -24,11 +25,11 @@ from services.api.http.parameters import (
 )
 from services.api.memory.requests import parse_embedding
 from services.api.recall.when import UnknownTime, Window, window_of
+from shared.config import Settings
 from shared.domain.scope import Scope
 from shared.errors import InvalidInput
 
-Sort = Literal["score", "time_desc", "time_asc", "updated_desc", "updated_asc"]
-SORTS: tuple[Sort, ...] = ("score", "time_desc", "time_asc", "updated_desc", "updated_asc")
+SORTS = ("score", "time_desc", "time_asc", "updated_desc", "updated_asc")
 MAX_QUERY_CHARS = 4000
 MAX_QUERIES = 10
 
@@ -72,7 +73,7 @@ class RecallRequest:
     per_query_limit: int
     embedding: tuple[float, ...] | None
     scope: Scope
-    sort: Sort
+    sort: str
     expansion: Expansion
     hints: Hints
     auto_decompose: bool
@@ -93,19 +94,24 @@ class RecallRequest:
 
 # Parameters by the field that they fill.
 _Table = Mapping[str, Param[Any]]
+_Count = int | Callable[[Settings], int]
 
 
 def _label(name: str, description: str, *aliases: str) -> Param[str | None]:
     return text(name, description, most_chars=MAX_QUERY_CHARS, aliases=aliases)
 
 
-def _share(name: str, description: str) -> Param[float | None]:
-    return number(name, description, default=None, least=0.0, most=1.0)
+def _share(name: str, description: str, default: Any = None) -> Param[Any]:
+    return number(name, description, default=default, least=0.0, most=1.0)
+
+
+def _count(name: str, description: str, *aliases: str, default: _Count, most: _Count) -> Param[int]:
+    return integer(name, description, default=default, least=1, most=most, aliases=aliases)
 
 
 def _per_query_limit(limit: int) -> Param[int]:
     description = "Candidates per query before fusion; as many as limit where absent"
-    return integer("per_query_limit", description, default=limit, least=1, most=100)
+    return _count("per_query_limit", description, default=limit, most=100)
 
 
 def _current_only(*, default: bool) -> Param[bool]:
@@ -119,12 +125,11 @@ _QUERIES = texts(
     commas=True,
     most_used=MAX_QUERIES,
 )
-_LIMIT = integer(
+_LIMIT = _count(
     "limit",
     "Most results; expansions may add to it",
     default=5,
-    least=1,
-    most=lambda settings: settings.recall.max_limit,
+    most=attrgetter("recall.max_limit"),
 )
 _EMBEDDING = parsed(
     "embedding",
@@ -185,43 +190,35 @@ _EXPANSION: _Table = {
         aliases=("entity_expansion",),
     ),
     "respect_tags": flag("expand_respect_tags", "Keeps expansions inside the tag scope"),
-    "relation_limit": integer(
+    "relation_limit": _count(
         "relation_limit",
         "Relations per result",
-        default=lambda settings: settings.recall.relation_limit,
-        least=1,
+        default=attrgetter("recall.relation_limit"),
         most=200,
     ),
-    "limit": integer(
+    "limit": _count(
         "expansion_limit",
         "Most memories added by expansion",
-        default=lambda settings: settings.recall.expansion_limit,
-        least=1,
+        "relation_expansion_limit",
+        default=attrgetter("recall.expansion_limit"),
         most=500,
-        aliases=("relation_expansion_limit",),
     ),
     "min_importance": _share("expand_min_importance", "Least importance of an added memory"),
     "min_strength": _share("expand_min_strength", "Least strength of a followed relation"),
 }
 _OPTIONS: _Table = {
     "auto_decompose": flag("auto_decompose", "Also searches for the names and topics in the query"),
-    "min_score": number(
-        "min_score",
-        "Least final score",
-        default=lambda settings: settings.recall.min_score,
-        least=0.0,
-        most=1.0,
-    ),
+    "min_score": _share("min_score", "Least final score", attrgetter("recall.min_score")),
     "adaptive_floor": flag(
         "adaptive_floor",
         "Cuts the list where the scores fall off",
-        default=lambda settings: settings.recall.adaptive_floor,
+        default=attrgetter("recall.adaptive_floor"),
     ),
     "recency_bias": choice(
         "recency_bias",
         "Prefers newer results",
         *("off", "on", "auto"),
-        default=lambda settings: settings.recall.recency_bias,
+        default=attrgetter("recall.recency_bias"),
     ),
     "scope_fallback": flag("scope_fallback", "Fills up from outside the tags"),
 }
@@ -269,7 +266,9 @@ def parse_recall(query: Query, *, now_ms: int) -> RecallRequest:
             **_fields(query, _TAGS),
             **_fields(query, _PLACE),
         ),
-        sort=_sort(query, only_a_window=window.bounded and not (searched or queries or embedding)),
+        sort=_sort(
+            query, only_a_window=window != Window() and not (searched or queries or embedding)
+        ),
         expansion=Expansion(**_fields(query, _EXPANSION)),
         hints=Hints(**_fields(query, _HINTS)),
         state_debug=query[_STATE_DEBUG],
@@ -300,10 +299,9 @@ def _window(query: Query, warnings: list[str], now_ms: int) -> Window:
     )
 
 
-def _sort(query: Query, *, only_a_window: bool) -> Sort:
+def _sort(query: Query, *, only_a_window: bool) -> str:
     """Return the wanted order; a time window with nothing to search for lists the newest first."""
     named = query[_SORT]
-    chosen = next((each for each in SORTS if each == named), None)
-    if chosen is not None:
-        return chosen
+    if named in SORTS:
+        return named
     return "time_desc" if only_a_window and named is None else "score"

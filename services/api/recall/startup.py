@@ -6,7 +6,6 @@ Archived, expired, not yet valid and superseded memories are left out.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,35 +27,29 @@ _CRITICAL_IMPORTANCE = 0.9
 _SPARE = 3
 
 
-@dataclass(frozen=True, slots=True)
-class Briefing:
-    lessons: Sequence[Memory]
-    rules: Sequence[Memory]
-
-
+@dataclass(slots=True)
 class Startup:
     """Reads one tenant's lessons and rules, by importance."""
 
-    def __init__(self, graph: GraphStore) -> None:
-        self._graph = graph
+    graph: GraphStore
 
-    async def brief(self, tenant: str) -> Briefing:
-        find, now = self._graph.memories.current_by_tags, now_ms()
+    async def brief(self, tenant: str) -> tuple[list[Memory], list[Memory]]:
+        """Return the lessons and the rules."""
+        find, now = self.graph.memories.current_by_tags, now_ms()
         lessons, rules = await asyncio.gather(
             find(tenant, _LESSON_TAGS, now_ms=now, limit=_SPARE * _MOST_LESSONS),
             find(tenant, _RULE_TAGS, now_ms=now, limit=_SPARE * _MOST_RULES),
         )
         ids = [memory.id for memory in (*lessons, *rules)]
-        hydrated = await self._graph.memories.hydrate(tenant, ids, relation_limit=0)
+        hydrated = await self.graph.memories.hydrate(tenant, ids, relation_limit=0)
         superseded = {
             memory_id
             for memory_id, each in hydrated.items()
             if any(active(successor, now) for successor in each.successors)
         }
-        return Briefing(
-            [each for each in lessons if each.id not in superseded][:_MOST_LESSONS],
-            [each for each in rules if each.id not in superseded][:_MOST_RULES],
-        )
+        lessons = [each for each in lessons if each.id not in superseded]
+        rules = [each for each in rules if each.id not in superseded]
+        return lessons[:_MOST_LESSONS], rules[:_MOST_RULES]
 
 
 # -- HTTP -------------------------------------------------------------------------------
@@ -91,25 +84,19 @@ class BriefingAnswer(Success):
 
 
 async def startup_recall(request: web.Request) -> web.Response:
-    found = await request.app[STARTUP].brief(request[TENANT])
-    return json_answer(
-        BriefingAnswer.model_validate(
-            {
-                "critical_lessons": found.lessons,
-                "system_rules": found.rules,
-                "lesson_count": len(found.lessons),
-                "has_critical": any(
-                    lesson.importance >= _CRITICAL_IMPORTANCE for lesson in found.lessons
-                ),
-                "summary": f"Recalled {len(found.lessons)} lesson(s)"
-                f" and {len(found.rules)} system rule(s)",
-            }
-        )
-    )
+    lessons, rules = await request.app[STARTUP].brief(request[TENANT])
+    answer = {
+        "critical_lessons": lessons,
+        "system_rules": rules,
+        "lesson_count": len(lessons),
+        "has_critical": any(each.importance >= _CRITICAL_IMPORTANCE for each in lessons),
+        "summary": f"Recalled {len(lessons)} lesson(s) and {len(rules)} system rule(s)",
+    }
+    return json_answer(BriefingAnswer.model_validate(answer))
 
 
 _SUMMARY = "Lessons and rules to read before work begins"
-ROUTES: tuple[Route, ...] = (
-    Route("GET", "/startup-recall", startup_recall, _SUMMARY, returns=BriefingAnswer),
-    Route("GET", "/startup/recall", startup_recall, _SUMMARY, returns=BriefingAnswer),
+ROUTES: tuple[Route, ...] = tuple(
+    Route("GET", path, startup_recall, _SUMMARY, returns=BriefingAnswer)
+    for path in ("/startup-recall", "/startup/recall")
 )

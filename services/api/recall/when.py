@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 
 from shared.errors import InvalidInput
 
-_LAST_N = re.compile(r"^(?:last|past) (\d{1,5}) (hour|day|week|month|year)s?$")
+_LAST_N = re.compile(r"^last (\d{1,5}) (hour|day|week|month|year)s?$")
 _DAYS = {"hour": 1 / 24, "day": 1, "week": 7, "month": 30, "year": 365}
 
 
@@ -23,14 +23,10 @@ class Window:
     start_ms: int | None = None
     end_ms: int | None = None
 
-    @property
-    def bounded(self) -> bool:
-        return self.start_ms is not None or self.end_ms is not None
-
 
 def window_of(expression: str, now_ms: int) -> Window:
     """Return the window that `expression` means at `now_ms`. Raises: UnknownTime."""
-    text = " ".join(expression.lower().split())
+    text = re.sub(r"^past\b", "last", " ".join(expression.lower().split()))
     now = datetime.fromtimestamp(now_ms / 1000, UTC)
     if counted := _LAST_N.match(text):
         days = int(counted[1]) * _DAYS[counted[2]]
@@ -54,13 +50,10 @@ def _named(text: str, now: datetime) -> tuple[datetime, datetime] | None:
         "yesterday": (day - timedelta(days=1), day),
         "this week": (monday, now),
         "last week": (monday - timedelta(days=7), monday),
-        "past week": (monday - timedelta(days=7), monday),
         "this month": (month, now),
         "last month": (before_month, month),
-        "past month": (before_month, month),
         "this year": (year, now),
         "last year": (before_year, year),
-        "past year": (before_year, year),
     }
     return spans.get(text)
 
