@@ -23,7 +23,7 @@ _BEFORE = (
     f"{_IN_SESSION} WHERE o.session_id = m.session_id"
     " WITH o, m.timestamp - o.timestamp AS ago, o.id < m.id AS lower"
     " WITH o, ago > 0 OR (ago = 0 AND lower) AS earlier WHERE earlier"
-    " WITH o ORDER BY o.timestamp DESC, o.id DESC LIMIT $reach"
+    f" WITH o ORDER BY o.timestamp DESC, o.id DESC LIMIT {REACH}"
     " RETURN collect([o.id, o.content]) AS before }"
     " RETURN m.id, before"
 )
@@ -31,7 +31,7 @@ _AFTER = (
     f"{_IN_SESSION} WHERE o.session_id = m.session_id"
     " WITH o, o.timestamp - m.timestamp AS later, o.id > m.id AS higher"
     " WITH o, later > 0 OR (later = 0 AND higher) AS follows WHERE follows"
-    " WITH o ORDER BY o.timestamp, o.id LIMIT $reach RETURN collect(o) AS after }"
+    f" WITH o ORDER BY o.timestamp, o.id LIMIT {REACH} RETURN collect(o) AS after }}"
     " UNWIND after AS n WITH n, $anyway OR n.version < m.version AS affected WHERE affected"
     f" WITH DISTINCT n SET n.payload_version = {next_payload_version('n')},"
     f" {set_due('embed', '$due', 'n')} RETURN n.id, n.version, n.payload_version"
@@ -51,7 +51,7 @@ class Dialogue(StorePart):
 
     async def before(self, tenant: str, ids: Iterable[str]) -> dict[str, list[Before]]:
         """Return at most two predecessors of each memory that has any, nearest first."""
-        rows = await self._read(tenant, "before", _BEFORE, ids=unique(ids), reach=REACH)
+        rows = await self._read(tenant, "before", _BEFORE, ids=unique(ids))
         return {r["id"]: [Before(*pair) for pair in r["before"]] for r in rows if r["before"]}
 
     async def refresh_after(
@@ -63,7 +63,6 @@ class Dialogue(StorePart):
         embedded without it; all of them with `anyway` (before a memory is deleted or moves).
         A second call changes nothing more.
         """
-        rows = await self._change(
-            tenant, "refresh_after", _AFTER, ids=unique(ids), reach=REACH, anyway=anyway
-        )
+        wanted = unique(ids)
+        rows = await self._change(tenant, "refresh_after", _AFTER, ids=wanted, anyway=anyway)
         return [Due(**row) for row in rows]

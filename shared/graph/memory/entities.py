@@ -13,6 +13,9 @@ from typing import Any
 from shared.errors import Conflict
 from shared.graph.engine.part import StorePart
 
+_MOVED_PAGE = 500
+_SHARED_PAGE = 100
+_SAME_NAME = 20
 _REFERENCES = "outdegree(e, 'REFERENCED_IN')"
 _COLUMNS = (
     "e.id, coalesce(e.slug, '') AS slug, coalesce(e.category, '') AS category, e.name,"
@@ -34,7 +37,7 @@ _NAMED = (
 )
 _ALIASED = (
     "MATCH (e:Entity) WHERE e.merged_into IS NULL AND $name IN e.aliases"
-    f" RETURN {_COLUMNS} LIMIT $most"
+    f" RETURN {_COLUMNS} LIMIT {_SAME_NAME}"
 )
 _SHARED = (
     "UNWIND $pairs AS p MATCH (a:Entity {id: p[0]})-[:REFERENCED_IN]->(m:Memory)"
@@ -57,13 +60,11 @@ _REPOINT = (
     "MATCH (x:Entity) WHERE x.merged_into = $alias SET x.merged_into = $canonical RETURN count(x)"
 )
 _MOVE = (
-    "MATCH (a:Entity {id: $alias})-[x:REFERENCED_IN]->(m:Memory) WITH x, m LIMIT $most"
+    "MATCH (a:Entity {id: $alias})-[x:REFERENCED_IN]->(m:Memory)"
+    f" WITH x, m LIMIT {_MOVED_PAGE}"
     " MATCH (c:Entity {id: $canonical}) MERGE (c)-[:REFERENCED_IN]->(m) DELETE x"
     " RETURN count(m) AS moved"
 )
-_MOVED_PAGE = 500
-_SHARED_PAGE = 100
-_SAME_NAME = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +119,7 @@ class Entities(StorePart):
         rows = await self._read(tenant, "entity", _NAMED, name=name)
         found = [entity for entity in map(_entity, rows) if not entity.ghost]
         if not found:
-            rows = await self._read(tenant, "entity", _ALIASED, name=name, most=_SAME_NAME)
+            rows = await self._read(tenant, "entity", _ALIASED, name=name)
             found = [_entity(row) for row in rows]
         return sorted(found, key=lambda e: (e.merged_into is not None, -e.references, e.id))
 
@@ -144,7 +145,7 @@ class Entities(StorePart):
         await self._change(tenant, "entity_merge", _REPOINT, **ends)
         moved = 0
         while True:
-            rows = await self._change(tenant, "entity_merge", _MOVE, **ends, most=_MOVED_PAGE)
+            rows = await self._change(tenant, "entity_merge", _MOVE, **ends)
             count = rows[0]["moved"] if rows else 0
             moved += count
             if count < _MOVED_PAGE:

@@ -66,13 +66,13 @@ _GET = f"{EACH_MEMORY} RETURN {COLUMNS}"
 # A memory with thousands of edges costs little, since the list is cut before the cells are
 # built. Whether the memory that superseded the other one is current is not checked (that took
 # 1 ms more for ten): a memory whose successor expired is a result, but no shown relation.
-_CURRENT = f"{is_current_condition('o')} AND outDegree(o, $superseding) = 0"
+_CURRENT = f"{is_current_condition('o')} AND outDegree(o, {list(SUPERSEDING)}) = 0"
 _HYDRATE = (
     f"{EACH_MEMORY} OPTIONAL MATCH (m)-[x]->(o:Memory)"
     " WITH m, x, o ORDER BY coalesce(x.updated_at, o.timestamp) DESC, o.id"
     f" WITH m, collect(CASE WHEN o IS NOT NULL AND ($at IS NULL OR {_CURRENT})"
     " THEN [x, o] ELSE null END)[0..$most] AS pairs,"
-    f" collect(CASE WHEN type(x) IN $superseding THEN {SUCCESSOR_CELLS} ELSE null END)"
+    f" collect(CASE WHEN type(x) IN {list(SUPERSEDING)} THEN {SUCCESSOR_CELLS} ELSE null END)"
     " AS successors"
     f" RETURN {COLUMNS}, [p IN pairs | [{relation_cells('p[0]', 'p[1]')}]] AS relations,"
     " successors"
@@ -159,15 +159,11 @@ class Memories(StorePart):
 
     async def embeddings(self, tenant: str, ids: Iterable[str]) -> dict[str, Embedding]:
         """Return the supplied vectors of those memories that have one, by id."""
-        rows = await self._read(
-            tenant,
-            "embeddings",
-            f"{EACH_MEMORY} WHERE m.embedding IS NOT NULL"
-            " RETURN m.id, m.embedding, m.embedding_model",
-            ids=unique(ids),
-        )
+        supplied = "m.id, m.embedding, m.embedding_model"
+        query = f"{EACH_MEMORY} WHERE m.embedding IS NOT NULL RETURN {supplied}"
+        rows = await self._read(tenant, "embeddings", query, ids=unique(ids))
         found = {r["id"]: embedding_of(r["embedding"], r["embedding_model"]) for r in rows}
-        return {key: supplied for key, supplied in found.items() if supplied is not None}
+        return {key: embedding for key, embedding in found.items() if embedding is not None}
 
     async def hydrate(
         self, tenant: str, ids: Iterable[str], *, relation_limit: int, at_ms: int | None = None
@@ -178,13 +174,7 @@ class Memories(StorePart):
         future or superseded.
         """
         rows = await self._read(
-            tenant,
-            "hydrate",
-            _HYDRATE,
-            ids=unique(ids),
-            most=relation_limit,
-            superseding=list(SUPERSEDING),
-            at=at_ms,
+            tenant, "hydrate", _HYDRATE, ids=unique(ids), most=relation_limit, at=at_ms
         )
         return {
             row["id"]: Hydrated(
@@ -298,14 +288,13 @@ class Memories(StorePart):
 
     async def _waiting(self, tenant: str, stage: Stage) -> Row:
         """How many wait for the stage, how many it gave up, and the smallest due time."""
-        rows = await self._read(
-            tenant,
-            "counts",
+        query = (
             f"OPTIONAL MATCH (m:Memory) WHERE {is_waiting(stage)}"
             f" WITH count(m) AS waiting, min(m.{stage}_due) AS oldest"
             f" OPTIONAL MATCH (g:Memory) WHERE g.{stage}_due >= {NEVER_MS}"
-            " RETURN waiting, count(g) AS failed, oldest",
+            " RETURN waiting, count(g) AS failed, oldest"
         )
+        rows = await self._read(tenant, "counts", query)
         return rows[0] if rows else {"waiting": 0, "failed": 0, "oldest": None}
 
     def _row(self, memory: Memory, embedding: Embedding | None, idem: Idem | None) -> list[Any]:

@@ -32,9 +32,9 @@ _RANKED = (
 )
 _COUNTED = (
     f"MATCH (m:Memory) WHERE m.slot >= $lo AND m.slot < $hi AND {_VISIBLE}"
-    " RETURN coalesce(m.type, $fallback) AS type, CASE WHEN coalesce(m.importance, 0.5) >= $high"
-    " THEN 'high' WHEN coalesce(m.importance, 0.5) >= $medium THEN 'medium' ELSE 'low' END"
-    " AS level, count(m) AS count"
+    " WITH coalesce(m.type, $fallback) AS type, coalesce(m.importance, 0.5) AS weight"
+    f" RETURN type, CASE WHEN weight >= {HIGH} THEN 'high' WHEN weight >= {MEDIUM} THEN 'medium'"
+    " ELSE 'low' END AS level, count(weight) AS count"
 )
 _STRENGTH = "coalesce(x.strength, x.score, x.confidence, x.similarity, 0.5)"
 _EDGES = (
@@ -108,8 +108,7 @@ class Views(StorePart):
         }
         found["EXEMPLIFIES"] -= await self._count(tenant, _TO_PATTERNS)
         if hidden:
-            rows = await self._read(tenant, "view_count", _HIDDEN, hidden=list(hidden))
-            for row in rows:
+            for row in await self._read(tenant, "view_count", _HIDDEN, hidden=list(hidden)):
                 found[row["type"]] -= row["count"]
         some = ((kind, edges) for kind, edges in found.items() if edges > 0)
         return dict(sorted(some, key=lambda pair: (-pair[1], pair[0])))
@@ -172,15 +171,8 @@ class Views(StorePart):
             left = limit - (len(seen) - 1)
             if left <= 0 or not frontier:
                 break
-            rows = await self._read(
-                tenant,
-                "view_reach",
-                _STEP,
-                ids=frontier,
-                seen=seen,
-                hidden=list(hidden),
-                most=left,
-            )
+            given = {"ids": frontier, "seen": seen, "hidden": list(hidden), "most": left}
+            rows = await self._read(tenant, "view_reach", _STEP, **given)
             frontier = [row["other"] for row in rows]
             seen += frontier
         return seen[1:]
@@ -192,18 +184,8 @@ class Views(StorePart):
         by_type = Counter[str]()
         by_importance = {"high": 0, "medium": 0, "low": 0}
         async for lo, hi in self._ranges(tenant, _COUNTED_PAGE):
-            rows = await self._read(
-                tenant,
-                "view_counted",
-                _COUNTED,
-                lo=lo,
-                hi=hi,
-                hidden=list(hidden),
-                fallback=fallback,
-                high=HIGH,
-                medium=MEDIUM,
-            )
-            for row in rows:
+            given = {"lo": lo, "hi": hi, "hidden": list(hidden), "fallback": fallback}
+            for row in await self._read(tenant, "view_counted", _COUNTED, **given):
                 by_type[row["type"]] += row["count"]
                 by_importance[row["level"]] += row["count"]
         ordered = sorted(by_type.items(), key=lambda pair: (-pair[1], pair[0]))
@@ -213,14 +195,11 @@ class Views(StorePart):
         self, tenant: str, start_ms: int, end_ms: int, *, hidden: Sequence[str]
     ) -> int:
         """Return how many memories have a timestamp in [start, end)."""
-        return await self._count(
-            tenant,
+        query = (
             "MATCH (m:Memory) WHERE m.timestamp >= $start AND m.timestamp < $end"
-            f" AND {_VISIBLE} RETURN count(m)",
-            start=start_ms,
-            end=end_ms,
-            hidden=list(hidden),
+            f" AND {_VISIBLE} RETURN count(m)"
         )
+        return await self._count(tenant, query, start=start_ms, end=end_ms, hidden=list(hidden))
 
     async def _ranges(self, tenant: str, page: int) -> AsyncIterator[tuple[int, int]]:
         """Yield ranges of slots that cover every memory, of about `page` memories each."""

@@ -23,8 +23,8 @@ CONFIDENT = 0.5
 
 _SAMPLES = (
     "UNWIND $types AS type CALL { WITH type"
-    " MATCH (m:Memory {type: type}) WHERE m.confidence > $confident RETURN m LIMIT $most }"
-    " RETURN type, m.id, coalesce(left(m.content, $chars), '') AS text"
+    f" MATCH (m:Memory {{type: type}}) WHERE m.confidence > {CONFIDENT} RETURN m LIMIT {SAMPLES} }}"
+    f" RETURN type, m.id, coalesce(left(m.content, {_SAMPLE_CHARS}), '') AS text"
 )
 # How many memories show the pattern `p`, counted from the matrix, so that those that were
 # deleted or got another type do not count.
@@ -73,7 +73,7 @@ class Typed(NamedTuple):
 
 
 _TYPED = numbered(
-    f"{EACH_ROW} WHERE m.version = r.version AND m.type = $untyped"
+    f"{EACH_ROW} WHERE m.version = r.version AND m.type = '{FALLBACK_TYPE}'"
     f" WITH r, m, {next_payload_version('m')} AS payload"
     " SET m.type = r.type, m.confidence = r.confidence, m.payload_version = payload,"
     f" m.enriched_version = 0, {set_due('enrich', '$due')}, {set_due('embed', '$due')}"
@@ -94,16 +94,7 @@ class Patterns(StorePart):
         found: dict[str, list[Sample]] = {kind: [] for kind in sorted(set(types))}
         if not found:
             return found
-        rows = await self._read(
-            tenant,
-            "pattern_samples",
-            _SAMPLES,
-            types=list(found),
-            confident=CONFIDENT,
-            most=SAMPLES,
-            chars=_SAMPLE_CHARS,
-        )
-        for row in rows:
+        for row in await self._read(tenant, "pattern_samples", _SAMPLES, types=list(found)):
             found[row["type"]].append(Sample(row["id"], row["text"]))
         return found
 
@@ -121,5 +112,5 @@ class Patterns(StorePart):
         They are due to be enriched again (a type has a pattern) and to be embedded, so that
         their points carry the type.
         """
-        changed = await self._change(tenant, "typed", _TYPED, rows=rows, untyped=FALLBACK_TYPE)
+        changed = await self._change(tenant, "typed", _TYPED, rows=rows)
         return [Due(**row) for row in changed]

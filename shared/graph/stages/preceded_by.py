@@ -86,13 +86,8 @@ class PrecededBy(StorePart):
                 row[0]: [key for search in _searches(row) for key in found.get(search, ())]
                 for row in rows
             }
-        unsettled = await self._read(
-            tenant,
-            "unsettled",
-            _UNSETTLED,
-            rows=[[key, after[key]] for key, _, _ in rows],
-            ids=list(after),
-        )
+        pairs = list(after.items())
+        unsettled = await self._read(tenant, "unsettled", _UNSETTLED, rows=pairs, ids=list(after))
         wanted = await self._wanted(tenant, rows, after, unsettled)
         changed = [
             [each["id"], each["version"], wanted[each["id"]]]
@@ -129,13 +124,9 @@ class PrecededBy(StorePart):
 
     async def _others_follow(self, tenant: str, rows: Sequence[Row]) -> bool:
         """Whether any memory beside `rows` comes after one of them; rare while all are new."""
-        found = await self._read(
-            tenant,
-            "follows",
-            "MATCH (o:Memory) WHERE o.timestamp > $at RETURN o.id LIMIT $most",
-            at=min(at for _, at, _ in rows),
-            most=len(rows) + 1,
-        )
+        query = "MATCH (o:Memory) WHERE o.timestamp > $at RETURN o.id LIMIT $most"
+        earliest = min(at for _, at, _ in rows)
+        found = await self._read(tenant, "follows", query, at=earliest, most=len(rows) + 1)
         return not {row["id"] for row in found} <= {row[0] for row in rows}
 
     async def _found(

@@ -230,15 +230,12 @@ class Work(PrecededBy):
             "claim_due",
             f"MATCH (m:Memory) WHERE m.{stage}_due > 0 AND m.{stage}_due < $now"
             f" WITH m, coalesce(m.{stage}_waits, 0) AS waits LIMIT $most"
-            " WITH m, waits, $delay * 2 ^ waits AS wait"
-            f" SET m.{stage}_waits = CASE WHEN waits < $doublings THEN waits + 1 ELSE waits END,"
-            f" m.{stage}_due = $now + toInteger(CASE WHEN wait < $cap THEN wait ELSE $cap END)"
-            " RETURN m.id, m.version, m.payload_version",
+            f" WITH m, waits, {self._outbox_ms} * 2 ^ waits AS wait"
+            f" SET m.{stage}_waits = CASE WHEN waits < {_MAX_DOUBLINGS} THEN waits + 1 ELSE waits"
+            f" END, m.{stage}_due = $now + toInteger(CASE WHEN wait < {MAX_WAIT_MS} THEN wait"
+            f" ELSE {MAX_WAIT_MS} END) RETURN m.id, m.version, m.payload_version",
             now=now_ms,
             most=limit,
-            delay=self._outbox_ms,
-            doublings=_MAX_DOUBLINGS,
-            cap=MAX_WAIT_MS,
         )
         return [Due(**row) for row in rows]
 
@@ -257,15 +254,12 @@ class Work(PrecededBy):
 
         The relay leaves them until a PATCH or `requeue`.
         """
-        failed = await self._change(
-            tenant,
-            "give_up",
+        query = (
             f"{EACH_ROW} WHERE m.{VERSION_OF[stage]} = r[1] AND m.{stage}_due IS NOT NULL"
-            f" SET m.{stage}_failed_version = r[1], m.{stage}_due = $never,"
-            f" m.{stage}_waits = null RETURN m.id",
-            rows=rows,
-            never=NEVER_MS,
+            f" SET m.{stage}_failed_version = r[1], m.{stage}_due = {NEVER_MS},"
+            f" m.{stage}_waits = null RETURN m.id"
         )
+        failed = await self._change(tenant, "give_up", query, rows=rows)
         return {row["id"] for row in failed}
 
     async def requeue(
@@ -276,15 +270,11 @@ class Work(PrecededBy):
         They are due one outbox delay from now: publish their jobs. `anew` (embed) also makes
         vectors again whose text is the same.
         """
-        rows = await self._change(
-            tenant,
-            "requeue",
-            f"{EACH_MEMORY} SET {set_due(stage, '$due')},"
-            f" m.embed_anew = CASE WHEN $anew THEN true ELSE m.embed_anew END{_LAG_AGAIN[stage]}"
-            " RETURN m.id, m.version, m.payload_version",
-            ids=unique(ids),
-            anew=anew,
+        query = (
+            f"{EACH_MEMORY} SET {set_due(stage, '$due')}{_LAG_AGAIN[stage]}"
+            f"{', m.embed_anew = true' if anew else ''} RETURN m.id, m.version, m.payload_version"
         )
+        rows = await self._change(tenant, "requeue", query, ids=unique(ids))
         return [Due(**row) for row in rows]
 
 

@@ -99,26 +99,21 @@ class Runs(StorePart):
 
     async def latest(self, tenant: str, *, tasks: Sequence[str] = (), limit: int = 20) -> list[Run]:
         """Return the newest runs first, of `tasks` where any are named."""
-        rows = await self._read(
-            tenant,
-            "runs",
+        query = (
             "MATCH (r:Run) WHERE size($tasks) = 0 OR r.task IN $tasks"
-            f" WITH r ORDER BY r.created_at DESC, r.id LIMIT $most RETURN {_COLUMNS}",
-            tasks=list(tasks),
-            most=limit,
+            f" WITH r ORDER BY r.created_at DESC, r.id LIMIT $most RETURN {_COLUMNS}"
         )
+        rows = await self._read(tenant, "runs", query, tasks=list(tasks), most=limit)
         return [_run(row) for row in rows]
 
     async def begin(self, tenant: str, run_id: str) -> Run | None:
         """Take the run over from any other process; None if it is over or gone."""
-        rows = await self._change(
-            tenant,
-            "begin_run",
+        query = (
             f"{_LIVE} SET r.token = CASE WHEN r.token >= $now THEN r.token + 1 ELSE $now END,"
             " r.state = 'running', r.started_at = coalesce(r.started_at, $now), r.due = $due"
-            f" RETURN {_COLUMNS}",
-            id=run_id,
+            f" RETURN {_COLUMNS}"
         )
+        rows = await self._change(tenant, "begin_run", query, id=run_id)
         return _run(rows[0]) if rows else None
 
     async def advance(self, tenant: str, run: Run, progress: Mapping[str, Any]) -> bool:
@@ -178,27 +173,20 @@ class Runs(StorePart):
 
     async def claim_due(self, tenant: str, now: int, *, limit: int = 20) -> list[tuple[str, str]]:
         """Return (id, task) of runs whose job may be lost, and set their next due time."""
-        rows = await self._change(
-            tenant,
-            "claim_runs",
+        query = (
             "MATCH (r:Run) WHERE r.due > 0 AND r.due < $now WITH r LIMIT $most"
-            " SET r.due = $due RETURN r.id, r.task",
-            now=now,
-            most=limit,
-            due=now + self._outbox_ms,
+            f" SET r.due = $now + {self._outbox_ms} RETURN r.id, r.task"
         )
+        rows = await self._change(tenant, "claim_runs", query, now=now, most=limit)
         return [(row["id"], row["task"]) for row in rows]
 
     async def surplus(self, tenant: str, *, keep: int) -> list[str]:
         """Return the runs to be deleted: of each task all that are over but the newest `keep`."""
-        rows = await self._read(
-            tenant,
-            "surplus_runs",
+        query = (
             "MATCH (r:Run) WHERE r.completed_at > 0 WITH r ORDER BY r.completed_at DESC, r.id"
-            " WITH r.task AS task, collect(r.id) AS ids UNWIND ids[$keep..] AS id RETURN id",
-            keep=keep,
+            " WITH r.task AS task, collect(r.id) AS ids UNWIND ids[$keep..] AS id RETURN id"
         )
-        return [row["id"] for row in rows]
+        return [row["id"] for row in await self._read(tenant, "surplus_runs", query, keep=keep)]
 
 
 def _run(row: Row) -> Run:

@@ -27,7 +27,7 @@ from shared.graph.records import SLOTS, memory_of, slot
 _FIRST_WIDTH = SLOTS >> 10
 _GROWTH = 4.0
 _EXPIRED_PAGE = 500
-DAY_MS = 86_400_000
+_DAY_MS = 86_400_000.0
 
 _FENCE = "MATCH (_f:Fence {name: $fence}) WHERE _f.token <= $token SET _f.token = $token WITH _f "
 _RELEVANCE = (
@@ -44,14 +44,14 @@ _DECAY = (
     "MATCH (m:Memory) WHERE m.slot >= $lo AND m.slot < $hi"
     " AND (m.archived IS NULL OR m.archived = false)"
     " OPTIONAL MATCH (m)-[x:EXEMPLIFIES]-(:Memory) WITH m, count(x) AS exemplified"
-    " WITH m, exemplified + outdegree(m, $counted) + indegree(m, $counted) AS degree,"
+    f" WITH m, exemplified + outdegree(m, {_COUNTED}) + indegree(m, {_COUNTED}) AS degree,"
     " coalesce(m.importance, 0.5) AS importance, coalesce(m.confidence, 0.5) AS confidence,"
     " coalesce(m.timestamp, $now) AS born"
     " WITH m, degree, importance, confidence, born, coalesce(m.last_accessed, born) AS accessed"
     " WITH m, degree, importance, confidence,"
-    " CASE WHEN born < $now THEN ($now - born) / $day ELSE 0.0 END AS age,"
-    " CASE WHEN accessed < $now THEN ($now - accessed) / $day ELSE 0.0 END AS idle,"
-    " CASE WHEN born < accessed THEN (accessed - born) / $day ELSE 0.0 END AS age_accessed"
+    f" CASE WHEN born < $now THEN ($now - born) / {_DAY_MS} ELSE 0.0 END AS age,"
+    f" CASE WHEN accessed < $now THEN ($now - accessed) / {_DAY_MS} ELSE 0.0 END AS idle,"
+    f" CASE WHEN born < accessed THEN (accessed - born) / {_DAY_MS} ELSE 0.0 END AS age_accessed"
     " WITH m, importance,"
     f" {_RELEVANCE.format(age='age', access=_ACCESS)} AS now_score,"
     f" CASE WHEN importance > $keep THEN {_RELEVANCE.format(age='age_accessed', access='1')}"
@@ -61,6 +61,10 @@ _DECAY = (
     " WITH m, CASE WHEN score > least THEN score ELSE least END AS score"
     " SET m.relevance_score = CASE WHEN score < 1 THEN score ELSE 1.0 END"
     " RETURN count(m) AS scored"
+)
+_EXPIRE = (
+    f"MATCH (i:Idem) WHERE i.created_at < $before WITH i LIMIT {_EXPIRED_PAGE}"
+    " DELETE i RETURN count(i) AS forgotten"
 )
 # Sorted and cut by the reader: the server's sort takes 13 ms per thousand rows, the range 0.7,
 # and a condition on the id would go into the index as a union over the whole graph (360 ms).
@@ -197,10 +201,8 @@ class Sweeps(StorePart):
             lo=lo,
             hi=hi,
             now=now_ms,
-            day=float(DAY_MS),
             base=settings.base_decay_rate,
             floor=settings.importance_floor_factor,
-            counted=_COUNTED,
             keep=2.0 if threshold is None else threshold,
         )
 
@@ -208,15 +210,7 @@ class Sweeps(StorePart):
         """Delete idempotency keys made before `before_ms` in pages; return how many."""
         forgotten = 0
         while True:
-            page = await self.fenced(
-                tenant,
-                "expire_keys",
-                fence,
-                "MATCH (i:Idem) WHERE i.created_at < $before WITH i LIMIT $most"
-                " DELETE i RETURN count(i) AS forgotten",
-                before=before_ms,
-                most=_EXPIRED_PAGE,
-            )
+            page = await self.fenced(tenant, "expire_keys", fence, _EXPIRE, before=before_ms)
             forgotten += page.rows
             if page.rows < _EXPIRED_PAGE:
                 return forgotten
@@ -245,15 +239,11 @@ class Sweeps(StorePart):
 
     async def forget_runs(self, tenant: str, fence: Fencing, run_ids: Sequence[str]) -> int:
         """Delete runs of the history; return how many."""
-        forgotten = await self.fenced(
-            tenant,
-            "forget_runs",
-            fence,
+        query = (
             "MATCH (r:Run) WHERE r.id IN $ids AND r.completed_at > 0"
-            " DELETE r RETURN count(r) AS forgotten",
-            ids=list(run_ids),
+            " DELETE r RETURN count(r) AS forgotten"
         )
-        return forgotten.rows
+        return (await self.fenced(tenant, "forget_runs", fence, query, ids=list(run_ids))).rows
 
     async def memories_page(self, tenant: str, after_id: str, limit: int) -> list[Audited]:
         """Return the next memories in the ids' order, at most `limit`; begin after "".
@@ -290,12 +280,8 @@ class Sweeps(StorePart):
 
     async def unembedded(self, tenant: str, ids: Iterable[str]) -> dict[str, int]:
         """Return the payload versions of those of `ids` whose embedding is still to come."""
-        rows = await self._read(
-            tenant,
-            "unembedded",
-            f"{EACH_MEMORY} WHERE {is_waiting('embed')} RETURN m.id, m.payload_version",
-            ids=unique(ids),
-        )
+        query = f"{EACH_MEMORY} WHERE {is_waiting('embed')} RETURN m.id, m.payload_version"
+        rows = await self._read(tenant, "unembedded", query, ids=unique(ids))
         return {row["id"]: row["payload_version"] for row in rows}
 
 
