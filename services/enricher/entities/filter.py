@@ -12,22 +12,7 @@ import unicodedata
 from enum import StrEnum
 from functools import lru_cache
 
-from services.enricher.entities.words import (
-    ACTIONS,
-    ARTICLES,
-    ERRORS,
-    FOREIGN_STOPWORDS,
-    GENERIC,
-    GIVEN,
-    HONORIFICS,
-    KNOWN,
-    NOT_IN_NAMES,
-    ORG_ENDINGS,
-    PARTICLES,
-    STOPWORDS,
-    TOOLS_AND_GIVEN,
-    VERBS,
-)
+from services.enricher.entities import words as lists
 
 CATEGORIES = ("tools", "projects", "people", "concepts", "organizations")
 MAX_NAME_CHARS = 80
@@ -164,9 +149,9 @@ def _case_refusal(category: str, name: str) -> Refusal | None:
     if _CLASS_NAME.match(name.rpartition(" ")[2]):
         return Refusal.CLASS_NAME
     lowered = name.lower()
-    if lowered in FOREIGN_STOPWORDS and not name.isupper():
+    if lowered in lists.FOREIGN_STOPWORDS and not name.isupper():
         return Refusal.STOPWORD
-    if lowered in STOPWORDS or (lowered in HONORIFICS and lowered not in GIVEN):
+    if lowered in lists.STOPWORDS or (lowered in lists.HONORIFICS and lowered not in lists.GIVEN):
         return Refusal.STOPWORD
     return None
 
@@ -179,7 +164,7 @@ def _sense_refusal(category: str, name: str) -> Refusal | None:
     its_slug = slug(name)
     if len(its_slug) < 3:
         return Refusal.LENGTH
-    known = KNOWN.get(name.lower())
+    known = lists.KNOWN.get(name.lower())
     if known is not None and known[0] == category:
         return None
     return (
@@ -190,7 +175,7 @@ def _sense_refusal(category: str, name: str) -> Refusal | None:
 
 
 def _noise_refusal(name: str, its_slug: str) -> Refusal | None:
-    if its_slug in ERRORS or _ERROR_NAME.match(name) or _HTTP_STATUS.match(its_slug):
+    if its_slug in lists.ERRORS or _ERROR_NAME.match(name) or _HTTP_STATUS.match(its_slug):
         return Refusal.ERROR
     if _ESCAPE.search(name) or _ESCAPE.search(its_slug):
         return Refusal.ESCAPE
@@ -209,15 +194,21 @@ def _word_refusal(category: str, its_slug: str) -> Refusal | None:
     words = its_slug.split("-")
     if len(words) == 1:
         return _single_word_refusal(category, words[0])
-    if words[0] in ARTICLES:
+    if words[0] in lists.ARTICLES:
         return Refusal.ARTICLE
-    if words[0] in VERBS and category != "people":
+    if words[0] in lists.VERBS and category != "people":
         return Refusal.VERB
-    if all(word in GENERIC or word in STOPWORDS or word in ERRORS for word in words):
+    if all(
+        word in lists.GENERIC or word in lists.STOPWORDS or word in lists.ERRORS for word in words
+    ):
         return Refusal.GENERIC
-    if category == "organizations" and words[-1] in GENERIC and words[-1] not in ORG_ENDINGS:
+    if (
+        category == "organizations"
+        and words[-1] in lists.GENERIC
+        and words[-1] not in lists.ORG_ENDINGS
+    ):
         return Refusal.GENERIC
-    if all(word in ACTIONS or word in STOPWORDS for word in words):
+    if all(word in lists.ACTIONS or word in lists.STOPWORDS for word in words):
         return Refusal.ACTION
     if category == "concepts" and len(words) > MAX_CONCEPT_WORDS:
         return Refusal.WORDS
@@ -225,11 +216,11 @@ def _word_refusal(category: str, its_slug: str) -> Refusal | None:
 
 
 def _single_word_refusal(category: str, word: str) -> Refusal | None:
-    if category == "people" and word in GIVEN:
+    if category == "people" and word in lists.GIVEN:
         return None
-    if word in ACTIONS or word in VERBS:
+    if word in lists.ACTIONS or word in lists.VERBS:
         return Refusal.ACTION
-    if word in GENERIC or word in STOPWORDS:
+    if word in lists.GENERIC or word in lists.STOPWORDS:
         return Refusal.GENERIC
     if _ABSTRACT.match(word):
         return Refusal.ABSTRACT
@@ -247,21 +238,26 @@ def _person_refusal(name: str) -> Refusal | None:
 
 def _is_technical(token: str, tokens: list[str]) -> bool:
     word = token.lower().strip(".")
-    if word in GIVEN or word in PARTICLES or _INITIAL.match(token):
+    if word in lists.GIVEN or word in lists.PARTICLES or _INITIAL.match(token):
         return False
-    if word in TOOLS_AND_GIVEN and len(tokens) > 1:
+    if word in lists.TOOLS_AND_GIVEN and len(tokens) > 1:
         return False
-    if word in KNOWN or word in NOT_IN_NAMES or word in STOPWORDS or word in ERRORS:
+    if (
+        word in lists.KNOWN
+        or word in lists.NOT_IN_NAMES
+        or word in lists.STOPWORDS
+        or word in lists.ERRORS
+    ):
         return True
-    if word in ORG_ENDINGS and token is tokens[-1] and len(tokens) > 1:
+    if word in lists.ORG_ENDINGS and token is tokens[-1] and len(tokens) > 1:
         return True
-    return word in GENERIC and not (len(tokens) > 1 and tokens[0].lower() in GIVEN)
+    return word in lists.GENERIC and not (len(tokens) > 1 and tokens[0].lower() in lists.GIVEN)
 
 
 def _name_shaped(tokens: list[str]) -> bool:
     """Whether these are one or two different names, with initials and particles between them."""
 
-    minor = [token.lower() in PARTICLES or bool(_INITIAL.match(token)) for token in tokens]
+    minor = [token.lower() in lists.PARTICLES or bool(_INITIAL.match(token)) for token in tokens]
     names = [token for token, is_minor in zip(tokens, minor, strict=True) if not is_minor]
     if not names or len(names) > 2 or len(tokens) > len(names) + 3:
         return False

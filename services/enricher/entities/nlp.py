@@ -46,16 +46,17 @@ class Annotated:
     spans: tuple[Span, ...] = ()
 
 
+@dataclass
 class Pipeline:
     """A loaded model; not thread-safe, so its caller keeps it in one thread."""
 
-    def __init__(self, nlp: Language, name: str) -> None:
-        self._nlp = nlp
-        self.name = name
+    _nlp: Language
+    name: str
 
     def annotate(self, texts: Sequence[str]) -> list[Annotated]:
         """Return one Annotated per text, in input order; blocks for about 2 ms a text."""
-        clean = [_storable(text) for text in texts]
+        # spaCy stores strings as UTF-8 and raises for lone surrogates; "?" keeps the offsets.
+        clean = [text[:MAX_CHARS].encode("utf-8", "replace").decode() for text in texts]
         if not self._nlp.pipe_names:
             return [Annotated(text) for text in clean]
         # Without the zone each new word stays in the vocabulary for the process's life.
@@ -96,19 +97,10 @@ def _load_names_only(name: str) -> Language:
             nlp = spacy.load(name, exclude=list(_UNUSED))
     except (OSError, ValueError, ImportError) as error:
         raise ConfigError(f"ENRICHMENT_SPACY_MODEL: {name} does not load: {error}") from error
-    for shared in ("tok2vec", "transformer"):
-        if shared in nlp.pipe_names and not _feeds_names(nlp, shared):
+    for shared in {"tok2vec", "transformer"} & set(nlp.pipe_names):
+        if "ner" not in getattr(nlp.get_pipe(shared), "listening_components", ()):
             nlp.remove_pipe(shared)
     return nlp
-
-
-def _feeds_names(nlp: Language, shared: str) -> bool:
-    return "ner" in getattr(nlp.get_pipe(shared), "listening_components", ())
-
-
-def _storable(text: str) -> str:
-    # spaCy stores strings as UTF-8 and raises for lone surrogates; "?" keeps the offsets.
-    return text[:MAX_CHARS].encode("utf-8", "replace").decode()
 
 
 def _quick(text: str) -> str:

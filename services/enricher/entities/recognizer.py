@@ -10,6 +10,7 @@ from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import accumulate, pairwise
 
+from services.enricher.entities import words as lists
 from services.enricher.entities.filter import CATEGORIES, refusal, slug
 from services.enricher.entities.nlp import Annotated, Span
 from services.enricher.entities.rules import (
@@ -24,22 +25,6 @@ from services.enricher.entities.rules import (
     stated_projects,
     worded,
     words_of,
-)
-from services.enricher.entities.words import (
-    AFTER_A_SUBJECT,
-    BEFORE_ORGANIZATIONS,
-    BEFORE_PEOPLE,
-    BEFORE_PLACES,
-    GIVEN,
-    HONORIFICS,
-    HUMAN_VERBS,
-    INSIDE_NAMES,
-    KNOWN,
-    ORG_ENDINGS,
-    PARTICLES,
-    PLACE_PREPOSITIONS,
-    VERBS,
-    is_foreign,
 )
 
 __all__ = ["MAX_ENTITIES", "Found", "entities_of", "entity_tag", "entity_tags", "renamed", "slug"]
@@ -60,12 +45,8 @@ _CATEGORY_OF_LABEL = {
     "LOC": "concepts",
     "NORP": "concepts",
 }
-_CATEGORY_ORDER = {
-    category: index
-    for index, category in enumerate(
-        ("people", "projects", "tools", "organizations", "concepts"),
-    )
-}
+_CATEGORY_ORDER = ("people", "projects", "tools", "organizations", "concepts")
+_BEFORE_A_PERSON = lists.HONORIFICS | (lists.VERBS - lists.GIVEN)
 _EDGES = " \t\"'“”„‘’`*_.,;:!?()[]<>#-–—"
 _ARTICLES = ("the ", "a ", "an ")
 _POSSESSIVES = ("'s", "’s", "‘s")
@@ -117,14 +98,13 @@ def renamed(found: Found, merged: Mapping[str, tuple[str, str, str]]) -> Found:
 
 def entities_of(annotated: Annotated) -> Found:
     """Return the entities of a text; at most `MAX_ENTITIES`, the first ones in it."""
-    spans = [each for each in _spans(annotated) if _is_entity(each)]
+    spans = filter(_is_entity, _spans(annotated))
     kept = _without_parts(_one_per_name(_one_per_place(spans)))
     kept = sorted(kept, key=lambda each: (each.start, each.category))[:MAX_ENTITIES]
-    found: Found = {}
-    for category in CATEGORIES:
-        if names := sorted(each.name for each in kept if each.category == category):
-            found[category] = names
-    return found
+    names = {
+        kind: sorted(each.name for each in kept if each.category == kind) for kind in CATEGORIES
+    }
+    return {kind: its_names for kind, its_names in names.items() if its_names}
 
 
 def _spans(annotated: Annotated) -> Iterator[NamedSpan]:
@@ -145,14 +125,14 @@ def _outside(spans: Iterable[NamedSpan], ranges: Iterable[tuple[int, int]]) -> I
 
 
 def _is_entity(span: NamedSpan) -> bool:
-    known = KNOWN.get(span.name.lower())
+    known = lists.KNOWN.get(span.name.lower())
     if known is not None and known[0] != span.category and span.rank > Rank.NAMED:
         return False
     return refusal(span.category, span.name) is None
 
 
 def _seen(annotated: Annotated, words: list[Word]) -> Iterator[NamedSpan]:
-    foreign = is_foreign(word.lower for word in words)
+    foreign = lists.is_foreign(word.lower for word in words)
     following = {word.start: after.lower for word, after in pairwise(words)}
     opening = {word.start: following.get(word.start, "") for word in words if word.opens}
     for span in annotated.spans:
@@ -184,8 +164,7 @@ def _cleaned(text: str, span: Span) -> tuple[str, int]:
         at = text.find(stop, start + 1, end)
         end = at if at > 0 else end
     name = text[start:end]
-    stripped = name.lstrip(_EDGES)
-    stripped = _without_lead(stripped, span.label)
+    stripped = _without_lead(name.lstrip(_EDGES), span.label)
     start = end - len(stripped)
     words = stripped.rstrip(_EDGES).split(" ")
     while words and words[-1][:1].islower():
@@ -202,25 +181,22 @@ def _without_lead(name: str, label: str) -> str:
         if lowered.startswith(article):
             return name[len(article) :]
     first, space, rest = name.partition(" ")
-    while space and _is_no_name(first.lower().strip("."), label):
+    not_names = _BEFORE_A_PERSON if label == "PERSON" else lists.HONORIFICS
+    while space and first.lower().strip(".") in not_names:
         name = rest
         first, space, rest = name.partition(" ")
     return name
 
 
-def _is_no_name(word: str, label: str) -> bool:
-    return word in HONORIFICS or (label == "PERSON" and word in VERBS and word not in GIVEN)
-
-
 def _judged(category: str, name: str, previous: str, *, foreign: bool) -> tuple[Rank, str]:
     """Return spaCy's category, corrected by the words of the name, and how far to trust it."""
     words = name.lower().split()
-    known = KNOWN.get(name.lower())
+    known = lists.KNOWN.get(name.lower())
     if known is not None:
         return Rank.SEEN, known[0]
-    if len(words) > 1 and words[-1].strip(".") in ORG_ENDINGS and not foreign:
+    if len(words) > 1 and words[-1].strip(".") in lists.ORG_ENDINGS and not foreign:
         return Rank.NAMED, "organizations"
-    if words[0] in GIVEN and refusal("people", name) is None and previous != "the":
+    if words[0] in lists.GIVEN and refusal("people", name) is None and previous != "the":
         return Rank.NAMED, "people"
     if category == "people" and len(words) > 1:
         return Rank.NAMED, "people"
@@ -233,9 +209,9 @@ def _believable(category: str, name: str, previous: str, *, foreign: bool) -> bo
     The model is English: in other languages it takes any capitalised noun for a name.
     """
     if foreign:
-        return category == "concepts" and previous in PLACE_PREPOSITIONS
+        return category == "concepts" and previous in lists.PLACE_PREPOSITIONS
     return all(
-        word[0].isupper() or not word[0].isalpha() or word in INSIDE_NAMES | PARTICLES
+        word[0].isupper() or not word[0].isalpha() or word in lists.INSIDE_NAMES | lists.PARTICLES
         for word in name.split()[1:]
     )
 
@@ -245,13 +221,13 @@ def _has_evidence(category: str, name: str, previous: str, following: str | None
 
     Without such words half of these names were something else.
     """
-    if " " in name or name.lower() in KNOWN:
+    if " " in name or name.lower() in lists.KNOWN:
         return True
     if category == "people":
-        return following in HUMAN_VERBS or previous in BEFORE_PEOPLE
+        return following in lists.HUMAN_VERBS or previous in lists.BEFORE_PEOPLE
     if category == "organizations":
-        return name.isupper() or previous in BEFORE_ORGANIZATIONS
-    return category != "concepts" or previous in BEFORE_PLACES or previous == "and"
+        return name.isupper() or previous in lists.BEFORE_ORGANIZATIONS
+    return category != "concepts" or previous in lists.BEFORE_PLACES or previous == "and"
 
 
 def _is_addressed(text: str, end: int, previous: str) -> bool:
@@ -266,7 +242,7 @@ def _may_be_subject(following: str | None) -> bool:
     """
     return (
         following is None
-        or following in AFTER_A_SUBJECT
+        or following in lists.AFTER_A_SUBJECT
         or following[-2:] in ("ed", "es")
         or (following[-1:] == "s" and following[-2:] != "ss" and len(following) > 3)
     )
@@ -285,12 +261,12 @@ def _one_per_place(spans: Iterable[NamedSpan]) -> list[NamedSpan]:
 
 def _trust(span: NamedSpan) -> tuple[int, int, int, int]:
     length = span.end - span.start
-    return (span.rank, -length, _CATEGORY_ORDER[span.category], span.start)
+    return (span.rank, -length, _CATEGORY_ORDER.index(span.category), span.start)
 
 
 def _one_per_name(spans: Iterable[NamedSpan]) -> list[NamedSpan]:
     by_slug: dict[str, NamedSpan] = {}
-    for each in sorted(spans, key=lambda c: (c.rank, _CATEGORY_ORDER[c.category], c.start)):
+    for each in sorted(spans, key=lambda c: (c.rank, _CATEGORY_ORDER.index(c.category), c.start)):
         by_slug.setdefault(slug(each.name), each)
     return list(by_slug.values())
 

@@ -12,21 +12,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 from itertools import pairwise
 
-from services.enricher.entities.words import (
-    AFTER_A_TOOL,
-    AFTER_AN_ORDINARY_WORD,
-    GIVEN,
-    GIVEN_AND_ORDINARY,
-    HONORIFICS,
-    KNOWN,
-    KNOWN_FIRST_WORDS,
-    KNOWN_MOST_WORDS,
-    NO_SPEAKER,
-    ORDINARY_WORD_TOOLS,
-    PARTICLES,
-    STOPWORDS,
-    TOOLS_AND_GIVEN,
-)
+from services.enricher.entities import words as lists
 
 
 class Rank(IntEnum):
@@ -187,7 +173,7 @@ def noise_of(text: str) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
     """Return the ranges where nothing is an entity, and those where only known names are."""
     if _HAS_CODE.search(text) is None:
         return [], []
-    noise = [m.span() for m in _NOISE.finditer(text) if m.group().lower() not in KNOWN]
+    noise = [m.span() for m in _NOISE.finditer(text) if m.group().lower() not in lists.KNOWN]
     noise += _code_lines(text)
     return noise, [match.span() for match in _MESSAGE.finditer(text)]
 
@@ -206,7 +192,7 @@ def stated_projects(text: str) -> Iterator[NamedSpan]:
         yield NamedSpan(Rank.STATED, "projects", name, match.start(), match.end())
     for match in _TICKED.finditer(text) if "`" in text else ():
         inner = match[1].strip()
-        is_known = inner.lower() in KNOWN
+        is_known = inner.lower() in lists.KNOWN
         if not is_known and (inner[:1].isupper() or "-" in inner) and len(inner.split()) <= 4:
             yield NamedSpan(Rank.STATED, "projects", inner, match.start(), match.end())
     for match in _SLUG.finditer(text) if "-" in text else ():
@@ -230,7 +216,7 @@ def known_names(words: list[Word], seen: set[int]) -> Iterator[NamedSpan]:
     index = 0
     while index < len(words):
         taken = 0
-        if words[index].lower in KNOWN_FIRST_WORDS:
+        if words[index].lower in lists.KNOWN_FIRST_WORDS:
             taken, span = _known_at(words, index, seen)
             if span is not None:
                 yield span
@@ -238,9 +224,9 @@ def known_names(words: list[Word], seen: set[int]) -> Iterator[NamedSpan]:
 
 
 def _known_at(words: list[Word], index: int, seen: set[int]) -> tuple[int, NamedSpan | None]:
-    for count in range(min(KNOWN_MOST_WORDS, len(words) - index), 0, -1):
+    for count in range(min(lists.KNOWN_MOST_WORDS, len(words) - index), 0, -1):
         run = words[index : index + count]
-        entry = KNOWN.get(" ".join(word.lower for word in run))
+        entry = lists.KNOWN.get(" ".join(word.lower for word in run))
         if entry is None or any(b.start - a.end != 1 for a, b in pairwise(run)):
             continue
         if (name := _spelling(run, *entry)) and _is_name_here(words, index, run, seen):
@@ -255,7 +241,7 @@ def _spelling(run: list[Word], category: str, usual: str) -> str | None:
     `redis` is Redis; `rust` and `lyon` are not Rust and Lyon.
     """
     written = " ".join(word.text for word in run)
-    if category == "tools" and run[0].lower not in ORDINARY_WORD_TOOLS:
+    if category == "tools" and run[0].lower not in lists.ORDINARY_WORD_TOOLS:
         return written if written[0].isupper() else usual
     if all(word.text[0] == known[0] for word, known in zip(run, usual.split(), strict=True)):
         return usual if written.isupper() and not usual.isupper() else written
@@ -269,13 +255,13 @@ def _is_name_here(words: list[Word], index: int, run: list[Word], seen: set[int]
     if len(run) > 1:
         return True
     if (
-        first.lower in TOOLS_AND_GIVEN
+        first.lower in lists.TOOLS_AND_GIVEN
         and following is not None
         and following.start - first.end == 1
     ):
-        return not following.text[0].isupper() or following.lower in KNOWN
-    if first.lower in ORDINARY_WORD_TOOLS and first.opens:
-        return first.start in seen or following is None or following.lower in AFTER_A_TOOL
+        return not following.text[0].isupper() or following.lower in lists.KNOWN
+    if first.lower in lists.ORDINARY_WORD_TOOLS and first.opens:
+        return first.start in seen or following is None or following.lower in lists.AFTER_A_TOOL
     return True
 
 
@@ -284,14 +270,14 @@ def named_people(words: list[Word]) -> Iterator[NamedSpan]:
     index = 0
     while index < len(words):
         word = words[index]
-        if word.lower in HONORIFICS and word.text[0].isupper():
+        if word.lower in lists.HONORIFICS and word.text[0].isupper():
             following = _after_titles(words, index)
             if following is not None and _surname(words[following]):
                 end = _name_end(words, following)
                 yield _person(Rank.STATED, words[following:end])
                 index = end
                 continue
-        elif word.lower in GIVEN and word.text[0].isupper() and not word.text.isupper():
+        elif word.lower in lists.GIVEN and word.text[0].isupper() and not word.text.isupper():
             end = _name_end(words, index)
             if end - index > 1 or not _is_word_too(words, index):
                 yield _person(Rank.NAMED, words[index:end])
@@ -310,22 +296,24 @@ def _after_titles(words: list[Word], index: int) -> int | None:
     for at in range(index + 1, min(index + _MOST_TITLES + 1, len(words))):
         if words[at].start - words[at - 1].end > 2:
             return None
-        if words[at].lower not in HONORIFICS:
+        if words[at].lower not in lists.HONORIFICS:
             return at
     return None
 
 
 def _is_word_too(words: list[Word], index: int) -> bool:
     """Whether a given name that opens a sentence is an ordinary word: `Mark my words`."""
-    word = words[index]
-    if word.lower not in GIVEN_AND_ORDINARY or not word.opens:
-        return False
-    following = words[index + 1].lower if index + 1 < len(words) else ""
-    return following in AFTER_AN_ORDINARY_WORD
+    word, following = words[index], words[index + 1 : index + 2]
+    is_ordinary = word.opens and word.lower in lists.GIVEN_AND_ORDINARY
+    return is_ordinary and any(each.lower in lists.AFTER_AN_ORDINARY_WORD for each in following)
 
 
 def _surname(word: Word) -> bool:
-    return word.text[0].isupper() and word.lower not in STOPWORDS and word.lower not in KNOWN
+    return (
+        word.text[0].isupper()
+        and word.lower not in lists.STOPWORDS
+        and word.lower not in lists.KNOWN
+    )
 
 
 def _name_end(words: list[Word], index: int) -> int:
@@ -333,20 +321,24 @@ def _name_end(words: list[Word], index: int) -> int:
     end = index + 1
     while end < len(words) and end - index < 4 and _apart_by_space(words, end):
         word = words[end]
-        if word.lower in PARTICLES and end + 1 < len(words) and _apart_by_space(words, end + 1):
+        if (
+            word.lower in lists.PARTICLES
+            and end + 1 < len(words)
+            and _apart_by_space(words, end + 1)
+        ):
             end += 1
             continue
         if not _surname(word) or word.text.isupper():
             break
         end += 1
-    while words[end - 1].lower in PARTICLES:
+    while words[end - 1].lower in lists.PARTICLES:
         end -= 1
     return max(end, index + 1)
 
 
 def _apart_by_space(words: list[Word], index: int) -> bool:
-    before, word = words[index - 1], words[index]
-    gap = word.start - before.end
+    before = words[index - 1]
+    gap = words[index].start - before.end
     return gap == 1 or (gap == 2 and len(before.text) == 1)
 
 
@@ -365,12 +357,9 @@ def speakers(text: str) -> Iterator[NamedSpan]:
     An unknown name counts only where speech follows: `I`, `you`, a question.
     """
     lines = list(_SPEAKER.finditer(text)) if ":" in text else []
-    last_speech = (
-        max((each.start() for each in _SPEECH.finditer(text)), default=-1) if lines else -1
-    )
+    speech = [each.start() for each in _SPEECH.finditer(text)] if lines else []
     for match in lines:
         names = match["name"].lower().split()
-        if any(name in NO_SPEAKER for name in names):
-            continue
-        if names[0] in GIVEN or last_speech >= match.end():
+        is_speaker = names[0] in lists.GIVEN or (speech and speech[-1] >= match.end())
+        if is_speaker and lists.NO_SPEAKER.isdisjoint(names):
             yield NamedSpan(Rank.WORDED, "people", match["name"], *match.span("name"))

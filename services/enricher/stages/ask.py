@@ -72,7 +72,12 @@ class ChatClassifier:
         for error in failed.values():
             if isinstance(error, Unavailable):
                 raise error
-        return [_outcome(failed.get((job.tenant, job.memory_id))) for job in jobs]
+        return [
+            Retry(str(failure), failure.retry_after_s)
+            if (failure := failed.get((job.tenant, job.memory_id)))
+            else Done()
+            for job in jobs
+        ]
 
     async def _ask(self, tenant: str, jobs: Mapping[str, Job]) -> list[_Reply]:
         """Ask about memories still at their job's version; a newer version has its own job."""
@@ -170,10 +175,6 @@ def _failed(replies: Mapping[str, Sequence[_Reply]]) -> dict[tuple[str, str], Tr
         for reply in its_replies
         if isinstance(reply.answer, TransientError)
     }
-
-
-def _outcome(error: TransientError | None) -> Outcome:
-    return Retry(str(error), error.retry_after_s) if error else Done()
 
 
 def _tally(replies: Sequence[_Reply]) -> Tally:

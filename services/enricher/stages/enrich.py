@@ -10,7 +10,6 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 from services.enricher.entities.reader import TEXT_CPU_S, EntityReader
 from services.enricher.entities.recognizer import Found, entity_tags, renamed, slug
@@ -145,9 +144,9 @@ class Enricher:
             self._row(
                 typed[memory.id],
                 found[memory.id],
+                previous.get(memory.id, ()),
+                detected.get(memory.id),
                 seen_type=memory.type,
-                previous=previous.get(memory.id, ()),
-                detected=detected.get(memory.id),
                 forced=bool(jobs[memory.id].run),
             )
             for memory in memories
@@ -199,19 +198,26 @@ class Enricher:
         self,
         memory: Memory,
         found: Found,
-        *,
-        seen_type: str,
         previous: Sequence[str],
         detected: Detected | None,
+        *,
+        seen_type: str,
         forced: bool,
     ) -> Enriched:
+        # `metadata.enrichment` in AutoMem's shape; the relate stage adds the neighbours.
+        enrichment = {
+            "last_run": iso(now_ms()),
+            "forced": forced,
+            "temporal_links": len(previous),
+            "patterns_detected": [detected.block()] if detected else [],
+        }
         return Enriched(
             id=memory.id,
             version=memory.version,
             tags=memory.tags,
             entity_tags=entity_tags(found),
             entities=found,
-            enrichment=_block(previous, detected, forced=forced),
+            enrichment=enrichment,
             summary=summarize(memory.content) if self.settings.enable_summaries else None,
             seen_type=seen_type,
             type=memory.type,
@@ -234,16 +240,6 @@ def _typed(memory: Memory) -> Memory:
         return memory
     kind, confidence = classify(memory.content)
     return replace(memory, type=kind, confidence=confidence)
-
-
-def _block(previous: Sequence[str], detected: Detected | None, *, forced: bool) -> dict[str, Any]:
-    """Return `metadata.enrichment` in AutoMem's shape; the relate stage adds the neighbours."""
-    return {
-        "last_run": iso(now_ms()),
-        "forced": forced,
-        "temporal_links": len(previous),
-        "patterns_detected": [detected.block()] if detected else [],
-    }
 
 
 def _count(rows: Sequence[Enriched]) -> None:

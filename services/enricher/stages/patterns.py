@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from services.enricher.entities.words import FOREIGN_STOPWORDS, STOPWORDS
@@ -33,11 +33,7 @@ class Detected:
     key_terms: tuple[str, ...]
 
     def block(self) -> dict[str, Any]:
-        return {
-            "type": self.type,
-            "similar_memories": self.similar_memories,
-            "key_terms": list(self.key_terms),
-        }
+        return {**asdict(self), "key_terms": list(self.key_terms)}
 
 
 async def detect(
