@@ -14,14 +14,14 @@ from dataclasses import KW_ONLY, dataclass, field
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from aiohttp import web
 
 from services.api.backup.archive import Member, packed
 from services.api.http.middleware import TENANT
 from services.api.http.parameters import Param, Query, text
-from services.api.http.route import Route
+from services.api.http.route import Routes
 from shared.config import Settings
 from shared.errors import InvalidInput, Overloaded
 from shared.graph.upkeep.export import Export, Link, Node
@@ -34,16 +34,12 @@ _POINTS_PAGE = 200
 _PATIENCE_S = 5.0
 
 
-@dataclass(frozen=True, slots=True)
-class Spooled:
+class Spooled(NamedTuple):
     """Finished members, ready to be sent; `stamp` is the moment in the file's names."""
 
     stamp: str
     at_s: int
     members: Sequence[Member]
-
-    def pieces(self) -> Iterator[bytes]:
-        return packed(self.members, mtime=self.at_s)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,28 +91,24 @@ class Backup:
             self._busy.release()
 
     async def _fill(self, part: str, tenant: str, member: Member, timestamp: str) -> None:
-        await asyncio.to_thread(member.put, "timestamp", timestamp)
-        await asyncio.to_thread(member.put, "tenant", tenant)
+        async def put(key: str, value: object) -> None:
+            await asyncio.to_thread(member.put, key, value)
+
+        await put("timestamp", timestamp)
+        await put("tenant", tenant)
         if part == "falkordb":
-            await self._graph(tenant, member)
+            await put("format", "eunoe/1")
+            await put("graph_name", self.export.name(tenant))
+            nodes = await _array(member, "nodes", self.export.nodes(tenant), node_json)
+            links = await _array(member, "relationships", self.export.links(tenant), link_json)
+            await put("stats", {"node_count": nodes, "relationship_count": links})
         else:
-            await self._points(tenant, member)
+            live = self.vectors.live
+            collection = live.collection if live else None
+            count = await _array(member, "points", self._point_pages(tenant), point_json)
+            await put("collection_name", collection)
+            await put("stats", {"points_count": count})
         await asyncio.to_thread(member.finish)
-
-    async def _graph(self, tenant: str, member: Member) -> None:
-        await asyncio.to_thread(member.put, "format", "eunoe/1")
-        await asyncio.to_thread(member.put, "graph_name", self.export.name(tenant))
-        nodes = await _array(member, "nodes", self.export.nodes(tenant), node_json)
-        links = await _array(member, "relationships", self.export.links(tenant), link_json)
-        stats = {"node_count": nodes, "relationship_count": links}
-        await asyncio.to_thread(member.put, "stats", stats)
-
-    async def _points(self, tenant: str, member: Member) -> None:
-        live = self.vectors.live
-        name = live.collection if live else None
-        count = await _array(member, "points", self._point_pages(tenant), point_json)
-        await asyncio.to_thread(member.put, "collection_name", name)
-        await asyncio.to_thread(member.put, "stats", {"points_count": count})
 
     async def _point_pages(self, tenant: str) -> AsyncIterator[list[StoredPoint]]:
         async for page in self.vectors.scroll(tenant, page=_POINTS_PAGE):
@@ -179,8 +171,18 @@ _INCLUDE = Param(
     f"Comma list of {', '.join(PARTS)}; default both",
 )
 _TENANT = text("tenant", "Or X-Tenant-Id; default: the default tenant")
+ROUTES = Routes(
+    scope="admin_only",
+    query=(_INCLUDE, _TENANT),
+    answers={200: "A tar.gz", 503: "A store is down, or another backup is being made"},
+    media_type="application/gzip",
+    group="operations",
+)
+_SUMMARY = "One tenant's memories as a file (the admin token alone)"
 
 
+@ROUTES.add("GET", "/backup/", _SUMMARY, documented=False)
+@ROUTES.add("GET", "/backup", _SUMMARY)
 async def backup(request: web.Request) -> web.StreamResponse:
     include = Query.of(request)[_INCLUDE]
     async with request.app[BACKUP].spooled(request[TENANT], include) as spooled:
@@ -194,7 +196,7 @@ async def backup(request: web.Request) -> web.StreamResponse:
         )
         await response.prepare(request)
         if request.method != "HEAD":
-            await _send(response, spooled.pieces())
+            await _send(response, packed(spooled.members, mtime=spooled.at_s))
         return response
 
 
@@ -207,20 +209,3 @@ async def _send(response: web.StreamResponse, pieces: Iterator[bytes]) -> None:
         await response.write_eof()
     except ConnectionError:
         return  # the client hung up
-
-
-ROUTES: tuple[Route, ...] = tuple(
-    Route(
-        "GET",
-        path,
-        backup,
-        "One tenant's memories as a file (the admin token alone)",
-        scope="admin_only",
-        query=(_INCLUDE, _TENANT),
-        answers={200: "A tar.gz", 503: "A store is down, or another backup is being made"},
-        media_type="application/gzip",
-        group="operations",
-        documented=path == "/backup",
-    )
-    for path in ("/backup", "/backup/")
-)

@@ -18,12 +18,12 @@ from services.api.graph.entity_answers import (
     EntityFoundAnswer,
     EntityListAnswer,
     MergeAnswer,
+    MergeCandidateAnswer,
     MergeCandidatesAnswer,
     MergedAnswer,
     RejectedEntityAnswer,
 )
 from services.api.graph.entity_identity import (
-    MergeCandidate,
     flaw,
     merge_candidate,
     similar_pairs,
@@ -73,7 +73,9 @@ class Entities:
             next_name = found[0].merged_into
         raise NotFound(f"{what} '{name}' not found")
 
-    async def candidates(self, tenant: str, category: str | None = None) -> list[MergeCandidate]:
+    async def candidates(
+        self, tenant: str, category: str | None = None
+    ) -> list[MergeCandidateAnswer]:
         """Return entities that may be the same, surest first; at most COMPARED_PAIRS."""
         entities = await self.graph.entities.top(tenant, category=category, limit=COMPARED_ENTITIES)
         # Up to some hundred thousand comparisons would hold the event loop.
@@ -83,8 +85,7 @@ class Entities:
         shared = await self.graph.entities.shared(
             tenant, [(first.id, second.id) for first, second in ends]
         )
-        judged = map(merge_candidate, pairs, shared)
-        found = [candidate for candidate in judged if candidate is not None]
+        found = [candidate for candidate in map(merge_candidate, pairs, shared) if candidate]
         return sorted(found, key=lambda c: (not c.auto_merge, -c.confidence, c.canonical, c.alias))
 
     async def merge(self, tenant: str, name: str, into: str) -> MergeAnswer:
@@ -181,8 +182,7 @@ async def list_entities(request: web.Request) -> web.Response:
 async def merge_candidates(request: web.Request) -> web.Response:
     category = Query.of(request)[_CATEGORY]
     found = await request.app[ENTITIES].candidates(request[TENANT], category)
-    answer = {"candidates": found, "count": len(found)}
-    return json_answer(MergeCandidatesAnswer.model_validate(answer))
+    return json_answer(MergeCandidatesAnswer(candidates=found, count=len(found)))
 
 
 @ROUTES.add(

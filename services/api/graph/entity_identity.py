@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from rapidfuzz.distance import Levenshtein
 
+from services.api.graph.entity_answers import MergeCandidateAnswer
 from shared.graph.memory.entities import Entity
 
 SIMILAR = 0.5
@@ -36,23 +37,6 @@ class SimilarPair:
     similarity: float
     substring: bool
     ambiguous: bool
-
-
-@dataclass(frozen=True, slots=True)
-class MergeCandidate:
-    canonical: str
-    alias: str
-    confidence: float
-    reason: str
-    auto_merge: bool
-
-    @property
-    def entity_a(self) -> str:
-        return min(self.canonical, self.alias)
-
-    @property
-    def entity_b(self) -> str:
-        return max(self.canonical, self.alias)
 
 
 def similarity(one: str, other: str) -> tuple[float, bool]:
@@ -100,15 +84,12 @@ def similar_pairs(entities: Sequence[Entity], *, most: int) -> list[SimilarPair]
     return sorted(pairs, key=lambda p: (-p.similarity, p.canonical.id, p.alias.id))[:most]
 
 
-def _neighbours(
-    entities: Sequence[Entity],
-) -> Iterator[tuple[Entity, Entity]]:
+def _neighbours(entities: Sequence[Entity]) -> Iterator[tuple[Entity, Entity]]:
     """Yield pairs that stand near each other in a block; one may come up in several blocks."""
     blocks: dict[tuple[str, str], list[Entity]] = {}
     for entity in sorted(entities, key=lambda e: (e.slug, e.id)):
         words = [word for word in entity.slug.split("-") if word]
-        keys = dict.fromkeys((*words, entity.slug.replace("-", "")[:_PREFIX_CHARS]))
-        for key in keys:
+        for key in dict.fromkeys((*words, entity.slug.replace("-", "")[:_PREFIX_CHARS])):
             blocks.setdefault((entity.category, key), []).append(entity)
     for block in blocks.values():
         for at, one in enumerate(block):
@@ -116,7 +97,7 @@ def _neighbours(
                 yield one, other
 
 
-def merge_candidate(pair: SimilarPair, shared: int) -> MergeCandidate | None:
+def merge_candidate(pair: SimilarPair, shared: int) -> MergeCandidateAnswer | None:
     """Judge a pair by its `shared` memories; None where the confidence is below REVIEW."""
     fewest = min(pair.canonical.references, pair.alias.references)
     overlap = shared / fewest if fewest else 0.0
@@ -128,7 +109,16 @@ def merge_candidate(pair: SimilarPair, shared: int) -> MergeCandidate | None:
     reason = f"{how}: similarity {pair.similarity:.2f}, overlap {overlap:.2f}"
     if pair.ambiguous:
         reason += ", ambiguous first name"
-    return MergeCandidate(pair.canonical.id, pair.alias.id, round(confidence, 4), reason, auto)
+    canonical, alias = pair.canonical.id, pair.alias.id
+    return MergeCandidateAnswer(
+        entity_a=min(canonical, alias),
+        entity_b=max(canonical, alias),
+        canonical=canonical,
+        alias=alias,
+        confidence=round(confidence, 4),
+        reason=reason,
+        auto_merge=auto,
+    )
 
 
 def flaw(category: str, slug: str, references: int) -> str | None:

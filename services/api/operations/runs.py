@@ -120,7 +120,7 @@ class RunAnswer(Answer):
 
     @classmethod
     def of(cls, run: Run) -> RunAnswer:
-        """Leave out the lists and objects that a syncer continues the run by."""
+        """Return the run without the lists and objects that a syncer continues it by."""
         answer = cls.model_validate(run)
         answer.progress = {
             name: value
@@ -184,7 +184,7 @@ async def start_run(
     *,
     dry_run: bool = False,
 ) -> web.Response:
-    """Answer a completed run's result; 202 without WAIT, or where it takes too long."""
+    """Start a run and answer its result; 202 without WAIT, or where it takes too long."""
     runs, tenant = request.app[RUNS], request[TENANT]
     run = await runs.start(tenant, task, parameters, dry_run=dry_run)
     if Query.of(request)[WAIT]:
