@@ -15,7 +15,7 @@ from services.api.graph import analyze, associate, entities, related, views
 from services.api.http import docs_page, openapi
 from services.api.http.answers import error_answer
 from services.api.http.middleware import REQUEST_ID
-from services.api.http.route import Route
+from services.api.http.route import Route, Routes
 from services.api.memory import batch, by_tag, handlers
 from services.api.operations import (
     dead_letters,
@@ -33,37 +33,21 @@ from services.api.recall import handler as recall
 from services.api.recall import startup
 from shared.config import Settings
 
+_LATER = Routes(answers={501: "Not implemented in this version"}, group="operations")
 
+
+@_LATER.add("GET", "/consolidate/status", "State of the consolidation")
+@_LATER.add("POST", "/consolidate", "Consolidate the memories", scope="write")
 async def not_yet(request: web.Request) -> web.Response:
-    """501: a client learns that the path is right and this version too old to serve it."""
+    """Answer 501, so that a client learns that a later version serves this path."""
     message = f"{request.method} {request.path} is not implemented in this version"
     return error_answer(501, message, request_id=request[REQUEST_ID])
 
 
-_NOT_YET = {501: "Not implemented in this version"}
-_LATER: tuple[Route, ...] = (
-    Route(
-        "POST",
-        "/consolidate",
-        not_yet,
-        "Consolidate the memories",
-        scope="write",
-        answers=_NOT_YET,
-        group="operations",
-    ),
-    Route(
-        "GET",
-        "/consolidate/status",
-        not_yet,
-        "State of the consolidation",
-        answers=_NOT_YET,
-        group="operations",
-    ),
-)
 ROUTES: tuple[Route, ...] = (
     *health.ROUTES,
     *docs_page.ROUTES,
-    handlers.STORE,
+    *handlers.STORE,
     *batch.ROUTES,
     *by_tag.ROUTES,
     *handlers.ROUTES,

@@ -1,4 +1,4 @@
-"""Route: one line of the table that the app, the OpenAPI document and the docs come from."""
+"""Route: a row of the table from which the app and the OpenAPI document are made."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Scope = Literal["open", "read", "write", "admin", "admin_only"]
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """One method and path. `answers`: status → what it means, beyond those all routes share."""
+    """One method and path. `answers`: status → its meaning, beside those that all routes share."""
 
     method: str
     path: str
@@ -34,11 +34,11 @@ class Route:
     group: str = "memory"
     media_type: str = "application/json"
     headers: tuple[Param[Any], ...] = ()
-    # The body of a success; None: any object.
+    # The body of a success; None where it may be any object.
     returns: type[Answer] | UnionType | None = None
-    # Takes an Idempotency-Key.
+    # Whether a client may send an Idempotency-Key.
     repeatable: bool = False
-    # Whether the OpenAPI document names it: aliases and catch-alls are left out.
+    # Whether the OpenAPI document names it; aliases and catch-alls are left out.
     documented: bool = True
 
 

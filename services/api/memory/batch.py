@@ -1,7 +1,7 @@
 """POST /memory/batch: up to 500 memories, stored in one query or not at all.
 
-Nothing is embedded in the request: the hints of all of them leave together. As in AutoMem
-a bad timestamp and metadata that are no object do not refuse the batch; `warnings` name them.
+The request embeds nothing: the jobs of all memories are published together. As in AutoMem a
+bad timestamp, or metadata that is no object, does not refuse the batch; `warnings` names it.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from services.api.http.body import read_json
 from services.api.http.large_json import in_thread_if_large
 from services.api.http.middleware import REQUEST_ID
 from services.api.http.parameters import SETTINGS
-from services.api.http.route import Route
+from services.api.http.route import Routes
 from services.api.http.validation import Body, validate
 from services.api.memory.admission import Admission
 from services.api.memory.answers import StoredBatchAnswer
 from services.api.memory.handlers import EVENTS, ms_since
-from services.api.memory.idempotency import Replay, begin_write, finish_write, replayed_conflict
+from services.api.memory.idempotency import IDEMPOTENCY, Replay, finish_write, replayed_conflict
 from services.api.memory.requests import BATCH_ROWS, Layer, MemoryIn, Metadata, Moment, Tags
 from services.api.memory.requests import unit as unit_of
 from services.api.memory.service import Announcement, Queued, announce, new_memory
@@ -75,7 +75,7 @@ class StoredBatch:
 
 
 class Batches:
-    """Storing many memories of one tenant at once."""
+    """Stores many memories of one tenant at once."""
 
     def __init__(self, graph: GraphStore, outbox: Outbox, admission: Admission) -> None:
         self._graph = graph
@@ -85,7 +85,7 @@ class Batches:
     async def prepare(
         self, tenant: str, bodies: Sequence[MemoryIn], ids: Sequence[str]
     ) -> list[Memory]:
-        """The memories to store, admitted; nothing is written yet. Raises: Overloaded."""
+        """Return the memories to store; nothing is written yet. Raises: Overloaded."""
         await self._admission.admit(tenant)
         return list(map(new_memory, bodies, ids))
 
@@ -132,24 +132,24 @@ def _memory(at: int, item: object, content_chars: int, warnings: list[str]) -> M
     length = len(content.strip())
     if length > content_chars:
         raise InvalidInput(f"Memory at index {at} exceeds content limit ({length}/{content_chars})")
-    given = {name: item[name] for name in BatchItem.model_fields if name in item}
+    members = {name: item[name] for name in BatchItem.model_fields if name in item}
     try:
-        return validate(MemoryIn, _mended(at, given, warnings))
+        return validate(MemoryIn, _mended(at, members, warnings))
     except InvalidInput as error:
         raise InvalidInput(f"{error} (memory at index {at})") from error
 
 
-def _mended(at: int, given: dict[str, Any], warnings: list[str]) -> dict[str, Any]:
-    if not isinstance(given.get("metadata", {}), dict | None):
+def _mended(at: int, members: dict[str, Any], warnings: list[str]) -> dict[str, Any]:
+    if not isinstance(members.get("metadata", {}), dict | None):
         warnings.append(f"Memory at index {at}: 'metadata' was no object and is left out")
-        del given["metadata"]
-    if given.get("timestamp") is not None:
+        del members["metadata"]
+    if members.get("timestamp") is not None:
         try:
-            parse_time(given["timestamp"])
+            parse_time(members["timestamp"])
         except InvalidInput as error:
             warnings.append(f"Memory at index {at}: {error}; the time of storing is used")
-            del given["timestamp"]
-    return given
+            del members["timestamp"]
+    return members
 
 
 # -- HTTP -------------------------------------------------------------------------------
@@ -157,6 +157,18 @@ def _mended(at: int, given: dict[str, Any], warnings: list[str]) -> dict[str, An
 BATCHES: web.AppKey[Batches] = web.AppKey("batches", Batches)
 
 
+ROUTES = Routes(scope="write")
+
+
+@ROUTES.add(
+    "POST",
+    "/memory/batch",
+    "Store up to 500 memories, all of them or none",
+    body=BatchIn,
+    answers={201: "Stored; enrichment and embedding follow"},
+    returns=StoredBatchAnswer,
+    repeatable=True,
+)
 async def store_batch(request: web.Request) -> web.StreamResponse:
     began = time.perf_counter()
     settings = request.app[SETTINGS].api
@@ -164,13 +176,13 @@ async def store_batch(request: web.Request) -> web.StreamResponse:
     batch = await in_thread_if_large(
         len(body.raw), lambda: parse_batch(body.value, content_chars=settings.content_hard_chars)
     )
-    write = await begin_write(request, body)
+    write = await request.app[IDEMPOTENCY].begin(request, body)
     if isinstance(write, Replay):
         return write.response()
     batches, ids = request.app[BATCHES], write.ids(len(batch.memories))
     memories = await batches.prepare(write.tenant, batch.memories, ids)
-    hoped = StoredBatch(tuple(ids))
-    idem = write.keep(ids, _answer(hoped, batch.warnings, ms_since(began)))
+    expected = StoredBatch(tuple(ids))
+    idem = write.keep(ids, _answer(expected, batch.warnings, ms_since(began)))
     try:
         stored = await batches.store(write.tenant, memories, idem=idem, trace=request[REQUEST_ID])
     except Conflict as conflict:
@@ -183,7 +195,7 @@ async def store_batch(request: web.Request) -> web.StreamResponse:
 
 
 def _answer(stored: StoredBatch, warnings: tuple[str, ...], elapsed_ms: float) -> StoredBatchAnswer:
-    """Both hints of every memory are announced or will be: `queued` whatever Redis said."""
+    """Answer "queued" even if Redis is down: the relay then publishes the jobs later."""
     return StoredBatchAnswer(
         message=f"{len(stored.ids)} memories stored successfully",
         stored=len(stored.ids),
@@ -193,18 +205,3 @@ def _answer(stored: StoredBatch, warnings: tuple[str, ...], elapsed_ms: float) -
         query_time_ms=elapsed_ms,
         warnings=warnings or None,
     )
-
-
-ROUTES: tuple[Route, ...] = (
-    Route(
-        "POST",
-        "/memory/batch",
-        store_batch,
-        "Store up to 500 memories, all of them or none",
-        scope="write",
-        body=BatchIn,
-        answers={201: "Stored; enrichment and embedding follow"},
-        returns=StoredBatchAnswer,
-        repeatable=True,
-    ),
-)

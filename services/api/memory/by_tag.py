@@ -1,6 +1,6 @@
-"""/memory/by-tag: listing and deleting what carries any of some tags.
+"""/memory/by-tag: list and delete the memories that have any of some tags.
 
-Tags match whole and without regard to case; a value with a comma is one tag.
+Tags are compared whole and without regard to case; a value with a comma is one tag.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from aiohttp import web
 from services.api.http.answers import json_answer
 from services.api.http.middleware import TENANT
 from services.api.http.parameters import Query, integer, texts
-from services.api.http.route import Route
+from services.api.http.route import Routes
 from services.api.memory.answers import DeletedByTagAnswer, PageAnswer
 from services.api.memory.handlers import ACCESS_TIMES
 from shared.domain.memory import Memory, now_ms, tag_keys
@@ -25,28 +25,26 @@ _MOST = 200
 
 
 @dataclass(frozen=True, slots=True)
-class Page:
-    memories: tuple[Memory, ...]
-    has_more: bool
-
-
 class ByTag:
     """Use cases on the memories of one tenant that have any of some tags."""
 
-    def __init__(self, graph: GraphStore, outbox: Outbox) -> None:
-        self._graph = graph
-        self._outbox = outbox
+    graph: GraphStore
+    outbox: Outbox
 
-    async def find(self, tenant: str, tags: Sequence[str], *, limit: int, offset: int) -> Page:
-        """By importance, then timestamp, both falling, then id; archived ones too."""
-        keys = tag_keys(tags)
-        rows = await self._graph.memories.by_tags(tenant, keys, limit + 1, offset)
-        return Page(tuple(rows[:limit]), has_more=len(rows) > limit)
+    async def find(
+        self, tenant: str, tags: Sequence[str], *, limit: int, offset: int
+    ) -> tuple[list[Memory], bool]:
+        """Return a page of memories, archived ones too, and whether more follow.
+
+        They are ordered by importance, then timestamp, both falling, then id.
+        """
+        memories = await self.graph.memories.by_tags(tenant, tag_keys(tags), limit + 1, offset)
+        return memories[:limit], len(memories) > limit
 
     async def delete(self, tenant: str, tags: Sequence[str]) -> int:
-        """Delete them a page at a time; how many. What is stored meanwhile may remain."""
+        """Delete them a page at a time; return how many. One stored meanwhile may remain."""
         keys, deleted = tag_keys(tags), 0
-        while ids := await self._graph.memories.tagged_ids(tenant, keys, _MOST):
+        while ids := await self.graph.memories.tagged_ids(tenant, keys, _MOST):
             deleted_ids = await self._delete_page(tenant, ids)
             deleted += len(deleted_ids)
             if len(ids) < _MOST or not deleted_ids:
@@ -54,13 +52,18 @@ class ByTag:
         return deleted
 
     async def _delete_page(self, tenant: str, ids: list[str]) -> set[str]:
-        """Delete `ids`; what followed them in their sessions is embedded without their words."""
-        after = await self._graph.dialogue.refresh_after(tenant, ids, anyway=True)
-        deleted = await self._graph.memories.delete(tenant, ids)
+        """Delete `ids`; the memories after them in their sessions are embedded again.
+
+        Their embeddings held words of the deleted ones.
+        """
+        following = await self.graph.dialogue.refresh_after(tenant, ids, anyway=True)
+        deleted = await self.graph.memories.delete(tenant, ids)
         now = now_ms()
         jobs = [Job(tenant, memory_id, now) for memory_id in deleted]
-        jobs += [Job(tenant, due.id, due.payload_version) for due in after if due.id not in deleted]
-        await self._outbox.announce({Stage.EMBED: jobs}, exempt=True)
+        jobs += [
+            Job(tenant, row.id, row.payload_version) for row in following if row.id not in deleted
+        ]
+        await self.outbox.announce({Stage.EMBED: jobs}, exempt=True)
         return deleted
 
 
@@ -74,45 +77,43 @@ _LIMIT = integer("limit", "Memories per page", default=20, least=1, most=_MOST)
 _OFFSET = integer("offset", "Memories to pass over", default=0, least=0, most=10_000_000)
 
 
+ROUTES = Routes()
+
+
+@ROUTES.add(
+    "GET",
+    "/memory/by-tag",
+    "List the memories with any of some tags",
+    query=(_TAGS, _LIMIT, _OFFSET),
+    returns=PageAnswer,
+)
 async def find_by_tag(request: web.Request) -> web.Response:
     query, tenant = Query.of(request), request[TENANT]
     tags, limit, offset = query[_TAGS], query[_LIMIT], query[_OFFSET]
-    page = await request.app[BY_TAG].find(tenant, tags, limit=limit, offset=offset)
-    request.app[ACCESS_TIMES].add(tenant, [memory.id for memory in page.memories], now_ms())
+    by_tag = request.app[BY_TAG]
+    memories, has_more = await by_tag.find(tenant, tags, limit=limit, offset=offset)
+    request.app[ACCESS_TIMES].add(tenant, [memory.id for memory in memories], now_ms())
     return json_answer(
         PageAnswer(
             tags=tags,
-            count=len(page.memories),
+            count=len(memories),
             limit=limit,
             offset=offset,
-            has_more=page.has_more,
-            memories=page.memories,
+            has_more=has_more,
+            memories=memories,
         )
     )
 
 
+@ROUTES.add(
+    "DELETE",
+    "/memory/by-tag",
+    "Delete the memories with any of some tags",
+    scope="write",
+    query=(_TAGS,),
+    returns=DeletedByTagAnswer,
+)
 async def delete_by_tag(request: web.Request) -> web.Response:
     tags = Query.of(request)[_TAGS]
     deleted = await request.app[BY_TAG].delete(request[TENANT], tags)
     return json_answer(DeletedByTagAnswer(tags=tags, deleted_count=deleted))
-
-
-ROUTES: tuple[Route, ...] = (
-    Route(
-        "GET",
-        "/memory/by-tag",
-        find_by_tag,
-        "List the memories with any of some tags",
-        query=(_TAGS, _LIMIT, _OFFSET),
-        returns=PageAnswer,
-    ),
-    Route(
-        "DELETE",
-        "/memory/by-tag",
-        delete_by_tag,
-        "Delete the memories with any of some tags",
-        scope="write",
-        query=(_TAGS,),
-        returns=DeletedByTagAnswer,
-    ),
-)

@@ -1,12 +1,12 @@
-"""Idempotency: a client that sends the same write again gets the memory of the first time.
+"""Idempotency: a client that sends the same write again gets the memory of its first try.
 
-With an Idempotency-Key the graph decides: the key's node is written in the memory's own
-query. Without one, a client that got no answer repeats the request as it was; so the id of a
-memory exists before the memory, under the request's fingerprint in Redis, until the answer was
-written. A write that was answered is forgotten at once: storing the same twice is allowed.
+With an Idempotency-Key the graph decides: the node of the key is written in the same query as
+the memory. A client without one that got no answer repeats its request unchanged: Redis keeps
+the memory's id under the request's fingerprint, from before the write until the answer is sent.
+Then the fingerprint is deleted at once, because storing the same text twice is allowed.
 
-The limit: an answer that was written on a live connection, and lost behind it, counts as
-answered. Without Redis nothing is recognised, and everything is stored.
+An answer that was sent on a live connection, and lost behind it, counts as received. While
+Redis is down no repeat is recognised by its fingerprint, and each one is stored.
 """
 
 from __future__ import annotations
@@ -37,17 +37,20 @@ from shared.telemetry.metrics import WRITES_REPEATED
 
 _HELD_MS = 60_000
 _MAX_KEY_CHARS = 255
-# The fingerprint is a help, not a condition: past this a write goes on without, and for a
-# while the next ones do not look for theirs either.
+# A write does not wait longer for its fingerprint, but goes on without it; for a while after
+# that the other writes do not look for theirs.
 _TIMEOUT_S = 1.0
-_BLIND_S = 2.0
+_SKIP_S = 2.0
 _log = log.get_logger(__name__)
 Body = Answer | Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
 class RequestIdentity:
-    """Who sends a write: `digest` is the token's, `peer` the address, `target` method and path."""
+    """The sender of a write: the token's `digest`, and its address as `peer`.
+
+    `target` is the method and path, `key` the Idempotency-Key.
+    """
 
     tenant: str
     digest: str
@@ -68,7 +71,7 @@ class RequestIdentity:
 
 @dataclass(frozen=True, slots=True)
 class Replay:
-    """What the request under this key was answered before."""
+    """The answer that an earlier request with the same key got."""
 
     status: int
     body: Mapping[str, Any]
@@ -79,7 +82,7 @@ class Replay:
 
 @dataclass(slots=True)
 class Write:
-    """One request that stores something; its repeat gets the same ids."""
+    """One request that stores memories, whose repeat stores them under the same ids."""
 
     tenant: str
     id: str = field(default_factory=lambda: str(uuid.uuid4()))
@@ -89,13 +92,13 @@ class Write:
     kept: Answer | None = None
 
     def ids(self, count: int) -> list[str]:
-        """So many UUIDv4s: `id`, then what follows from it."""
+        """Return `count` UUIDv4s: `id`, and others that are computed from it."""
         return [self.id, *(_derived(self.id, at) for at in range(1, count))][:count]
 
     def keep(self, ids: Sequence[str], answer: Answer) -> Idem | None:
-        """What is written with the memories `ids` where the request has a key.
+        """Return the record of the key, to be written with the memories `ids`; None without one.
 
-        `answer` says what will be so if all goes well: the write itself must hold it.
+        It holds the `answer` of a success, because it is written before the request ends.
         """
         if self.key is None:
             return None
@@ -104,40 +107,43 @@ class Write:
 
 
 class Idempotency:
-    """Recognises repeated writes; `close()` it after the last answer."""
+    """Recognises repeated writes; call `close()` after the last answer."""
 
     def __init__(self, clients: RedisClients, graph: GraphStore) -> None:
         self._clients = clients
         self._graph = graph
         self._script = Script(clients.command, scripts_beside(__file__)["repeats"])
-        # One call in flight: an answer noted before a claim reaches Redis before it.
+        # One call is in flight at a time, so that Redis deletes the fingerprint of an answered
+        # write before it looks for that of a later one.
         self._calls: GroupCommit[str, Write | None, str] = GroupCommit(
             self._flush, max_rows=256, name="repeats"
         )
         self._answered: list[Write] = []
-        self._noting: set[asyncio.Task[str]] = set()
-        self._blind_until = 0.0
+        self._deleting: set[asyncio.Task[str]] = set()
+        self._skip_until = 0.0
 
     async def close(self) -> None:
-        while self._noting:
-            await asyncio.wait(self._noting)
+        while self._deleting:
+            await asyncio.wait(self._deleting)
         await self._calls.close()
 
-    async def begin(self, sender: RequestIdentity, body: JsonBody) -> Write | Replay:
-        """The write that this request is, or the answer that its key got before.
+    async def begin(self, request: web.Request, body: JsonBody) -> Write | Replay:
+        """Return the write that this request is, or the answer that its key got before.
 
-        Raises: InvalidInput for a key that is none, Conflict for another body's key.
+        Raises: InvalidInput for a malformed key, Conflict for the key of another body.
         """
+        sender = RequestIdentity.of(request)
         if sender.key is None:
             return await self._claim(sender, body.raw)
         write = await _keyed(sender, sender.key, body)
         return await self.replay(write) or write
 
-    async def take(self, sender: RequestIdentity, body: JsonBody) -> Write | Replay:
-        """As `begin`, for what may be done twice: without a key there is nothing to recognise.
+    async def take(self, request: web.Request, body: JsonBody) -> Write | Replay:
+        """Return the same as `begin`, for a request that does no harm when it runs twice.
 
-        The key is taken before the effect and answered by `finish`.
+        Only a key makes a repeat recognised; it is stored now, and its answer by `finish`.
         """
+        sender = RequestIdentity.of(request)
         if sender.key is None:
             return Write(sender.tenant)
         write = await _keyed(sender, sender.key, body)
@@ -145,18 +151,18 @@ class Idempotency:
         return _replay(write, found) or write
 
     async def replay(self, write: Write) -> Replay | None:
-        """What stands under the write's key, if anything. Raises: Conflict."""
+        """Return the answer stored under the write's key, if there is one. Raises: Conflict."""
         if write.key is None:
             return None
         found = await self._graph.memories.idem(write.tenant, write.key)
         return None if found is None else _replay(write, found)
 
     async def finish(self, write: Write, status: int, body: Body) -> Body:
-        """The answer to give: with a key, the one that is kept under it."""
+        """Return the answer to send: with a key, the one that is stored under it."""
         if write.key is None:
             return body
         if write.kept is not None and isinstance(body, Answer):
-            # Elapsed time was known up to the write only.
+            # The stored answer names the time up to the write.
             elapsed_ms = getattr(write.kept, "query_time_ms", None)
             body = body.model_copy(update={"query_time_ms": elapsed_ms})
         if body != write.kept:
@@ -164,48 +170,50 @@ class Idempotency:
         return body
 
     def answered(self, write: Write) -> None:
-        """The answer was written on a live connection: the same again is a write of its own."""
+        """Delete the fingerprint: the answer was sent, so the same again is another write."""
         if write.fingerprint is None:
             return
         self._answered.append(write)
-        if len(self._answered) == 1:  # later ones go with it
+        if len(self._answered) == 1:  # the same call deletes the fingerprints of later ones
             task = asyncio.create_task(self._calls.submit("", None), name="repeats-answered")
-            self._noting.add(task)
-            task.add_done_callback(self._noting.discard)
+            self._deleting.add(task)
+            task.add_done_callback(self._deleting.discard)
 
     async def _claim(self, sender: RequestIdentity, raw: bytes) -> Write:
         write = Write(sender.tenant)
-        if time.monotonic() < self._blind_until:
+        if time.monotonic() < self._skip_until:
             return write
-        fingerprint = await in_thread_if_large(len(raw), lambda: _fingerprint(sender, raw))
+        parts = (sender.tenant, sender.digest, sender.peer, sender.target)
+        head = "\0".join(parts).encode()
+        fingerprint = await in_thread_if_large(len(raw), lambda: _digest(head, [raw]))
         write.fingerprint = self._clients.key("writes", fingerprint)
-        held = await self._calls.submit("", write)
-        if held != write.id:
+        claimed_id = await self._calls.submit("", write)
+        if claimed_id != write.id:
             WRITES_REPEATED.labels(by="fingerprint").inc()
-            write.id = held
+            write.id = claimed_id
         return write
 
     async def _flush(self, _: str, rows: list[Write | None]) -> Sequence[str]:
-        """Forget what was answered, then claim; a `None` among the rows only sends the former."""
+        """Delete the answered fingerprints, then claim those of `rows`; None claims nothing."""
         answered, self._answered = self._answered, []
         claims = [row for row in rows if row is not None]
-        held = iter(await self._claimed_ids(answered, claims))
-        return ["" if row is None else next(held) for row in rows]
+        claimed_ids = iter(await self._claimed_ids(answered, claims))
+        return ["" if row is None else next(claimed_ids) for row in rows]
 
     async def _claimed_ids(self, answered: list[Write], claims: list[Write]) -> list[str]:
-        """The id that each claim must write under: its own, unless it repeats another."""
-        calls = [*answered, *claims]
+        """Return the id that each claim must write under: its own, unless it is a repeat."""
+        writes = [*answered, *claims]
         try:
             async with asyncio.timeout(_TIMEOUT_S):
-                held = await self._script(
-                    [str(each.fingerprint) for each in calls],
-                    [len(answered), _HELD_MS, *(each.id for each in calls)],
+                claimed_ids = await self._script(
+                    [str(write.fingerprint) for write in writes],
+                    [len(answered), _HELD_MS, *(write.id for write in writes)],
                 )
         except (TransientError, PermanentError, TimeoutError) as error:
-            self._blind_until = time.monotonic() + _BLIND_S
+            self._skip_until = time.monotonic() + _SKIP_S
             _log.warning("repeats.blind", writes=len(claims), error=str(error) or "timeout")
-            return [each.id for each in claims]
-        return list(held)
+            return [write.id for write in claims]
+        return list(claimed_ids)
 
 
 async def _keyed(sender: RequestIdentity, key: str, body: JsonBody) -> Write:
@@ -228,11 +236,6 @@ def _replay(write: Write, found: Idem) -> Replay | None:
     return Replay(kept["status"], kept["body"])
 
 
-def _fingerprint(sender: RequestIdentity, raw: bytes) -> str:
-    identity = (sender.tenant, sender.digest, sender.peer, sender.target)
-    return _digest("\0".join(identity).encode(), [raw])
-
-
 def _digest(head: bytes, pieces: Iterable[bytes]) -> str:
     # The head cannot hold a NUL after its last separator, so no two pairs look alike.
     digest = hashlib.blake2b(head + b"\0", digest_size=16)
@@ -253,12 +256,12 @@ def _text(status: int, body: Body) -> str:
 # -- HTTP -------------------------------------------------------------------------------
 
 IDEMPOTENCY: web.AppKey[Idempotency] = web.AppKey("idempotency", Idempotency)
-# Does what may be done twice; status and body.
+# Does what may run twice; returns the status and the body.
 Effect = Callable[[], Awaitable[tuple[int, Body]]]
 
 
 class StoredResponse(web.Response):
-    """201; forgets the write once the answer was written on a connection that is still alive."""
+    """A 201 that deletes the write's fingerprint once it was sent on a live connection."""
 
     def __init__(self, request: web.Request, write: Write, body: Body) -> None:
         super().__init__(
@@ -269,19 +272,14 @@ class StoredResponse(web.Response):
 
     async def write_eof(self, data: bytes = b"") -> None:
         await super().write_eof(data)  # raises on a connection that is known to be gone
-        # Not a turn of the loop later: a client that has read its answer may hang up at once.
+        # Look at once: a client that has read its answer may close the connection.
         transport = self._request.transport
         if transport is not None and not transport.is_closing():
             self._request.app[IDEMPOTENCY].answered(self._write)
 
 
-async def begin_write(request: web.Request, body: JsonBody) -> Write | Replay:
-    """See `Idempotency.begin`."""
-    return await request.app[IDEMPOTENCY].begin(RequestIdentity.of(request), body)
-
-
 async def finish_write(request: web.Request, write: Write, answer: Answer) -> web.StreamResponse:
-    """201 with `answer`, or with the one that is kept under the write's key."""
+    """Answer 201 with `answer`, or with the one that is stored under the write's key."""
     body = await request.app[IDEMPOTENCY].finish(write, 201, answer)
     return StoredResponse(request, write, body)
 
@@ -289,9 +287,9 @@ async def finish_write(request: web.Request, write: Write, answer: Answer) -> we
 async def replayed_conflict(
     request: web.Request, write: Write, conflict: Conflict
 ) -> web.StreamResponse:
-    """The answer of the request that used this key while this one was at work.
+    """Answer as the request did that used this key at the same time.
 
-    Raises: the conflict, where there is no such answer.
+    Raises: the conflict, where no answer is stored.
     """
     replay = await request.app[IDEMPOTENCY].replay(write)
     if replay is None:
@@ -300,9 +298,9 @@ async def replayed_conflict(
 
 
 async def effecting(request: web.Request, body: JsonBody, effect: Effect) -> web.StreamResponse:
-    """What `effect` answers; with a key that was answered before, that answer again."""
+    """Answer what `effect` returns; with a key that was answered before, the same again."""
     idempotency = request.app[IDEMPOTENCY]
-    write = await idempotency.take(RequestIdentity.of(request), body)
+    write = await idempotency.take(request, body)
     if isinstance(write, Replay):
         return write.response()
     status, answer = await effect()

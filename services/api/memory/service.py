@@ -1,7 +1,7 @@
-"""Storing, reading, changing and deleting one memory: the use cases behind /memory.
+"""Store, read, change and delete one memory: the use cases behind /memory.
 
-A write is answered once the graph holds it; what follows (enrichment, embedding) is only
-announced. Announcements of concurrent requests leave together.
+A write is answered once the graph holds it. Its jobs for enrichment and embedding are published
+to the streams, those of concurrent requests together.
 """
 
 from __future__ import annotations
@@ -38,6 +38,8 @@ from shared.vectors.active_model import ModelFollower
 
 _GIVEN_TYPE_CONFIDENCE = 0.9
 _CHANGE_TRIES = 5
+# A null in a change clears these; for the others it changes nothing.
+_CLEARABLE = ("t_valid", "t_invalid", "session_id")
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +68,7 @@ class Announcement:
 
 
 class Memories:
-    """Use cases on single memories of one tenant at a time."""
+    """Stores, reads, changes and deletes single memories."""
 
     def __init__(
         self,
@@ -89,12 +91,8 @@ class Memories:
         await self._announcer.close()
 
     async def prepare(self, tenant: str, body: MemoryIn, memory_id: str) -> Memory:
-        """The memory to store, checked and admitted; nothing is written yet.
-
-        Raises: InvalidInput, Overloaded.
-        """
-        self._check_content(body.content)
-        self._check_embedding(body.embedding)
+        """Return the memory to store; nothing is written yet. Raises: InvalidInput, Overloaded."""
+        self._check_sizes(body)
         await self._admission.admit(tenant)
         return new_memory(body, memory_id)
 
@@ -107,7 +105,7 @@ class Memories:
         idem: Idem | None = None,
         trace: str = "",
     ) -> Stored:
-        """Write one memory and announce it. Without a key, a repeat announces it once more.
+        """Write one memory and publish its jobs. A repeat without a key publishes them again.
 
         Raises: Unavailable("graph"), Conflict where the key was used meanwhile.
         """
@@ -118,28 +116,26 @@ class Memories:
         except Conflict:
             if idem is not None:
                 raise
-            memory = await self.fetch(tenant, memory.id)  # stored by this request's first try
+            memory = await self.fetch(tenant, memory.id)  # the first try of this request stored it
         queued = await self._announcer.submit(tenant, Announcement(memory, trace))
         return Stored(memory, queued, embedding=embedding is not None)
 
     async def fetch(self, tenant: str, memory_id: str) -> Memory:
-        """Raises: InvalidInput for an id that is no UUID, NotFound."""
+        """Return one memory. Raises: InvalidInput for an id that is no UUID, NotFound."""
         key = check_id(memory_id)
-        found = (await self._graph.memories.get(tenant, [key])).get(key)
-        if found is None:
+        memories = await self._graph.memories.get(tenant, [key])
+        if key not in memories:
             raise NotFound("Memory not found")
-        return found
+        return memories[key]
 
     async def change(
         self, tenant: str, memory_id: str, body: MemoryPatch, *, trace: str = ""
     ) -> Memory:
-        """Apply the keys that are present; a concurrent change is read again and kept.
+        """Apply the keys that are present, on top of any change that another request makes.
 
-        Raises: InvalidInput, NotFound, Conflict after losing five races in a row.
+        Raises: InvalidInput, NotFound, Conflict after five other changes in a row.
         """
-        if body.content is not None:
-            self._check_content(body.content)
-        self._check_embedding(body.embedding)
+        self._check_sizes(body)
         reorders = not body.model_fields_set.isdisjoint(("timestamp", "session_id"))
         for _ in range(_CHANGE_TRIES):
             old = await self.fetch(tenant, memory_id)
@@ -156,7 +152,7 @@ class Memories:
         raise Conflict("The memory is being changed by others; try again")
 
     async def delete(self, tenant: str, memory_id: str) -> None:
-        """Remove the memory and announce it, so that its point goes too."""
+        """Delete the memory, and publish a job that deletes its vector."""
         key = check_id(memory_id)
         successors = await self._successors(tenant, key)
         if not await self._graph.memories.delete(tenant, [key]):
@@ -165,31 +161,30 @@ class Memories:
         await self._outbox.announce({Stage.EMBED: [deletion, *successors]}, exempt=True)
 
     async def _successors(self, tenant: str, memory_id: str) -> list[Job]:
-        """Jobs for those that were embedded with this memory's words and must lose them."""
-        due = await self._graph.dialogue.refresh_after(tenant, [memory_id], anyway=True)
-        return [Job(tenant, each.id, each.payload_version) for each in due]
+        """Return jobs that embed again the memories whose vectors hold this memory's words."""
+        successors = await self._graph.dialogue.refresh_after(tenant, [memory_id], anyway=True)
+        return [Job(tenant, memory.id, memory.payload_version) for memory in successors]
 
     async def _announce(self, tenant: str, rows: list[Announcement]) -> Sequence[Queued]:
         return await announce(self._outbox, tenant, rows)
 
     def _supplied(self, embedding: list[float] | None) -> Embedding | None:
-        """The vector as the live model's, which may have changed since its size was checked."""
+        """Return the vector, unless the live model was changed to another size meanwhile."""
         model = self._serving.live.model
         if embedding is None or len(embedding) != model.dimension:
             return None
         return Embedding(model.name, embedding)
 
-    def _check_content(self, content: str) -> None:
-        limit = self._settings.content_hard_chars
-        if len(content) > limit:
+    def _check_sizes(self, body: MemoryIn | MemoryPatch) -> None:
+        """Raises: InvalidInput for a content too long, or an embedding of another size."""
+        limit, length = self._settings.content_hard_chars, len(body.content or "")
+        if length > limit:
             raise InvalidInput(
-                f"Content exceeds maximum length of {limit} characters ({len(content)} provided)."
+                f"Content exceeds maximum length of {limit} characters ({length} provided)."
                 " Split it into several memories."
             )
-
-    def _check_embedding(self, embedding: list[float] | None) -> None:
         dimension = self._serving.live.model.dimension
-        if embedding is not None and len(embedding) != dimension:
+        if body.embedding is not None and len(body.embedding) != dimension:
             raise InvalidInput(f"Embedding must contain exactly {dimension} values")
 
 
@@ -208,7 +203,7 @@ async def announce(outbox: Outbox, tenant: str, rows: Sequence[Announcement]) ->
 
 
 def new_memory(body: MemoryIn, memory_id: str) -> Memory:
-    """The memory of a request: defaults, and its type by rule where none was given."""
+    """Return the memory of a request, with defaults; rules choose the type it does not name."""
     now = now_ms()
     timestamp = now if body.timestamp is None else body.timestamp
     updated_at = timestamp if body.updated_at is None else body.updated_at
@@ -240,8 +235,7 @@ def new_memory(body: MemoryIn, memory_id: str) -> Memory:
 def _typed(body: MemoryIn) -> tuple[str, float]:
     if body.type is None:
         return classify(body.content)
-    given = body.confidence
-    return body.type, _GIVEN_TYPE_CONFIDENCE if given is None else given
+    return body.type, _GIVEN_TYPE_CONFIDENCE if body.confidence is None else body.confidence
 
 
 def _session_of(metadata: dict[str, Any]) -> str | None:
@@ -252,22 +246,22 @@ def _session_of(metadata: dict[str, Any]) -> str | None:
 
 
 def authored(metadata: dict[str, Any], stored: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """`metadata` without the workers' keys, which a client that read it sends back.
+    """Return `metadata` without the workers' keys, which a client that read it may send back.
 
-    The client could not read what those keys hid of its `stored` metadata: that is kept.
+    What those keys hid of the client's own `stored` metadata is kept: it could not read that.
     """
     enrichment = metadata.get(Derived.ENRICHMENT)
     if not (isinstance(enrichment, dict) and "last_run" in enrichment):
         return metadata
     own = dict(metadata)
     for key, workers in DERIVED_KEYS.items():
-        left = _uncovered(own.pop(key, None), workers, (stored or {}).get(key))
-        own |= {} if left is None else {key: left}
+        block = _uncovered(own.pop(key, None), workers, (stored or {}).get(key))
+        own |= {} if block is None else {key: block}
     return own
 
 
 def _uncovered(read: object, workers: Sequence[str], hidden: object) -> object:
-    """A block as it was `read`, without the workers' keys; with what they hid of the client's."""
+    """Return a block as it was `read`, with the client's `hidden` values for the workers'."""
     if not isinstance(read, dict):
         return read
     own = {name: value for name, value in read.items() if name not in workers}
@@ -278,7 +272,7 @@ def _uncovered(read: object, workers: Sequence[str], hidden: object) -> object:
 
 
 def _remarked(metadata: Mapping[str, Any], old: Memory, content: str) -> dict[str, Any]:
-    """With the marks of a shortened memory while it has that text, and without them after."""
+    """Return metadata with the marks of a shortened memory, or without where its text changed."""
     marks = marks_of(old.metadata)
     if content == old.content:
         return {**metadata, **{key: marks[key] for key in marks if key not in metadata}}
@@ -287,23 +281,22 @@ def _remarked(metadata: Mapping[str, Any], old: Memory, content: str) -> dict[st
 
 
 def changed(old: Memory, body: MemoryPatch) -> Memory:
-    """`old` with the present keys of `body` applied, at its next version."""
+    """Return `old` with the present keys of `body` applied, at its next version."""
     now = now_ms()
-    given = {name: getattr(body, name) for name in body.model_fields_set if name != "embedding"}
     fields: dict[str, Any] = {
         name: value
-        for name, value in given.items()
-        if value is not None or name in ("t_valid", "t_invalid", "session_id")
+        for name in body.model_fields_set - {"embedding"}
+        if (value := getattr(body, name)) is not None or name in _CLEARABLE
     }
     if "tags" in fields:
         fields["tags"] = tuple(tag for tag in fields["tags"] if tag not in old.entity_tags)
     if "metadata" in fields:
         fields["metadata"] = authored(fields["metadata"], old.metadata)
-        named = _session_of(fields["metadata"])
-        if named is not None:  # as in POST: what is given beside the metadata outranks it
-            fields.setdefault("session_id", named)
-    given_metadata = fields.get("metadata", old.metadata)
-    fields["metadata"] = _remarked(given_metadata, old, fields.get("content", old.content))
+        session_id = _session_of(fields["metadata"])
+        if session_id is not None:  # as in POST, a `session_id` beside the metadata takes priority
+            fields.setdefault("session_id", session_id)
+    metadata = fields.get("metadata", old.metadata)
+    fields["metadata"] = _remarked(metadata, old, fields.get("content", old.content))
     fields.setdefault("updated_at", now)
     version = next_version(max(old.version, old.payload_version), now)
     new = replace(old, **fields, version=version, payload_version=version)
@@ -313,7 +306,7 @@ def changed(old: Memory, body: MemoryPatch) -> Memory:
 
 
 def check_id(text: str) -> str:
-    """The canonical form of a UUID. Raises: InvalidInput."""
+    """Return the canonical form of a UUID. Raises: InvalidInput."""
     try:
         return str(uuid.UUID(text))
     except ValueError as error:
