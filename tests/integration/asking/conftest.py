@@ -35,7 +35,7 @@ async def work(
     clients: Any, make_stream: Any, settings: GraphSettings, provider: Provider
 ) -> AsyncIterator[Enriching]:
     chat = await OpenAIChat.connect(
-        "c", Endpoint(api_key="k", base_url=provider.url, timeout_s=2.0)
+        "c", Endpoint(api_key="k", base_url=provider.url, timeout_s=60.0)
     )
     async with enriching(clients, make_stream, settings, chat=chat) as work:
         yield work
