@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from services.consolidator.decay import SCHEDULE, DecaySweep
+from functools import partial
+
+from services.consolidator.decay import SCHEDULE, decay
 from shared.leading.schedule import ScheduledTask
 from shared.process.lifecycle import Process, main
 from shared.process.stores import open_stores
@@ -13,10 +15,9 @@ async def body(process: Process) -> None:
     settings = process.settings.consolidation
     async with open_stores(process, embeds=False) as stores:
         process.probe(stores.probes, "graph", "redis")
-        decay = ScheduledTask(
-            SCHEDULE, settings.decay_interval_s, DecaySweep(stores.graph, settings)
-        )
-        await lead(process, stores.redis, decay)
+        decaying = partial(decay, stores.graph, settings)
+        scheduled = ScheduledTask(SCHEDULE, settings.decay_interval_s, decaying)
+        await lead(process, stores.redis, scheduled)
 
 
 if __name__ == "__main__":

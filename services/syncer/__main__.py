@@ -10,7 +10,7 @@ from services.syncer import janitor, relay
 from services.syncer.drift import repair, watch
 from services.syncer.drift.gauges import DriftGauges
 from services.syncer.drift.orphan_history import OrphanHistory
-from services.syncer.drift.repair import Drift, DriftTask
+from services.syncer.drift.repair import Drift, drift_task
 from services.syncer.drift.watch import DriftWatch
 from services.syncer.janitor import Janitor, report_depths, withdraw_depths
 from services.syncer.reembedding import reembed
@@ -42,7 +42,7 @@ async def body(process: Process) -> None:
         )
         reembedding = Reembed(stores.graph, stores.vectors, stores.outbox, settings.embedding)
         tasks: dict[str, Task] = {
-            repair.TASK: DriftTask(drift, gauges),
+            repair.TASK: partial(drift_task, drift, gauges),
             reembed.TASK: reembedding,
         }
         async with asyncio.TaskGroup() as group:

@@ -278,30 +278,27 @@ def _check_generation(audit: Audit, live: Generation | None) -> None:
         raise Conflict("the live generation was switched during the run: ask for another one")
 
 
-@dataclass(slots=True)
-class DriftTask:
-    """The task `drift` of a Run: `dry_run`, `repair` (true), `delete_orphans` (false) and
-    `batch_size`, the most that is repaired at once."""
+async def drift_task(drift: Drift, gauges: DriftGauges, progress: Progress) -> Mapping[str, Any]:
+    """Do a run's task `drift`; return its result.
 
-    drift: Drift
-    gauges: DriftGauges
+    Its request: `dry_run`, `repair` (true), `delete_orphans` (false) and `batch_size`, the most
+    that is repaired at once.
+    """
+    tenant, run = progress.tenant, progress.run
+    dry = run.dry_run or bool(run.request.get("dry_run"))
+    repair = not dry and bool(run.request.get("repair", True))
+    delete = not dry and bool(run.request.get("delete_orphans"))
+    audit = Audit.resumed(progress.state)
 
-    async def __call__(self, progress: Progress) -> Mapping[str, Any]:
-        tenant, run = progress.tenant, progress.run
-        dry = run.dry_run or bool(run.request.get("dry_run"))
-        repair = not dry and bool(run.request.get("repair", True))
-        delete = not dry and bool(run.request.get("delete_orphans"))
-        audit = Audit.resumed(progress.state)
+    async def report(*, at_once: bool = False) -> None:
+        await (progress.write if at_once else progress.write_if_due)(**asdict(audit))
 
-        async def report(*, at_once: bool = False) -> None:
-            await (progress.write if at_once else progress.write_if_due)(**asdict(audit))
-
-        deletable = all_deletable if delete else none_deletable
-        page = run.request.get("batch_size")
-        await self.drift(tenant, audit, report, repair=repair, deletable=deletable, page=page)
-        progress.state |= asdict(audit)
-        self.gauges.set_left(tenant, audit, repaired=repair)
-        if not (repair or delete):
-            return audit.result("dry_run")
-        changed = audit.drifted or audit.orphans_deleted
-        return audit.result("complete" if changed else "already_synced")
+    deletable = all_deletable if delete else none_deletable
+    page = run.request.get("batch_size")
+    await drift(tenant, audit, report, repair=repair, deletable=deletable, page=page)
+    progress.state |= asdict(audit)
+    gauges.set_left(tenant, audit, repaired=repair)
+    if not (repair or delete):
+        return audit.result("dry_run")
+    changed = audit.drifted or audit.orphans_deleted
+    return audit.result("complete" if changed else "already_synced")

@@ -101,15 +101,9 @@ class Entities(StorePart):
         self, tenant: str, *, category: str | None = None, limit: int, ghosts: bool = False
     ) -> list[Entity]:
         """Return the most referenced entities that are not merged; equal ones by id."""
-        rows = await self._read(
-            tenant,
-            "entities",
-            _TOP.format(where="" if category is None else " AND e.category = $category"),
-            category=category,
-            most=limit,
-            ghosts=ghosts,
-        )
-        return [_entity(row) for row in rows]
+        query = _TOP.format(where="" if category is None else " AND e.category = $category")
+        given = {"category": category, "most": limit, "ghosts": ghosts}
+        return [_entity(row) for row in await self._read(tenant, "entities", query, **given)]
 
     async def named(self, tenant: str, name: str) -> list[Entity]:
         """Return the entities with this id or slug, else those with it as an alias.

@@ -98,17 +98,14 @@ class Links(StorePart):
         By importance, then timestamp, both falling, then id; an unknown id has none.
         """
         path = f"[:{_types(types)}*1..{max(1, min(MAX_DEPTH, depth))}]"
-        rows = await self._read(
-            tenant,
-            "related_memories",
+        query = (
             f"MATCH (m:Memory {{id: $id}})-{path}-(o:Memory)"
             f" WHERE o.id <> $id AND {is_current_condition('o')}"
             " WITH DISTINCT o ORDER BY o.importance DESC, o.timestamp DESC, o.id LIMIT $most"
-            f" RETURN [{summary_cells('o')}] AS summary",
-            id=memory_id,
-            at=now_ms(),
-            most=limit,
+            f" RETURN [{summary_cells('o')}] AS summary"
         )
+        given = {"id": memory_id, "at": now_ms(), "most": limit}
+        rows = await self._read(tenant, "related_memories", query, **given)
         return [summary_of(row["summary"]) for row in rows]
 
 

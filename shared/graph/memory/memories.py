@@ -82,8 +82,8 @@ _REPLACE = (
     "MATCH (m:Memory {id: $id})"
     " WHERE m.version = $seen AND m.payload_version = $seen_payload"
     # A supplied vector stays for as long as the content that it was supplied for.
-    " WITH m, CASE WHEN $vector IS NULL AND ($keep OR m.content = $row[2]) THEN"
-    " [m.embedding, m.embedding_model] ELSE [$vector, $vector_model] END AS kept"
+    " WITH m, CASE WHEN $supplied[0] IS NULL AND ($keep OR m.content = $row[2]) THEN"
+    " [m.embedding, m.embedding_model] ELSE $supplied END AS kept"
     " SET "
     + ", ".join(f"m.{name} = $row[{at}]" for at, name in enumerate(_CHANGED))
     + ", m.embedding = kept[0], m.embedding_model = kept[1]"
@@ -200,7 +200,6 @@ class Memories(StorePart):
         the enricher's tags came between. Worker-owned fields are left as they are. With
         `keep_embedding` a supplied vector outlives its content: the new one says the same.
         """
-        vector, model = embedding_columns(embedding)
         replaced = await self._write(
             tenant,
             "replace",
@@ -209,8 +208,7 @@ class Memories(StorePart):
             seen=seen.version,
             seen_payload=seen.payload_version,
             row=[*columns(memory, AUTHORED), *tag_columns(memory)],
-            vector=vector,
-            vector_model=model,
+            supplied=embedding_columns(embedding),
             keep=keep_embedding,
         )
         return bool(replaced)

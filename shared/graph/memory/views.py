@@ -122,20 +122,16 @@ class Views(StorePart):
         """Return `node_filter.limit` ids by importance, then timestamp, both falling, then id."""
         best: list[tuple[float, int, str]] = []
         least = node_filter.min_importance
-        # A hidden type that the request names is shown.
-        hidden = [kind for kind in node_filter.hidden if kind not in node_filter.types]
+        given = {
+            "types": node_filter.types,
+            # A hidden type that the request names is shown.
+            "hidden": [kind for kind in node_filter.hidden if kind not in node_filter.types],
+            "since": node_filter.since_ms,
+            "most": node_filter.limit,
+        }
         async for lo, hi in self._ranges(tenant, _RANKED_PAGE):
             rows = await self._read(
-                tenant,
-                "view_ranked",
-                _RANKED,
-                lo=lo,
-                hi=hi,
-                least=least,
-                types=list(node_filter.types),
-                hidden=hidden,
-                since=node_filter.since_ms,
-                most=node_filter.limit,
+                tenant, "view_ranked", _RANKED, lo=lo, hi=hi, least=least, **given
             )
             best += [(-row["importance"], -(row["timestamp"] or 0), row["id"]) for row in rows]
             if len(best) > 2 * node_filter.limit:

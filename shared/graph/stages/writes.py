@@ -225,18 +225,15 @@ class Work(PrecededBy):
         Each is pushed back in the same query, by the outbox delay doubled per claim and at
         most an hour; until then no other relay takes it.
         """
-        rows = await self._change(
-            tenant,
-            "claim_due",
+        query = (
             f"MATCH (m:Memory) WHERE m.{stage}_due > 0 AND m.{stage}_due < $now"
             f" WITH m, coalesce(m.{stage}_waits, 0) AS waits LIMIT $most"
             f" WITH m, waits, {self._outbox_ms} * 2 ^ waits AS wait"
             f" SET m.{stage}_waits = CASE WHEN waits < {_MAX_DOUBLINGS} THEN waits + 1 ELSE waits"
             f" END, m.{stage}_due = $now + toInteger(CASE WHEN wait < {MAX_WAIT_MS} THEN wait"
-            f" ELSE {MAX_WAIT_MS} END) RETURN m.id, m.version, m.payload_version",
-            now=now_ms,
-            most=limit,
+            f" ELSE {MAX_WAIT_MS} END) RETURN m.id, m.version, m.payload_version"
         )
+        rows = await self._change(tenant, "claim_due", query, now=now_ms, most=limit)
         return [Due(**row) for row in rows]
 
     async def next_due(self, tenant: str) -> int | None:

@@ -99,14 +99,12 @@ class Restore(StorePart):
         given = {name for row in unique.values() for name in row} & set(PROPERTY_KEYS)
         names = ["id", *sorted(given - {"id"})]
         created = ", ".join(f"{name}: r[{at}]" for at, name in enumerate(names))
-        written = await self._written(
-            tenant,
-            "restore_nodes",
+        query = (
             f"{GUARD} UNWIND $rows AS r OPTIONAL MATCH (m:{label} {{id: r[0]}})"
-            f" WITH r, m WHERE m IS NULL CREATE (:{label} {{{created}}}) RETURN r[0] AS id",
-            [[row.get(name) for name in names] for row in unique.values()],
+            f" WITH r, m WHERE m IS NULL CREATE (:{label} {{{created}}}) RETURN r[0] AS id"
         )
-        return len(written)
+        cells = [[*map(row.get, names)] for row in unique.values()]
+        return len(await self._written(tenant, "restore_nodes", query, cells))
 
     async def links(
         self,
@@ -123,17 +121,16 @@ class Restore(StorePart):
         if kind not in RELATIONS or not all(label in UNIQUE for label in ends):
             raise InvalidInput(f"edges {kind} between {' and '.join(ends)} are not restored")
         sets = ", ".join(f"x.{name} = r[{at}]" for at, name in enumerate(EDGE_PROPERTIES, 2))
-        stored = await self._write(
-            tenant,
-            "restore_edges",
+        query = (
             f"UNWIND $rows AS r MATCH (a:{ends[0]} {{id: r[0]}}) MATCH (b:{ends[1]} {{id: r[1]}})"
             f"{_written_owner(kind, ends)}"
-            f" MERGE (a)-[x:{kind}]->(b) ON CREATE SET {sets} RETURN count(x) AS stored",
-            rows=[
-                [source, target, *(properties.get(name) for name in EDGE_PROPERTIES)]
-                for source, target, properties in rows
-            ],
+            f" MERGE (a)-[x:{kind}]->(b) ON CREATE SET {sets} RETURN count(x) AS stored"
         )
+        cells = [
+            [source, target, *map(properties.get, EDGE_PROPERTIES)]
+            for source, target, properties in rows
+        ]
+        stored = await self._write(tenant, "restore_edges", query, rows=cells)
         return int(stored[0]["stored"]) if stored else 0
 
     async def done(self, tenant: str, ids: Sequence[str]) -> None:

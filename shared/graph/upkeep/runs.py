@@ -37,6 +37,11 @@ _COLUMNS = (
     "r.id, r.task, r.state, r.request, r.progress, r.result, r.error, r.dry_run, r.started_at,"
     " r.completed_at, coalesce(r.created_at, 0) AS created_at, coalesce(r.token, 0) AS token"
 )
+_CREATE = (
+    f"{GUARD} MERGE (r:Run {{id: $id}}) ON CREATE SET r.task = $task, r.state = 'queued',"
+    " r.request = $request, r.progress = '{}', r.dry_run = $dry, r.created_at = $now,"
+    f" r.token = 0, r.due = $due RETURN {_COLUMNS}"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,17 +84,8 @@ class Runs(StorePart):
         """Queue a run; a second call with the same `run_id` returns the one that exists."""
         await self._schema.ensure(tenant)
         key = check_key(run_id or str(uuid.uuid4()), "a run's id")
-        rows = await self._write(
-            tenant,
-            "create_run",
-            f"{GUARD} MERGE (r:Run {{id: $id}}) ON CREATE SET r.task = $task, r.state = 'queued',"
-            " r.request = $request, r.progress = '{}', r.dry_run = $dry, r.created_at = $now,"
-            f" r.token = 0, r.due = $due RETURN {_COLUMNS}",
-            id=key,
-            task=task,
-            request=compact_json(request),
-            dry=dry_run,
-        )
+        given = {"id": key, "task": task, "request": compact_json(request), "dry": dry_run}
+        rows = await self._write(tenant, "create_run", _CREATE, **given)
         return _run(rows[0])
 
     async def get(self, tenant: str, run_id: str) -> Run | None:
@@ -140,7 +136,7 @@ class Runs(StorePart):
             f" {_ENDED}",
             progress,
             state=state,
-            result=compact_json(result) if result is not None else None,
+            result=None if result is None else compact_json(result),
             error=error,
         )
 

@@ -66,6 +66,11 @@ _EXPIRE = (
     f"MATCH (i:Idem) WHERE i.created_at < $before WITH i LIMIT {_EXPIRED_PAGE}"
     " DELETE i RETURN count(i) AS forgotten"
 )
+_RECORD = (
+    "CREATE (r:Run {id: $id, task: $task, state: 'complete', request: '{\"scheduled\":true}',"
+    " progress: '{}', result: $result, dry_run: false, created_at: $started,"
+    " started_at: $started, completed_at: $now, token: $token}) RETURN count(r) AS recorded"
+)
 # Sorted and cut by the reader: the server's sort takes 13 ms per thousand rows, the range 0.7,
 # and a condition on the id would go into the index as a union over the whole graph (360 ms).
 _AUDITED = (
@@ -193,17 +198,13 @@ class Sweeps(StorePart):
         Without a threshold of importance every memory decays.
         """
         threshold = settings.decay_importance_threshold
+        given = {
+            "base": settings.base_decay_rate,
+            "floor": settings.importance_floor_factor,
+            "keep": 2.0 if threshold is None else threshold,
+        }
         return await self.fenced(
-            tenant,
-            "decay_chunk",
-            fence,
-            _DECAY,
-            lo=lo,
-            hi=hi,
-            now=now_ms,
-            base=settings.base_decay_rate,
-            floor=settings.importance_floor_factor,
-            keep=2.0 if threshold is None else threshold,
+            tenant, "decay_chunk", fence, _DECAY, lo=lo, hi=hi, now=now_ms, **given
         )
 
     async def expire_keys(self, tenant: str, fence: Fencing, before_ms: int) -> int:
@@ -224,13 +225,9 @@ class Sweeps(StorePart):
             tenant,
             "record_run",
             fence,
-            "CREATE (r:Run {id: $id, task: $task, state: 'complete', request: $request,"
-            " progress: '{}', result: $result, dry_run: false, created_at: $started,"
-            " started_at: $started, completed_at: $now, token: $token})"
-            " RETURN count(r) AS recorded",
+            _RECORD,
             id=run_id,
             task=task,
-            request=compact_json({"scheduled": True}),
             result=compact_json(result),
             started=started_at,
             now=now_ms(),

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 
 import pytest
 from prometheus_client import REGISTRY
 
 from services.syncer.drift.gauges import DriftGauges
 from services.syncer.drift.orphan_history import OrphanHistory
-from services.syncer.drift.repair import TASK, DriftTask
+from services.syncer.drift.repair import TASK, drift_task
 from services.syncer.drift.watch import DriftWatch
 from shared.config import SyncSettings
 from shared.leading.lease import Lease
@@ -80,7 +81,7 @@ async def test_a_repair_by_hand_ends_the_alarm(here: Place, batch_size: int) -> 
     await here.drop_points(ids[:3])
     await here.set_payload(ids[3:5], payload_version=1)
     await here.add_orphans(2)
-    handler = here.handler({TASK: DriftTask(here.drift, DriftGauges())})
+    handler = here.handler({TASK: partial(drift_task, here.drift, DriftGauges())})
 
     async def taken(**request: object) -> None:
         run = await here.graph.runs.create(TENANT, TASK, {"batch_size": batch_size, **request})

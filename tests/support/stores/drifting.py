@@ -9,6 +9,7 @@ import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 from uuid import uuid4
 
@@ -17,7 +18,7 @@ from qdrant_client import AsyncQdrantClient, models
 
 from services.syncer.drift.findings import Audit
 from services.syncer.drift.gauges import DriftGauges
-from services.syncer.drift.repair import TASK, Drift, DriftTask, none_deletable
+from services.syncer.drift.repair import TASK, Drift, drift_task, none_deletable
 from services.syncer.runs import RunHandler, Task
 from shared.config import GraphSettings, RedisSettings
 from shared.domain.memory import Memory, text_hash
@@ -115,7 +116,10 @@ class Place:
     def handler(
         self, tasks: Mapping[str, Task] | None = None, stopping: asyncio.Event | None = None
     ) -> RunHandler:
-        known: dict[str, Task] = {TASK: DriftTask(self.drift, DriftGauges()), **(tasks or {})}
+        known: dict[str, Task] = {
+            TASK: partial(drift_task, self.drift, DriftGauges()),
+            **(tasks or {}),
+        }
         return RunHandler(self.graph.runs, known, stopping or asyncio.Event(), max_attempts=3)
 
     async def run(self, tenant: str = TENANT, /, **request: Any) -> Run:
