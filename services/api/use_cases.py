@@ -28,6 +28,8 @@ from services.api.operations.memory_status import MEMORY_STATUS, MemoryStatus
 from services.api.operations.queues import STREAMS
 from services.api.operations.reembed import MODELS, ModelCheck
 from services.api.operations.runs import RUNS, RunRequests
+from services.api.recall.candidate_source import CandidateSource
+from services.api.recall.gather import Gather
 from services.api.recall.handler import RECALL
 from services.api.recall.service import Recall
 from services.api.recall.startup import STARTUP, Startup
@@ -64,14 +66,15 @@ def install(app: web.Application, stores: Stores, settings: Settings, tokens: To
     memories = _install_memories(app, stores, settings)
     app[handlers.ACCESS_TIMES] = access_times
     app[IDEMPOTENCY] = Idempotency(stores.redis, stores.graph)
-    app[RECALL] = Recall(
+    source = CandidateSource(
         stores.graph,
         stores.vectors,
         stores.serving,
-        access_times,
         settings.recall,
         vectors_up=lambda: not stores.probes.known_down("vectors"),
     )
+    gather = Gather(stores.graph.candidates, source)
+    app[RECALL] = Recall(stores.graph, gather, access_times, settings.recall)
     app[STARTUP] = Startup(stores.graph)
     app[event_stream.WATCHING] = event_stream.Watching(feed, settings.events.keepalive_s)
     app[health.TOKENS] = tokens

@@ -195,8 +195,8 @@ async def test_an_alias_means_the_entity_that_it_was_merged_into(
         " category: 'people', name: 'Bob', aliases: [], merged_into: 'entity:people:robert'})",
     )
     for slugs in (["bob"], ["robert"], ["bob", "robert"]):
-        known = await store.candidates.known(TENANT, [], slugs)
-        assert [each.name for each in known.entities] == ["Robert"]
+        _, entities = await store.candidates.known(TENANT, [], slugs)
+        assert [each.name for each in entities] == ["Robert"]
 
 
 def _memory(fields: dict[str, Any], **more: Any) -> Memory:

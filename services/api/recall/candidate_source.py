@@ -23,7 +23,7 @@ from shared.config import RecallSettings
 from shared.domain.memory import tag_keys
 from shared.domain.scope import Scope
 from shared.errors import InvalidInput, PermanentError, TransientError, Unavailable
-from shared.graph.recall.candidates import KnownEntity, KnownNames
+from shared.graph.recall.candidates import KnownEntity
 from shared.graph.recall.word_index import Text
 from shared.graph.store import GraphStore
 from shared.models.embedding import EmbeddingModel
@@ -54,7 +54,7 @@ class CandidateSet:
 
     question: Question
     candidates: dict[str, Candidate]
-    entities: tuple[KnownEntity, ...] = ()
+    entities: Sequence[KnownEntity] = ()
     degraded: bool = False
     full: bool = False
 
@@ -79,23 +79,29 @@ class CandidateSource:
             raise InvalidInput(f"Embedding must contain exactly {dimension} values")
         texts = texts_of(request)
         whole = " ".join(texts)
-        known = await self.graph.candidates.known(tenant, names(whole), grams(whole))
-        question = question_of(request, texts, known)
-        terms = metadata_tokens(whole) if self.settings.metadata_search else ()
+        speakers, entities = await self.graph.candidates.known(tenant, names(whole), grams(whole))
+        entity_ids = [entity.id for entity in entities]
+        question = Question(
+            text=whole,
+            texts=texts,
+            tokens=tuple(query_tokens(texts)),
+            terms=frozenset(metadata_tokens(whole)),
+            speakers=named(whole, speakers),
+            period=period_of(whole),
+            entity_ids=frozenset(entity_ids),
+            profile=profile_of(request.hints, whole),
+        )
+        terms = [term for term in metadata_tokens(whole) if len(term) > 2]
+        terms = terms if self.settings.metadata_search else []
         (channels, degraded, full), (by_metadata, by_entity) = await asyncio.gather(
             self._search(tenant, request, question, growth),
-            self.graph.candidates.lookups(
-                tenant,
-                [term for term in terms if len(term) > 2],
-                [entity.id for entity in known.entities],
-                request.scope,
-            ),
+            self.graph.candidates.lookups(tenant, terms, entity_ids, request.scope),
         )
         found = merged(map(fuse, channels))
         for kind, ids in (("metadata", by_metadata), ("entity", by_entity)):
             for key in ids:
                 found.setdefault(key, without_text_match(key, kind, channels[0]))
-        return CandidateSet(question, found, known.entities, degraded, full)
+        return CandidateSet(question, found, entities, degraded, full)
 
     async def read_with_any_tags(
         self, tenant: str, request: RecallRequest, limit: int
@@ -185,20 +191,6 @@ def texts_of(request: RecallRequest) -> tuple[str, ...]:
     if request.auto_decompose and len(request.texts) == 1:
         texts = tuple(dict.fromkeys((*texts, *decomposed(texts[0]))))
     return texts[:_MOST_TEXTS]
-
-
-def question_of(request: RecallRequest, texts: tuple[str, ...], known: KnownNames) -> Question:
-    whole = " ".join(texts)
-    return Question(
-        text=whole,
-        texts=texts,
-        tokens=tuple(query_tokens(texts)),
-        terms=frozenset(metadata_tokens(whole)),
-        speakers=named(whole, known.speakers),
-        period=period_of(whole),
-        entity_ids=frozenset(entity.id for entity in known.entities),
-        profile=profile_of(request.hints, whole),
-    )
 
 
 def with_unembedded(channels: Channels, unembedded: Sequence[Text], most: int) -> Channels:

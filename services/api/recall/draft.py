@@ -28,7 +28,7 @@ class Draft:
     settings: RecallSettings
     question: Question = field(default_factory=Question)
     candidates: dict[str, Candidate] = field(default_factory=dict)
-    entities: tuple[KnownEntity, ...] = ()
+    entities: Sequence[KnownEntity] = ()
     degraded: bool = False
     stored: dict[str, StoredCandidate] = field(default_factory=dict)
     rows: list[Scored] = field(default_factory=list)

@@ -34,7 +34,7 @@ class Gather:
     stored: Candidates
     source: CandidateSource
 
-    async def gather(self, draft: Draft) -> None:
+    async def run(self, draft: Draft) -> None:
         """Set the draft's question, candidates and stored memories."""
         request = draft.request
         by_text = request.texts or request.embedding

@@ -9,10 +9,10 @@ degraded; without the graph there is none.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 
 from services.api.memory.access_times import AccessTimes
 from services.api.recall import expand, finish, state
-from services.api.recall.candidate_source import CandidateSource
 from services.api.recall.draft import Draft
 from services.api.recall.gather import Gather
 from services.api.recall.rank import Candidate, Scored, ordered
@@ -22,8 +22,6 @@ from shared.domain.memory import Memory
 from shared.domain.relations import AUTHORED
 from shared.domain.scope import Scope, has_wanted_tags, is_visible
 from shared.graph.store import GraphStore
-from shared.vectors import VectorStore
-from shared.vectors.active_model import ModelFollower
 
 # How many more rows than the limit are searched for duplicates and the floor.
 _RANKED_PER_RESULT = 2
@@ -38,29 +36,19 @@ _MOST_HOPS = 16
 _Passes = Callable[[Memory], bool]
 
 
+@dataclass(slots=True)
 class Recall:
     """The use case behind GET /recall."""
 
-    def __init__(
-        self,
-        graph: GraphStore,
-        vectors: VectorStore,
-        models: ModelFollower,
-        access_times: AccessTimes,
-        settings: RecallSettings,
-        *,
-        vectors_up: Callable[[], bool] = lambda: True,
-    ) -> None:
-        self._graph = graph
-        self._access_times = access_times
-        self._settings = settings
-        self._source = CandidateSource(graph, vectors, models, settings, vectors_up=vectors_up)
-        self._gather = Gather(graph.candidates, self._source)
+    graph: GraphStore
+    gather: Gather
+    access_times: AccessTimes
+    settings: RecallSettings
 
     async def recall(self, tenant: str, request: RecallRequest) -> Draft:
         """Raises: Unavailable("graph"), InvalidInput; it never answers empty for a store down."""
-        draft = Draft(tenant, request, self._settings)
-        await self._gather.gather(draft)
+        draft = Draft(tenant, request, self.settings)
+        await self.gather.run(draft)
         await self._rank(draft)
         await self._expand(draft)
         await self._finish(draft)
@@ -77,7 +65,7 @@ class Recall:
         rows = await self._replaced(draft, ordered(rows, "score"), draft.is_answerable)
         rows, draft.duplicates = finish.deduplicated(ordered(rows, "score"), _most_ranked(request))
         rows, draft.biased = finish.biased(
-            rows, request.recency_bias, draft.question.texts, self._settings.weight_temporal
+            rows, request.recency_bias, draft.question.texts, self.settings.weight_temporal
         )
         draft.rows = _cut(request, _floored(draft, rows))
         draft.seeds = len(draft.rows)
@@ -96,7 +84,7 @@ class Recall:
                 exclude_types=scope.exclude_types,
                 current_at_ms=scope.current_at_ms,
             )
-            extra += await self._graph.candidates.listing(draft.tenant, wider, _INJECTED)
+            extra += await self.graph.candidates.listing(draft.tenant, wider, _INJECTED)
         fresh = {memory.id: memory for memory in extra if memory.id not in present}
         injected = _scored(draft, fresh.values())
         draft.injected = bool(injected)
@@ -109,10 +97,10 @@ class Recall:
         if draft.request.scope.current_at_ms is None:
             return list(rows)
         at_ms = draft.request.at_ms
-        await self._gather.read(draft, (row.id for row in rows))
+        await self.gather.read(draft, (row.id for row in rows))
         for _ in range(_MOST_HOPS):
             unread = state.unread_successors(draft.stored, at_ms)
-            found = await self._graph.candidates.read(draft.tenant, unread)
+            found = await self.graph.candidates.read(draft.tenant, unread)
             if not found:
                 break
             draft.stored |= found
@@ -138,7 +126,7 @@ class Recall:
         wanted, scope = draft.request.expansion, _expansion_scope(draft)
         if not wanted.relations or not draft.rows:
             return []
-        links = await self._graph.candidates.around(
+        links = await self.graph.candidates.around(
             draft.tenant,
             [row.id for row in draft.rows],
             per_seed=wanted.relation_limit,
@@ -167,7 +155,7 @@ class Recall:
             return []
         draft.entity_names = [key.rpartition(":")[2] for key in keys]
         scope = _expansion_scope(draft)
-        tagged = await self._graph.candidates.tagged(draft.tenant, keys, expand.PER_ENTITY, scope)
+        tagged = await self.graph.candidates.tagged(draft.tenant, keys, expand.PER_ENTITY, scope)
         reached = expand.by_entities(tagged, _ids(draft.rows), draft.candidates, draft.scorer)
         return await self._added(draft, reached, lambda memory: is_visible(memory, scope))
 
@@ -178,8 +166,8 @@ class Recall:
             return []
         draft.fell_back = True
         most = min(2 * request.limit, _OUTSIDE_MOST)
-        found = await self._source.read_with_any_tags(draft.tenant, request, most)
-        stored = await self._graph.candidates.read(draft.tenant, list(found))
+        found = await self.gather.source.read_with_any_tags(draft.tenant, request, most)
+        stored = await self.graph.candidates.read(draft.tenant, list(found))
         draft.stored |= stored
         scope = request.scope.with_any_tags()
 
@@ -207,11 +195,11 @@ class Recall:
     async def _finish(self, draft: Draft) -> None:
         """Note the access times; read the answered memories and their relations in one query."""
         results = [row.id for row in draft.rows[: draft.seeds]]
-        self._access_times.add(draft.tenant, results, draft.request.at_ms)
-        draft.hydrated = await self._graph.memories.hydrate(
+        self.access_times.add(draft.tenant, results, draft.request.at_ms)
+        draft.hydrated = await self.graph.memories.hydrate(
             draft.tenant,
             [row.id for row in draft.rows],
-            relation_limit=self._settings.relation_limit,
+            relation_limit=self.settings.relation_limit,
             at_ms=draft.request.scope.current_at_ms,
         )
 

@@ -83,14 +83,6 @@ _BANDS = (0.9, 0.7, 0.5, 0.0)
 
 
 @dataclass(frozen=True, slots=True)
-class KnownNames:
-    """The speakers and the entities of a tenant that a query may name."""
-
-    speakers: tuple[str, ...]
-    entities: tuple[KnownEntity, ...]
-
-
-@dataclass(frozen=True, slots=True)
 class StoredCandidate:
     """A memory as far as RANKED, and what supersedes it."""
 
@@ -176,10 +168,12 @@ class Candidates:
     def __init__(self, client: GraphClient) -> None:
         self._client = client
 
-    async def known(self, tenant: str, names: Sequence[str], slugs: Sequence[str]) -> KnownNames:
-        """Return which of `names` are speakers, and which entities have one of `slugs`."""
+    async def known(
+        self, tenant: str, names: Sequence[str], slugs: Sequence[str]
+    ) -> tuple[list[str], list[KnownEntity]]:
+        """Return which of `names` are speakers, and which entities have one of `slugs`, by id."""
         if not names and not slugs:
-            return KnownNames((), ())
+            return [], []
         rows = await self._client.query(tenant, "known", _KNOWN, names=names, slugs=slugs)
         speakers = dict.fromkeys(row["speaker"] for row in rows if row["speaker"] is not None)
         entities = [
@@ -189,7 +183,7 @@ class Candidates:
             for row in rows
             if row["id"] is not None
         ]
-        return KnownNames(tuple(speakers), tuple(sorted(entities, key=lambda each: each.id)))
+        return list(speakers), sorted(entities, key=lambda each: each.id)
 
     async def lookups(
         self,

@@ -5,7 +5,7 @@ It costs 2 µs a memory, most of it for lower-casing the content, so each search
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from shared.domain.memory import now_ms
@@ -15,7 +15,7 @@ from shared.graph.recall.candidates import match, scope_params
 
 # FalkorDB 4.16.3 finds nothing by `WHERE any(…)` right before RETURN.
 _CONTAINING = (
-    " WITH m, toLower(m.content) AS text"
+    " LIMIT $scan WITH m, toLower(m.content) AS text"
     " WITH m, size($words) = 0 OR any(word IN $words WHERE text CONTAINS word) AS hit WHERE hit"
     " RETURN m.id, m.content LIMIT $most"
 )
@@ -56,7 +56,8 @@ class Words:
         """
         fresh = f"{match(scope, 'm.embed_due > 0')} WITH m ORDER BY m.version DESC, m.id"
         params = {"words": words, "scan": scan, "most": limit, **scope_params(scope)}
-        return await self._texts(tenant, "unembedded", fresh, params)
+        rows = await self._client.query(tenant, "unembedded", fresh + _CONTAINING, **params)
+        return [Text(row["id"], row["content"] or "") for row in rows]
 
     async def newest(
         self,
@@ -75,13 +76,7 @@ class Words:
         params = {"words": words, "scan": scan, "most": limit, **scope_params(scope)}
         params["since"] = await self._since(tenant, scan, scope)
         newest = f"{match(scope, 'm.timestamp >= $since')} WITH m ORDER BY m.timestamp DESC, m.id"
-        return await self._texts(tenant, "newest", newest, params)
-
-    async def _texts(
-        self, tenant: str, operation: str, matched: str, params: Mapping[str, object]
-    ) -> list[Text]:
-        cypher = f"{matched} LIMIT $scan{_CONTAINING}"
-        rows = await self._client.query(tenant, operation, cypher, **params)
+        rows = await self._client.query(tenant, "newest", newest + _CONTAINING, **params)
         return [Text(row["id"], row["content"] or "") for row in rows]
 
     async def _since(self, tenant: str, count: int, scope: Scope) -> int:
