@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 from collections import defaultdict, deque
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
 from enum import StrEnum
 from typing import Any
 
@@ -40,17 +40,6 @@ class Event(StrEnum):
     ENRICHMENT_FAILED = "enrichment.failed"
 
 
-@dataclass(frozen=True, slots=True)
-class _Emitted:
-    at_ms: int
-    type: str
-    data: Mapping[str, Any]
-
-    def text(self) -> str:
-        event = {"type": self.type, "timestamp": iso(self.at_ms), "data": self.data}
-        return compact_json(event, default=str)
-
-
 def feed_key(prefix: str, tenant: str) -> str:
     return f"{prefix}:events:{tenant}"
 
@@ -61,7 +50,7 @@ class Events:
     def __init__(self, clients: RedisClients, settings: EventSettings) -> None:
         self._clients = clients
         self._settings = settings
-        self._buffer: deque[tuple[str, _Emitted]] = deque()
+        self._buffer: deque[tuple[str, Mapping[str, Any]]] = deque()
         self._some = asyncio.Event()
 
     def emit(self, tenant: str, type: str, data: Mapping[str, Any]) -> None:  # noqa: A002
@@ -72,7 +61,8 @@ class Events:
         if len(self._buffer) >= _BUFFERED:
             self._buffer.popleft()
             metrics.EVENTS_DROPPED.labels(reason="buffer").inc()
-        self._buffer.append((tenant, _Emitted(now_ms(), type, data)))
+        event = {"type": type, "timestamp": iso(now_ms()), "data": data}
+        self._buffer.append((tenant, event))
         self._some.set()
 
     async def run(self, stopping: asyncio.Event) -> None:
@@ -90,12 +80,10 @@ class Events:
         """Try Redis after longer and longer pauses; what is buffered stays in the buffer."""
         pause_s, longest_s = _PAUSES_S
         while not await wait(stopping, pause_s):
-            try:
+            with suppress(EunoeError):
                 await self._clients.ping()
-            except EunoeError:
-                pause_s = min(longest_s, pause_s * 2)
-            else:
                 return
+            pause_s = min(longest_s, pause_s * 2)
 
     async def flush(self) -> bool:
         """Send the buffered events; False where Redis refused a batch, which is then dropped.
@@ -106,26 +94,27 @@ class Events:
         sent = True
         while self._buffer and sent:
             size = min(_FLUSHED_AT_ONCE, len(self._buffer))
-            by_tenant: dict[str, list[_Emitted]] = defaultdict(list)
-            for tenant, emitted in (self._buffer.popleft() for _ in range(size)):
-                by_tenant[tenant].append(emitted)
-            for tenant, rows in by_tenant.items():
-                sent = await self._send(tenant, rows) and sent
+            by_tenant: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
+            for tenant, event in (self._buffer.popleft() for _ in range(size)):
+                by_tenant[tenant].append(event)
+            for tenant, events in by_tenant.items():
+                sent = await self._send(tenant, events) and sent
         return sent
 
-    async def _send(self, tenant: str, rows: Sequence[_Emitted]) -> bool:
+    async def _send(self, tenant: str, events: Sequence[Mapping[str, Any]]) -> bool:
         key = feed_key(self._clients.prefix, tenant)
         kept = self._settings.kept
         try:
             with translated():
                 # One transaction: a feed always has a time-to-live.
                 async with self._clients.command.pipeline(transaction=True) as pipe:
-                    for row in rows[-kept:]:
-                        pipe.xadd(key, {FIELD: row.text()}, maxlen=kept, approximate=True)
+                    for event in events[-kept:]:
+                        text = compact_json(event, default=str)
+                        pipe.xadd(key, {FIELD: text}, maxlen=kept, approximate=True)
                     pipe.expire(key, self._settings.ttl_s)
                     await pipe.execute()
         except (EunoeError, TypeError, ValueError):
-            metrics.EVENTS_DROPPED.labels(reason="redis").inc(len(rows))
+            metrics.EVENTS_DROPPED.labels(reason="redis").inc(len(events))
             return False
         return True
 
@@ -172,21 +161,10 @@ def recalled(
     }
 
 
-def enriching(memory_id: str, attempt: int) -> dict[str, Any]:
-    """Return the data of `enrichment.start`; attempts count from 1."""
-    return {"memory_id": memory_id, "attempt": attempt}
-
-
-def enriched(
-    memory_id: str, elapsed_ms: float, *, skipped: bool = False, success: bool = True
-) -> dict[str, Any]:
+def enriched(memory_id: str, elapsed_ms: float, *, skipped: bool) -> dict[str, Any]:
     """Return the data of `enrichment.complete`; skipped: it was up to date, or is deleted."""
-    return {
-        "memory_id": memory_id,
-        "success": success,
-        "elapsed_ms": round(elapsed_ms, 2),
-        "skipped": skipped,
-    }
+    elapsed = {"elapsed_ms": round(elapsed_ms, 2), "skipped": skipped}
+    return {"memory_id": memory_id, "success": True, **elapsed}
 
 
 def enrichment_failed(

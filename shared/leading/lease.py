@@ -66,9 +66,9 @@ class Election:
         self._release = Script(clients.lease, _SCRIPTS["release"])
         self._keys = [clients.key("lease", name), clients.key("lease", f"{name}:token")]
 
-    def wedged(self) -> bool:
-        """Return whether a body outlives its lease for 5 s: restart the process."""
-        return self.lease is not None and self.lease.remaining_s() < -_WEDGED_AFTER_S
+    def healthy(self) -> bool:
+        """Return False once a body has outlived its lease by 5 s: restart the process."""
+        return self.lease is None or self.lease.remaining_s() >= -_WEDGED_AFTER_S
 
     async def lead(self, body: Callable[[Lease], Awaitable[None]], stopping: asyncio.Event) -> None:
         """Wait until this process leads, then run `body(lease)` for at most that term.

@@ -11,7 +11,7 @@ import asyncio
 import random
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass, field
 
 from shared.errors import EunoeError, Fenced, Unavailable
 from shared.leading.lease import Election, Lease
@@ -41,6 +41,7 @@ class ScheduledTask:
     resign: Callable[[], None] = lambda: None
 
 
+@dataclass(slots=True)
 class Schedule:
     """Runs a task on the leader.
 
@@ -48,40 +49,36 @@ class Schedule:
     is tried again after `retry_s`, doubling up to the interval; Fenced ends the term at once.
     """
 
-    def __init__(
-        self,
-        task: ScheduledTask,
-        election: Election,
-        clients: RedisClients,
-        *,
-        jitter: float = 0.1,
-        retry_s: float = 5.0,
-    ) -> None:
-        self.task = task
-        self.name = task.name
-        self._election = election
-        self._jitter = jitter
-        self._retry_s = retry_s
-        self._failures = 0
-        self._last_run = Script(clients.command, _LAST_RUN)
-        self._keys = [clients.key("schedule", task.name)]
+    task: ScheduledTask
+    election: Election
+    clients: RedisClients
+    _: KW_ONLY
+    jitter: float = 0.1
+    retry_s: float = 5.0
+    _failures: int = field(default=0, init=False)
+    _last_run: Script = field(init=False)
+    _key: str = field(init=False)  # of the note when it last ran
+
+    def __post_init__(self) -> None:
+        self._last_run = Script(self.clients.command, _LAST_RUN)
+        self._key = self.clients.key("schedule", self.task.name)
 
     async def run(self, stopping: asyncio.Event) -> None:
         """Lead whenever possible until `stopping` is set; the lease is released at the end."""
         if self.task.interval_s <= 0:
-            _log.info("schedule.disabled", schedule=self.name)
+            _log.info("schedule.disabled", schedule=self.task.name)
             return
-        metrics.LEADER.labels(schedule=self.name).set(0)
+        metrics.LEADER.labels(schedule=self.task.name).set(0)
         while not stopping.is_set():
             try:
-                await self._election.lead(self._term, stopping)
+                await self.election.lead(self._term, stopping)
             except Fenced as error:
                 await wait(stopping, self._note_failure(error))
 
     async def _term(self, lease: Lease) -> None:
         """Run the body whenever it is due, for as long as this process leads."""
-        gauge = metrics.LEADER.labels(schedule=self.name)
-        metrics.LEADER_TERMS.labels(schedule=self.name).inc()
+        gauge = metrics.LEADER.labels(schedule=self.task.name)
+        metrics.LEADER_TERMS.labels(schedule=self.task.name).inc()
         gauge.set(1)
         try:
             wait_s = await self._until_due_s()
@@ -105,20 +102,20 @@ class Schedule:
             return self._note_failure(error)
         finally:
             elapsed_s = time.monotonic() - started_at
-            metrics.SCHEDULE_DURATION.labels(schedule=self.name).observe(elapsed_s)
+            metrics.SCHEDULE_DURATION.labels(schedule=self.task.name).observe(elapsed_s)
         self._failures = 0
-        metrics.SCHEDULE_LAST_SUCCESS.labels(schedule=self.name).set_to_current_time()
+        metrics.SCHEDULE_LAST_SUCCESS.labels(schedule=self.task.name).set_to_current_time()
         write = _log.info if self.task.interval_s >= _LOGGED_FROM_S else _log.debug
-        write("schedule.ran", schedule=self.name, elapsed_s=round(elapsed_s, 3))
+        write("schedule.ran", schedule=self.task.name, elapsed_s=round(elapsed_s, 3))
         return max(0.0, self._interval_s() - elapsed_s)
 
     def _interval_s(self) -> float:
-        return self.task.interval_s * (1 + random.uniform(0.0, self._jitter))
+        return self.task.interval_s * (1 + random.uniform(0.0, self.jitter))
 
     async def _until_due_s(self) -> float:
         """Return the seconds until the next run, whichever process ran last; 0 if none did."""
         try:
-            now_ms, last_ms = await self._last_run(self._keys, [0])
+            now_ms, last_ms = await self._last_run([self._key], [0])
         except Unavailable:
             return 0.0
         if not last_ms and self.task.wait_first:
@@ -129,19 +126,19 @@ class Schedule:
     async def _note_run(self) -> None:
         kept_ms = max(_SHORTEST_MEMORY_MS, int(self.task.interval_s * 2000))
         try:
-            await self._last_run(self._keys, [kept_ms])
+            await self._last_run([self._key], [kept_ms])
         except Unavailable as error:
-            _log.warning("schedule.unnoted", schedule=self.name, error=str(error))
+            _log.warning("schedule.unnoted", schedule=self.task.name, error=str(error))
 
     def _note_failure(self, error: Exception) -> float:
         """Count and log a failed run; return the pause before the next one in s."""
         self._failures += 1
-        metrics.SCHEDULE_FAILURES.labels(schedule=self.name).inc()
+        metrics.SCHEDULE_FAILURES.labels(schedule=self.task.name).inc()
         # Only our own errors are known to quote no memory.
         text = str(error) if isinstance(error, EunoeError) else type(error).__name__
         frames = log.frames_of(error)
-        _log.error("schedule.failed", schedule=self.name, error=text, frames=frames)
-        pause_s = backoff_s(self._failures, first_s=self._retry_s, longest_s=self.task.interval_s)
+        _log.error("schedule.failed", schedule=self.task.name, error=text, frames=frames)
+        pause_s = backoff_s(self._failures, first_s=self.retry_s, longest_s=self.task.interval_s)
         return pause_s * random.uniform(0.75, 1.0)
 
 

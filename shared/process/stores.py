@@ -62,7 +62,8 @@ async def open_stores(
     """
     settings = process.settings
     redis = RedisClients.open(settings.redis, settings.streams)
-    graph = GraphStore(settings.graph, outbox_delay_s=settings.streams.outbox_delay_s)
+    delay_s = settings.streams.outbox_delay_s
+    graph = GraphStore(settings.graph, outbox_delay_s=delay_s)
     # Its client reads package metadata and certificates when it is built.
     vectors = await asyncio.to_thread(VectorStore, settings.vectors)
     following = None
@@ -72,13 +73,7 @@ async def open_stores(
         process.health.detail["embedding"] = following.shown
     streams = {stage: Stream(redis, policy_for(stage, settings)) for stage in Stage}
     probes = Probes({"graph": graph.ping, "vectors": vectors.ping, "redis": redis.ping})
-    outbox = Outbox(
-        redis,
-        streams,
-        prefix=settings.redis.prefix,
-        delay_s=settings.streams.outbox_delay_s,
-        up=lambda: not probes.known_down("redis"),
-    )
+    outbox = Outbox(redis, streams, delay_s=delay_s, up=lambda: not probes.known_down("redis"))
     events = Events(redis, settings.events)
     stores = Stores(redis, graph, vectors, streams, outbox, probes, events, following)
     try:

@@ -5,9 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-import time
 from collections.abc import Mapping
-from functools import partial
 
 from shared.leading.lease import Election
 from shared.leading.schedule import Schedule, ScheduledTask
@@ -31,14 +29,10 @@ async def consume(process: Process, consumers: Mapping[Stage, Consumer]) -> None
     async with asyncio.TaskGroup() as group:
         for stage, consumer in consumers.items():
             process.health.ready[f"{stage}_consumer"] = consumer.ready.is_set
-            process.health.alive[f"{stage}_consumer"] = partial(_reads, consumer)
+            process.health.alive[f"{stage}_consumer"] = consumer.reads
             running = consumer.run(process.stopping, drain_timeout_s=drain_timeout_s)
             group.create_task(running, name=f"consume-{stage}")
         process.begin()
-
-
-def _reads(consumer: Consumer) -> bool:
-    return time.monotonic() - consumer.ticked_at < consumer.silence_limit_s
 
 
 async def lead(process: Process, clients: RedisClients, *tasks: ScheduledTask) -> None:
@@ -47,12 +41,8 @@ async def lead(process: Process, clients: RedisClients, *tasks: ScheduledTask) -
     async with asyncio.TaskGroup() as group:
         for task in tasks:
             election = Election(task.name, clients, process.settings.lease, holder=holder)
-            process.health.alive[task.name] = partial(_is_not_wedged, election)
+            process.health.alive[task.name] = election.healthy
             running = Schedule(task, election, clients).run(process.stopping)
             group.create_task(running, name=f"schedule-{task.name}")
         process.begin()
         await process.stopping.wait()  # with every task disabled there is nothing else to do
-
-
-def _is_not_wedged(election: Election) -> bool:
-    return not election.wedged()

@@ -14,14 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from shared.errors import Unavailable
-from shared.streams.handler import (
-    Failure,
-    FailureListener,
-    Handled,
-    Handler,
-    handle,
-    with_pause,
-)
+from shared.streams.handler import Failure, FailureListener, Handled, Handler, handle, with_pause
 from shared.streams.job import Delivery, Job
 from shared.streams.pause import Pause
 from shared.streams.policy import redis_backoff_s

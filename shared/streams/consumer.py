@@ -81,10 +81,9 @@ class Consumer:
         self.ticked_at = time.monotonic()  # when the read loop last turned
         self.ready = asyncio.Event()  # set by the first read that succeeds
 
-    @property
-    def silence_limit_s(self) -> float:
-        """Return the longest time that one turn of the read loop may take, Redis hanging."""
-        return 3 * (self._policy.block_s + 10.0)
+    def reads(self) -> bool:
+        """Return whether the read loop still turns; a Redis that hangs does not stop it."""
+        return time.monotonic() - self.ticked_at < self._policy.silence_limit_s
 
     async def run(self, stopping: asyncio.Event, *, drain_timeout_s: float) -> None:
         """Consume until `stopping` is set; then let handlers end, and hand back the rest.
@@ -127,8 +126,6 @@ class Consumer:
             _log.warning("consumer.abandoned", stream=self._stream.stage, error=str(error))
         else:
             _log.info("consumer.left", stream=self._stream.stage, handed_back=handed)
-
-    # -- reading ------------------------------------------------------------------------
 
     async def _read_forever(self) -> None:
         failures = 0
@@ -207,8 +204,6 @@ class Consumer:
                 self._waiting.append(_Waiting(delivery, claimed_at, now + linger_s - age_s))
         self._show_busy()
 
-    # -- batches ------------------------------------------------------------------------
-
     def _start_batches(self) -> None:
         while self._waiting and not self._pause.remaining_s() and self._free_batches() > 0:
             may_linger = len(self._waiting) < self._room_of_a_batch() and not self._poison_waits
@@ -251,8 +246,6 @@ class Consumer:
             del self._running[batch]
             self._show_busy()
             self._freed.set()
-
-    # -- holding ------------------------------------------------------------------------
 
     async def _renew_forever(self) -> None:
         """Keep holding every entry; without an answer for a whole visibility, drop them."""

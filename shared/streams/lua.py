@@ -147,7 +147,7 @@ class StageScripts:
         self, consumer: str, limit: int, *, alone: bool
     ) -> tuple[list[RawEntry], bool, bool]:
         """Return the entries, whether poison waits, and whether others were deleted by hand."""
-        mode = "alone" if alone else "together"
+        mode, limit = ("alone", 1) if alone else ("together", limit)
         visibility_ms = milliseconds(self.policy.visibility_s)
         self._cursor, poison_waits, silent, missing, *rows = await self._call(
             "reclaim", consumer, visibility_ms, limit, self._cursor, POISON_AFTER, mode
@@ -165,8 +165,7 @@ class StageScripts:
         """Make dead letters of entries that are no Job, their fields kept as JSON."""
         rows = []
         for entry, error in errors:
-            fields = json.dumps(entry.fields, sort_keys=True)
-            key = entry.fields.get("key", "")
+            fields, key = json.dumps(entry.fields, sort_keys=True), entry.fields.get("key", "")
             rows.append(_dead_letter_row(entry.entry_id, key, fields, MALFORMED, error, 0))
         replies = await self._rows("settle", [consumer], rows)
         settled = metrics.JOBS_SETTLED.labels(stream=self.stage, outcome=DeadLetter.label)

@@ -31,7 +31,6 @@ class Outbox:
         clients: RedisClients,
         streams: Mapping[Stage, Stream],
         *,
-        prefix: str,
         delay_s: float,
         up: Callable[[], bool] = lambda: True,
     ) -> None:
@@ -39,7 +38,7 @@ class Outbox:
         self._command = clients.command
         self._leave = Script(clients.command, _LEAVE)
         self._streams = streams
-        self._key = f"{prefix}:tenants:due"
+        self._key = f"{clients.prefix}:tenants:due"
         self._delay_ms = int(delay_s * 1000)
         self._unnoted: set[str] = set()
 

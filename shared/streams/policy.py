@@ -26,14 +26,15 @@ class StreamPolicy:
     high_water: int
     tenant_share: float
 
+    @property
+    def silence_limit_s(self) -> float:
+        """Return the longest time between two reads of a consumer, Redis hanging."""
+        return 3 * (self.block_s + 10.0)
+
     def backoff_s(self, attempts: int) -> float:
         """Return the longest wait in s before a retry of what failed `attempts` times."""
-        return backoff_s(
-            attempts,
-            first_s=self.first_backoff_s,
-            longest_s=self.longest_backoff_s,
-            factor=self.backoff_factor,
-        )
+        first_s, longest_s = self.first_backoff_s, self.longest_backoff_s
+        return backoff_s(attempts, first_s=first_s, longest_s=longest_s, factor=self.backoff_factor)
 
 
 def policy_for(stage: Stage, settings: Settings) -> StreamPolicy:

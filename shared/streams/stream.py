@@ -15,20 +15,9 @@ from redis.exceptions import ResponseError
 from shared.errors import EunoeError
 from shared.redis.client import RedisClients, translated
 from shared.streams.job import Delivery, Job, Malformed
-from shared.streams.lua import (
-    CHUNK,
-    RawEntry,
-    StageScripts,
-    dead_job,
-    milliseconds,
-    new_entries,
-)
+from shared.streams.lua import CHUNK, RawEntry, StageScripts, dead_job, milliseconds, new_entries
 from shared.streams.policy import StreamPolicy
-from shared.streams.transitions import (
-    ConsumerState,
-    DeadJob,
-    Reclaimed,
-)
+from shared.streams.transitions import ConsumerState, DeadJob, Reclaimed
 
 GROUP = "workers"
 # Entries that were handed back stay pending under this name, which no consumer has.
@@ -72,7 +61,6 @@ class Stream(StageScripts):
         An entry that went silent with two consumers may crash the process. It stays where it
         is, uncharged, unless `alone`, which takes one such entry and nothing else.
         """
-        limit = 1 if alone else limit
         entries, poison_waits, some_missing = await self._reclaim(consumer, limit, alone=alone)
         if some_missing:
             await self.sweep()
@@ -83,14 +71,12 @@ class Stream(StageScripts):
 
         Others take them at once and no delivery is charged. The name must be one process's own.
         """
-        handed = calls = 0
-        while True:
-            moved = await self._hand_back(consumer)
-            handed, calls = handed + moved, calls + 1
-            # A read that was cancelled takes entries until Redis sees that its connection was
-            # closed, also those that were just given back: the call after that finds them.
-            if calls > 1 and not moved:
-                return handed
+        handed = await self._hand_back(consumer)
+        # A read that was cancelled takes entries until Redis sees that its connection was
+        # closed, also those that were just given back: the call after that finds them.
+        while moved := await self._hand_back(consumer):
+            handed += moved
+        return handed
 
     async def load_of(self, tenant: str) -> int:
         """Return how many live jobs the tenant has."""
@@ -109,7 +95,7 @@ class Stream(StageScripts):
 
     def is_active(self, consumer: ConsumerState) -> bool:
         """Return whether it called lately: it reads every `block_s`, or renews while busy."""
-        quiet_s = max(3 * (self.policy.block_s + 10.0), self.policy.visibility_s / 2)
+        quiet_s = max(self.policy.silence_limit_s, self.policy.visibility_s / 2)
         return consumer.name != RELEASED and consumer.idle_ms < quiet_s * 1000
 
     async def sweep(self) -> int:
@@ -147,9 +133,8 @@ class Stream(StageScripts):
 
         Without ids the oldest `limit`. Malformed ones stay dead: discard them.
         """
-        if entry_ids is None:
-            return await self._replay(await self._oldest_dead(limit))
-        return await self._replay(await self.dead_named(entry_ids))
+        chosen = self._oldest_dead(limit) if entry_ids is None else self.dead_named(entry_ids)
+        return await self._replay(await chosen)
 
     async def _oldest_dead(self, limit: int) -> list[DeadJob]:
         """Return the oldest `limit` dead letters that are well-formed."""

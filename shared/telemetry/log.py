@@ -1,7 +1,6 @@
 """Structured logs: one event per line, fields instead of prose, never memory content.
 
-Events are `noun.verb_past` constants; JSON where stdout is no terminal. What a request or
-job is about is bound once (`bind`) and appears on every line until it is unbound.
+Events are `noun.verb_past` constants; JSON where stdout is no terminal.
 """
 
 from __future__ import annotations
@@ -9,8 +8,6 @@ from __future__ import annotations
 import logging
 import sys
 import traceback
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -65,10 +62,3 @@ def frames_of(error: BaseException) -> list[str]:
     """Return the last eight places of the traceback; unlike its text they quote no memory."""
     stack = traceback.extract_tb(error.__traceback__)[-8:]
     return [f"{Path(frame.filename).name}:{frame.lineno} {frame.name}" for frame in stack]
-
-
-@contextmanager
-def bind(**fields: object) -> Iterator[None]:
-    """Put `fields` on every line logged inside the block, in this task and its children."""
-    with structlog.contextvars.bound_contextvars(**fields):
-        yield

@@ -60,7 +60,7 @@ async def here(drifting: Stack) -> AsyncIterator[Place]:
     graphs = GraphSettings(FALKORDB_URL=drifting.redis_url)
     clients = RedisClients.open(redis, StreamSettings())
     streams = {stage: Stream(clients, policy_for(stage, Settings())) for stage in Stage}
-    outbox = Outbox(clients, streams, prefix=redis.prefix, delay_s=_NEVER_S)
+    outbox = Outbox(clients, streams, delay_s=_NEVER_S)
     vectors = await asyncio.to_thread(
         VectorStore, VectorSettings(_env_file=None, QDRANT_URL=drifting.qdrant_url)
     )

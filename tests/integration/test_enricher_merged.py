@@ -22,7 +22,7 @@ REFERENCES = "MATCH (e:Entity)-[:REFERENCED_IN]->(m) RETURN e.id, m.id"
 @pytest.fixture
 def entities(work: Enriching) -> Entities:
     clients = work.clients
-    outbox = Outbox(clients, work.streams, prefix=clients.prefix, delay_s=60)
+    outbox = Outbox(clients, work.streams, delay_s=60)
     return Entities(work.graph, outbox)
 
 

@@ -30,7 +30,7 @@ def entities(store: GraphStore) -> Entities:
 @pytest.fixture
 def use_cases(store: GraphStore, clients: Any, make_stream: Any) -> api.Entities:
     streams = {Stage.ENRICH: make_stream(Stage.ENRICH)}
-    return api.Entities(store, Outbox(clients, streams, prefix=clients.prefix, delay_s=60))
+    return api.Entities(store, Outbox(clients, streams, delay_s=60))
 
 
 @pytest.fixture

@@ -35,7 +35,7 @@ def command() -> Command:
 @pytest.fixture
 def outbox(command: Command) -> Outbox:
     clients: Any = cast("Any", command)
-    return Outbox(RedisClients(clients, clients, clients, "test"), {}, prefix="test", delay_s=1.0)
+    return Outbox(RedisClients(clients, clients, clients, "test"), {}, delay_s=1.0)
 
 
 async def noting(outbox: Outbox, *tenants: str) -> asyncio.Task[None]:

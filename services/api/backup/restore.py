@@ -147,7 +147,7 @@ async def run(file: Path, tenant: str) -> Report:
     redis = RedisClients.open(settings.redis.model_copy(update=local), settings.streams)
     try:
         report = await Restorer(graph.restore, tenant).restore(file)
-        outbox = Outbox(redis, {}, prefix=settings.redis.prefix, delay_s=delay_s)
+        outbox = Outbox(redis, {}, delay_s=delay_s)
         await outbox.note([tenant], due_ms=now_ms())
     finally:
         await redis.close()

@@ -18,7 +18,7 @@ from services.enricher.stages.summarize import summarize
 from shared.config import EnrichmentSettings
 from shared.domain.memory import Memory, iso, now_ms
 from shared.domain.memory_type import classify, has_fallback_type
-from shared.events.emitter import Event, Events, enriched, enriching, enrichment_failed
+from shared.events.emitter import Event, Events, enriched, enrichment_failed
 from shared.events.enrichment_stats import EnrichmentStats, Tally
 from shared.graph.stages.enrich_query import Enriched
 from shared.graph.stages.writes import EnrichedResult
@@ -92,7 +92,7 @@ class Enricher:
         self, tenant: str, memories: Sequence[Memory], jobs: Mapping[str, Job]
     ) -> None:
         for memory in memories:
-            body = enriching(memory.id, jobs[memory.id].attempt + 1)
+            body = {"memory_id": memory.id, "attempt": jobs[memory.id].attempt + 1}
             self.events.emit(tenant, Event.ENRICHMENT_START, body)
 
     def _announce_completion(

@@ -99,7 +99,7 @@ async def operated(
     scopes = frozenset({"read", "write"})
     known._listed = [Access("other", (OTHER,), scopes, digest_of("others-token"))]
     app = make_app(ROUTES, known, GraphCircuit(seen))
-    outbox = Outbox(clients, streams, prefix=clients.prefix, delay_s=60.0)
+    outbox = Outbox(clients, streams, delay_s=60.0)
     stats = EnrichmentStats(clients)
     runs = admin_runs.RunRequests(
         graph.runs,

@@ -213,7 +213,7 @@ async def place(
     outbox_delay_s: float = 60.0,
 ) -> AsyncIterator[Place]:
     """Both stores of a tenant of its own; small pages, so that a few memories are many."""
-    outbox = Outbox(clients, streams, prefix=redis.prefix, delay_s=outbox_delay_s)
+    outbox = Outbox(clients, streams, delay_s=outbox_delay_s)
     async with opened(settings, outbox_delay_s=outbox_delay_s) as graph:
         drift = Drift(
             graph,

@@ -106,7 +106,7 @@ async def enriching(
 ) -> AsyncIterator[Enriching]:
     """Handlers of the enrich and ask stages; what they published is drained at the end."""
     streams = {stage: make_stream(stage) for stage in Stage}
-    outbox = Outbox(clients, streams, prefix=clients.prefix, delay_s=60)
+    outbox = Outbox(clients, streams, delay_s=60)
     stats = EnrichmentStats(clients)
     events = Events(clients, EventSettings())
     loaded: Pipeline = pipe if pipe is not None else await asyncio.to_thread(pipeline)
