@@ -33,7 +33,6 @@ from shared.waiting import backoff_s, wait
 SILENCE_LIMIT_S = 30.0
 _log = log.get_logger(__name__)
 _STEADY_AFTER_S = 60.0
-_STORE_STOP_S = 30.0
 # Only tries that were really made count, so a machine that slept kills nothing; a process that
 # never answered is still starting.
 _SILENT_TRIES = 6
@@ -56,7 +55,7 @@ class Child:
     argv: Sequence[str]
     ports: dict[str, int]
     log: Path
-    stop_s: float
+    stop_s: float = 30.0
     env: dict[str, str] = field(default_factory=dict)
     process: asyncio.subprocess.Process | None = None
     started: float = 0.0
@@ -102,8 +101,7 @@ class Child:
             return
         process.terminate()
         try:
-            async with asyncio.timeout(self.stop_s):
-                await process.wait()
+            await asyncio.wait_for(process.wait(), self.stop_s)
         except TimeoutError:
             _log.warning("process.killed", process=self.role, after_s=self.stop_s)
             process.kill()
@@ -169,8 +167,6 @@ class Stack:
             (self._dir / "stack.json").unlink(missing_ok=True)
         return EX_CONFIG if self._refused else 0
 
-    # -- children -----------------------------------------------------------------------
-
     def _claim_folder(self) -> None:
         try:
             (self._dir / "logs").mkdir(parents=True, exist_ok=True)
@@ -196,19 +192,16 @@ class Stack:
 
     def _store_children(self) -> list[Child]:
         """Describe the embedded stores whose address the environment does not name."""
-        settings, children = self._settings, []
-        logs = self._dir / "logs"
+        settings, children, logs = self._settings, [], self._dir / "logs"
         if settings.redis.url_given is None and settings.graph.url_given is None:
             port = self._port()
             argv = stores.redis_argv(settings.graph, port=port, data_dir=self._dir / "redis")
-            log_file = logs / "redis.log"
-            children.append(Child("redis", argv, {"redis": port}, log_file, _STORE_STOP_S))
+            children.append(Child("redis", argv, {"redis": port}, logs / "redis.log"))
         if settings.vectors.url_given is None:
             port = self._port()
             argv = [sys.executable, "-m", "shared.embedded.qdrant_server", "--host", "127.0.0.1"]
             argv += ["--port", str(port), "--data", str(self._dir / "qdrant")]
-            log_file = logs / "qdrant.log"
-            children.append(Child("qdrant", argv, {"http": port}, log_file, _STORE_STOP_S))
+            children.append(Child("qdrant", argv, {"http": port}, logs / "qdrant.log"))
         return children
 
     def _role_children(self) -> list[Child]:
@@ -234,18 +227,15 @@ class Stack:
             ports["http"] = self._api_port
             env["PORT"] = str(self._api_port)
         process, name = self._settings.process, role if number == 1 else f"{role}-{number}"
-        log_file = self._dir / "logs" / f"{name}.log"
         stop_s = process.drain_delay_s + process.drain_timeout_s + 10
         argv = [sys.executable, "-m", f"services.{role}"]
-        return Child(role, argv, ports, log_file, stop_s, env)
+        return Child(role, argv, ports, self._dir / "logs" / f"{name}.log", stop_s, env)
 
     def _admin_port(self, role: str) -> int:
         given = self._settings.process.admin_port
         if given is None:
             return ADMIN_PORTS[role]
         return given + list(ADMIN_PORTS).index(role) if given else 0
-
-    # -- starting -----------------------------------------------------------------------
 
     async def _bring_up(self, watchers: asyncio.TaskGroup, children: list[Child]) -> None:
         """Start `children` together and wait, however long it takes, until each is ready."""
@@ -275,15 +265,12 @@ class Stack:
         self._write_stack_file()
 
     def _write_stack_file(self) -> None:
-        path = self._dir / "stack.json"
-        fresh = path.with_suffix(".new")
         ports = {"admin": self._own_port}
         own = {"role": "supervisor", "pid": os.getpid(), "ports": ports, "log": ""}
         entries = [own, *(child.entry() for child in self._children)]
+        fresh = self._dir / "stack.new"
         fresh.write_text(json.dumps({"processes": entries}, indent=1))
-        fresh.replace(path)
-
-    # -- watching -----------------------------------------------------------------------
+        fresh.replace(self._dir / "stack.json")
 
     async def _restart_ended(self, child: Child) -> None:
         """Restart `child` whenever it ends, with doubling pauses while it does not last."""

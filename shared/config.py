@@ -102,9 +102,8 @@ class RedisSettings(Section):
 
     @property
     def url(self) -> str:
-        if self.url_given:
-            return self.url_given
-        return f"redis://{_credentials(self.password)}{self.host}:{self.port}/{self.db}"
+        address = f"{_credentials(self.password)}{self.host}:{self.port}/{self.db}"
+        return self.url_given or f"redis://{address}"
 
 
 class GraphSettings(Section):
@@ -121,9 +120,8 @@ class GraphSettings(Section):
 
     @property
     def url(self) -> str:
-        if self.url_given:
-            return self.url_given
-        return f"redis://{_credentials(self.password)}{self.host}:{self.port}"
+        address = f"{_credentials(self.password)}{self.host}:{self.port}"
+        return self.url_given or f"redis://{address}"
 
     @model_validator(mode="after")
     def _client_outlasts_server(self) -> Self:

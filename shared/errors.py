@@ -1,17 +1,5 @@
 """Every error the product raises on purpose, and what its catcher does about it.
 
-    EunoeError
-    ├── ConfigError            refuse to start: the message names the variable
-    ├── TransientError         try the same thing again later (after `retry_after_s`)
-    │   ├── Unavailable        a store or provider is down: burns no attempt; HTTP 503
-    │   └── PoisonInput        one of the inputs makes the provider fail: halve, then charge
-    ├── PermanentError         the same thing will fail again: a dead letter; HTTP 400
-    │   ├── InvalidInput       the caller's input is wrong: HTTP 400
-    │   ├── NotFound           what was named does not exist: HTTP 404
-    │   └── Conflict           what was asked contradicts what is stored: HTTP 409
-    ├── Overloaded             past high water: nothing was written; HTTP 503
-    └── Fenced                 another leader wrote since: stop, write nothing more
-
 Stores and models translate their libraries' exceptions into these at their boundary;
 nothing above a boundary sees redis, qdrant or openai exceptions.
 """
@@ -36,7 +24,10 @@ class TransientError(EunoeError):
 
 
 class Unavailable(TransientError):
-    """`dependency` (graph, vectors, redis, embedding, chat) does not answer at all."""
+    """`dependency` (graph, vectors, redis, embedding, chat) does not answer at all.
+
+    Charges no attempt of a job; HTTP 503.
+    """
 
     def __init__(
         self, dependency: str, message: str, *, retry_after_s: float | None = None
@@ -50,23 +41,23 @@ class PoisonInput(TransientError):
 
 
 class PermanentError(EunoeError):
-    """Will fail again however often it is tried."""
+    """Will fail again however often it is tried: a dead letter; HTTP 400."""
 
 
 class InvalidInput(PermanentError):
-    """The message tells the client which value is wrong and why."""
+    """The message tells the client which value is wrong and why; HTTP 400."""
 
 
 class NotFound(PermanentError):
-    """What the client named is not there."""
+    """What the client named is not there; HTTP 404."""
 
 
 class Conflict(PermanentError):
-    """The request contradicts what is stored under the same key."""
+    """The request contradicts what is stored under the same key; HTTP 409."""
 
 
 class Overloaded(EunoeError):
-    """The backlog is past high water; nothing was written. Try again after `retry_after_s`."""
+    """The backlog is past high water; nothing was written; HTTP 503 with `retry_after_s`."""
 
     def __init__(self, message: str, *, retry_after_s: float = 5.0) -> None:
         super().__init__(message)

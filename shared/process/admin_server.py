@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import urllib.request
+from functools import partial
 
 from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
@@ -13,15 +14,9 @@ from shared.process.health import Check, Health
 
 
 def make_admin_app(health: Health) -> web.Application:
-    def report(checks: dict[str, Check]) -> web.Response:
+    async def report(checks: dict[str, Check], _request: web.Request) -> web.Response:
         good, body = health.report(checks)
         return web.json_response({"ok": good, **body}, status=200 if good else 503)
-
-    async def livez(_request: web.Request) -> web.Response:
-        return report(health.alive)
-
-    async def readyz(_request: web.Request) -> web.Response:
-        return report(health.ready)
 
     async def metrics(_request: web.Request) -> web.Response:
         return web.Response(body=generate_latest(), headers={"Content-Type": CONTENT_TYPE_LATEST})
@@ -30,8 +25,10 @@ def make_admin_app(health: Health) -> web.Application:
         return web.json_response({"version": __version__, "role": health.role})
 
     app = web.Application()
-    for handler in (livez, readyz, metrics, version):
-        app.router.add_get(f"/{handler.__name__}", handler)
+    app.router.add_get("/livez", partial(report, health.alive))
+    app.router.add_get("/readyz", partial(report, health.ready))
+    app.router.add_get("/metrics", metrics)
+    app.router.add_get("/version", version)
     return app
 
 
@@ -42,13 +39,7 @@ async def serve(
 
     `line_bytes`: the longest request line; one that is longer is refused without a handler.
     """
-    runner = web.AppRunner(
-        app,
-        access_log=None,
-        shutdown_timeout=grace_s,
-        handle_signals=False,
-        max_line_size=line_bytes,
-    )
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=grace_s, max_line_size=line_bytes)
     await runner.setup()
     await web.TCPSite(runner, host, port, backlog=1024, reuse_address=True).start()
     return runner

@@ -15,6 +15,7 @@ import platform
 import signal
 import sys
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import TypeVar
 
 from shared import __version__, config
@@ -71,7 +72,7 @@ class Process:
     def probe(self, probes: Probes, *needed: str) -> None:
         """Make readiness depend on the last probe of each needed dependency."""
         for name in needed:
-            self.health.ready[name] = lambda name=name: probes.up(name)  # type: ignore[misc]
+            self.health.ready[name] = partial(probes.up, name)
 
 
 Body = Callable[[Process], Awaitable[None]]
@@ -87,9 +88,8 @@ def main(role: str, body: Body) -> None:
     if "--health" in sys.argv[1:]:
         sys.exit(probe_self(settings.admin_port(role)))
     log.configure(settings.process.log_level, role=role)
-    metrics.BUILD_INFO.labels(version=__version__, role=role, python=platform.python_version()).set(
-        1
-    )
+    python = platform.python_version()
+    metrics.BUILD_INFO.labels(version=__version__, role=role, python=python).set(1)
     sys.exit(run(role, settings, body))
 
 
@@ -105,13 +105,8 @@ def run(role: str, settings: Settings, body: Body) -> int:
 
 async def _run(process: Process, body: Body) -> int:
     _install_signals(process.stopping)
-    settings = process.settings
-    admin = await serve(
-        make_admin_app(process.health),
-        settings.process.host,
-        settings.admin_port(process.role),
-        grace_s=1.0,
-    )
+    host, port = process.settings.process.host, process.settings.admin_port(process.role)
+    admin = await serve(make_admin_app(process.health), host, port, grace_s=1.0)
     _log.info("process.started", pid=os.getpid())
     try:
         await body(process)
