@@ -335,13 +335,12 @@ def sections() -> dict[str, type[Section]]:
 
 def variables() -> dict[str, tuple[str, str, Any]]:
     """Return every environment name → (branch, field, default), aliases included."""
-    table: dict[str, tuple[str, str, Any]] = {}
-    for branch, section in sections().items():
-        for field_name, field in section.model_fields.items():
-            alias: Any = field.validation_alias
-            for name in alias.choices:
-                table[str(name)] = (branch, field_name, field.default)
-    return table
+    return {
+        str(name): (branch, field_name, field.default)
+        for branch, section in sections().items()
+        for field_name, field in section.model_fields.items()
+        for name in cast("AliasChoices", field.validation_alias).choices
+    }
 
 
 def _complaint(error: Any) -> str:

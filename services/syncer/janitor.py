@@ -53,8 +53,7 @@ async def report_depths(streams: Mapping[Stage, Stream], _lease: Lease) -> None:
         depth = await stream.depth()
         for state in ("ready", "pending", "delayed", "dead"):
             metrics.STREAM_ENTRIES.labels(stream=stage, state=state).set(getattr(depth, state))
-        age_s = await stream.oldest_age_s()
-        metrics.STREAM_OLDEST_AGE.labels(stream=stage).set(age_s or 0.0)
+        metrics.STREAM_OLDEST_AGE.labels(stream=stage).set(depth.oldest_age_s or 0.0)
 
 
 def withdraw_depths() -> None:

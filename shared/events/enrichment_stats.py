@@ -99,9 +99,7 @@ def _latest(tally: Tally, spacy_model: str | None) -> dict[str, str]:
     latest = {"spacy_model": spacy_model} if spacy_model else {}
     if tally.last_success_id:
         latest |= {"last_success_id": tally.last_success_id, "last_success_at": at}
-    if tally.last_error:
-        latest |= {"last_error": tally.last_error[:_ERROR_CHARS], "last_error_at": at}
-    if tally.classification_error:
-        error = tally.classification_error[:_ERROR_CHARS]
-        latest |= {"classification_error": error, "classification_error_at": at}
+    for name in ("last_error", "classification_error"):
+        if error := getattr(tally, name):
+            latest |= {name: error[:_ERROR_CHARS], f"{name}_at": at}
     return latest

@@ -122,13 +122,8 @@ class StageScripts:
         return int(await self._call("reap", milliseconds(idle_s)))
 
     async def depth(self) -> Depth:
-        ready, pending, delayed, dead, _ = await self._call("depth")
-        return Depth(ready, pending, delayed, dead)
-
-    async def oldest_age_s(self) -> float | None:
-        """Return the seconds since the oldest live job was first published, by Redis' clock."""
-        *_, age_ms = await self._call("depth")
-        return None if age_ms < 0 else age_ms / 1000
+        ready, pending, delayed, dead, age_ms = await self._call("depth")
+        return Depth(ready, pending, delayed, dead, None if age_ms < 0 else age_ms / 1000)
 
     async def in_flight_of(self, tenant: str) -> int:
         """Return how many of the tenant's jobs consumers hold."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import ClassVar, Literal, TypeAlias
 
@@ -85,12 +85,16 @@ class Settlement:
 
 @dataclass(frozen=True, slots=True)
 class Depth:
-    """How many jobs of the stage are in each state."""
+    """How many jobs of the stage are in each state.
+
+    `oldest_age_s` counts from the first publish of the oldest live job, by Redis' clock.
+    """
 
     ready: int
     pending: int
     delayed: int
     dead: int
+    oldest_age_s: float | None = field(default=None, compare=False)
 
     @property
     def live(self) -> int:

@@ -169,7 +169,7 @@ async def test_renewal_of_many_answers_for_each(enrich: Stream) -> None:
 
 
 async def test_the_oldest_age_counts_from_the_first_publish(enrich: Stream) -> None:
-    assert await enrich.oldest_age_s() is None
+    assert (await enrich.depth()).oldest_age_s is None
     await enrich.publish([job(1)])
     [held] = await delivered(enrich, "a")
     await wait_until(lambda: _older(enrich, 0.1), "the job is 0.1 s old")
@@ -182,7 +182,7 @@ async def test_the_oldest_age_counts_from_the_first_publish(enrich: Stream) -> N
 
 
 async def _older(stream: Stream, age_s: float) -> bool:
-    return (await stream.oldest_age_s() or 0.0) > age_s
+    return ((await stream.depth()).oldest_age_s or 0.0) > age_s
 
 
 @pytest.mark.parametrize("fields", [{"x": "y"}, {"key": "t|m|1|", "job": "{"}, {"job": "[1]"}])

@@ -79,13 +79,14 @@ class HealthReport:
         return await asyncio.shield(task)
 
     async def _build(self, tenant: str) -> HealthAnswer:
-        counts, points, enrich, embed, oldest_age_s = await asyncio.gather(
+        depth_reads = [self.streams[stage].depth() for stage in _PIPELINE]
+        counts, points, depths = await asyncio.gather(
             self._or_none("graph", self.graph.memories.counts(tenant)),
             self._or_none("vectors", self.vectors.count(tenant)),
-            self._or_none("redis", self.streams[Stage.ENRICH].depth()),
-            self._or_none("redis", self.streams[Stage.EMBED].depth()),
-            self._oldest_age_s(),
+            asyncio.gather(*(self._or_none("redis", reading) for reading in depth_reads)),
         )
+        enrich, embed, _ = depths
+        oldest_age_s = max((depth.oldest_age_s or 0.0 for depth in depths if depth), default=0.0)
         up = {name: self.probes.up(name) for name in ("graph", "vectors", "redis")}
         connected = {name: "connected" if up[name] else "disconnected" for name in up}
         # A memory that is overdue in the graph lost its job; the relay will publish it again.
@@ -115,13 +116,6 @@ class HealthReport:
             "collection": live.generation.dimension if live.generation else effective,
             "mismatch": False,
         }
-
-    async def _oldest_age_s(self) -> float:
-        """Return the age of the pipeline's oldest job; 0 without a job, or without Redis."""
-        ages = await asyncio.gather(
-            *(self._or_none("redis", self.streams[stage].oldest_age_s()) for stage in _PIPELINE)
-        )
-        return max((age for age in ages if age is not None), default=0.0)
 
     async def _or_none(self, store: str, reading: Coroutine[Any, Any, _T]) -> _T | None:
         """Await the reading; None at once for a store that the last probe found down."""

@@ -47,9 +47,7 @@ class QueueAnswer(Answer):
 
     @classmethod
     async def read(cls, stream: Stream) -> QueueAnswer:
-        depth, age_s, consumers = await asyncio.gather(
-            stream.depth(), stream.oldest_age_s(), stream.consumers()
-        )
+        depth, consumers = await asyncio.gather(stream.depth(), stream.consumers())
         return cls(
             stream=stream.stage.value,
             depth=depth.live,
@@ -57,7 +55,7 @@ class QueueAnswer(Answer):
             in_flight=depth.pending,
             delayed=depth.delayed,
             dead=depth.dead,
-            oldest_age_seconds=age_s,
+            oldest_age_seconds=depth.oldest_age_s,
             consumers=[ConsumerAnswer.of(stream, c) for c in consumers if c.name != RELEASED],
         )
 
