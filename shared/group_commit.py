@@ -83,7 +83,12 @@ class GroupCommit(Generic[Key, Row, Result]):
         flush = partial(self._flush_all, key)
         results = await in_halves(flush, rows, split_on=PermanentError, failed=lambda error: error)
         for (_, future), result in zip(batch, results, strict=True):
-            _answer(future, result)
+            if future.done():  # its caller was cancelled
+                continue
+            if isinstance(result, BaseException):
+                future.set_exception(result)
+            else:
+                future.set_result(result)
 
     async def _flush_all(self, key: Key, rows: Sequence[Row]) -> Sequence[Result | BaseException]:
         """Flush once; a PermanentError is raised, any other error is every row's result."""
@@ -97,12 +102,3 @@ class GroupCommit(Generic[Key, Row, Result]):
             wrong = RuntimeError(f"{self.name}: {len(results)} results for {len(rows)} rows")
             return [wrong] * len(rows)
         return results
-
-
-def _answer(future: asyncio.Future[Result], result: Result | BaseException) -> None:
-    if future.done():  # its caller was cancelled
-        return
-    if isinstance(result, BaseException):
-        future.set_exception(result)
-    else:
-        future.set_result(result)

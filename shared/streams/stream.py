@@ -7,7 +7,8 @@ deleted: the stream's length is the backlog and nothing is ever trimmed.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from redis.exceptions import ResponseError
@@ -43,15 +44,16 @@ class Stream(StageScripts):
         """
         wait_s = self.policy.block_s if block_s is None else min(block_s, self.policy.block_s)
         block_ms = milliseconds(wait_s) if wait_s > 0 else None
-        try:
-            with translated():
-                reply = await self._blocking.xreadgroup(
-                    GROUP, consumer, {self.keys.jobs: ">"}, count=limit, block=block_ms
-                )
-        except EunoeError as error:
-            if not _redis_said(error, "NOGROUP", "UNBLOCKED"):
-                raise
-            await self._create_group()
+        reply: Any = None  # redis-py answers [] where no entry came
+        jobs = self.keys.jobs
+        with _expecting("NOGROUP", "UNBLOCKED"):
+            reply = await self._blocking.xreadgroup(
+                GROUP, consumer, {jobs: ">"}, count=limit, block=block_ms
+            )
+        if reply is None:
+            # From id 0: entries that were added before the group are work, too.
+            with _expecting("BUSYGROUP"):
+                await self._command.xgroup_create(jobs, GROUP, "0", mkstream=True)
             return []
         return await self._deliveries(consumer, new_entries(reply))
 
@@ -84,13 +86,9 @@ class Stream(StageScripts):
             return int(await self._command.hget(self.keys.load, tenant) or 0)
 
     async def consumers(self) -> list[ConsumerState]:
-        try:
-            with translated():
-                rows = await self._command.xinfo_consumers(self.keys.jobs, GROUP)
-        except EunoeError as error:
-            if not _redis_said(error, "NOGROUP", "no such key"):
-                raise
-            return []
+        rows: list[dict[str, Any]] = []
+        with _expecting("NOGROUP", "no such key"):
+            rows = await self._command.xinfo_consumers(self.keys.jobs, GROUP)
         return [ConsumerState(row["name"], row["pending"], row["idle"]) for row in rows]
 
     def is_active(self, consumer: ConsumerState) -> bool:
@@ -149,15 +147,6 @@ class Stream(StageScripts):
             start = f"({rows[-1][0]}"
         return found[:limit]
 
-    async def _create_group(self) -> None:
-        """Create the group from id 0: entries that were added before it are work, too."""
-        try:
-            with translated():
-                await self._command.xgroup_create(self.keys.jobs, GROUP, "0", mkstream=True)
-        except EunoeError as error:
-            if not _redis_said(error, "BUSYGROUP"):
-                raise
-
     async def _deliveries(self, consumer: str, entries: Sequence[RawEntry]) -> list[Delivery]:
         """Return the entries as jobs; an entry that is none becomes a dead letter here."""
         deliveries: list[Delivery] = []
@@ -174,6 +163,13 @@ class Stream(StageScripts):
         return deliveries
 
 
-def _redis_said(error: EunoeError, *starts: str) -> bool:
-    """Return whether Redis' own error behind `error` begins with one of `starts`."""
-    return isinstance(error.__cause__, ResponseError) and str(error.__cause__).startswith(starts)
+@contextmanager
+def _expecting(*starts: str) -> Iterator[None]:
+    """Translate errors, and suppress those of Redis that begin with one of `starts`."""
+    try:
+        with translated():
+            yield
+    except EunoeError as error:
+        cause = error.__cause__
+        if not (isinstance(cause, ResponseError) and str(cause).startswith(starts)):
+            raise
