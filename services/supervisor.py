@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, ClassVar
 
-from shared.config import ADMIN_PORTS, Settings
+from shared.config import ROLES, Settings
 from shared.embedded import stores
 from shared.process.admin_server import make_admin_app, serve
 from shared.process.health import Health
@@ -221,7 +221,9 @@ class Stack:
         ]
 
     def _role_child(self, role: str, number: int, env: dict[str, str]) -> Child:
-        ports = {"admin": self._port(self._admin_port(role) if number == 1 else 0)}
+        first = self._settings.process.admin_port
+        wanted = first + ROLES.index(role) if first else self._settings.admin_port(role)
+        ports = {"admin": self._port(wanted if number == 1 else 0)}
         env = env | {"EUNOE_ADMIN_PORT": str(ports["admin"])}
         if role == "api":
             ports["http"] = self._api_port
@@ -230,12 +232,6 @@ class Stack:
         stop_s = process.drain_delay_s + process.drain_timeout_s + 10
         argv = [sys.executable, "-m", f"services.{role}"]
         return Child(role, argv, ports, self._dir / "logs" / f"{name}.log", stop_s, env)
-
-    def _admin_port(self, role: str) -> int:
-        given = self._settings.process.admin_port
-        if given is None:
-            return ADMIN_PORTS[role]
-        return given + list(ADMIN_PORTS).index(role) if given else 0
 
     async def _bring_up(self, watchers: asyncio.TaskGroup, children: list[Child]) -> None:
         """Start `children` together and wait, however long it takes, until each is ready."""

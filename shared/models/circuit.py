@@ -43,7 +43,7 @@ class Circuit:
         self._model = model
         self._in_flight = asyncio.Semaphore(concurrency)
         self._gauge = MODEL_CIRCUIT_OPEN.labels(model=model, kind=kind)
-        self._pause = Pause(self._gauge, first_s=pause_s[0], longest_s=pause_s[1])
+        self._pause = Pause(self._gauge, pause_s)
         self._failures = 0
         self._error = ""
         self._trying = False

@@ -69,8 +69,7 @@ class Consumer:
         self._batches = batches if callable(batches) else lambda: batches
         self._linger_s = linger_s if callable(linger_s) else lambda: linger_s
         self._on_failures = on_failures
-        gauge = metrics.CONSUMER_PAUSED.labels(stream=stream.stage)
-        self._pause = Pause(gauge, first_s=pause_s[0], longest_s=pause_s[1])
+        self._pause = Pause(metrics.CONSUMER_PAUSED.labels(stream=stream.stage), pause_s)
         self._waiting: deque[_Waiting] = deque()
         self._running: dict[Batch, asyncio.Task[None]] = {}
         self._group: asyncio.TaskGroup

@@ -13,10 +13,10 @@ from prometheus_client import Gauge
 
 
 class Pause:
-    def __init__(self, gauge: Gauge, *, first_s: float = 1.0, longest_s: float = 30.0) -> None:
+    def __init__(self, gauge: Gauge, pause_s: tuple[float, float] = (1.0, 30.0)) -> None:
+        """`pause_s`: the first pause and the longest."""
         self._gauge = gauge
-        self._first_s = first_s
-        self._longest_s = longest_s
+        self._first_s, self._longest_s = pause_s
         self._length_s = 0.0
         self._began = 0.0
         gauge.set(0)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import structlog
+from structlog import contextvars, processors, stdlib
 
 # Libraries that log request bodies, URLs with keys or prompts at INFO and below.
 _QUIET = (
@@ -24,34 +25,30 @@ def configure(level: str, *, role: str, json_lines: bool | None = None) -> None:
     """Route structlog and the standard library through one renderer to stdout."""
     as_json = not sys.stdout.isatty() if json_lines is None else json_lines
     shared: list[Any] = [
-        structlog.contextvars.merge_contextvars,
-        structlog.processors.add_log_level,
-        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        contextvars.merge_contextvars,
+        processors.add_log_level,
+        processors.TimeStamper(fmt="iso", utc=True),
     ]
-    renderer: Any = (
-        structlog.processors.JSONRenderer() if as_json else structlog.dev.ConsoleRenderer()
-    )
-    final = [
-        structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-        structlog.processors.format_exc_info,
-        renderer,
+    final: list[Any] = [
+        stdlib.ProcessorFormatter.remove_processors_meta,
+        processors.format_exc_info,
+        processors.JSONRenderer() if as_json else structlog.dev.ConsoleRenderer(),
     ]
     handler = logging.StreamHandler(sys.stdout)
-    handler.setFormatter(
-        structlog.stdlib.ProcessorFormatter(foreign_pre_chain=shared, processors=final)
-    )
+    formatter = stdlib.ProcessorFormatter(foreign_pre_chain=shared, processors=final)
+    handler.setFormatter(formatter)
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     for name in _QUIET:
         logging.getLogger(name).setLevel(logging.WARNING)
     # Its errors are malformed requests, quoted; the middleware logs the product's own errors.
     logging.getLogger("aiohttp.server").setLevel(logging.CRITICAL)
     structlog.configure(
-        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
-        logger_factory=structlog.stdlib.LoggerFactory(),
+        processors=[*shared, stdlib.ProcessorFormatter.wrap_for_formatter],
+        logger_factory=stdlib.LoggerFactory(),
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelName(level.upper())),
         cache_logger_on_first_use=True,
     )
-    structlog.contextvars.bind_contextvars(role=role)
+    contextvars.bind_contextvars(role=role)
 
 
 def get_logger(name: str) -> Any:
