@@ -76,7 +76,7 @@ def install(app: web.Application, stores: Stores, settings: Settings, tokens: To
     gather = Gather(stores.graph.candidates, source)
     app[RECALL] = Recall(stores.graph, gather, access_times, settings.recall)
     app[STARTUP] = Startup(stores.graph)
-    app[event_stream.WATCHING] = event_stream.Watching(feed, settings.events.keepalive_s)
+    app[event_stream.FEED] = feed
     app[health.TOKENS] = tokens
     _install_graph(app, stores, settings)
     _install_operations(app, stores, settings)

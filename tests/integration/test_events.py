@@ -16,7 +16,6 @@ from redis.asyncio import Redis
 from services.api.http.access import Access, digest_of
 from services.api.operations import event_stream
 from services.api.operations.event_feed import Feed
-from services.api.operations.event_stream import WATCHING, Watching
 from shared.config import EventSettings, RedisSettings, StreamSettings
 from shared.errors import Overloaded, Unavailable
 from shared.events import emitter
@@ -57,14 +56,12 @@ def events(clients: RedisClients) -> Events:
 
 
 @asynccontextmanager
-async def _serving(
-    clients: RedisClients, keepalive_s: float = 30.0, **variables: Any
-) -> AsyncIterator[tuple[Any, Feed]]:
+async def _serving(clients: RedisClients, **variables: Any) -> AsyncIterator[tuple[Any, Feed]]:
     feed = Feed(clients, _settings(**variables), block_s=0.05)
     known = tokens()
     known._fixed.append(Access("acme", ("acme",), frozenset({"read"}), digest_of("acme-token")))
     app = make_app(event_stream.ROUTES, known)
-    app[WATCHING] = Watching(feed, keepalive_s)
+    app[event_stream.FEED] = feed
     async with served(app, **{"X-Nothing": "1"}) as client, _running(feed):
         yield client, feed
         feed.close()
@@ -210,7 +207,7 @@ async def test_a_tenant_sees_its_own_events_and_watchers_only(
 
 
 async def test_silence_is_filled_with_keepalives(clients: RedisClients, events: Events) -> None:
-    async with _serving(clients, keepalive_s=0.05) as (client, _feed):
+    async with _serving(clients, EUNOE_EVENTS_KEEPALIVE_SECONDS=0.05) as (client, _feed):
         watcher = await _watch(client)
         reading = asyncio.create_task(watcher.next())
         await wait_until(lambda: watcher.comments.count("keepalive") >= 3, "three keepalives")

@@ -13,7 +13,7 @@ import asyncio
 import json
 import sys
 from collections import Counter, defaultdict
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from itertools import islice
 from pathlib import Path
@@ -49,30 +49,26 @@ class Report:
         return counts | {"refused": dict(sorted(self.refused.items()))}
 
 
+@dataclass(slots=True)
 class Restorer:
     """Writes one backup's rows into one tenant's graph, in batches."""
 
-    def __init__(self, store: Restore, tenant: str) -> None:
-        self._store = store
-        self._tenant = tenant
-        self.report = Report()
-        # The backup's own node id → label and id of the restored node; edges refer to it.
-        self._restored: dict[object, tuple[str, str]] = {}
+    _store: Restore
+    _tenant: str
+    report: Report = field(default_factory=Report)
+    # The backup's own node id → label and id of the restored node; edges refer to it.
+    _restored: dict[object, tuple[str, str]] = field(default_factory=dict)
 
     async def restore(self, file: Path) -> Report:
         """Restore nodes, then edges. Raises: InvalidInput, Unavailable; then run it again."""
-        await self._in_batches(rows_of(file, _MEMBER, "nodes"), self._nodes)
-        await self._in_batches(rows_of(file, _MEMBER, "relationships"), self._links)
+        for key, restore in (("nodes", self._nodes), ("relationships", self._links)):
+            rows = rows_of(file, _MEMBER, key)
+            while batch := await asyncio.to_thread(list, islice(rows, BATCH)):
+                await restore(batch)
         memories = [key for label, key in self._restored.values() if label == "Memory"]
         for at in range(0, len(memories), BATCH):
             await self._store.done(self._tenant, memories[at : at + BATCH])
         return self.report
-
-    async def _in_batches(
-        self, rows: Iterator[_Row], restore: Callable[[Sequence[_Row]], Awaitable[None]]
-    ) -> None:
-        while batch := await asyncio.to_thread(lambda: list(islice(rows, BATCH))):
-            await restore(batch)
 
     async def _nodes(self, rows: Sequence[_Row]) -> None:
         memories: list[Restored] = []
@@ -101,8 +97,7 @@ class Restorer:
             self.report.nodes_created += await self._store.nodes(self._tenant, label, found)
 
     async def _links(self, rows: Sequence[_Row]) -> None:
-        groups: dict[tuple[str, str, str], list[tuple[str, str, dict[str, Any]]]]
-        groups = defaultdict(list)
+        groups = defaultdict[tuple[str, str, str], list[tuple[str, str, dict[str, Any]]]](list)
         for row in rows:
             kind, properties = relation_of(str(row.get("type")), row.get("properties"))
             source = self._end(row.get("source_id"))

@@ -23,11 +23,7 @@ from services.api.graph.entity_answers import (
     MergedAnswer,
     RejectedEntityAnswer,
 )
-from services.api.graph.entity_identity import (
-    flaw,
-    merge_candidate,
-    similar_pairs,
-)
+from services.api.graph.entity_identity import flaw, merge_candidate, similar_pairs
 from services.api.http.answers import json_answer
 from services.api.http.body import read_model
 from services.api.http.middleware import TENANT

@@ -19,10 +19,7 @@ from shared.graph.records import Summary
 OPT_IN = ("SIMILAR_TO", "PRECEDED_BY", "DISCOVERED")
 _CONTENT_CHARS = 160
 _RELATION_TYPES = texts(
-    "relationship_types",
-    f"Of {', '.join((*AUTHORED, *OPT_IN))}",
-    repeated=False,
-    commas=True,
+    "relationship_types", f"Of {', '.join((*AUTHORED, *OPT_IN))}", repeated=False, commas=True
 )
 _MAX_DEPTH = integer("max_depth", "How many relations away", default=1, least=1, most=MAX_DEPTH)
 _LIMIT = integer("limit", "Most memories", default=5, least=1, most=200)

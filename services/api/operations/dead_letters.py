@@ -124,9 +124,8 @@ class DeadLetters:
         if cut < len(rows):
             ends = [rows[cut - 1][1].entry_id]
         dead = [DeadJobAnswer.of(*row) for row in rows[:cut]]
-        return DeadPageAnswer(
-            dead=dead, count=len(dead), next=max(ends, key=entry_order, default=None)
-        )
+        following = max(ends, key=entry_order, default=None)
+        return DeadPageAnswer(dead=dead, count=len(dead), next=following)
 
     async def _search(
         self, tenant: str, stage: Stage, limit: int, before: str | None

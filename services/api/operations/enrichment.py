@@ -104,9 +104,8 @@ class Enrichment:
             with_vector = [memory.id for memory in memories.values() if memory.text_hash]
             again = {Stage.ENRICH: due}
             if with_vector:
-                again[Stage.RELATE] = await self.graph.work.requeue(
-                    tenant, Stage.RELATE, with_vector
-                )
+                related = await self.graph.work.requeue(tenant, Stage.RELATE, with_vector)
+                again[Stage.RELATE] = related
             jobs = {
                 stage: [Job(tenant, row.id, row.job_version(stage), trace=trace) for row in rows]
                 for stage, rows in again.items()

@@ -100,7 +100,7 @@ class Feed:
         self._command = clients.command
         self._blocking = clients.blocking
         self._prefix = clients.prefix
-        self._settings = settings
+        self.settings = settings
         self._block_ms = max(1, int(block_s * 1000))
         self._subscriptions: dict[str, set[Subscription]] = {}
         self._read_to: dict[str, str] = {}
@@ -123,7 +123,7 @@ class Feed:
         self._admit()  # others may have subscribed in the meantime
         read_to = self._read_to.setdefault(tenant, newest)
         subscription = Subscription(
-            self, tenant, after or read_to, self._settings.queue, after is not None
+            self, tenant, after or read_to, self.settings.queue, after is not None
         )
         self._subscriptions.setdefault(tenant, set()).add(subscription)
         metrics.EVENT_SUBSCRIBERS.set(self._total())
@@ -210,7 +210,7 @@ class Feed:
         return str(rows[0][0]) if rows else "0-0"
 
     def _admit(self) -> None:
-        if self._closed or self._total() >= self._settings.subscribers:
+        if self._closed or self._total() >= self.settings.subscribers:
             raise Overloaded("Too many event streams are open")
 
     def _total(self) -> int:

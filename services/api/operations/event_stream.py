@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Sequence
-from typing import NamedTuple
 
 from aiohttp import web
 
@@ -21,16 +20,7 @@ KEEPALIVE = b": keepalive\n\n"
 _WRITE_TIMEOUT_S = 10.0
 # How soon a client that hung up is noticed between two keepalives.
 _LOOK_EVERY_S = 1.0
-
-
-class Watching(NamedTuple):
-    """What GET /stream needs."""
-
-    feed: Feed
-    keepalive_s: float
-
-
-WATCHING: web.AppKey[Watching] = web.AppKey("watching", Watching)
+FEED: web.AppKey[Feed] = web.AppKey("feed", Feed)
 _EVENT = {"type": "string", "pattern": r"^\d{1,19}-\d{1,19}$"}
 _LAST_ID = parsed(
     "last_event_id", "Resume after this event; as the header Last-Event-ID", parse_id, schema=_EVENT
@@ -49,7 +39,7 @@ ROUTES = Routes(group="operations")
     media_type="text/event-stream",
 )
 async def stream(request: web.Request) -> web.StreamResponse:
-    feed, keepalive_s = request.app[WATCHING]
+    feed = request.app[FEED]
     subscription = await feed.subscribe(request[TENANT], last_event_id(request))
     response = web.StreamResponse(
         headers={
@@ -60,7 +50,7 @@ async def stream(request: web.Request) -> web.StreamResponse:
     )
     try:
         await response.prepare(request)
-        await _send_all(request, response, subscription, keepalive_s)
+        await _send_all(request, response, subscription, feed.settings.keepalive_s)
     except TransientError:
         pass  # Redis went away: the client comes back with the id of its last event
     except (ConnectionError, TimeoutError):
@@ -111,5 +101,4 @@ class SubscribersAnswer(Answer):
 
 @ROUTES.add("GET", "/stream/status", "How many watch this tenant", returns=SubscribersAnswer)
 async def stream_status(request: web.Request) -> web.Response:
-    count = request.app[WATCHING].feed.count(request[TENANT])
-    return json_answer(SubscribersAnswer(subscribers=count))
+    return json_answer(SubscribersAnswer(subscribers=request.app[FEED].count(request[TENANT])))

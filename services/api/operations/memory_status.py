@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Literal
 
@@ -118,10 +119,8 @@ class MemoryStatus:
         done = is_done(stored, stage)
         if not done:
             job = Job(tenant, stored.id, status.version)
-            try:
+            with suppress(TransientError):  # without the ledger the graph's state is answered
                 [location] = await self.streams[stage].locations([job])
-            except TransientError:
-                location = None  # the graph's state alone is answered
         return StageAnswer.of(status, location, done=done)
 
 
