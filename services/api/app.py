@@ -18,13 +18,13 @@ from shared.process.stores import Stores
 def make_app(
     stores: Stores, settings: Settings, tokens: Tokens
 ) -> tuple[web.Application, Background]:
-    """The application, and what must run beside it."""
+    """Return the application, and the tasks that must run beside it."""
     app = make_application(ROUTES, settings, tokens, GraphCircuit(stores.probes))
     app[docs_page.DOCUMENT] = openapi.rendered(ROUTES, settings)
     background = use_cases.install(app, stores, settings, tokens)
 
     async def end_streams(_app: web.Application) -> None:
-        """Open event streams would hold up the drain until its very end."""
+        """End the event streams, which would otherwise delay the shutdown to its time limit."""
         background.feed.close()
 
     app.on_shutdown.append(end_streams)

@@ -1,4 +1,4 @@
-"""Every use case of the API, wired to the stores, under the keys that handlers find it by."""
+"""Make every use case of the API, and put it on the application, where its handlers find it."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ from shared.streams.job import Stage
 
 @dataclass(frozen=True, slots=True)
 class Background:
-    """The use cases that go on beside the requests."""
+    """The use cases that have tasks of their own beside the requests."""
 
     memories: Memories
     idempotency: Idempotency
@@ -50,7 +50,7 @@ class Background:
     feed: Feed
 
     async def run(self, stopping: asyncio.Event) -> None:
-        """Go on until `stopping`; then write what is not yet written."""
+        """Run the tasks until `stopping`; then write what is not yet written."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self.access_times.run(stopping), name="access-times")
             group.create_task(self.feed.run(stopping), name="feed")
@@ -60,7 +60,7 @@ class Background:
 
 
 def install(app: web.Application, stores: Stores, settings: Settings, tokens: Tokens) -> Background:
-    """Build every use case where its handlers look for it."""
+    """Put every use case on the application."""
     access_times = AccessTimes(stores.graph)
     feed = Feed(stores.redis, settings.events, block_s=settings.streams.block_s)
     memories = _install_memories(app, stores, settings)

@@ -1,8 +1,8 @@
-"""Who asks, and for which tenant: tokens, scopes, `X-Tenant-Id`.
+"""Tokens, and what each grants: tenants and scopes.
 
-A request's tenant comes from its token; the header only selects among the tenants that the
-token grants. Tokens are kept and compared as SHA-256 digests in constant time and never
-logged; a log line carries the digest's first eight hex digits.
+The token of a request decides its tenant; the header `X-Tenant-Id` only chooses among the
+tenants that the token grants. Tokens are stored as SHA-256 digests, compared in constant time,
+and never logged; a log line has the first eight hex digits of a digest.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Forbidden(EunoeError):
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """What one token grants; `tenants` is never empty, its first one is the default."""
+    """What one token grants. `tenants` has at least one; its first is the default."""
 
     name: str
     tenants: tuple[str, ...]
@@ -44,7 +44,7 @@ class Access:
     rate: float | None = None
 
     def tenant(self, wanted: str | None) -> str:
-        """The request's tenant. Raises: Forbidden for one that the token does not grant."""
+        """Return the request's tenant. Raises: Forbidden where the token does not grant it."""
         if wanted is None:
             return self.tenants[0]
         if wanted not in self.tenants:
@@ -52,6 +52,7 @@ class Access:
         return wanted
 
     def demand(self, scope: str) -> None:
+        """Raises: Forbidden where the token does not grant the scope."""
         if scope not in self.scopes:
             raise Forbidden(f"This token does not grant the scope '{scope}'")
 
@@ -71,22 +72,25 @@ _USER = frozenset({"read", "write"})
 
 
 def digest_of(token: str) -> str:
-    # A header may hold any bytes: what is no valid text is no valid token, not an error.
+    # A header may hold any bytes; what is no valid text must not raise, it is no valid token.
     return hashlib.sha256(token.encode(errors="surrogateescape")).hexdigest()
 
 
 class Tokens:
-    """All tokens that are valid now; the file is read again when it changes.
+    """All tokens that are valid now; their file is read again when it changes.
 
-    With no token configured everybody is `default`, which `Tokens` only allows on a
-    loopback address or with EUNOE_ALLOW_INSECURE=true.
+    With no token configured every request is served as the tenant `default`. That is allowed
+    on a loopback address, or with EUNOE_ALLOW_INSECURE=true.
     """
 
     def __init__(self, settings: ApiSettings, *, host: str) -> None:
         self._file = settings.tokens_file
         self._stamp: tuple[int, int] | None = None
-        self._fixed = self._from_settings(settings)
+        self._fixed: list[Access] = []
         self._listed: list[Access] = []
+        if settings.api_token is not None:
+            digest = digest_of(settings.api_token.get_secret_value())
+            self._fixed.append(Access("api", (DEFAULT_TENANT,), _USER, digest))
         self._admin = (
             digest_of(settings.admin_token.get_secret_value()) if settings.admin_token else None
         )
@@ -98,59 +102,48 @@ class Tokens:
                 f" EUNOE_HOST={host}; EUNOE_ALLOW_INSECURE=true serves without"
             )
 
-    @staticmethod
-    def _from_settings(settings: ApiSettings) -> list[Access]:
-        if settings.api_token is None:
-            return []
-        digest = digest_of(settings.api_token.get_secret_value())
-        return [Access("api", (DEFAULT_TENANT,), _USER, digest)]
-
     async def watch(self, stopping: asyncio.Event) -> None:
         """Read the file again when it has changed, off the loop, until `stopping`."""
         while not await wait(stopping, _LOOK_EVERY_S):
             await asyncio.to_thread(self.reload)
 
     def reload(self) -> None:
-        """Read the file again if it has changed; a wrong one changes nothing but the start.
+        """Read the file again if it has changed; a malformed one leaves the tokens as they are.
 
-        Raises: ConfigError for a wrong file at the first reading.
+        Raises: ConfigError for a malformed file at the first reading.
         """
-        file = self._file
-        if file is None:
+        if self._file is None:
             return
         try:
-            stat = file.stat()
-            if (stat.st_mtime_ns, stat.st_size) == self._stamp:
+            stat = self._file.stat()
+            stamp = (stat.st_mtime_ns, stat.st_size)
+            if stamp == self._stamp:
                 return
-            entries = _ENTRIES.validate_python(json.loads(file.read_text()))
+            entries = _ENTRIES.validate_python(json.loads(self._file.read_text()))
         except (OSError, ValueError, ValidationError, InvalidInput) as error:
             if self._stamp is not None:
                 return  # a half-written file must not lock everybody out
             raise ConfigError(f"EUNOE_TOKENS_FILE: {error}") from error
-        self._stamp = (stat.st_mtime_ns, stat.st_size)
+        self._stamp = stamp
         self._listed = [
-            Access(each.name, each.tenants, frozenset(each.scopes), each.digest.lower(), each.rate)
-            for each in entries
+            Access(row.name, row.tenants, frozenset(row.scopes), row.digest.lower(), row.rate)
+            for row in entries
         ]
 
     def authenticate(self, token: str | None) -> Access:
-        """What `token` grants. Raises: Unauthorized."""
+        """Return what `token` grants. Raises: Unauthorized."""
         if self.open:
             return Access("open", (DEFAULT_TENANT,), _USER)
         digest = digest_of(token or "")
-        found = None
-        for access in (*self._fixed, *self._listed):  # no early exit: constant time
-            if hmac.compare_digest(access.digest, digest):
-                found = access
-        if found is None or token is None:
+        # All are compared, so that the time does not depend on which one matches.
+        known = (*self._fixed, *self._listed)
+        matches = [access for access in known if hmac.compare_digest(access.digest, digest)]
+        if token is None or not matches:
             raise Unauthorized("Unauthorized")
-        return found
+        return matches[-1]
 
     def demand_admin(self, token: str | None) -> None:
-        """The admin half of a request.
-
-        Raises: Forbidden when no admin token is configured, Unauthorized for a wrong one.
-        """
+        """Raises: Forbidden when no admin token is configured, Unauthorized for a wrong one."""
         if self._admin is None:
             raise Forbidden("Admin token not configured")
         if token is None or not hmac.compare_digest(self._admin, digest_of(token)):

@@ -36,24 +36,21 @@ _T = TypeVar("_T")
 
 
 class _LeftOut:
-    """Marks a field whose None is no answer: it is described as optional, and never null."""
+    """Describes a field that is left out where it is None as optional, and never null."""
 
     @staticmethod
     def __get_pydantic_json_schema__(
         core_schema: CoreSchema, handler: GetJsonSchemaHandler
     ) -> dict[str, Any]:
-        [shown] = [each for each in handler(core_schema)["anyOf"] if each != {"type": "null"}]
-        return dict(shown)
+        alternatives = handler(core_schema)["anyOf"]
+        [present] = [schema for schema in alternatives if schema != {"type": "null"}]
+        return dict(present)
 
 
-def _is_none(value: object) -> bool:
-    return value is None
-
-
-Absent = Annotated[_T | None, _LeftOut, Field(exclude_if=_is_none)]
+Absent = Annotated[_T | None, _LeftOut, Field(exclude_if=lambda value: value is None)]
 OnlyTrue = Annotated[bool, Field(exclude_if=operator.not_)]
 Id = Annotated[str, WithJsonSchema({"type": "string", "format": "uuid"})]
-# Given in milliseconds, answered as ISO 8601 with `+00:00`.
+# Its value is given in milliseconds, and answered as ISO 8601 with `+00:00`.
 Time = Annotated[
     str, BeforeValidator(iso), WithJsonSchema({"type": "string", "format": "date-time"})
 ]
@@ -63,8 +60,8 @@ Unit = Annotated[float, Field(json_schema_extra={"minimum": 0, "maximum": 1})]
 class Answer(BaseModel):
     """The body of an answer, or a part of one.
 
-    It is made of keywords, or by `model_validate` of an object with attributes of these names
-    (or of the one that `attribute` gives); so are its parts.
+    It is made from keywords, or by `model_validate` from an object whose attributes have the
+    names of the fields (or the name that `attribute` gives); so are its parts.
     """
 
     model_config = ConfigDict(
@@ -76,9 +73,9 @@ class Answer(BaseModel):
 
 
 def attribute(*path: str, default: Any = ...) -> Any:
-    """A field whose value is the attribute at `path` of the object that is validated.
+    """Return a field whose value is the attribute at `path` of the object that is validated.
 
-    `default` where there is none, for instance because an object on the path is None.
+    It is `default` where the attribute is missing, for instance as an object on the path is None.
     """
     return Field(default, validation_alias=AliasChoices(AliasPath(*path)))
 

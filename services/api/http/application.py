@@ -19,7 +19,7 @@ from shared.config import Settings
 def make_application(
     routes: Iterable[Route], settings: Settings, tokens: Tokens, circuit: GraphCircuit
 ) -> web.Application:
-    """Serve every route behind its scope; what its handler uses is put in by the caller."""
+    """Return an application that serves the routes; the caller adds what their handlers use."""
     app = web.Application(
         middlewares=[make_middleware(partial(authenticate, tokens=tokens), circuit)],
         client_max_size=settings.api.body_bytes,
@@ -29,7 +29,7 @@ def make_application(
     for route in routes:
         handler = guarded(route, tokens)
         app.router.add_route(route.method, route.path, handler)
-        # As Flask does; but HEAD of an event stream would be answered with nothing, for ever.
+        # As Flask does; but the answer to HEAD of an event stream would never end.
         if route.method == "GET" and route.media_type != "text/event-stream":
             app.router.add_route("HEAD", route.path, handler)
     return app

@@ -1,9 +1,9 @@
-"""Who sends a request, and what its route demands of the request's tokens.
+"""Checks of the tokens of a request: the API token, its scope, and the admin token.
 
-`authenticate` checks the API token of every request but those of routes that are open or take
-the admin token alone. `guarded` demands the token's scope, and of an admin route the admin token
-as well. Every admin call leaves one line in the log: what was called, from where, by which token
-(the first digits of its digest), and how it ended.
+`authenticate` checks the API token of every request, except on routes that are open or take
+the admin token alone. `guarded` checks the token's scope, and on an admin route the admin token
+too. Every admin call is logged once: the route, the address, the first digits of the token's
+digest, and the outcome.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _routes: WeakKeyDictionary[Handler, Route] = WeakKeyDictionary()
 
 
 def guarded(route: Route, tokens: Tokens) -> Handler:
-    """The route's handler behind its scope."""
+    """Return the route's handler, which runs only where the tokens grant its scope."""
 
     async def scoped(request: web.Request) -> web.StreamResponse:
         if route.scope != "open":
@@ -75,7 +75,7 @@ def identify(request: web.Request, tokens: Tokens) -> None:
 
 
 def token_of(request: web.Request) -> str | None:
-    """Bearer, X-API-Key, ?api_key=; a good key does not make up for a wrong Bearer token."""
+    """Return the token of Bearer, X-API-Key or ?api_key=, the first of them that is sent."""
     scheme, _, rest = request.headers.get("Authorization", "").partition(" ")
     if scheme.lower() == "bearer":
         return rest.strip()
@@ -83,30 +83,26 @@ def token_of(request: web.Request) -> str | None:
 
 
 def admin_token_of(request: web.Request) -> str | None:
-    headers = request.headers
-    return (
-        headers.get("X-Admin-Token")
-        or headers.get("X-Admin-Api-Key")
-        or request.query.get("admin_token")
-    )
+    header = request.headers.get("X-Admin-Token") or request.headers.get("X-Admin-Api-Key")
+    return header or request.query.get("admin_token")
 
 
 def named_tenant(request: web.Request) -> str:
-    """The admin token grants every tenant: the one in X-Tenant-Id or ?tenant=, else the default.
+    """Return the tenant in X-Tenant-Id or ?tenant=, else the default: an admin may name any.
 
-    Raises: InvalidInput for what is no tenant's name.
+    Raises: InvalidInput for a malformed name.
     """
     named = request.headers.get("X-Tenant-Id") or request.query.get("tenant")
     return check_tenant(named) if named else DEFAULT_TENANT
 
 
 def _audit(route: Route, request: web.Request, outcome: str) -> None:
-    given = admin_token_of(request)
+    token = admin_token_of(request)
     _log.info(
         "admin.called",
         action=f"{route.method} {route.path}",
         address=request.remote,
-        token=digest_of(given)[:_DIGEST_CHARS] if given else None,
+        token=digest_of(token)[:_DIGEST_CHARS] if token else None,
         tenant=request.get(TENANT),
         outcome=outcome,
     )

@@ -1,9 +1,9 @@
 """While the graph is down no request waits for it.
 
-A store that does not answer (frozen, unreachable) would hold each request for the client's
-whole timeout. The probes notice within about a second: from then on requests are refused at
-once, and the requests that were waiting are cancelled and answered with the same error. A
-cancelled write may have happened; its answer says unavailable, and a repeat is recognised.
+A graph that does not answer would hold each request for the whole timeout of its client. The
+probes notice that within about a second. From then on requests are refused at once, and those
+that wait are cancelled and answered with the same error. The graph may have stored a cancelled
+write all the same; the repeat of its client is recognised.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from shared.errors import Unavailable
 from shared.process.health import Probes
 
 # These routes need no graph, or report by themselves that it is down.
-INDEPENDENT = frozenset({"/health", "/stream", "/stream/status", "/openapi.json", "/docs"})
+_INDEPENDENT = frozenset({"/health", "/stream", "/stream/status", "/openapi.json", "/docs"})
 
 
 class GraphCircuit:
@@ -32,7 +32,7 @@ class GraphCircuit:
     def protected(self, path: str) -> Iterator[None]:
         """Raises: Unavailable("graph") at once, or as soon as the graph goes down inside."""
         task = asyncio.current_task()
-        if task is None or path in INDEPENDENT or path.startswith("/docs/"):
+        if task is None or path in _INDEPENDENT or path.startswith("/docs/"):
             yield
             return
         if self._probes.known_down("graph"):

@@ -1,8 +1,8 @@
-"""JSON of large bodies: parsed and put in order without holding the event loop.
+"""JSON of large bodies: parse and serialize it without blocking the event loop.
 
-json.loads and json.dumps hold the interpreter's lock for a whole text, in a thread too. Here
-the elements of an object's arrays are taken one at a time, so that a thread with a batch of
-several megabytes leaves the event loop its turns.
+json.loads and json.dumps hold the interpreter's lock for a whole text, in a thread too. Here a
+thread takes the elements of an object's arrays one at a time, so that the event loop runs in
+between while a thread parses a batch of several megabytes.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ _T = TypeVar("_T")
 
 
 async def in_thread_if_large(size: int, work: Callable[[], _T]) -> _T:
-    """What `work` returns; with a body of that `size` it may not hold the event loop."""
+    """Return what `work` returns; run it in a thread if a body of that `size` would block."""
     return await asyncio.to_thread(work) if size > _LARGE_BYTES else work()
 
 
 def parse_json(raw: bytes) -> object:
-    """The body as JSON. Raises: InvalidInput for what is none, is too deep or not UTF-8."""
+    """Return the value of a body. Raises: InvalidInput for malformed JSON, or too deep a one."""
     try:
         if len(raw) <= _LARGE_BYTES:
             return json.loads(raw)
@@ -36,14 +36,14 @@ def parse_json(raw: bytes) -> object:
         try:
             return _object_by_elements(text)
         except (ValueError, IndexError):
-            return json.loads(text)  # for its error, or for what is no object
+            return json.loads(text)  # it raises the error, or parses what is no object
     except (ValueError, RecursionError) as error:
         first_line = str(error).partition("\n")[0][:200]
         raise InvalidInput(f"The body is not valid JSON: {first_line}") from error
 
 
 def _object_by_elements(text: str) -> dict[str, Any]:
-    """The object that `text` is. Raises: ValueError or IndexError for anything else."""
+    """Parse an object. Raises: ValueError or IndexError for anything else."""
     members: dict[str, Any] = {}
     at = _after(text, 0, "{")
     while text[at] != "}":
@@ -69,7 +69,7 @@ def _array(text: str, at: int) -> tuple[list[Any], int]:
 
 
 def _next(text: str, at: int, end: str) -> int:
-    """Where the next element or `end` begins. A comma before `end` is an error of JSON."""
+    """Return where the next element or `end` begins. Raises: ValueError for `,` before `end`."""
     at = _space(text, at)
     if text[at] == end:
         return at
@@ -92,18 +92,18 @@ def _space(text: str, at: int) -> int:
 
 
 def canonical(value: object) -> Iterator[str]:
-    """The same JSON however it was spaced and ordered: json.dumps with sort_keys, in pieces."""
+    """Yield the pieces of json.dumps(value, sort_keys=True)."""
     if not isinstance(value, dict):
         yield json.dumps(value, sort_keys=True)
         return
     yield "{"
     for at, (key, member) in enumerate(sorted(value.items())):
         yield f"{', ' if at else ''}{json.dumps(key)}: "
-        if isinstance(member, list):
-            yield "["
-            for index, element in enumerate(member):
-                yield (", " if index else "") + json.dumps(element, sort_keys=True)
-            yield "]"
-        else:
+        if not isinstance(member, list):
             yield json.dumps(member, sort_keys=True)
+            continue
+        yield "["
+        for index, element in enumerate(member):
+            yield (", " if index else "") + json.dumps(element, sort_keys=True)
+        yield "]"
     yield "}"

@@ -1,7 +1,6 @@
-"""What happens around every request, outside in: identify, observe, translate, authenticate.
+"""What happens around every request: name it, authenticate it, answer its errors, measure it.
 
-One middleware rather than five: each layer of aiohttp's chain costs as much as the work
-done here, and the order is plain to read in `around`.
+This is one middleware, because each layer of aiohttp's chain costs as much as the work here.
 """
 
 from __future__ import annotations
@@ -43,6 +42,8 @@ _STATUS: tuple[tuple[type[EunoeError], int], ...] = (
     (Overloaded, 503),
     (TransientError, 503),
 )
+_STORES = {"graph": "FalkorDB", "vectors": "Qdrant", "redis": "Redis"}
+_METHODS = frozenset({"GET", "POST", "PATCH", "DELETE", "OPTIONS", "HEAD", "PUT"})
 _RETRY_AFTER_S = 2.0
 _log = log.get_logger(__name__)
 
@@ -50,7 +51,7 @@ _log = log.get_logger(__name__)
 def make_middleware(
     authenticate: Callable[[web.Request], None], circuit: GraphCircuit
 ) -> Middleware:
-    """The one middleware; `authenticate` decides who sends a request, and for which tenant."""
+    """Return the middleware; `authenticate` puts the sender and the tenant on a request."""
 
     @web.middleware
     async def around(request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -61,8 +62,8 @@ def make_middleware(
         begun: web.StreamResponse | None = request.get(BEGUN)
         if begun is None or begun is response:
             return response
-        # A second response would become a part of the first one's body. The client must see
-        # that the first one is cut off.
+        # A second response would become a part of the first one's body. The connection is
+        # aborted, so that the client sees that the first one is not complete.
         _log.warning("response.aborted", route=_route(request), request_id=request[REQUEST_ID])
         if request.transport is not None:
             request.transport.abort()
@@ -72,12 +73,9 @@ def make_middleware(
 
 
 def _request_id(request: web.Request) -> str:
-    given = request.headers.get("X-Request-Id", "")
-    return (
-        given
-        if 0 < len(given) <= 64 and given.isascii() and given.isprintable()
-        else uuid.uuid4().hex
-    )
+    name = request.headers.get("X-Request-Id", "")
+    is_usable = 0 < len(name) <= 64 and name.isascii() and name.isprintable()
+    return name if is_usable else uuid.uuid4().hex
 
 
 async def _translate(
@@ -101,7 +99,7 @@ async def _translate(
         return _domain_answer(error, request_id)
     except web.RequestPayloadError:
         return error_answer(400, "The body is not what its headers say", request_id=request_id)
-    # The HTTP boundary: a bug answers 500 in our shape, and is logged.
+    # At the HTTP boundary a bug is logged, and answered with 500 in our shape.
     except Exception:  # noqa: BLE001
         _log.exception("request.failed", route=_route(request), request_id=request_id)
         return error_answer(500, "Internal server error", request_id=request_id)
@@ -119,33 +117,30 @@ def _http_answer(error: web.HTTPException, request_id: str) -> web.Response:
 
 def _domain_answer(error: EunoeError, request_id: str) -> web.Response:
     status = next((code for kind, code in _STATUS if isinstance(error, kind)), 500)
+    message, retry_after_s = str(error), None
     if isinstance(error, Overloaded):
         metrics.HTTP_REJECTED.labels(reason="busy").inc()
-        return error_answer(
-            503, str(error), request_id=request_id, retry_after_s=error.retry_after_s
-        )
-    if isinstance(error, TransientError):
+        retry_after_s = error.retry_after_s
+    elif isinstance(error, TransientError):
         retry_after_s = error.retry_after_s or _RETRY_AFTER_S
-        message = _down(error) if isinstance(error, Unavailable) else str(error)
-        return error_answer(503, message, request_id=request_id, retry_after_s=retry_after_s)
-    if status == 500:
-        _log.error("request.refused", error=str(error), request_id=request_id)
-        return error_answer(500, "Internal server error", request_id=request_id)
-    if status in (401, 403):
+        if isinstance(error, Unavailable):
+            # Not its address or the library's words, which may hold secrets.
+            message = f"{_STORES.get(error.dependency, error.dependency)} is unavailable"
+    elif status == 500:
+        _log.error("request.refused", error=message, request_id=request_id)
+        message = "Internal server error"
+    elif status in (401, 403):
         metrics.HTTP_REJECTED.labels(reason="auth").inc()
-    return error_answer(status, str(error), request_id=request_id)
-
-
-def _down(error: Unavailable) -> str:
-    """Name the store, but not its address or the library's words, which may hold secrets."""
-    names = {"graph": "FalkorDB", "vectors": "Qdrant", "redis": "Redis"}
-    return f"{names.get(error.dependency, error.dependency)} is unavailable"
+    return error_answer(status, message, request_id=request_id, retry_after_s=retry_after_s)
 
 
 def mark_response(
     cors_origins: str,
 ) -> Callable[[web.Request, web.StreamResponse], Awaitable[None]]:
-    """Set the headers of every answer before its first byte: streams begin inside handlers."""
+    """Return a signal handler that sets the headers of an answer before its first byte.
+
+    A middleware would be too late: streams begin inside handlers.
+    """
 
     async def prepare(request: web.Request, response: web.StreamResponse) -> None:
         request[BEGUN] = response
@@ -158,7 +153,7 @@ def mark_response(
 
 def _allow_origin(request: web.Request, response: web.StreamResponse, allowed: str) -> None:
     origin = request.headers["Origin"]
-    origins = [each.strip() for each in allowed.split(",")]
+    origins = [name.strip() for name in allowed.split(",")]
     if "*" not in origins and origin not in origins:
         return
     response.headers["Access-Control-Allow-Origin"] = "*" if "*" in origins else origin
@@ -179,6 +174,3 @@ def _observe(request: web.Request, status: int, seconds: float) -> None:
         route=_route(request),
         status=str(status),
     ).observe(seconds)
-
-
-_METHODS = frozenset({"GET", "POST", "PATCH", "DELETE", "OPTIONS", "HEAD", "PUT"})

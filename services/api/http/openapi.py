@@ -1,6 +1,6 @@
 """The OpenAPI 3.1 document, made from the route table.
 
-What all routes share (tokens, errors, headers) is written here once; the rest each Route says.
+What all routes share (tokens, errors, headers) is written here; each Route describes the rest.
 """
 
 from __future__ import annotations
@@ -24,17 +24,16 @@ from shared.config import Settings
 
 _REFERENCE = "#/components/schemas/{model}"
 _PATH_PARAMETER = re.compile(r"\{(\w+)(?::[^{}]*)?\}")
-_TOKENS = ("bearer", "apiKey", "apiKeyQuery")
-_ADMIN_TOKENS = ("adminToken", "adminApiKey", "adminTokenQuery")
-_SCHEMES: Mapping[str, Any] = {
+_TOKENS: Mapping[str, Any] = {
     "bearer": {"type": "http", "scheme": "bearer"},
     "apiKey": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
     "apiKeyQuery": {"type": "apiKey", "in": "query", "name": "api_key"},
+}
+_ADMIN_TOKENS: Mapping[str, Any] = {
     "adminToken": {"type": "apiKey", "in": "header", "name": "X-Admin-Token"},
     "adminApiKey": {"type": "apiKey", "in": "header", "name": "X-Admin-Api-Key"},
     "adminTokenQuery": {"type": "apiKey", "in": "query", "name": "admin_token"},
 }
-_TEXT: Mapping[str, Any] = {"type": "string"}
 # HTTP forbids other characters in a header.
 _PRINTABLE = {"minLength": 1, "pattern": "^[!-~]+$"}
 TENANT = text(
@@ -48,7 +47,7 @@ IDEMPOTENCY_KEY = text(
     schema={**_PRINTABLE, "maxLength": 255},
 )
 _HEADERS: Mapping[str, Any] = {
-    "X-Request-Id": {"description": "Names the request in the logs", "schema": _TEXT},
+    "X-Request-Id": {"description": "Names the request in the logs", "schema": {"type": "string"}},
     "Retry-After": {
         "description": "Seconds to wait before the next try",
         "schema": {"type": "integer", "minimum": 1},
@@ -75,7 +74,10 @@ _DESCRIPTION = (
 
 
 class _JsonSchema(GenerateJsonSchema):
-    """Describes an answer by what is in it: no defaults, no titles, and keys that are there."""
+    """Describes an answer without defaults and titles; the keys that never are absent are required.
+
+    Bodies of requests are described as pydantic does by default.
+    """
 
     def field_is_required(
         self,
@@ -105,24 +107,24 @@ class _JsonSchema(GenerateJsonSchema):
 
 
 def document(routes: Iterable[Route], settings: Settings) -> dict[str, Any]:
-    """The document of what `routes` documents; the same arguments give the same document."""
-    shown = [route for route in routes if route.documented]
-    schemas, components = _schemas(shown)
+    """Return the document of the documented `routes`."""
+    documented = [route for route in routes if route.documented]
+    schemas, components = _schemas(documented)
     paths: dict[str, dict[str, Any]] = {}
-    for route in shown:
+    for route in documented:
         path = _PATH_PARAMETER.sub(r"{\1}", route.path)
         paths.setdefault(path, {})[route.method.lower()] = _operation(route, schemas, settings)
     return {
         "openapi": "3.1.0",
         "info": {"title": "Eunoe", "version": _version(), "description": _DESCRIPTION},
         "servers": [{"url": "/"}],
-        "tags": [{"name": name} for name in dict.fromkeys(route.group for route in shown)],
+        "tags": [{"name": name} for name in dict.fromkeys(route.group for route in documented)],
         "paths": paths,
         "components": {
             "schemas": components,
             "responses": {str(code): _error(code, meaning) for code, meaning in _ERRORS.items()},
             "headers": dict(_HEADERS),
-            "securitySchemes": dict(_SCHEMES),
+            "securitySchemes": {**_TOKENS, **_ADMIN_TOKENS},
         },
     }
 
@@ -132,17 +134,17 @@ _Schemas = Mapping[object, Mapping[str, Any]]
 
 
 def _schemas(routes: Iterable[Route]) -> tuple[_Schemas, dict[str, Any]]:
-    """The schemas of all bodies and answers, and the components that they refer to."""
+    """Return the schemas of all bodies and answers, and the components that they refer to."""
     modes: dict[Any, JsonSchemaMode] = {ErrorAnswer: "serialization"}
     modes |= {route.returns: "serialization" for route in routes if route.returns is not None}
     modes |= {route.body: "validation" for route in routes if route.body is not None}
-    found, components = TypeAdapter.json_schemas(
+    generated, components = TypeAdapter.json_schemas(
         [(type_, mode, TypeAdapter(type_)) for type_, mode in modes.items()],
         ref_template=_REFERENCE,
         schema_generator=_JsonSchema,
     )
     schemas: dict[object, Mapping[str, Any]] = {None: {"type": "object"}}
-    schemas |= {type_: schema for (type_, _), schema in found.items()}
+    schemas |= {type_: schema for (type_, _), schema in generated.items()}
     return schemas, components["$defs"]
 
 
@@ -177,9 +179,8 @@ def _parameters(route: Route, settings: Settings) -> list[dict[str, Any]]:
 
 
 def _path_parameter(name: str, route: Route) -> dict[str, Any]:
-    schema: dict[str, Any] = {"type": "string", "minLength": 1}
-    if name == "memory_id" and route.path.startswith("/memory/"):
-        schema = {"type": "string", "format": "uuid"}
+    is_id = name == "memory_id" and route.path.startswith("/memory/")
+    schema = {"type": "string"} | ({"format": "uuid"} if is_id else {"minLength": 1})
     return {"name": name, "in": "path", "required": True, "schema": schema}
 
 
@@ -187,8 +188,8 @@ def _parameter(param: Param[Any], place: str, settings: Settings) -> dict[str, A
     schema = dict(param.schema(settings))
     described: dict[str, Any] = {"name": param.name, "in": place, "schema": schema}
     if param.most_values is not None:
-        listed = {"type": "array", "items": schema, "maxItems": param.most_values}
-        described |= {"schema": listed, "style": "form", "explode": True}
+        described["schema"] = {"type": "array", "items": schema, "maxItems": param.most_values}
+        described |= {"style": "form", "explode": True}
     aliases = f"also named {', '.join(param.aliases)}" if param.aliases else ""
     if description := "; ".join(filter(None, (param.description, aliases))):
         described["description"] = description
@@ -207,10 +208,10 @@ def _responses(route: Route, schemas: _Schemas) -> dict[str, Any]:
 
 
 def _failures(route: Route) -> set[int]:
-    """The errors that this route may answer, beside those it names itself."""
-    takes = route.body is not None or route.query or route.headers
+    """Return the errors that this route may answer, beside those that it names itself."""
+    has_input = route.body is not None or route.query or route.headers
     return {
-        *((400,) if takes or "{" in route.path or route.scope == "admin_only" else ()),
+        *((400,) if has_input or "{" in route.path or route.scope == "admin_only" else ()),
         *((401, 403, 503) if route.scope != "open" else ()),
         *((404,) if "{" in route.path else ()),
         *((409,) if route.repeatable else ()),
@@ -219,13 +220,12 @@ def _failures(route: Route) -> set[int]:
 
 
 def _success(route: Route, meaning: str, schemas: _Schemas) -> dict[str, Any]:
-    answer: dict[str, Any] = {"description": meaning, "headers": _headers("X-Request-Id")}
-    if route.repeatable:
-        answer["headers"] |= _headers("Idempotent-Replay")
-    content = {}
-    if route.media_type == "application/json":
-        content["schema"] = schemas[route.returns]
-    return answer | {"content": {route.media_type: content}}
+    is_json = route.media_type == "application/json"
+    return {
+        "description": meaning,
+        "headers": _headers("X-Request-Id", *(("Idempotent-Replay",) if route.repeatable else ())),
+        "content": {route.media_type: {"schema": schemas[route.returns]} if is_json else {}},
+    }
 
 
 def _error(code: int, meaning: str) -> dict[str, Any]:
@@ -241,13 +241,11 @@ def _headers(*names: str) -> dict[str, Any]:
 
 
 def _security(scope: Scope) -> list[dict[str, list[str]]]:
+    """Return the alternatives; a request must carry all tokens of one of them."""
     if scope == "open":
         return []
-    if scope == "admin_only":
-        return [{name: []} for name in _ADMIN_TOKENS]
-    if scope == "admin":
-        return [{token: [], admin: []} for token, admin in product(_TOKENS, _ADMIN_TOKENS)]
-    return [{name: []} for name in _TOKENS]
+    accepted = {"admin": (_TOKENS, _ADMIN_TOKENS), "admin_only": (_ADMIN_TOKENS,)}
+    return [{name: [] for name in names} for names in product(*accepted.get(scope, (_TOKENS,)))]
 
 
 def _version() -> str:
@@ -258,4 +256,5 @@ def _version() -> str:
 
 
 def rendered(routes: Iterable[Route], settings: Settings) -> str:
+    """Return the text of docs/openapi.json, the same for the same arguments."""
     return json.dumps(document(routes, settings), ensure_ascii=False, indent=1) + "\n"

@@ -1,4 +1,4 @@
-"""When memories were last read: noted in memory, and written to the graph once a second."""
+"""The times when memories were last read, collected and written to the graph once a second."""
 
 from __future__ import annotations
 

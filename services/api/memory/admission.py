@@ -1,9 +1,9 @@
-"""Admission: a write is refused before anything is stored while the backlog is full.
+"""Admission: while the backlog is full a write is refused before anything is stored.
 
-The backlog is read at most once a second; between two reads the counts are trusted. From half
-of the limit (`high_water`) on, a tenant that holds more than its share is refused, so that one
-tenant cannot shut out the others. While Redis does not answer no write is refused: the graph
-holds it, and the relay publishes it later.
+The backlog is read at most once a second, and its counts are used until the next reading. From
+half of the limit (`high_water`) on, a tenant that has more than its share of it is refused, so
+that one tenant cannot shut out the others. While Redis does not answer no write is refused: the
+graph stores it, and the relay publishes its jobs later.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _RETRY_AFTER_S = 5.0
 
 
 class Admission:
-    """Decides whether another write has room, by a reading of at most one second ago."""
+    """Refuses writes by the backlog, as it was at most one second ago."""
 
     def __init__(self, streams: Sequence[Stream], *, up: Callable[[], bool] = lambda: True) -> None:
         self._streams = streams
@@ -34,7 +34,7 @@ class Admission:
         self._reading: asyncio.Task[None] | None = None
 
     async def admit(self, tenant: str) -> None:
-        """Raises: Overloaded, with nothing written."""
+        """Raises: Overloaded while the backlog, or the tenant's share of it, is full."""
         if not self._up():
             return
         if time.monotonic() - self._read_at >= _TRUSTED_FOR_S:
@@ -69,7 +69,8 @@ class Admission:
         if time.monotonic() - at < _TRUSTED_FOR_S:
             return load
         try:
-            load = max(await asyncio.gather(*(each.load_of(tenant) for each in self._streams)))
+            loads = await asyncio.gather(*(stream.load_of(tenant) for stream in self._streams))
+            load = max(loads)
         except TransientError:
             load = 0
         self._loads[tenant] = (time.monotonic(), load)

@@ -1,4 +1,4 @@
-"""What the routes of memories answer: AutoMem's keys and the seeds' together."""
+"""The answers of the routes of memories: the keys of AutoMem and of the product's own spec."""
 
 from __future__ import annotations
 

@@ -33,33 +33,33 @@ _TOKEN = re.compile(r"[^\W_]+")
 
 
 def values(metadata: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """(field, value) of every searchable value but the entities, in the fields' order."""
+    """Yield (field, value) of the searchable values but the entities, in the fields' order."""
     for name in FIELDS:
         yield from ((name, value) for value in _short(metadata.get(name)))
 
 
 def entities(metadata: Mapping[str, Any]) -> Iterator[str]:
-    """Every searchable name in metadata.entities, which holds them by category."""
+    """Yield the searchable names in metadata.entities, which has a list per category."""
     by_category = metadata.get(ENTITIES)
     for category, names in by_category.items() if isinstance(by_category, dict) else ():
         if category != _PEOPLE:
             yield from _short(names)
 
 
-def _short(given: object) -> Iterator[str]:
-    for value in given[:_MOST_VALUES] if isinstance(given, list) else [given]:
+def _short(field: object) -> Iterator[str]:
+    for value in field[:_MOST_VALUES] if isinstance(field, list) else [field]:
         if isinstance(value, str) and 0 < len(value) <= _MOST_CHARS:
             yield value
 
 
 def tokens(query: str) -> tuple[str, ...]:
-    """The terms that a query looks up: its words, and as entities too if it names that field."""
+    """Return the terms of a query: its words, also as entities if it names that field."""
     words = _words(query)
     return (*words, *map(_entity_term, words)) if ENTITIES in words else words
 
 
 def _words(text: str) -> tuple[str, ...]:
-    """Lower-cased letters and digits, unique, in order."""
+    """Return the lower-cased words of letters and digits, unique, in order."""
     return tuple(dict.fromkeys(_TOKEN.findall(text.lower())))
 
 
@@ -68,12 +68,12 @@ def _entity_term(word: str) -> str:
 
 
 def terms(metadata: Mapping[str, Any]) -> tuple[str, ...]:
-    """The terms that a memory is indexed by: words of three characters and more."""
-    found = dict.fromkeys(word for _, value in values(metadata) for word in _long(value))
-    found |= dict.fromkeys(
+    """Return the terms by which a memory is indexed: words of three characters and more."""
+    unique = dict.fromkeys(word for _, value in values(metadata) for word in _long(value))
+    unique |= dict.fromkeys(
         _entity_term(word) for name in entities(metadata) for word in _long(name)
     )
-    return tuple(found)[:_MOST_TERMS]
+    return tuple(unique)[:_MOST_TERMS]
 
 
 def _long(text: str) -> Iterator[str]:
@@ -81,7 +81,7 @@ def _long(text: str) -> Iterator[str]:
 
 
 def match_score(query: str, metadata: Mapping[str, Any]) -> float:
-    """How well the best value answers the query, 0..1; 0 without strong evidence."""
+    """Return how well the best value answers the query, 0..1; 0 without strong evidence."""
     words = _words(query)
     named = {name for name in FIELDS if name in words or name.replace("_", " ") in query.lower()}
     fields = list(values(metadata))
@@ -92,15 +92,15 @@ def match_score(query: str, metadata: Mapping[str, Any]) -> float:
 
 
 def is_exact(query: str, metadata: Mapping[str, Any]) -> bool:
-    """Whether the whole query is one of the values."""
-    wanted = " ".join(_words(query))
-    return bool(wanted) and any(" ".join(_words(value)) == wanted for _, value in values(metadata))
+    """Return whether the whole query is one of the values."""
+    words = _words(query)
+    return bool(words) and any(_words(value) == words for _, value in values(metadata))
 
 
 def _value_score(
     query: str, words: tuple[str, ...], named: set[str], name: str, value: str
 ) -> float:
-    """AutoMem's weights: coverage of the value and of the query, exactness, the field's name."""
+    """Weigh coverage of value and query, exactness and the field's name as AutoMem does."""
     value_words = _words(value)
     hits = [word for word in value_words if word in words]
     exact = value.lower() in query.lower()
