@@ -46,9 +46,11 @@ def _env(default: Any, name: str, *also: str, **limits: Any) -> Any:
     return Field(default, validation_alias=AliasChoices(name, *also), **limits)
 
 
-def _credentials(password: SecretStr | None) -> str:
-    """Return the part of a URL before its host, any character of the password quoted."""
-    return f":{quote(password.get_secret_value(), safe='')}@" if password else ""
+def _redis_url(server: RedisSettings | GraphSettings, path: str = "") -> str:
+    """Return the URL given, or one of host and port, any character of the password quoted."""
+    password = quote(server.password.get_secret_value(), safe="") if server.password else ""
+    credentials = f":{password}@" if password else ""
+    return server.url_given or f"redis://{credentials}{server.host}:{server.port}{path}"
 
 
 class Section(BaseSettings):
@@ -102,8 +104,7 @@ class RedisSettings(Section):
 
     @property
     def url(self) -> str:
-        address = f"{_credentials(self.password)}{self.host}:{self.port}/{self.db}"
-        return self.url_given or f"redis://{address}"
+        return _redis_url(self, f"/{self.db}")
 
 
 class GraphSettings(Section):
@@ -120,8 +121,7 @@ class GraphSettings(Section):
 
     @property
     def url(self) -> str:
-        address = f"{_credentials(self.password)}{self.host}:{self.port}"
-        return self.url_given or f"redis://{address}"
+        return _redis_url(self)
 
     @model_validator(mode="after")
     def _client_outlasts_server(self) -> Self:

@@ -163,8 +163,12 @@ def recalled(
 
 def enriched(memory_id: str, elapsed_ms: float, *, skipped: bool) -> dict[str, Any]:
     """Return the data of `enrichment.complete`; skipped: it was up to date, or is deleted."""
-    elapsed = {"elapsed_ms": round(elapsed_ms, 2), "skipped": skipped}
-    return {"memory_id": memory_id, "success": True, **elapsed}
+    return {
+        "memory_id": memory_id,
+        "success": True,
+        "elapsed_ms": round(elapsed_ms, 2),
+        "skipped": skipped,
+    }
 
 
 def enrichment_failed(

@@ -50,9 +50,8 @@ class Outbox:
         Never raises for a Redis that is down: the work is in the graph, the relay finds it.
         """
         wanted = {stage: rows for stage, rows in jobs.items() if rows}
-        note = asyncio.create_task(
-            self.note({job.tenant for rows in wanted.values() for job in rows})
-        )
+        tenants = {job.tenant for rows in wanted.values() for job in rows}
+        note = asyncio.create_task(self.note(tenants))
         try:
             results = await asyncio.gather(
                 *(self._publish(stage, rows, exempt) for stage, rows in wanted.items())

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from shared.config import Settings
 from shared.streams.job import Stage
@@ -12,13 +13,14 @@ from shared.waiting import backoff_s
 
 @dataclass(frozen=True, slots=True)
 class StreamPolicy:
-    """One stage's limits; a retry waits `first_backoff_s`, times the factor for each attempt."""
+    """One stage's limits.
+
+    `backoff_s(attempts)` is the longest wait in s before a retry of what failed so often.
+    """
 
     stage: Stage
     max_attempts: int
-    first_backoff_s: float
-    backoff_factor: float
-    longest_backoff_s: float
+    backoff_s: Callable[[int], float]
     max_deliveries: int
     visibility_s: float
     block_s: float
@@ -31,22 +33,18 @@ class StreamPolicy:
         """Return the longest time between two reads of a consumer, Redis hanging."""
         return 3 * (self.block_s + 10.0)
 
-    def backoff_s(self, attempts: int) -> float:
-        """Return the longest wait in s before a retry of what failed `attempts` times."""
-        first_s, longest_s = self.first_backoff_s, self.longest_backoff_s
-        return backoff_s(attempts, first_s=first_s, longest_s=longest_s, factor=self.backoff_factor)
-
 
 def policy_for(stage: Stage, settings: Settings) -> StreamPolicy:
     streams, enrichment = settings.streams, settings.enrichment
-    as_enrichment = stage in (Stage.ENRICH, Stage.RELATE)
-    block_s = min(streams.block_s, enrichment.idle_sleep_s) if as_enrichment else streams.block_s
+    attempts, first_s, block_s = streams.embed_attempts, streams.embed_backoff_s, streams.block_s
+    backoff = partial(backoff_s, first_s=first_s, longest_s=streams.embed_backoff_max_s)
+    if stage in (Stage.ENRICH, Stage.RELATE):
+        attempts, block_s = enrichment.max_attempts, min(block_s, enrichment.idle_sleep_s)
+        backoff = partial(backoff_s, first_s=enrichment.failure_backoff_s, factor=5.0)
     return StreamPolicy(
         stage=stage,
-        max_attempts=enrichment.max_attempts if as_enrichment else streams.embed_attempts,
-        first_backoff_s=enrichment.failure_backoff_s if as_enrichment else streams.embed_backoff_s,
-        backoff_factor=5.0 if as_enrichment else 2.0,
-        longest_backoff_s=math.inf if as_enrichment else streams.embed_backoff_max_s,
+        max_attempts=attempts,
+        backoff_s=backoff,
         max_deliveries=streams.max_deliveries,
         visibility_s=streams.visibility_s,
         block_s=block_s,

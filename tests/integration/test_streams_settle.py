@@ -36,13 +36,13 @@ async def test_acked_entries_are_gone(enrich: Stream, clients: RedisClients) -> 
 
 async def test_one_call_settles_every_entry_its_own_way(enrich: Stream) -> None:
     await enrich.publish(jobs(4))
-    done, failed, parked, bad = await delivered(enrich, "a")
+    done, failed, deferred, bad = await delivered(enrich, "a")
     answers = await enrich.settle(
         "a",
         [
             Settlement(done, Done()),
             Settlement(failed, Retry("", 60.0)),
-            Settlement(parked, Defer("", 60.0)),
+            Settlement(deferred, Defer("", 60.0)),
             Settlement(bad, DeadLetter("permanent", "no such thing")),
         ],
     )
