@@ -101,7 +101,8 @@ class Child:
             return
         process.terminate()
         try:
-            await asyncio.wait_for(process.wait(), self.stop_s)
+            async with asyncio.timeout(self.stop_s):
+                await process.wait()
         except TimeoutError:
             _log.warning("process.killed", process=self.role, after_s=self.stop_s)
             process.kill()
