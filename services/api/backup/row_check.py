@@ -87,7 +87,10 @@ def _supplied(properties: Mapping[str, Any]) -> tuple[str, str] | None:
 
 
 def _renewed(memory: Memory, now: int) -> Memory:
-    """Add what AutoMem's nodes lack, drop the workers' blocks from the metadata, and version it."""
+    """Return the memory with a new version, and with what AutoMem's nodes lack.
+
+    The workers' blocks are removed from its metadata.
+    """
     timestamp = memory.timestamp or now
     metadata = dict(memory.metadata)
     block = metadata.get(Derived.ENRICHMENT)

@@ -21,7 +21,7 @@ REVIEW = 0.5
 AUTO = 0.8
 AUTO_OVERLAP = 0.6
 _PREFIX_CHARS = 3
-# In a block (the slugs with one word or beginning) a slug is compared with so many after it.
+# Of its block (the slugs that share a word or a beginning) a slug meets so many that follow it.
 _NEIGHBOURS = 12
 _PEOPLE = "people"
 _CATEGORIES = ("tools", "projects", _PEOPLE, "concepts", "organizations")

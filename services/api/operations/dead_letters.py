@@ -40,7 +40,7 @@ MAX_MOVED = 500
 _PAGES = 10
 # Redis's own form: two 64-bit numbers. 0-0 is no entry, and no range may end before it.
 _ENTRY_ID = r"^[1-9][0-9]{0,18}-[0-9]{1,19}$"
-# An empty run is none.
+# A job that no run forced has an empty run, which is answered as null.
 _Run = Annotated[str | None, BeforeValidator(lambda run: run or None)]
 
 

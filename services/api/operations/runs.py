@@ -93,7 +93,7 @@ class RunRequests:
         if not (before := await self.find(tenant, run_id)).over:
             after = await self.runs.cancel(tenant, run_id)
             if after is not None and after.state is RunState.CANCELLED:
-                # Here and not in the syncer, since none may be running.
+                # The API gives the generation up itself, because no syncer may be running.
                 if filled := after.progress.get("generation"):
                     await self.abandon(filled)
                 return after
