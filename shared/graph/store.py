@@ -45,14 +45,14 @@ class GraphStore:
         self.patterns = Patterns(client, schema, outbox_ms=outbox_ms)
         self.links = Links(client, schema)
         self.sweeps = Sweeps(client, schema)
-        self.candidates = Candidates(client)
+        self.candidates = Candidates(client, schema)
         self.entities = Entities(client, schema)
         self.export = Export(client, schema)
         self.restore = Restore(client, schema)
         self.views = Views(client, schema)
         self.memory_statuses = MemoryStatuses(client, schema)
         self.keys = Keys(client, schema)
-        self.words = Words(client)
+        self.words = Words(client, schema)
         self.analytics = Analytics(client, schema)
 
     async def open(self) -> Self:

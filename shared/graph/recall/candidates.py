@@ -11,7 +11,7 @@ from typing import Any
 
 from shared.domain.memory import Memory, tag_keys
 from shared.domain.scope import EVERYTHING, Scope
-from shared.graph.engine.client import GraphClient
+from shared.graph.engine.part import StorePart, unique
 from shared.graph.records import (
     COLUMNS,
     SUCCESSOR_CELLS,
@@ -162,11 +162,8 @@ def _tag_property(scope: Scope) -> str:
     return "m.tag_keys" if scope.tag_match == "exact" else "m.tag_prefixes"
 
 
-class Candidates:
-    """`store.candidates`; every method takes the tenant first, and sends one query but listing."""
-
-    def __init__(self, client: GraphClient) -> None:
-        self._client = client
+class Candidates(StorePart):
+    """`store.candidates`; every method sends one query but listing."""
 
     async def known(
         self, tenant: str, names: Sequence[str], slugs: Sequence[str]
@@ -174,7 +171,7 @@ class Candidates:
         """Return which of `names` are speakers, and which entities have one of `slugs`, by id."""
         if not names and not slugs:
             return [], []
-        rows = await self._client.query(tenant, "known", _KNOWN, names=names, slugs=slugs)
+        rows = await self._read(tenant, "known", _KNOWN, names=names, slugs=slugs)
         speakers = dict.fromkeys(row["speaker"] for row in rows if row["speaker"] is not None)
         entities = [
             KnownEntity(
@@ -196,7 +193,7 @@ class Candidates:
         if not terms and not entity_ids:
             return [], []
         params = {"terms": terms, "entities": entity_ids, **scope_params(scope)}
-        rows = await self._client.query(tenant, "roads", _lookups(scope), **params)
+        rows = await self._read(tenant, "roads", _lookups(scope), **params)
         by_metadata = [row["id"] for row in rows if row["found_by"] == "metadata"]
         return by_metadata, [row["id"] for row in rows if row["found_by"] == "entity"]
 
@@ -210,14 +207,12 @@ class Candidates:
             f"MATCH (m:Memory) UNWIND m.tag_keys AS tag WITH tag WHERE {conditions}"
             f" RETURN DISTINCT tag LIMIT {_MOST_TAGS}"
         )
-        rows = await self._client.query(tenant, "tag_keys", cypher, begin=beginnings)
+        rows = await self._read(tenant, "tag_keys", cypher, begin=beginnings)
         return [row["tag"] for row in rows]
 
     async def read(self, tenant: str, ids: Sequence[str]) -> dict[str, StoredCandidate]:
         """Return those of the memories that exist, with what supersedes them."""
-        if not ids:
-            return {}
-        rows = await self._client.query(tenant, "candidates", _READ, ids=list(dict.fromkeys(ids)))
+        rows = await self._read(tenant, "candidates", _READ, ids=unique(ids))
         return {
             row["id"]: StoredCandidate(
                 memory_of(row, RANKED), tuple(map(successor_of, row["successors"]))
@@ -243,7 +238,7 @@ class Candidates:
         """
         limits = {"strength": least_strength, "importance": least_importance, "most": per_seed}
         params = {"ids": ids, "relations": relations, **limits, **scope_params(scope)}
-        rows = await self._client.query(tenant, "around", _around(scope.at_any_time()), **params)
+        rows = await self._read(tenant, "around", _around(scope.at_any_time()), **params)
         links = [
             Link(row["seed"], memory_of(row), row["relation"], float(row["strength"]), row["kind"])
             for row in rows
@@ -267,7 +262,7 @@ class Candidates:
             f" RETURN {COLUMNS}, key"
         )
         params = {"names": keys, "most": per_key, **scope_params(scope)}
-        rows = await self._client.query(tenant, "tagged", cypher, **params)
+        rows = await self._read(tenant, "tagged", cypher, **params)
         return [(row["key"], memory_of(row)) for row in rows]
 
     async def listing(
@@ -281,7 +276,7 @@ class Candidates:
             matched = match(scope, "true" if least is None else f"m.importance >= {least}")
             cypher = f"{matched} WITH m ORDER BY {_ORDERS[order]} LIMIT $most RETURN {COLUMNS}"
             params = {"most": limit, **scope_params(scope)}
-            rows = await self._client.query(tenant, "listing", cypher, **params)
+            rows = await self._read(tenant, "listing", cypher, **params)
             if len(rows) >= limit:
                 break
         return [memory_of(row) for row in rows]

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from shared.domain.memory import now_ms
 from shared.domain.scope import EVERYTHING, Scope
-from shared.graph.engine.client import GraphClient
+from shared.graph.engine.part import StorePart
 from shared.graph.recall.candidates import match, scope_params
 
 # FalkorDB 4.16.3 finds nothing by `WHERE any(…)` right before RETURN.
@@ -32,14 +32,11 @@ class Text(NamedTuple):
     content: str
 
 
-class Words:
-    """`store.words`; every method takes the tenant first.
+class Words(StorePart):
+    """`store.words`.
 
     Words are lower case and also match inside words; without words every memory matches.
     """
-
-    def __init__(self, client: GraphClient) -> None:
-        self._client = client
 
     async def unembedded(
         self,
@@ -56,7 +53,7 @@ class Words:
         """
         fresh = f"{match(scope, 'm.embed_due > 0')} WITH m ORDER BY m.version DESC, m.id"
         params = {"words": words, "scan": scan, "most": limit, **scope_params(scope)}
-        rows = await self._client.query(tenant, "unembedded", fresh + _CONTAINING, **params)
+        rows = await self._read(tenant, "unembedded", fresh + _CONTAINING, **params)
         return [Text(row["id"], row["content"] or "") for row in rows]
 
     async def newest(
@@ -76,7 +73,7 @@ class Words:
         params = {"words": words, "scan": scan, "most": limit, **scope_params(scope)}
         params["since"] = await self._since(tenant, scan, scope)
         newest = f"{match(scope, 'm.timestamp >= $since')} WITH m ORDER BY m.timestamp DESC, m.id"
-        rows = await self._client.query(tenant, "newest", newest + _CONTAINING, **params)
+        rows = await self._read(tenant, "newest", newest + _CONTAINING, **params)
         return [Text(row["id"], row["content"] or "") for row in rows]
 
     async def _since(self, tenant: str, count: int, scope: Scope) -> int:
@@ -89,7 +86,7 @@ class Words:
         cypher = f"{match(scope, 'm.timestamp >= $since')} RETURN count(m) AS memories"
         for since in sinces:
             params = {"since": since, **scope_params(scope)}
-            rows = await self._client.query(tenant, "newest", cypher, **params)
+            rows = await self._read(tenant, "newest", cypher, **params)
             enough = bool(rows) and rows[0]["memories"] >= count
             if enough != (since == _EARLIEST_MS):
                 return since
