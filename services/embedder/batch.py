@@ -1,10 +1,10 @@
 """Decide what a batch of memories needs before anything is written; no store is called.
 
 A memory is embedded with what was said just before it in its session: the vector `context`
-is of both texts, the sparse vector sees the words of the two before it at half and quarter
-weight (docs/benchmarks.md has the ablation). `text_hash` has two halves, the text's identity
-and its context's: while the first is equal the memory's own vector still holds, and while
-both are, no model is called at all.
+is of both texts, and the sparse vector holds the words of the two memories before it at half and
+quarter weight (docs/benchmarks.md has the ablation). `text_hash` has two halves, of the text and
+of its context: while the first is equal the memory's own vector is kept, and while both are equal
+no model is called.
 """
 
 from __future__ import annotations

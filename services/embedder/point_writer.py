@@ -1,7 +1,7 @@
 """PointWriter: write one generation's points from what the graph holds of a batch.
 
-Each generation is looked at for itself: the same memory may need both vectors in one and only
-its payload in the other.
+Each generation is planned for itself: a memory may need both vectors in one of them and only its
+payload in the other.
 """
 
 from __future__ import annotations
@@ -47,34 +47,32 @@ class _Part:
     plan: Plan
 
 
+@dataclass(frozen=True, slots=True)
 class PointWriter:
     """Writes points; any number of processes may do so, and a batch may be written twice."""
 
-    def __init__(self, vectors: VectorStore) -> None:
-        self._vectors = vectors
+    vectors: VectorStore
 
-    async def fill(self, served: ActiveModel, reads: Sequence[Read]) -> None:
+    async def fill(self, active: ActiveModel, reads: Sequence[Read]) -> None:
         """Embed all texts in one model call, then make two conditional writes per tenant."""
-        parts = [await self._part(served, read) for read in reads]
+        parts = [await self._part(active, read) for read in reads]
         texts = {
             (part.read.tenant, *key): text
             for part in parts
             for key, text in part.plan.texts.items()
         }
-        fresh: _Fresh = {}
-        if texts:
-            vectors = await served.model.embed(list(texts.values()))
-            fresh = dict(zip(texts, vectors, strict=True))
+        vectors = await active.model.embed(list(texts.values())) if texts else ()
+        fresh = dict(zip(texts, vectors, strict=True))
         for part in parts:
-            await self._write(served, part, fresh)
+            await self._write(active, part, fresh)
 
     async def fill_accepted(
-        self, served: ActiveModel, reads: Sequence[Read]
+        self, active: ActiveModel, reads: Sequence[Read]
     ) -> dict[Key, Exception]:
         """Fill every memory that the model accepts; returns the others with the error."""
 
         async def fill(rows: Sequence[tuple[Read, Memory]]) -> Sequence[Exception | None]:
-            await self.fill(served, _by_tenant(rows))
+            await self.fill(active, _by_tenant(rows))
             return [None] * len(rows)
 
         rows = [(read, memory) for read in reads for memory in read.memories.values()]
@@ -87,18 +85,18 @@ class PointWriter:
             if refusal is not None
         }
 
-    async def _part(self, served: ActiveModel, read: Read) -> _Part:
+    async def _part(self, active: ActiveModel, read: Read) -> _Part:
         # A memory that requests new vectors is treated as if none were stored.
         ids = [key for key, memory in read.memories.items() if not memory.embed_anew]
-        points = await self._vectors.stored(
-            read.tenant, ids, with_dense=True, generation=served.generation
+        points = await self.vectors.stored(
+            read.tenant, ids, with_dense=True, generation=active.generation
         )
         stored = {
             key: StoredVector(point.text_hash, point.dense)
             for key, point in points.items()
             if point.dense is not None
         }
-        name = served.model.name
+        name = active.model.name
         # A supplied vector belongs to the model that was live then; other models ignore it.
         supplied = {
             key: unit(given.vector) for key, given in read.supplied.items() if given.model == name
@@ -106,25 +104,25 @@ class PointWriter:
         planned = plan(name, read.memories, read.before, stored, supplied)
         return _Part(read, stored, supplied, planned)
 
-    async def _write(self, served: ActiveModel, part: _Part, fresh: _Fresh) -> None:
+    async def _write(self, active: ActiveModel, part: _Part, fresh: _Fresh) -> None:
         tenant = part.read.tenant
-        points = [_point(served, part, memory, fresh) for memory in part.plan.points]
+        points = [_point(active, part, memory, fresh) for memory in part.plan.points]
         payloads = [
             point_for(tenant, memory, text_hash=part.stored[memory.id].text_hash)
             for memory in part.plan.payloads
         ]
-        await self._vectors.upsert(tenant, points, generation=served.generation)
-        await self._vectors.write_payload(tenant, payloads, generation=served.generation)
+        await self.vectors.upsert(tenant, points, generation=active.generation)
+        await self.vectors.write_payload(tenant, payloads, generation=active.generation)
 
 
-def _point(served: ActiveModel, part: _Part, memory: Memory, fresh: _Fresh) -> Point:
+def _point(active: ActiveModel, part: _Part, memory: Memory, fresh: _Fresh) -> Point:
     tenant, key, before = part.read.tenant, memory.id, part.read.before.get(memory.id, ())
     own = part.supplied.get(key, fresh.get((tenant, key, "dense")))
     own = part.stored[key].dense if own is None else own
     return point_for(
         tenant,
         memory,
-        text_hash=whole_hash(served.model.name, memory.content, before),
+        text_hash=whole_hash(active.model.name, memory.content, before),
         vectors={
             "dense": own,
             "context": fresh.get((tenant, key, "context"), own),

@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from services.embedder.batch import whole_hash
 from services.embedder.point_writer import Key, PointWriter, Read, keys
@@ -32,29 +33,24 @@ log = get_logger(__name__)
 _NEXT_MODEL_DOWN_S = 2.0
 
 
+@dataclass(slots=True)
 class Embedder:
     """Handler of the embed stream; any number of processes may run it."""
 
-    def __init__(
-        self, graph: GraphStore, vectors: VectorStore, serving: ModelFollower, outbox: Outbox
-    ) -> None:
-        self._graph = graph
-        self._vectors = vectors
-        self._serving = serving
-        self._outbox = outbox
-        self._writer = PointWriter(vectors)
+    graph: GraphStore
+    vectors: VectorStore
+    serving: ModelFollower
+    outbox: Outbox
 
     async def __call__(self, jobs: Sequence[Job]) -> list[Outcome]:
         """Write the point of every job's memory; raises an error that concerns the whole batch."""
-        live, filling = await self._serving.current()
+        live, filling = await self.serving.current()
         by_tenant: dict[str, list[Job]] = defaultdict(list)
         for job in jobs:
             by_tenant[job.tenant].append(job)
         reads = [await self._read(tenant, own_jobs) for tenant, own_jobs in by_tenant.items()]
-        await self._writer.fill(live, reads)
-        outcomes: dict[Key, Outcome] = {}
-        if filling is not None:
-            outcomes = await self._fill_next(filling, reads)
+        await PointWriter(self.vectors).fill(live, reads)
+        outcomes = await self._fill_next(filling, reads) if filling else {}
         for read in reads:
             await self._write(live, filling, read)
         return [
@@ -64,9 +60,9 @@ class Embedder:
     async def _read(self, tenant: str, jobs: Sequence[Job]) -> Read:
         ids = [job.memory_id for job in jobs]
         found, before, supplied = await asyncio.gather(
-            self._graph.memories.get(tenant, ids),
-            self._graph.dialogue.before(tenant, ids),
-            self._graph.memories.embeddings(tenant, ids),
+            self.graph.memories.get(tenant, ids),
+            self.graph.dialogue.before(tenant, ids),
+            self.graph.memories.embeddings(tenant, ids),
         )
         memories = {
             job.memory_id: found[job.memory_id]
@@ -76,9 +72,9 @@ class Embedder:
         return Read(tenant, [key for key in ids if key not in found], memories, before, supplied)
 
     async def _fill_next(self, filling: ActiveModel, reads: Sequence[Read]) -> dict[Key, Outcome]:
-        """Outcomes of the jobs that fill `filling`; other jobs do not depend on it."""
+        """Return the outcomes of the jobs that fill `filling`; other jobs do not depend on it."""
         try:
-            refused = await self._writer.fill_accepted(filling, reads)
+            refused = await PointWriter(self.vectors).fill_accepted(filling, reads)
         except TransientError as error:
             log.warning("generation.not_filled", model=filling.model.name, error=str(error))
             wait_s = max(_NEXT_MODEL_DOWN_S, error.retry_after_s or 0.0)
@@ -94,19 +90,18 @@ class Embedder:
         # What the graph has recorded decides, not what was written just now: an earlier run may
         # have written the point and then lost its guarded write to a change.
         renewed = [row.id for row in rows if _other_words(read.memories[row.id], row)]
-        successors = await self._graph.dialogue.refresh_after(tenant, renewed)
-        result = await self._graph.work.embedded(tenant, rows)
+        successors = await self.graph.dialogue.refresh_after(tenant, renewed)
+        result = await self.graph.work.embedded(tenant, rows)
         gone = [*read.absent, *result.absent]
-        for served in (live, filling) if gone else ():
-            if served is not None:
-                await self._vectors.delete(tenant, gone, generation=served.generation)
+        for active in filter(None, (live, filling)):
+            await self.vectors.delete(tenant, gone, generation=active.generation)
         relate = [
             Job(tenant, row.id, row.payload_version)
             for row in rows
             if row.relate and row.id in result.applied
         ]
         late = [Job(tenant, due.id, due.payload_version) for due in successors]
-        await self._outbox.announce({Stage.RELATE: relate, Stage.EMBED: late})
+        await self.outbox.announce({Stage.RELATE: relate, Stage.EMBED: late})
 
 
 def _refused(refusal: Exception) -> Outcome:

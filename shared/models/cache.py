@@ -6,16 +6,14 @@ import asyncio
 from collections import OrderedDict
 from collections.abc import Sequence
 from hashlib import blake2b
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import numpy as np
 
+from shared.models.circuit import Circuit
+from shared.models.embedding import EmbeddingModel
+from shared.models.types import Vectors
 from shared.telemetry.metrics import MODEL_CACHE
-
-if TYPE_CHECKING:
-    from shared.models.circuit import Circuit
-    from shared.models.embedding import EmbeddingModel
-    from shared.models.types import Vectors
 
 # The limit of each cache in bytes: 5 461 vectors of 3 072 dimensions, 43 690 of 384.
 _MAX_BYTES: Final = 64 * 1024 * 1024

@@ -11,14 +11,12 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from shared.errors import PermanentError, PoisonInput, TransientError, Unavailable
+from shared.models.types import Kind
 from shared.streams.pause import Pause
 from shared.telemetry.metrics import MODEL_CIRCUIT_OPEN
-
-if TYPE_CHECKING:
-    from shared.models.types import Kind
 
 # One failure may be one lost packet; three in a row mean that the provider is down.
 _FAILURES: Final = 3

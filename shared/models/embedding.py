@@ -7,20 +7,18 @@ other answer of a provider is an error.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
+from shared.models.circuit import Circuit
 from shared.models.types import Vectors
-
-if TYPE_CHECKING:
-    from shared.models.circuit import Circuit
 
 
 class EmbeddingModel(Protocol):
-    """Text in, unit vectors out."""
+    """A model that returns one unit vector per text."""
 
     @property
     def name(self) -> str:
-        """Stable identity: part of each `text_hash` and of the generation."""
+        """The name that is part of each `text_hash` and of the generation; it never changes."""
 
     @property
     def dimension(self) -> int: ...

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
-from typing import NamedTuple
 
 from pydantic import SecretStr
 
 from shared.config import EmbeddingSettings
 from shared.errors import ConfigError, PermanentError, TransientError, Unavailable
 from shared.models.embedding import EmbeddingModel
+from shared.models.outbound import HARMLESS
+from shared.models.providers.local import LocalEmbedding
+from shared.models.providers.placeholder import PlaceholderEmbedding
+from shared.models.providers.remote import OpenAIEmbedding, sized_model
+from shared.models.providers.voyage import VoyageEmbedding, served_dimension
+from shared.models.retry import with_retries
 from shared.models.types import Endpoint
 from shared.telemetry.log import get_logger
 
@@ -33,7 +38,7 @@ async def open_embedding(
     Raises: ConfigError naming the variable to change, also if the provider does not answer.
     """
     provider = chosen_provider(settings)
-    model = await _OPENERS[provider](_Request(settings, size, preferred))
+    model = await _OPENERS[provider](settings, size, preferred)
     if size is not None and model.dimension != size:
         await model.close()
         raise ConfigError(
@@ -68,42 +73,27 @@ def named(settings: EmbeddingSettings, provider: str, model: str | None) -> Embe
     return settings.model_copy(update=given)
 
 
-class _Request(NamedTuple):
-    settings: EmbeddingSettings
-    size: int | None
-    preferred: int | None
+_Size = int | None
 
 
-async def _local(request: _Request) -> EmbeddingModel:
-    from shared.models.providers.local import LocalEmbedding
-
-    return await LocalEmbedding.load(threads=request.settings.threads)
+async def _local(settings: EmbeddingSettings, _size: _Size, _preferred: _Size) -> EmbeddingModel:
+    return await LocalEmbedding.load(threads=settings.threads)
 
 
-async def _placeholder(request: _Request) -> EmbeddingModel:
-    from shared.models.providers.placeholder import PlaceholderEmbedding
-
-    return PlaceholderEmbedding(request.size or request.preferred or 384)
+async def _placeholder(_: EmbeddingSettings, size: _Size, preferred: _Size) -> EmbeddingModel:
+    return PlaceholderEmbedding(size or preferred or 384)
 
 
-async def _openai(request: _Request) -> EmbeddingModel:
-    from shared.models.providers.remote import OpenAIEmbedding, sized_model
-
-    settings = request.settings
+async def _openai(settings: EmbeddingSettings, size: _Size, preferred: _Size) -> EmbeddingModel:
     if not settings.openai_api_key and not settings.openai_base_url:
         raise ConfigError("EMBEDDING_PROVIDER is openai, but OPENAI_API_KEY is not set")
-    name, dimension = sized_model(
-        settings.model, settings.openai_base_url, request.size, request.preferred
-    )
+    name, dimension = sized_model(settings.model, settings.openai_base_url, size, preferred)
     endpoint = _endpoint(settings, settings.openai_api_key, settings.openai_base_url)
     model = await OpenAIEmbedding.connect(name, endpoint, requested_dimension=dimension)
     return await _proven(model, "OPENAI_API_KEY, OPENAI_BASE_URL and EMBEDDING_MODEL")
 
 
-async def _ollama(request: _Request) -> EmbeddingModel:
-    from shared.models.providers.remote import OpenAIEmbedding
-
-    settings = request.settings
+async def _ollama(settings: EmbeddingSettings, _size: _Size, _preferred: _Size) -> EmbeddingModel:
     base = (settings.ollama_base_url or OLLAMA_URL).rstrip("/")
     endpoint = replace(
         _endpoint(settings, None, base if base.endswith("/v1") else f"{base}/v1"),
@@ -113,16 +103,13 @@ async def _ollama(request: _Request) -> EmbeddingModel:
     return await _proven(model, "OLLAMA_BASE_URL and OLLAMA_MODEL")
 
 
-async def _voyage(request: _Request) -> EmbeddingModel:
-    from shared.models.providers.voyage import VoyageEmbedding, served_dimension
-
-    settings = request.settings
+async def _voyage(settings: EmbeddingSettings, size: _Size, preferred: _Size) -> EmbeddingModel:
     if not settings.voyage_api_key:
         raise ConfigError("EMBEDDING_PROVIDER is voyage, but VOYAGE_API_KEY is not set")
     model = VoyageEmbedding(
         settings.voyage_model,
         _endpoint(settings, settings.voyage_api_key, None),
-        dimension=served_dimension(request.size, request.preferred),
+        dimension=served_dimension(size, preferred),
     )
     return await _proven(model, "VOYAGE_API_KEY and VOYAGE_MODEL")
 
@@ -139,9 +126,6 @@ def _endpoint(settings: EmbeddingSettings, key: SecretStr | None, base_url: str 
 
 async def _proven(model: EmbeddingModel, variables: str) -> EmbeddingModel:
     """Call the model once, so that a wrong key, address or model name is reported at start."""
-    from shared.models.outbound import HARMLESS
-    from shared.models.retry import with_retries
-
     try:
         await with_retries(lambda: model.embed([HARMLESS]), total_s=10.0)
     except (PermanentError, TransientError) as error:
@@ -153,8 +137,7 @@ async def _proven(model: EmbeddingModel, variables: str) -> EmbeddingModel:
     return model
 
 
-_Opener = Callable[[_Request], Awaitable[EmbeddingModel]]
-_OPENERS: dict[str, _Opener] = {
+_OPENERS: dict[str, Callable[[EmbeddingSettings, _Size, _Size], Awaitable[EmbeddingModel]]] = {
     "local": _local,
     "openai": _openai,
     "ollama": _ollama,

@@ -17,16 +17,13 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from time import perf_counter
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
 from shared.errors import EunoeError, PermanentError, PoisonInput, TransientError, Unavailable
-from shared.models.types import Kind
+from shared.models.types import Kind, Vectors
 from shared.telemetry.metrics import MODEL_DURATION, MODEL_ERRORS
-
-if TYPE_CHECKING:
-    from shared.models.types import Vectors
 
 Input = TypeVar("Input")
 Answer = TypeVar("Answer")

@@ -42,6 +42,11 @@ PAYLOAD_INDEXES: Final[Mapping[str, models.PayloadSchemaType | models.KeywordInd
 # The payload key with the memory's id; the only key that a search of a tenant reads.
 MEMORY_ID: Final = "memory_id"
 ARCHIVED: Final = "archived"
+# The keys that have the name and the value of the memory's own field.
+_SAME_KEYS: Final = (
+    *("project", "session_id", "layer", "type", "timestamp", "t_valid", "t_invalid"),
+    *("archived", "version", "payload_version"),
+)
 Vector = NDArray[np.float32]
 # This value never changes: another one would make every point of every tenant an orphan.
 _TENANTS: Final = UUID("4f5c0b0e-6d0e-5b8e-9d43-1f2a7c1e8a55")
@@ -109,22 +114,13 @@ def point_for(
     payload = {
         "tenant": tenant,
         MEMORY_ID: memory.id,
-        "project": memory.project,
-        "session_id": memory.session_id,
-        "layer": memory.layer,
-        "type": memory.type,
+        **{key: getattr(memory, key) for key in _SAME_KEYS},
         "tags": list(tag_keys(tags)),
         "tag_prefixes": list(tag_prefixes(tags)),
-        "timestamp": memory.timestamp,
-        "t_valid": memory.t_valid,
-        "t_invalid": memory.t_invalid,
-        "archived": memory.archived,
         # Filters read this keyword: the index of a boolean costs ten times as much per point
         # (34 of 37 ms among 30 000 points that are not in the HNSW index yet).
         "state": ARCHIVED if memory.archived else None,
         "speaker": speaker_key(memory.speaker),
-        "version": memory.version,
-        "payload_version": memory.payload_version,
         "text_hash": text_hash,
     }
     kept = {

