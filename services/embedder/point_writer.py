@@ -143,6 +143,6 @@ def keys(reads: Sequence[Read]) -> list[Key]:
 
 
 def unit(values: Sequence[float]) -> Vector:
-    """A supplied vector at unit length, as the vectors of a model are."""
+    """Return a supplied vector at unit length, as the vectors of a model are."""
     vector = np.asarray(values, np.float32)
     return vector / np.float32(np.linalg.norm(vector))

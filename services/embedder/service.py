@@ -119,10 +119,10 @@ def _row(live: ActiveModel, read: Read, memory: Memory) -> Embedded:
 
 
 def _other_words(memory: Memory, row: Embedded) -> bool:
-    """Whether successors may have been embedded with other words of this memory."""
+    """Return whether successors may have been embedded with other words of this memory."""
     return memory.session_id is not None and not same_text(memory.text_hash, row.text_hash)
 
 
 def _lags(memory: Memory, job: Job) -> bool:
-    """Whether there is anything to do: another job may have embedded this version already."""
+    """Return whether anything is to be done: another job may have embedded this version."""
     return bool(job.run) or memory.embedded_version < memory.payload_version

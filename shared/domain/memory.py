@@ -131,7 +131,7 @@ class Memory:
 
 
 def summary_marks(original: str) -> dict[str, Any]:
-    """The metadata keys of a memory whose content was shortened from `original`."""
+    """Return the metadata keys of a memory whose content was shortened from `original`."""
     return {
         "original_content": original,
         "was_summarized": True,
@@ -140,14 +140,14 @@ def summary_marks(original: str) -> dict[str, Any]:
 
 
 def marks_of(metadata: Mapping[str, Any]) -> dict[str, Any]:
-    """Those keys of `metadata`; empty where they are not those of a shortened memory."""
+    """Return those keys of `metadata`; empty where they are not those of a shortened memory."""
     original = metadata.get("original_content")
     marks = summary_marks(original) if isinstance(original, str) else {}
     return marks if marks.items() <= metadata.items() else {}
 
 
 def next_version(version: int, now_ms: int) -> int:
-    """A higher version that also outranks old points after a restore that lost the last second."""
+    """Return a higher version, above old points too after a restore that lost the last second."""
     return max(version + 1, now_ms)
 
 
@@ -156,14 +156,14 @@ def now_ms() -> int:
 
 
 def iso(ms: int | None) -> str | None:
-    """Milliseconds as ISO 8601 UTC with `+00:00`, the form AutoMem's clients read."""
+    """Return `ms` as ISO 8601 UTC with `+00:00`, the form AutoMem's clients read."""
     if ms is None:
         return None
     return datetime.fromtimestamp(ms / 1000, UTC).isoformat()
 
 
 def parse_time(text: object) -> int:
-    """Milliseconds of an ISO 8601 text; naive means UTC.
+    """Return the milliseconds of an ISO 8601 text; naive means UTC.
 
     Raises: InvalidInput for anything else (numbers too), and for years beyond 1..9998.
     """
@@ -191,17 +191,17 @@ def tag_prefixes(tags: Iterable[str]) -> tuple[str, ...]:
 
 
 def tag_keys(tags: Iterable[str]) -> tuple[str, ...]:
-    """The forms that exact tag matching compares: stripped, lower-cased, unique, in order."""
+    """Return the forms that exact matching compares: stripped, lower-cased, unique, in order."""
     return tuple(dict.fromkeys(tag.strip().lower() for tag in tags if tag.strip()))
 
 
 def text_hash(model: str, text: str) -> str:
-    """Identity of a vector: a hash of the model and the text that was embedded."""
+    """Return the identity of a vector: a hash of the model and the text that was embedded."""
     return hashlib.blake2b(f"{model}\0{text}".encode(), digest_size=16).hexdigest()
 
 
 def same_text(one: str | None, other: str) -> bool:
-    """Whether two hashes are of one text and model, regardless of the text before it.
+    """Return whether two hashes are of one text and model, regardless of the text before it.
 
     A stored hash has two halves, of the text and of its context; `other` may be a `text_hash`.
     """
@@ -220,12 +220,12 @@ def speaker_of(content: str, metadata: Mapping[str, Any]) -> str | None:
 
 
 def opens_name(letter: str) -> bool:
-    """Whether a name may begin with it: a capital, or a letter of a script without capitals."""
+    """Return whether a name may begin with it: a capital, or a letter that has no capital."""
     return letter.isupper() or letter.istitle() or caseless(letter)
 
 
 def caseless(letter: str) -> bool:
-    """Whether a letter has no two cases (Georgian capitals do not begin words)."""
+    """Return whether a letter has no two cases (Georgian capitals do not begin words)."""
     return letter.isalpha() and letter == letter.title() == letter.title().lower()
 
 

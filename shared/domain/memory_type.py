@@ -53,7 +53,7 @@ def classify(content: str) -> tuple[str, float]:
 
 
 def has_fallback_type(kind: str, confidence: float) -> bool:
-    """Whether nobody gave the memory a type and no rule found one.
+    """Return whether nobody gave the memory a type and no rule found one.
 
     A client that gives exactly the fallback's type and confidence is treated the same.
     """

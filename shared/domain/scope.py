@@ -52,7 +52,7 @@ EVERYTHING: Final = Scope()
 
 
 def longest_prefixes(tags: Iterable[str]) -> tuple[str, ...]:
-    """Each tag as its longest entry in tag_prefixes: `Proj/Alpha` becomes `proj:alpha`."""
+    """Return each tag as its longest entry in tag_prefixes: `Proj/Alpha` becomes `proj:alpha`."""
     return tuple(dict.fromkeys((tag, *tag_prefixes([tag]))[-1] for tag in tag_keys(tags)))
 
 
@@ -72,7 +72,7 @@ def is_visible(memory: Memory, scope: Scope) -> bool:
 
 
 def hidden_reason(memory: Memory, at_ms: int) -> str | None:
-    """Why the memory's own fields make it not current at `at_ms`; None where it is current."""
+    """Return why the memory is not current at `at_ms` by its fields; None where it is."""
     if memory.archived:
         return "archived"
     if memory.t_valid is not None and memory.t_valid > at_ms:

@@ -38,7 +38,7 @@ class CachedEmbedding:
         self.paid = model.paid
 
     def __len__(self) -> int:
-        """The number of questions that are kept."""
+        """Return the number of questions that are kept."""
         return len(self._queries)
 
     @property
@@ -113,7 +113,7 @@ class _LeastRecentlyUsed:
         return len(self._vectors)
 
     def known(self, texts: Sequence[str]) -> dict[str, Vectors]:
-        """The vectors of those texts that are kept."""
+        """Return the vectors of those texts that are kept."""
         found = {}
         for text in dict.fromkeys(texts):
             key = _digest(text)

@@ -30,7 +30,7 @@ class ChatModel(Protocol):
     async def ask(
         self, system: str, user: str, answer: type[Answer], *, max_tokens: int = 300
     ) -> Answer:
-        """The model's answer, validated as `answer`, whose fields must bound what they accept.
+        """Return the model's answer as an `answer`, whose fields must bound what they accept.
 
         Raises:
             TransientError: a rate limit, or an answer that is no such object; call again.
@@ -90,7 +90,7 @@ class OpenAIChat:
 
 
 async def open_chat(settings: ChatSettings, provider: EmbeddingSettings) -> ChatModel | None:
-    """The chat model at OPENAI_API_KEY / OPENAI_BASE_URL.
+    """Return the chat model at OPENAI_API_KEY / OPENAI_BASE_URL.
 
     None where neither is set, or CLASSIFICATION_MODEL is `none`.
     """
@@ -110,7 +110,7 @@ async def open_chat(settings: ChatSettings, provider: EmbeddingSettings) -> Chat
 
 
 def _format(answer: type[BaseModel]) -> dict[str, Any]:
-    """The schema without `strict`, which servers support differently; we validate anyway."""
+    """Return the schema without `strict`, which servers support differently; we validate anyway."""
     schema = {"name": answer.__name__, "schema": answer.model_json_schema()}
     return {"type": "json_schema", "json_schema": schema}
 

@@ -53,7 +53,7 @@ class Circuit:
         return "open" if self._pause.remaining_s() else "half-open"
 
     def report(self) -> dict[str, object]:
-        """What /readyz shows; `error` is that of the last failure until the next answer."""
+        """Return what /readyz shows; `error` is that of the last failure until the next answer."""
         return {
             "model": self._model,
             "circuit": self.state,

@@ -32,7 +32,7 @@ class EmbeddingModel(Protocol):
         """The circuit breaker of the provider; None for a model in this process."""
 
     async def embed(self, texts: Sequence[str]) -> Vectors:
-        """One unit vector per text, in input order: len(texts) × dimension, float32.
+        """Return one unit vector per text, in input order: len(texts) × dimension, float32.
 
         Raises:
             TransientError: try again, after `retry_after_s` if given; Unavailable: all would
@@ -41,6 +41,6 @@ class EmbeddingModel(Protocol):
         """
 
     async def embed_query(self, text: str) -> Vectors:
-        """The vector (of `dimension`) of a question; may differ from `embed` of its text."""
+        """Return the vector (of `dimension`) of a question; may differ from `embed` of its text."""
 
     async def close(self) -> None: ...

@@ -50,7 +50,7 @@ async def open_embedding(
 
 
 def chosen_provider(settings: EmbeddingSettings) -> str:
-    """The provider that `auto` stands for, else the one named; `placeholder` only if named."""
+    """Return the provider that is named, or the one that `auto` stands for."""
     if settings.provider != "auto":
         return settings.provider
     if settings.voyage_api_key:
@@ -63,7 +63,7 @@ def chosen_provider(settings: EmbeddingSettings) -> str:
 
 
 def named(settings: EmbeddingSettings, provider: str, model: str | None) -> EmbeddingSettings:
-    """The settings with that provider, and with that model where the provider has several.
+    """Return the settings with that provider, and with that model where the provider has several.
 
     `model` may be an EmbeddingModel's `name`, whose dimension is left out here.
     """

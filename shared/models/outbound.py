@@ -84,7 +84,7 @@ async def isolate_bad_input(
 def error_of_status(
     kind: Kind, status: int, body: object, headers: Mapping[str, str]
 ) -> EunoeError:
-    """Our error for a status: 400, 413 and 422 are about the input, all others about every call.
+    """Return our error: 400, 413 and 422 concern the input, other statuses every call.
 
     A server without chat answers 404 for good, so that is permanent. An embedding model has
     answered once at the start, so its 404 is an outage.
@@ -103,7 +103,7 @@ def error_of_status(
 
 
 def retry_after_s(headers: Mapping[str, str]) -> float | None:
-    """Seconds that `Retry-After` (or OpenAI's `retry-after-ms`) asks for; None if unreadable."""
+    """Return the seconds of `Retry-After` or OpenAI's `retry-after-ms`; None if unreadable."""
     try:
         if (ms := headers.get("retry-after-ms")) is not None:
             return _bounded(float(ms) / 1000)
@@ -117,7 +117,7 @@ def retry_after_s(headers: Mapping[str, str]) -> float | None:
 
 
 def vectors_of(content: bytes, count: int, dimension: int | None) -> tuple[Vectors, int]:
-    """Unit vectors in input order, and the tokens used, of an OpenAI-shaped answer.
+    """Return unit vectors in input order, and the tokens used, of an OpenAI-shaped answer.
 
     Raises: TransientError for an answer that is cut or has the wrong count, order or
     numbers; Unavailable for another dimension than the model's.
@@ -149,7 +149,7 @@ def _unit(vectors: Vectors, dimension: int | None) -> Vectors:
 
 
 def _numbers(embedding: str | Sequence[float]) -> Any:
-    """A row as floats, or as base64 of little-endian float32."""
+    """Return a row as floats, or as base64 of little-endian float32."""
     if not isinstance(embedding, str):
         return embedding
     try:
@@ -159,7 +159,7 @@ def _numbers(embedding: str | Sequence[float]) -> Any:
 
 
 def _error_code(body: object) -> str:
-    """The provider's short name for the failure, where it gives one."""
+    """Return the provider's short name for the failure, where it gives one."""
     inner = body.get("error", body) if isinstance(body, Mapping) else body
     if isinstance(inner, Mapping):
         for name in ("code", "type"):

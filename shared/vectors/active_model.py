@@ -120,7 +120,7 @@ class ModelFollower:
             await self._close_unused()
 
     async def current(self) -> tuple[ActiveModel, ActiveModel | None]:
-        """The pairs to write to: the live one, and the one that is being filled.
+        """Return the pairs to write to: the live one, and the one that is being filled.
 
         Raises: Unavailable if the aliases cannot be read, or if the live generation's model cannot
         be opened here: a writer must not continue with the former one.
@@ -135,7 +135,7 @@ class ModelFollower:
         return self.live, self.next
 
     def shown(self) -> dict[str, object]:
-        """What /readyz shows; `live` is the pair in use here, which the alias may have left."""
+        """Return what /readyz shows; `live` is in use here even if the alias has moved on."""
         circuit = self.live.model.circuit
         return {
             "live": _name(self.live),

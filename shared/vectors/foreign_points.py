@@ -25,7 +25,7 @@ class ForeignPoints:
         self._store = store
 
     async def under(self, point_ids: Sequence[str]) -> list[StoredPoint]:
-        """The points under these ids, of whichever tenant."""
+        """Return the points under these ids, of whichever tenant."""
         return await self._store.retrieve("strays", point_ids)
 
     async def delete(self, spared: Sequence[str], point_ids: Sequence[str]) -> None:
@@ -48,7 +48,7 @@ class ForeignPoints:
     async def scroll(
         self, tenants: Sequence[str], *, page: int = 1000, generation: Generation | None = None
     ) -> AsyncIterator[list[StoredPoint]]:
-        """Every point that belongs to none of `tenants`, in pages, by point id: payloads only."""
+        """Yield every point of none of `tenants`, in pages, by point id: payloads only."""
         wanted = filters.strays(tenants)
         async for points in self._store.scroll_where(wanted, page=page, generation=generation):
             yield points

@@ -80,7 +80,7 @@ class Generations:
         self._ensure_indexes = ensure_indexes
 
     async def live(self) -> Generation | None:
-        """The generation that the alias names, or None before the first start.
+        """Return the generation that the alias names, or None before the first start.
 
         Raises: ConfigError if the alias names a collection that Eunoe did not create.
         """
@@ -96,12 +96,12 @@ class Generations:
         return generation
 
     async def next(self) -> Generation | None:
-        """The generation that is being filled, if one is."""
+        """Return the generation that is being filled, if one is."""
         name = (await self.names()).next
         return await self._read(name) if name else None
 
     async def names(self) -> Names:
-        """The collections that the aliases name now; one cheap call."""
+        """Return the collections that the aliases name now; one cheap call."""
         answer = await self._ask("get_aliases", self._client.get_aliases())
         targets = {alias.alias_name: alias.collection_name for alias in answer.aliases}
         return Names(targets.get(self._alias), targets.get(self._next_alias))
@@ -115,7 +115,7 @@ class Generations:
         return generation
 
     async def listed(self) -> list[ListedGeneration]:
-        """Every generation with its state and size, oldest first."""
+        """Return every generation with its state and size, oldest first."""
         names = await self.names()
         states = {names.next: GenerationState.NEXT, names.live: GenerationState.LIVE}
         rows = []
@@ -127,7 +127,7 @@ class Generations:
         return rows
 
     async def all(self) -> list[Generation]:
-        """Every generation of this alias, oldest first."""
+        """Return every generation of this alias, oldest first."""
         answer = await self._ask("get_collections", self._client.get_collections())
         names = [row.name for row in answer.collections if row.name.startswith(self._stem)]
         generations = [await self._read(name) for name in names]
@@ -250,7 +250,7 @@ class Generations:
                 raise
 
     async def _read(self, collection: str) -> Generation | None:
-        """The generation of that name; None if there is none, or Eunoe did not create it."""
+        """Return the generation of that name; None if there is none, or Eunoe did not create it."""
         try:
             state = await self._ask("get_collection", self._client.get_collection(collection))
         except NotFound:
@@ -275,12 +275,12 @@ class Generations:
 
 
 def slug(model: str) -> str:
-    """A model's name as part of a collection's: lower case, digits and single hyphens."""
+    """Return a model's name as part of a collection's: lower case, digits and single hyphens."""
     return re.sub(r"[^a-z0-9]+", "-", model.lower()).strip("-")[:48]
 
 
 def mismatch_message(live: Generation, model: str, dimension: int) -> str:
-    """The reason why a process of that model cannot serve, and what its operator may do."""
+    """Return the reason why a process of that model cannot serve, and what its operator may do."""
     return (
         f"the stored vectors ({live.collection}) are of {live.model} with {live.dimension}"
         f" dimensions, but {model} with {dimension} is configured: set EMBEDDING_PROVIDER and"

@@ -82,12 +82,12 @@ class LiveGeneration:
         )
 
     def lost(self, generation: Generation) -> None:
-        """The collection is gone: the next call opens again, if it was the live one."""
+        """Forget `generation`, whose collection is gone: the next call opens the live one again."""
         if generation == self.generation:
             self.generation = None
 
     async def current(self, *, trusted_s: float = FOLLOW_EVERY_S) -> Generation:
-        """The live generation; a follower has looked at the alias within `trusted_s`."""
+        """Return the live generation; a follower has looked at the alias within `trusted_s`."""
         live = self.generation or await self._reopened()
         if self._follows and monotonic() - self._followed_at >= trusted_s:
             began = monotonic()

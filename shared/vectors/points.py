@@ -53,7 +53,7 @@ _TENANTS: Final = UUID("4f5c0b0e-6d0e-5b8e-9d43-1f2a7c1e8a55")
 
 
 def point_id(tenant: str, memory_id: str) -> str:
-    """The id of a memory's point: the memory's own id for the default tenant alone.
+    """Return the id of a memory's point: the memory's own id for the default tenant alone.
 
     Two tenants may hold memories of one id, as after a restore into a second tenant.
     """
@@ -91,7 +91,7 @@ class StoredPoint:
     dense: Vector | None = None
 
     def stands_for(self, tenant: str) -> bool:
-        """Whether its id is the one that this memory of `tenant` has now.
+        """Return whether its id is the one that this memory of `tenant` has now.
 
         Older versions wrote every tenant's points under the memories' own ids.
         """
@@ -105,7 +105,7 @@ def point_for(
     text_hash: str,
     vectors: Mapping[str, Vector | SparseVector] | None = None,
 ) -> Point:
-    """The point of `memory`; no other function maps node properties to payload keys.
+    """Return the point of `memory`; no other function maps node properties to payload keys.
 
     `text_hash` is of the text that the vectors were computed from. Empty sparse vectors are
     left out, since they hold no word by which the memory could be found.
@@ -134,7 +134,7 @@ def point_for(
 
 
 def speaker_key(speaker: str | None) -> str | None:
-    """The form in which speakers are compared, regardless of case."""
+    """Return the form in which speakers are compared, regardless of case."""
     return speaker.strip().casefold() if speaker else None
 
 

@@ -93,7 +93,7 @@ class VectorStore:
     async def search(
         self, tenant: str, queries: Sequence[VectorQuery], *, generation: Generation | None = None
     ) -> list[list[Hit]]:
-        """The hits of each query, best first, in one call; none for an empty word query."""
+        """Return the hits of each query, best first, in one call; none for an empty word query."""
         sent = {at: query for at, query in enumerate(queries) if not filters.is_empty(query)}
         hits_of_queries: list[list[Hit]] = [[] for _ in queries]
         requests = [filters.request_of(tenant, query) for query in sent.values()]
@@ -106,7 +106,7 @@ class VectorStore:
     async def neighbours(
         self, tenant: str, ids: Sequence[str], *, limit: int, threshold: float
     ) -> dict[str, list[Hit]]:
-        """The nearest other memories of each of `ids` at cosine `threshold` or more, best first.
+        """Return the nearest other memories of each at cosine `threshold` or more, best first.
 
         Makes two calls, however many ids there are; an id without a point is missing in the answer.
         """
@@ -202,7 +202,7 @@ class VectorStore:
         with_dense: bool = False,
         generation: Generation | None = None,
     ) -> dict[str, StoredPoint]:
-        """The stored points of the memories `ids`, by memory id; the payload has every key."""
+        """Return the stored points of memories, by memory id; the payload has every key."""
         memory_ids = {point_id(tenant, each): each for each in ids}
         points = await self.retrieve(
             "stored", [*memory_ids], with_dense=with_dense, generation=generation
@@ -216,7 +216,7 @@ class VectorStore:
     async def scroll(
         self, tenant: str, *, page: int = 1000, generation: Generation | None = None
     ) -> AsyncIterator[list[StoredPoint]]:
-        """Every point of the tenant in pages, by point id: payloads without vectors."""
+        """Yield every point of the tenant in pages, by point id: payloads without vectors."""
         wanted = models.Filter(must=[filters.tenant_is(tenant)])
         async for points in self.scroll_where(wanted, page=page, generation=generation):
             yield points
@@ -244,7 +244,7 @@ class VectorStore:
         with_dense: bool = False,
         generation: Generation | None = None,
     ) -> list[StoredPoint]:
-        """The points under these ids, of any tenant; absent ones are left out."""
+        """Return the points under these ids, of any tenant; absent ones are left out."""
         if not point_ids:
             return []
         records = await self._ask(
@@ -262,7 +262,7 @@ class VectorStore:
     async def scroll_where(
         self, wanted: models.Filter, *, page: int, generation: Generation | None
     ) -> AsyncIterator[list[StoredPoint]]:
-        """The points that match, in pages, by point id: the payload's keys that an audit reads."""
+        """Yield the points that match in pages, by point id, with the keys that an audit reads."""
         offset: Any = None
         generation = generation or await self._live.current()  # one for all pages
 
@@ -322,7 +322,7 @@ class VectorStore:
 
 
 def _latest(tenant: str, points: Sequence[Point]) -> list[Point]:
-    """Each id once, at its highest payload_version. Raises: ValueError for another tenant's."""
+    """Return each id once, at its newest version. Raises: ValueError for another tenant's."""
     latest: dict[str, Point] = {}
     for point in points:
         if point.payload.get("tenant") != tenant:

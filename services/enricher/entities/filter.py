@@ -59,22 +59,13 @@ _JSON_LITERAL = re.compile(
     r"(?:true|false|null|none|nan|undefined)$|[{\[].*[}\]]$", re.IGNORECASE | re.DOTALL
 )
 _ENV_VAR = re.compile(r"[A-Z][A-Z0-9]*(?:_[A-Z0-9]+)+$|\$\{?\w+\}?$")
-_CLASS_NAME = re.compile(
-    r"[A-Za-z0-9]*(?:Adapter|Handler|Manager|Service|Controller|Provider|Factory|Builder|Helper"
-    r"|Utils?)$"
-)
+_CLASS_NAME = re.compile(rf"[A-Za-z0-9]*(?:{lists.any_of('class_endings')})$")
 _SLUG_NAME = re.compile(r"[a-z0-9]+(?:-[a-z0-9]+)*$")
 _ERROR_NAME = re.compile(r"\w*(?:Error|Exception|Warning|Fault)s?$|E[A-Z]{4,}$|SIG[A-Z]{3,}$")
 _HTTP_STATUS = re.compile(r"(?:http|error|status|code)-?[1-5]\d\d(?:-|$)|[1-5]\d\d-[a-z]")
 _ESCAPE = re.compile(r"\\[ux][0-9a-f]{2}|(?:^|-)u(?=[0-9a-f]*\d)[0-9a-f]{4}(?:-|$)", re.IGNORECASE)
-_NUMBER = (
-    r"(?:\d|one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|twenty|thirty|forty"
-    r"|fifty|hundred|thousand|million|half|several|many|few|dozens?|hundreds|thousands)"
-)
-_UNIT = (
-    r"(?:ms|s|secs?|seconds?|mins?|minutes?|h|hrs?|hours?|days?|weeks?|months?|quarters?|years?"
-    r"|times|percent|people|users|items|files|rows|[kmgt]i?b|x)(?:-|$)"
-)
+_NUMBER = rf"(?:\d|{lists.any_of('numbers')})"
+_UNIT = rf"(?:{lists.any_of('units')})(?:-|$)"
 _COUNT = re.compile(
     rf"(?:about-|around-|over-|under-|last-|next-|past-|every-|the-)?(?:{_NUMBER}-?)+(?:$|{_UNIT})"
     r"|\d[\d-]*$|\d+-[a-z]+s$"
@@ -84,8 +75,8 @@ _COUNT = re.compile(
 _ABSTRACT = re.compile(r"[a-z]+(?:ness|ment|acy)$")
 _HEX = re.compile(r"(?:^|-)(?:(?=[0-9a-f]*\d)(?=[0-9a-f]*[a-f])[0-9a-f]{6,}|[0-9a-f]{8,})(?:-|$)")
 _CODE = re.compile(
-    r"(?:^|\s)[A-Z][A-Z0-9]+-\d+$|[{}<>=;|\\`$^*~]|\(\)|::|->|=>|\*\*|__|\]\(|^[#/@]|\w/\w*/|\.(?:py|js|ts|tsx|jsx|java|rb|rs|sh|go"
-    r"|md|txt|ya?ml|json|toml|cfg|ini|log|sql|html?|css|csv|pdf|png|jpe?g|svg|exe|dll|so|lock)$"
+    r"(?:^|\s)[A-Z][A-Z0-9]+-\d+$|[{}<>=;|\\`$^*~]|\(\)|::|->|=>|\*\*|__|\]\(|^[#/@]|\w/\w*/"
+    rf"|\.(?:{lists.any_of('file_endings')})$"
 )
 _GENERATED = re.compile(
     r"(?:auto-?generated|untitled|lorem-ipsum|placeholder|example|unknown|unnamed|sample|dummy|foo"
@@ -255,8 +246,7 @@ def _is_technical(token: str, tokens: list[str]) -> bool:
 
 
 def _name_shaped(tokens: list[str]) -> bool:
-    """Whether these are one or two different names, with initials and particles between them."""
-
+    """Return whether these are one or two names, with initials and particles between them."""
     minor = [token.lower() in lists.PARTICLES or bool(_INITIAL.match(token)) for token in tokens]
     names = [token for token, is_minor in zip(tokens, minor, strict=True) if not is_minor]
     if not names or len(names) > 2 or len(tokens) > len(names) + 3:

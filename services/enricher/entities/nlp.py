@@ -104,7 +104,7 @@ def _load_names_only(name: str) -> Language:
 
 
 def _quick(text: str) -> str:
-    """The text with blanks for long runs of punctuation, which keep the offsets.
+    """Return the text with blanks for long runs of punctuation, which keep the offsets.
 
     spaCy's tokenizer takes marks off a word one by one and searches the rest of it each time:
     35 s for 20,000 opening brackets.

@@ -204,7 +204,7 @@ def _judged(category: str, name: str, previous: str, *, foreign: bool) -> tuple[
 
 
 def _believable(category: str, name: str, previous: str, *, foreign: bool) -> bool:
-    """Whether a name that only spaCy marked is shaped like one.
+    """Return whether a name that only spaCy marked is shaped like one.
 
     The model is English: in other languages it takes any capitalised noun for a name.
     """
@@ -217,7 +217,7 @@ def _believable(category: str, name: str, previous: str, *, foreign: bool) -> bo
 
 
 def _has_evidence(category: str, name: str, previous: str, following: str | None) -> bool:
-    """Whether the words beside it support a single word that only spaCy marked as a name.
+    """Return whether the words beside it support a single word that only spaCy marked as a name.
 
     Without such words half of these names were something else.
     """
@@ -231,12 +231,12 @@ def _has_evidence(category: str, name: str, previous: str, following: str | None
 
 
 def _is_addressed(text: str, end: int, previous: str) -> bool:
-    """Whether somebody is addressed, as in `Wow, Mel!`."""
+    """Return whether somebody is addressed, as in `Wow, Mel!`."""
     return previous.endswith(",") and text[end : end + 1] in {"!", "?"}
 
 
 def _may_be_subject(following: str | None) -> bool:
-    """Whether a word before `following` may be a subject; None if it opens no sentence.
+    """Return whether a word before `following` may be a subject; None if it opens no sentence.
 
     spaCy marks any capitalised first word as a name: `Pottery`, `Congrats`.
     """

@@ -66,17 +66,11 @@ _PROJECT = re.compile(
 _TICKED = re.compile(r"(?<!`)`([^`\n]{3,60})`(?!`)")
 # A lower-case slug is a project where its last part says what it is part of.
 _SLUG = re.compile(
-    r"(?<![\w/.:@-])(?!(?:in|non|real|third|cross|single|multi|full|re|self|end|front|back|open|on"
-    r"|off|pre|post|two|one|auto|no|semi|server|client|mobile|native|built|per|sub|inter|intra)-[a-z]+\b)"
-    r"[a-z][a-z0-9]*(?:-[a-z0-9]+)*-(?:service|services|api|gateway|portal|etl|sync|app|worker|web"
-    r"|webapp|ui|backend|frontend|cli|sdk|bot|indexer|pipeline|dashboard|assistant|planner|builder"
-    r"|scheduler|proxy|engine|platform|site|infra|checkout|scoring|fleet|renderer|parser|crawler|importer|exporter|loader"
-    r"|runner|watcher|monitor|processor|converter|daemon|operator|tracker|viewer|mailer)"
-    r"(?![\w/@-]|[.:]\w)"
+    rf"(?<![\w/.:@-])(?!(?:{lists.any_of('compound_beginnings')})-[a-z]+\b)"
+    rf"[a-z][a-z0-9]*(?:-[a-z0-9]+)*-(?:{lists.any_of('project_endings')})(?![\w/@-]|[.:]\w)"
 )
 _ORGANIZATION = re.compile(
-    rf"(?:{_CAP}(?:[ ]|[ ]?&[ ])){{1,4}}(?:GmbH|AG|KG|SE|Inc|Ltd|LLC|PLC|Corp|Corporation|SARL"
-    r"|University|Institute|Foundation|Association|Robotics|Technologies|Analytics|Consulting|Airlines)\b"
+    rf"(?:{_CAP}(?:[ ]|[ ]?&[ ])){{1,4}}(?:{lists.any_of('organization_endings')})\b"
 )
 _LEADING_WORD = re.compile(
     r"(?:The|A|An|Der|Die|Das|Firma|At|From|For|With|In|By|And|But|Our|Her|His|My)[ ]"
@@ -249,7 +243,7 @@ def _spelling(run: list[Word], category: str, usual: str) -> str | None:
 
 
 def _is_name_here(words: list[Word], index: int, run: list[Word], seen: set[int]) -> bool:
-    """Whether the name of a tool is one here, although it is a given name or opens a sentence."""
+    """Return whether a tool is meant, although the word is a given name or opens a sentence."""
     following = words[index + len(run)] if index + len(run) < len(words) else None
     first = run[0]
     if len(run) > 1:
@@ -266,7 +260,7 @@ def _is_name_here(words: list[Word], index: int, run: list[Word], seen: set[int]
 
 
 def named_people(words: list[Word]) -> Iterator[NamedSpan]:
-    """Names led by a title or by a known given name, with the surname that follows."""
+    """Yield the names that follow a title or begin with a known given name."""
     index = 0
     while index < len(words):
         word = words[index]
@@ -302,7 +296,7 @@ def _after_titles(words: list[Word], index: int) -> int | None:
 
 
 def _is_word_too(words: list[Word], index: int) -> bool:
-    """Whether a given name that opens a sentence is an ordinary word: `Mark my words`."""
+    """Return whether a given name that opens a sentence is an ordinary word: `Mark my words`."""
     word, following = words[index], words[index + 1 : index + 2]
     is_ordinary = word.opens and word.lower in lists.GIVEN_AND_ORDINARY
     return is_ordinary and any(each.lower in lists.AFTER_AN_ORDINARY_WORD for each in following)

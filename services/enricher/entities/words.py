@@ -40,6 +40,7 @@ VERBS = _WORDS["verbs"]
 GENERIC = _WORDS["generic"]
 ARTICLES = _WORDS["articles"]
 
+_PATTERN_WORDS = read_lists(Path(__file__).with_name("pattern_words.txt"))
 _CATEGORY_OF_SECTION = {"places": "concepts", "organizations": "organizations", "tools": "tools"}
 _NAMES = read_lists(Path(__file__).with_name("names.txt"))
 # lower-case name → (category, its usual spelling); a tool wins over a place of the same name
@@ -52,8 +53,13 @@ KNOWN_FIRST_WORDS = frozenset(name.split()[0] for name in KNOWN)
 KNOWN_MOST_WORDS = max(len(name.split()) for name in KNOWN)
 
 
+def any_of(section: str) -> str:
+    """Return a pattern that matches each word of that section of pattern_words.txt."""
+    return "|".join(" ".join(_PATTERN_WORDS[section]).split())
+
+
 def is_foreign(lowered: Iterable[str]) -> bool:
-    """Whether German or French function words outnumber English ones (two at least)."""
+    """Return whether German or French function words outnumber English ones (two at least)."""
     foreign = english = 0
     for word in lowered:
         foreign += word in _WORDS["foreign_function_words"]

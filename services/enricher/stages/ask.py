@@ -49,7 +49,7 @@ class ChatClassifier:
     settings: ApiSettings
 
     def wants(self, memory: Memory) -> bool:
-        """Whether a chat model is configured and the memory needs a type or a summary from it."""
+        """Return whether a chat model is configured and the memory needs its type or summary."""
         return self.chat is not None and (
             self._is_long(memory) or has_fallback_type(memory.type, memory.confidence)
         )

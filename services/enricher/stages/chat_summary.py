@@ -54,7 +54,7 @@ class Request(NamedTuple):
 
 
 def is_long(memory: Memory, settings: ApiSettings) -> bool:
-    """Whether the memory is to be shortened: it is long, and nobody has shortened it yet."""
+    """Return whether the memory is to be shortened: it is long, and nobody has shortened it yet."""
     return (
         settings.auto_summarize
         and len(memory.content) > settings.content_soft_chars

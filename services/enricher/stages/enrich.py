@@ -98,7 +98,7 @@ class Enricher:
     def _announce_completion(
         self, tenant: str, ids: Sequence[str], written: Sequence[Memory], elapsed_ms: float
     ) -> None:
-        """A memory that was up to date, is gone or was changed meanwhile counts as skipped."""
+        """Emit an event per id; a memory that is gone, up to date or changed was skipped."""
         written_ids = {memory.id for memory in written}
         for key in ids:
             body = enriched(key, elapsed_ms, skipped=key not in written_ids)

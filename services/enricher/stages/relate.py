@@ -99,7 +99,7 @@ class Relater:
         )
 
     def _is_among(self, memory_id: str, score: float, edges: Sequence[_Neighbour]) -> bool:
-        """Whether `memory_id` is among the nearest of a memory that has these edges.
+        """Return whether `memory_id` is among the nearest of a memory that has these edges.
 
         An edge to `memory_id` itself was written by an earlier run and is not counted.
         """

@@ -44,7 +44,7 @@ def _sentence_end(text: str) -> int:
 
 
 def _goes_on(text: str, end: int) -> bool:
-    """Whether the full stop before `end` belongs to an abbreviation, an ordinal or a list."""
+    """Return whether the full stop before `end` ends an abbreviation, an ordinal or a number."""
     before = text[max(0, end - 24) : end]
     return text[end:].lstrip()[:1].islower() or bool(
         _ABBREVIATION.search(before) or _ORDINAL.search(before)

