@@ -16,9 +16,9 @@ from services.api.http.parameters import Query, integer, texts
 from services.api.http.route import Routes
 from services.api.memory.answers import DeletedByTagAnswer, PageAnswer
 from services.api.memory.handlers import ACCESS_TIMES
+from services.api.memory.service import delete_memories
 from shared.domain.memory import Memory, now_ms, tag_keys
 from shared.graph.store import GraphStore
-from shared.streams.job import Job, Stage
 from shared.streams.outbox import Outbox
 
 _MOST = 200
@@ -45,25 +45,10 @@ class ByTag:
         """Delete them a page at a time; return how many. One stored meanwhile may remain."""
         keys, deleted = tag_keys(tags), 0
         while ids := await self.graph.memories.tagged_ids(tenant, keys, _MOST):
-            deleted_ids = await self._delete_page(tenant, ids)
+            deleted_ids = await delete_memories(self.graph, self.outbox, tenant, ids)
             deleted += len(deleted_ids)
             if len(ids) < _MOST or not deleted_ids:
                 break
-        return deleted
-
-    async def _delete_page(self, tenant: str, ids: list[str]) -> set[str]:
-        """Delete `ids`; the memories after them in their sessions are embedded again.
-
-        Their embeddings held words of the deleted ones.
-        """
-        following = await self.graph.dialogue.refresh_after(tenant, ids, anyway=True)
-        deleted = await self.graph.memories.delete(tenant, ids)
-        now = now_ms()
-        jobs = [Job(tenant, memory_id, now) for memory_id in deleted]
-        jobs += [
-            Job(tenant, row.id, row.payload_version) for row in following if row.id not in deleted
-        ]
-        await self.outbox.announce({Stage.EMBED: jobs}, exempt=True)
         return deleted
 
 

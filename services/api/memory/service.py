@@ -141,11 +141,11 @@ class Memories:
             old = await self.fetch(tenant, memory_id)
             new = changed(old, body)
             moves = reorders or new.session_id != old.session_id
-            before = await self._successors(tenant, old.id) if moves else []
+            before = await successors(self._graph, tenant, [old.id]) if moves else []
             if await self._graph.memories.replace(
                 tenant, new, seen=old, embedding=self._supplied(body.embedding)
             ):
-                after = await self._successors(tenant, old.id) if moves else []
+                after = await successors(self._graph, tenant, [old.id]) if moves else []
                 await self._announcer.submit(tenant, Announcement(new, trace))
                 await self._outbox.announce({Stage.EMBED: [*before, *after]}, exempt=True)
                 return new
@@ -153,17 +153,8 @@ class Memories:
 
     async def delete(self, tenant: str, memory_id: str) -> None:
         """Delete the memory, and publish a job that deletes its vector."""
-        key = check_id(memory_id)
-        successors = await self._successors(tenant, key)
-        if not await self._graph.memories.delete(tenant, [key]):
+        if not await delete_memories(self._graph, self._outbox, tenant, [check_id(memory_id)]):
             raise NotFound("Memory not found")
-        deletion = Job(tenant=tenant, memory_id=key, version=now_ms())
-        await self._outbox.announce({Stage.EMBED: [deletion, *successors]}, exempt=True)
-
-    async def _successors(self, tenant: str, memory_id: str) -> list[Job]:
-        """Return jobs that embed again the memories whose vectors hold this memory's words."""
-        successors = await self._graph.dialogue.refresh_after(tenant, [memory_id], anyway=True)
-        return [Job(tenant, memory.id, memory.payload_version) for memory in successors]
 
     async def _announce(self, tenant: str, rows: list[Announcement]) -> Sequence[Queued]:
         return await announce(self._outbox, tenant, rows)
@@ -186,6 +177,26 @@ class Memories:
         dimension = self._serving.live.model.dimension
         if body.embedding is not None and len(body.embedding) != dimension:
             raise InvalidInput(f"Embedding must contain exactly {dimension} values")
+
+
+async def delete_memories(
+    graph: GraphStore, outbox: Outbox, tenant: str, ids: Sequence[str]
+) -> set[str]:
+    """Delete memories, and publish jobs for their vectors; return the ids that existed."""
+    to_embed = await successors(graph, tenant, ids)
+    deleted = await graph.memories.delete(tenant, ids)
+    if deleted:
+        now = now_ms()
+        jobs = [Job(tenant, memory_id, now) for memory_id in deleted]
+        jobs += [job for job in to_embed if job.memory_id not in deleted]
+        await outbox.announce({Stage.EMBED: jobs}, exempt=True)
+    return deleted
+
+
+async def successors(graph: GraphStore, tenant: str, ids: Sequence[str]) -> list[Job]:
+    """Return jobs that embed again the memories whose vectors hold words of these ones."""
+    rows = await graph.dialogue.refresh_after(tenant, ids, anyway=True)
+    return [Job(tenant, row.id, row.payload_version) for row in rows]
 
 
 async def announce(outbox: Outbox, tenant: str, rows: Sequence[Announcement]) -> list[Queued]:
