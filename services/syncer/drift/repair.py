@@ -115,8 +115,6 @@ class Drift:
                 await self._repair(tenant, live, audit, report, compared)
             await report()
 
-    # -- points -----------------------------------------------------------------------------
-
     async def _audit_points(
         self, tenant: str, live: Generation, audit: Audit, report: Report, deletable: Deletable
     ) -> None:
@@ -185,8 +183,6 @@ class Drift:
         if foreign:
             await self.vectors.foreign.delete(await self.graph.tenants(), foreign)
         return len(orphans)
-
-    # -- memories ---------------------------------------------------------------------------
 
     async def _audit_memories(
         self, tenant: str, live: Generation, audit: Audit, page: Sequence[Audited]

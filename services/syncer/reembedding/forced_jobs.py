@@ -28,8 +28,8 @@ _SILENT_AFTER_S = 30.0
 _DONE_IN_VAIN = 5
 _DONE_AT_MOST = 30
 
-# Of those (id: payload_version), the ids that are not embedded yet.
-Unfinished = Callable[[Mapping[str, int]], Awaitable[Collection[str]]]
+# Of those of the tenant (id: payload_version), the ids that are not embedded yet.
+Unfinished = Callable[[str, Mapping[str, int]], Awaitable[Collection[str]]]
 
 
 @dataclass(slots=True)
@@ -39,14 +39,13 @@ class ForcedJobs:
     outbox: Outbox
     progress: Progress
     run: str
+    unfinished: Unfinished
     # (tenant, id, version) of those whose jobs have no effect.
     _hopeless: set[tuple[str, str, int]] = field(default_factory=set, init=False)
     _embedded: int = field(default=0, init=False)
     _embedded_before: int = field(default=0, init=False)
 
-    async def __call__(
-        self, tenant: str, wanted: Mapping[str, int], unfinished: Unfinished
-    ) -> set[str]:
+    async def __call__(self, tenant: str, wanted: Mapping[str, int]) -> set[str]:
         """Return once every memory is embedded or has failed; the ids of the latter.
 
         A memory has failed when its job is dead, or was done too often without effect. Waits
@@ -61,9 +60,10 @@ class ForcedJobs:
             if now - announced_at >= _ANNOUNCE_EVERY_S:
                 failed |= await self._announce(tenant, waiting, done, in_vain)
                 announced_at = now
-            still = await unfinished({key: waiting[key] for key in waiting.keys() - failed})
+            left = {key: waiting[key] for key in waiting.keys() - failed}
+            still = await self.unfinished(tenant, left)
             polls += 1
-            self._embedded += len(waiting.keys() - failed) - len(still)
+            self._embedded += len(left) - len(still)
             if len(still) < len(waiting):
                 success_at, polls = now, 1
             waiting = {key: waiting[key] for key in still}

@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 from services.syncer.reembedding.forced_jobs import ForcedJobs
@@ -58,8 +57,6 @@ class Reembed:
             return await self._result(progress)
         except ConfigError as error:
             raise PermanentError(str(error)) from error
-
-    # -- a switch ---------------------------------------------------------------------------
 
     async def _target(self, progress: Progress) -> Generation | None:
         """The generation to switch to; None for a refresh of the live one."""
@@ -123,8 +120,6 @@ class Reembed:
                 await self.vectors.generations.abandon(target.collection)
             raise
 
-    # -- a refresh --------------------------------------------------------------------------
-
     async def _refresh(self, progress: Progress) -> None:
         """Have the vectors of this tenant's memories made again, page by page."""
         tenant, run, state = progress.tenant, progress.run, progress.state
@@ -133,7 +128,7 @@ class Reembed:
             limit = run.request.get("limit") or total
             begun = {"phase": REFRESHING, "total": min(total, limit), "processed": 0}
             await progress.write(**begun, cursor="", failed=0)
-        forced = ForcedJobs(self.outbox, progress, run.id)
+        forced = ForcedJobs(self.outbox, progress, run.id, self._unfinished)
         async for ids, cursor in self._pages(progress):
             failed = await self._refresh_page(tenant, ids, forced)
             state["processed"] += len(ids)
@@ -146,7 +141,7 @@ class Reembed:
         """Have these memories embedded again; return the ids that failed."""
         due = await self.graph.work.requeue(tenant, Stage.EMBED, ids, anew=True)
         versions = {each.id: each.payload_version for each in due}
-        failed = await forced(tenant, versions, partial(self._unfinished, tenant))
+        failed = await forced(tenant, versions)
         rows = [(key, versions[key]) for key in failed]
         await self.graph.work.give_up(tenant, Stage.EMBED, rows)
         return failed
@@ -199,8 +194,6 @@ class Reembed:
             if behind or len(found) < most:
                 return sorted(behind, key=_order)[:count]
             most *= 2  # All of them have one timestamp, as after an import.
-
-    # -- the result -------------------------------------------------------------------------
 
     async def _result(self, progress: Progress) -> dict[str, Any]:
         live, state = await self.vectors.attach(), progress.state

@@ -8,10 +8,8 @@ is completed by the same passes, and only what is missing is embedded.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
-from typing import TypeAlias
 
 from services.syncer.reembedding.forced_jobs import ForcedJobs
 from services.syncer.runs import Progress
@@ -39,8 +37,6 @@ _SELF_SCORE = 0.99
 _COUNT_TRIES = 20
 _COUNT_EVERY_S = 0.5
 
-Lacks: TypeAlias = Callable[[Memory, StoredPoint | None], bool]
-
 
 @dataclass(slots=True)
 class Switch:
@@ -66,14 +62,14 @@ class Switch:
             await self.progress.write(total=sum(each.memories for each in counts), processed=0)
         if (await self.vectors.generations.names()).live != self.target.collection:
             await self._begin_filling()
-            await self._run_passes(_unfilled)
+            await self._run_passes()
             await self._verify()
             await self.vectors.generations.activate(self.target)
         if self.progress.state.get("phase") != SETTLING:
             await self._enter(SETTLING)
         # Until every process has noticed, some write to the generation before.
         await asyncio.sleep(_SEEN_AFTER_S)
-        await self._run_passes(_unsettled)
+        await self._run_passes()
         await self._mark_refused()
         return sorted(key for keys in self._refused.values() for key in keys)
 
@@ -96,33 +92,30 @@ class Switch:
                 " abandoned, or another run switched to another generation"
             )
 
-    # -- passes ---------------------------------------------------------------------------
-
-    async def _run_passes(self, lacks: Lacks) -> None:
+    async def _run_passes(self) -> None:
         """Go over all memories until a whole pass finds none that is lacking and not queued."""
-        state = self.progress.state
-        forced = ForcedJobs(self.outbox, self.progress, f"{self.progress.run.id}/{state['phase']}")
+        state, run_id = self.progress.state, self.progress.run.id
+        name = f"{run_id}/{state['phase']}"
+        forced = ForcedJobs(self.outbox, self.progress, name, self._unfinished)
         for number in range(state["pass"], _MOST_PASSES):
             whole = not state["tenant"]  # Else the pass goes on where another process left it.
             self._refused, found = {}, 0
             for tenant in await self.graph.tenants():
-                found += await self._fill_tenant(tenant, lacks, forced)
-            log.info(
-                "generation.pass", phase=state["phase"], found=found, run_id=self.progress.run.id
-            )
+                found += await self._fill_tenant(tenant, forced)
+            log.info("generation.pass", phase=state["phase"], found=found, run_id=run_id)
             await self.progress.write(**{"pass": number + 1}, tenant="", cursor="")
             if whole and not found:
                 return
         raise PermanentError(f"{self.target.collection} is behind after {_MOST_PASSES} passes")
 
-    async def _fill_tenant(self, tenant: str, lacks: Lacks, forced: ForcedJobs) -> int:
+    async def _fill_tenant(self, tenant: str, forced: ForcedJobs) -> int:
         """Return how many had to be embedded for which no ordinary job was waiting."""
         state, found = self.progress.state, 0
         if tenant < (reached := state["tenant"]):
             return 0
         after = state["cursor"] if tenant == reached else ""
         while rows := await self.graph.sweeps.memories_page(tenant, after, _PAGE):
-            found += await self._fill_page(tenant, [row.memory for row in rows], lacks, forced)
+            found += await self._fill_page(tenant, [row.memory for row in rows], forced)
             after = rows[-1].id
             first_pass = state["phase"] == FILLING and state["pass"] == 0
             state |= {"tenant": tenant, "cursor": after, "failed": self._refused_count()}
@@ -130,35 +123,39 @@ class Switch:
             await self.progress.write_if_due()
         return found
 
-    async def _fill_page(
-        self, tenant: str, memories: Sequence[Memory], lacks: Lacks, forced: ForcedJobs
-    ) -> int:
+    async def _fill_page(self, tenant: str, memories: Sequence[Memory], forced: ForcedJobs) -> int:
         await self._check_target()
-        lacking = await self._lacking(tenant, memories, lacks)
+        lacking = await self._lacking(tenant, memories)
         if not lacking:
             return 0
         await self.vectors.foreign.make_way(tenant, list(lacking), generation=self.target)
         versions = {key: each.payload_version for key, each in lacking.items()}
-        refused = await forced(tenant, versions, partial(self._unfinished, tenant, lacks))
+        refused = await forced(tenant, versions)
         self._refused.setdefault(tenant, set()).update(refused)
         filled = (lacking[key] for key in lacking.keys() - refused)
         return sum(each.embedded_version >= each.payload_version for each in filled)
 
-    async def _lacking(
-        self, tenant: str, memories: Sequence[Memory], lacks: Lacks
-    ) -> dict[str, Memory]:
+    async def _lacking(self, tenant: str, memories: Sequence[Memory]) -> dict[str, Memory]:
         ids = [memory.id for memory in memories]
         stored = await self.vectors.stored(tenant, ids, generation=self.target)
-        return {each.id: each for each in memories if lacks(each, stored.get(each.id))}
+        return {each.id: each for each in memories if self._lacks(each, stored.get(each.id))}
 
-    async def _unfinished(self, tenant: str, lacks: Lacks, versions: Mapping[str, int]) -> set[str]:
+    def _lacks(self, memory: Memory, point: StoredPoint | None) -> bool:
+        """Return whether its point is missing or older; a point's text follows its version.
+
+        Once the target is live, also whether its node still has the text hash of the
+        generation before.
+        """
+        if point is None or point.payload_version < memory.payload_version:
+            return True
+        return self.progress.state["phase"] == SETTLING and point.text_hash != memory.text_hash
+
+    async def _unfinished(self, tenant: str, versions: Mapping[str, int]) -> set[str]:
         """Return which of these memories still exist and lack their point at that version."""
         await self._check_target()
         rows = await self.graph.sweeps.audited(tenant, versions)
         memories = [replace(rows[key].memory, payload_version=versions[key]) for key in rows]
-        return set(await self._lacking(tenant, memories, lacks))
-
-    # -- proof ----------------------------------------------------------------------------
+        return set(await self._lacking(tenant, memories))
 
     async def _verify(self) -> None:
         """Raises: PermanentError unless the target holds what the graph says, and finds it."""
@@ -219,8 +216,6 @@ class Switch:
                 " searched for by their own vectors"
             )
 
-    # -- what was refused -------------------------------------------------------------------
-
     def _refused_count(self) -> int:
         return sum(map(len, self._refused.values()))
 
@@ -230,13 +225,3 @@ class Switch:
             due = await self.graph.work.requeue(tenant, Stage.EMBED, ids)
             rows = [(each.id, each.payload_version) for each in due]
             await self.graph.work.give_up(tenant, Stage.EMBED, rows)
-
-
-def _unfilled(memory: Memory, point: StoredPoint | None) -> bool:
-    """Whether its point is missing or older; the text of a point follows its version."""
-    return point is None or point.payload_version < memory.payload_version
-
-
-def _unsettled(memory: Memory, point: StoredPoint | None) -> bool:
-    """Whether it is unfilled, or its node still has the text hash of the generation before."""
-    return point is None or _unfilled(memory, point) or point.text_hash != memory.text_hash
