@@ -87,8 +87,8 @@ def _after(text: str, at: int, mark: str) -> int:
 
 
 def _space(text: str, at: int) -> int:
-    found = _SPACE.match(text, at)
-    return at if found is None else found.end()
+    spaces = _SPACE.match(text, at)
+    return at if spaces is None else spaces.end()
 
 
 def canonical(value: object) -> Iterator[str]:

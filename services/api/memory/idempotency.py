@@ -147,15 +147,15 @@ class Idempotency:
         if sender.key is None:
             return Write(sender.tenant)
         write = await _keyed(sender, sender.key, body)
-        found = await self._graph.keys.take(write.tenant, sender.key, write.body_hash)
-        return _replay(write, found) or write
+        record = await self._graph.keys.take(write.tenant, sender.key, write.body_hash)
+        return _replay(write, record) or write
 
     async def replay(self, write: Write) -> Replay | None:
         """Return the answer stored under the write's key, if there is one. Raises: Conflict."""
         if write.key is None:
             return None
-        found = await self._graph.memories.idem(write.tenant, write.key)
-        return None if found is None else _replay(write, found)
+        record = await self._graph.memories.idem(write.tenant, write.key)
+        return None if record is None else _replay(write, record)
 
     async def finish(self, write: Write, status: int, body: Body) -> Body:
         """Return the answer to send: with a key, the one that is stored under it."""
@@ -226,14 +226,14 @@ async def _keyed(sender: RequestIdentity, key: str, body: JsonBody) -> Write:
     return Write(sender.tenant, key=key, body_hash=digest)
 
 
-def _replay(write: Write, found: Idem) -> Replay | None:
-    if found.body_hash != write.body_hash:
+def _replay(write: Write, record: Idem) -> Replay | None:
+    if record.body_hash != write.body_hash:
         raise Conflict("This Idempotency-Key was used for another request")
-    if not found.answer_json:
+    if not record.answer_json:
         return None
     WRITES_REPEATED.labels(by="key").inc()
-    kept = json.loads(found.answer_json)
-    return Replay(kept["status"], kept["body"])
+    answer = json.loads(record.answer_json)
+    return Replay(answer["status"], answer["body"])
 
 
 def _digest(head: bytes, pieces: Iterable[bytes]) -> str:
