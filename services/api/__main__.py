@@ -13,7 +13,7 @@ from aiohttp import web
 
 from services.api.app import make_app
 from services.api.backup import restore
-from services.api.http.access import Tokens
+from services.api.http.tenancy import Tokens
 from services.api.use_cases import Background
 from shared.models.cache import CachedEmbedding
 from shared.process.admin_server import serve

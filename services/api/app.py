@@ -6,9 +6,9 @@ from aiohttp import web
 
 from services.api import use_cases
 from services.api.http import docs_page, openapi
-from services.api.http.access import Tokens
 from services.api.http.application import make_application
 from services.api.http.graph_outage import GraphCircuit
+from services.api.http.tenancy import Tokens
 from services.api.routes import ROUTES
 from services.api.use_cases import Background
 from shared.config import Settings

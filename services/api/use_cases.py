@@ -11,7 +11,7 @@ from services.api.backup import backup
 from services.api.graph import entities, views
 from services.api.graph.analyze import ANALYTICS
 from services.api.graph.related import LINKS
-from services.api.http.access import Tokens
+from services.api.http.tenancy import Tokens
 from services.api.memory import handlers
 from services.api.memory.access_times import AccessTimes
 from services.api.memory.admission import Admission

@@ -13,7 +13,7 @@ import pytest
 from prometheus_client import REGISTRY
 from redis.asyncio import Redis
 
-from services.api.http.access import Access, digest_of
+from services.api.http.tenancy import Access, digest_of
 from services.api.operations import event_stream
 from services.api.operations.event_feed import Feed
 from shared.config import EventSettings, RedisSettings, StreamSettings

@@ -9,9 +9,9 @@ import pytest
 from aiohttp import web
 from structlog.testing import capture_logs
 
-from services.api.http.access import Access, Tokens, digest_of
 from services.api.http.middleware import TENANT
 from services.api.http.route import Route, Scope
+from services.api.http.tenancy import Access, Tokens, digest_of
 from tests.support.stack.in_process import (
     ADMIN,
     ADMIN_TOKEN,

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from services.api.http.access import Forbidden, Tokens, Unauthorized, digest_of
+from services.api.http.tenancy import Forbidden, Tokens, Unauthorized, digest_of
 from shared.config import ApiSettings
 from shared.errors import ConfigError
 

@@ -7,12 +7,12 @@ from functools import partial
 
 from aiohttp import web
 
-from services.api.http.access import Tokens
 from services.api.http.authentication import authenticate, guarded
 from services.api.http.graph_outage import GraphCircuit
 from services.api.http.middleware import make_middleware, mark_response
 from services.api.http.parameters import SETTINGS
 from services.api.http.route import Route
+from services.api.http.tenancy import Tokens
 from shared.config import Settings
 
 

@@ -12,9 +12,9 @@ from weakref import WeakKeyDictionary
 
 from aiohttp import web
 
-from services.api.http.access import Tokens, digest_of
 from services.api.http.middleware import ACCESS, TENANT
 from services.api.http.route import Handler, Route
+from services.api.http.tenancy import Tokens, digest_of
 from shared.domain.tenant import DEFAULT_TENANT, check_tenant
 from shared.errors import EunoeError
 from shared.telemetry import log

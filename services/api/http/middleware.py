@@ -12,9 +12,9 @@ from collections.abc import Awaitable, Callable
 from aiohttp import web
 from aiohttp.typedefs import Middleware
 
-from services.api.http.access import Access, Forbidden, Unauthorized
 from services.api.http.answers import error_answer
 from services.api.http.graph_outage import GraphCircuit
+from services.api.http.tenancy import Access, Forbidden, Unauthorized
 from shared.errors import (
     Conflict,
     EunoeError,

@@ -14,11 +14,11 @@ from typing import Any, Literal, TypeVar
 
 from aiohttp import web
 
-from services.api.http.access import Forbidden, Tokens, Unauthorized
 from services.api.http.answers import Answer, Time, json_answer
 from services.api.http.authentication import identify
 from services.api.http.middleware import TENANT
 from services.api.http.route import Routes
+from services.api.http.tenancy import Forbidden, Tokens, Unauthorized
 from shared.config import Settings
 from shared.domain.memory import now_ms
 from shared.domain.tenant import DEFAULT_TENANT

@@ -13,10 +13,10 @@ from typing import Any
 from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 
-from services.api.http.access import Tokens
 from services.api.http.application import make_application
 from services.api.http.graph_outage import GraphCircuit
 from services.api.http.route import Route
+from services.api.http.tenancy import Tokens
 from shared.config import ApiSettings, Settings
 from shared.process.health import Probes, Seen
 

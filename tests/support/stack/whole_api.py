@@ -14,7 +14,7 @@ from pathlib import Path
 from aiohttp import web
 
 from services.api.app import make_app
-from services.api.http.access import Tokens
+from services.api.http.tenancy import Tokens
 from shared.config import (
     ApiSettings,
     EmbeddingSettings,
