@@ -49,11 +49,11 @@ class InvalidInput(PermanentError):
 
 
 class NotFound(PermanentError):
-    """What the client named is not there; HTTP 404."""
+    """The thing that the client named does not exist; HTTP 404."""
 
 
 class Conflict(PermanentError):
-    """The request contradicts what is stored under the same key; HTTP 409."""
+    """The request contradicts the data that is stored under the same key; HTTP 409."""
 
 
 class Overloaded(EunoeError):

@@ -77,7 +77,7 @@ class Events:
         await self.flush()
 
     async def _until_redis_answers(self, stopping: asyncio.Event) -> None:
-        """Try Redis after longer and longer pauses; what is buffered stays in the buffer."""
+        """Try Redis after longer and longer pauses; buffered events stay in the buffer."""
         pause_s, longest_s = _PAUSES_S
         while not await wait(stopping, pause_s):
             with suppress(EunoeError):

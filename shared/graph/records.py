@@ -81,7 +81,7 @@ class Idem:
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """What is shown of a related memory; `content` only where there is no summary.
+    """A related memory as answers show it; `content` only where there is no summary.
 
     At most 161 characters of content (one more than is shown) and five tags.
     """

@@ -26,7 +26,8 @@ class Circuit:
     """Closed, open, or half-open: one trial call runs while all others are refused.
 
     It opens after three failures in a row, for 1 s, doubling to 30 s while trials fail; or at
-    once and for as long as the provider says (Retry-After). A refused input counts as an answer.
+    once and for as long as the provider says (Retry-After). An input that the provider refuses
+    counts as a success, because the provider did answer.
     """
 
     def __init__(
@@ -53,7 +54,7 @@ class Circuit:
         return "open" if self._pause.remaining_s() else "half-open"
 
     def report(self) -> dict[str, object]:
-        """Return what /readyz shows; `error` is that of the last failure until the next answer."""
+        """Return the state for /readyz; `error` is the last failure's, "" after an answer."""
         return {
             "model": self._model,
             "circuit": self.state,
@@ -96,7 +97,7 @@ class Circuit:
         if wait_s or self._trying:
             raise Unavailable(
                 self._kind,
-                f"{self._model} is left alone after {self._failures} failures ({self._error})",
+                f"{self._model} is not called after {self._failures} failures ({self._error})",
                 retry_after_s=wait_s,
             )
 

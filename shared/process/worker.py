@@ -21,7 +21,7 @@ def consumer_name(role: str) -> str:
 
 
 async def consume(process: Process, consumers: Mapping[Stage, Consumer]) -> None:
-    """Run until `process.stopping`; then drain, and hand back what is unfinished.
+    """Run until `process.stopping`; then drain, and hand back unfinished jobs.
 
     Readiness needs the first successful read of each, liveness that its read loop turns.
     """

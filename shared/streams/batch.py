@@ -27,7 +27,7 @@ _log = log.get_logger(__name__)
 
 @dataclass(slots=True, eq=False)
 class Batch:
-    """`claimed_at`: monotonic, before the oldest was read; `alone`: it may crash the process."""
+    """`claimed_at`: monotonic, before the oldest was read; `alone`: one that may be poison."""
 
     stream: Stream
     deliveries: Sequence[Delivery]
@@ -56,7 +56,8 @@ class Batch:
         self, handler: Handler, consumer: str, pause: Pause, on_failures: FailureListener | None
     ) -> None:
         """Handle and settle the jobs; a cancelled call leaves every entry pending."""
-        # Checked before the handler: an entry past this budget ended its consumers.
+        # An entry with more deliveries than this has ended every consumer that handled it, so it
+        # becomes a dead letter before the handler runs.
         policy = self.stream.policy
         budget = policy.max_deliveries
         crash_loop = DeadLetter("crash_loop", f"{budget} deliveries", charged=False)
@@ -104,7 +105,7 @@ class Batch:
         return pause_s
 
     async def _settle(self, consumer: str, settlements: Sequence[Settlement]) -> list[Failure]:
-        """Settle what is not lost; return what was retried or became a dead letter."""
+        """Settle the jobs that are not lost; return those retried or made dead letters."""
         failed_calls = 0
         while True:
             kept = [row for row in settlements if row.delivery.entry_id not in self._lost]

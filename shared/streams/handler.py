@@ -66,7 +66,7 @@ async def handle(handler: Handler, jobs: Sequence[Job], *, max_attempts: int) ->
 def with_pause(outcome: Outcome, job: Job, policy: StreamPolicy, *, defer_s: float) -> Outcome:
     """Return the outcome with its pause; past the stage's attempts a retry is a dead letter.
 
-    What is deferred waits for `defer_s` at least.
+    A deferred job waits for at least `defer_s`.
     """
     match outcome:
         case Defer(error, after_s):

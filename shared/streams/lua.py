@@ -32,7 +32,8 @@ from shared.telemetry import metrics
 
 # One call of a script handles at most so many jobs: it holds Redis for some milliseconds.
 CHUNK = 500
-# A third delivery means that two consumers went silent with the entry: it may crash the process.
+# After two deliveries, two consumers went silent with the entry: it may crash the process, so
+# its third delivery is to a consumer that handles nothing else at that time.
 POISON_AFTER = 2
 MALFORMED = "malformed"
 _SCRIPTS = scripts_beside(__file__)
@@ -157,7 +158,7 @@ class StageScripts:
     async def _settle_malformed(
         self, consumer: str, errors: Sequence[tuple[RawEntry, str]]
     ) -> None:
-        """Make dead letters of entries that are no Job, their fields kept as JSON."""
+        """Make dead letters of entries that hold no valid job; their fields are kept as JSON."""
         rows = []
         for entry, error in errors:
             fields, key = json.dumps(entry.fields, sort_keys=True), entry.fields.get("key", "")
@@ -167,12 +168,12 @@ class StageScripts:
         settled.inc(len(replies))
 
     async def _hand_back(self, consumer: str) -> int:
-        """Give up at most CHUNK pending entries and delete a consumer that has none left."""
+        """Release at most CHUNK pending entries; delete the consumer if it has none left."""
         visibility_ms = milliseconds(self.policy.visibility_s)
         return int(await self._call("hand_back", consumer, visibility_ms, CHUNK))
 
     async def _replay(self, dead: Sequence[DeadJob]) -> int:
-        """Make dead letters live again without attempts; return how many were still dead."""
+        """Turn dead letters into jobs with no attempt yet; return how many there still were."""
         rows = [
             (letter.entry_id, letter.job.key, replace(letter.job, attempt=0).encode())
             for letter in dead
@@ -181,7 +182,7 @@ class StageScripts:
         return sum(await self._rows("replay", [], rows))
 
     async def _sweep(self, job_keys: Sequence[str]) -> int:
-        """Clear those fields of the ledger that name nothing; return how many."""
+        """Delete the ledger's fields of jobs that no longer exist; return how many."""
         return sum(await self._rows("sweep", [], zip(job_keys)))
 
     async def _call(self, name: str, *args: str | int) -> Any:

@@ -1,8 +1,8 @@
 """Stream: one stage's work, with a ledger of where each of its jobs is.
 
-Every transition is one Lua script that moves the ledger with the job, so a publish does
-nothing exactly while its job is there, and an entry is settled at most once. Acked entries are
-deleted: the stream's length is the backlog and nothing is ever trimmed.
+Every transition is one Lua script that changes the job and the ledger together. So a publish
+adds nothing while the same job is live or a dead letter, and an entry is settled at most once.
+Acked entries are deleted: the stream's length is the backlog and nothing is ever trimmed.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ from shared.streams.policy import StreamPolicy
 from shared.streams.transitions import ConsumerState, DeadJob, Reclaimed
 
 GROUP = "workers"
-# Entries that were handed back stay pending under this name, which no consumer has.
+# Entries that were handed back after more than one delivery stay pending under this name, which no
+# consumer has; the others are new entries again.
 RELEASED = "released"
 
 
@@ -69,13 +70,13 @@ class Stream(StageScripts):
         return Reclaimed(await self._deliveries(consumer, entries), poison_waits)
 
     async def hand_back(self, consumer: str) -> int:
-        """Give up all that is pending on this name, delete the consumer; return how many.
+        """Release the consumer's pending entries and delete it; return how many they were.
 
-        Others take them at once and no delivery is charged. The name must be one process's own.
+        Others get them at once and no delivery is counted. No other process may use the name.
         """
         handed = await self._hand_back(consumer)
-        # A read that was cancelled takes entries until Redis sees that its connection was
-        # closed, also those that were just given back: the call after that finds them.
+        # A cancelled read gets entries until Redis sees that its connection was closed, among
+        # them those that were just handed back: the next call finds them.
         while moved := await self._hand_back(consumer):
             handed += moved
         return handed

@@ -42,7 +42,7 @@ class Retry:
 
 @dataclass(frozen=True, slots=True)
 class Defer:
-    """Could not be tried; no attempt is charged."""
+    """The job could not be tried; no attempt is charged."""
 
     error: str
     after_s: float
@@ -51,9 +51,9 @@ class Defer:
 
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
-    """Will never work; `reason` is a word of a closed set, `error` says more.
+    """The job is not tried again; `reason` is a word of a closed set, `error` says more.
 
-    Kept until it is replayed or discarded; an attempt is `charged` unless it was not tried.
+    It is kept until it is replayed or discarded. `charged` is False where it was not tried.
     """
 
     reason: str

@@ -36,7 +36,10 @@ Wrap = Callable[[EmbeddingModel], EmbeddingModel]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ActiveModel:
-    """A model and the generation of its vectors, which is None before Qdrant was reached."""
+    """A model and the generation that holds its vectors.
+
+    `generation` is None until the process has reached Qdrant for the first time.
+    """
 
     model: EmbeddingModel
     generation: Generation | None
@@ -49,8 +52,10 @@ class _Opened:
 
 
 class ModelFollower:
-    """`live` is read once per request or batch; `next` is filled beside it.
+    """Keeps `live` and `next` at the models of the generations that the aliases name.
 
+    A request or batch reads `live` once and uses it to its end. `next` is the model of the
+    generation that is being filled, None where there is none.
     `wrap` is applied to every model that is opened, for instance to add a cache.
     """
 

@@ -117,8 +117,8 @@ def parsed(text: str) -> int | str:
     return int(text) if text.isdecimal() else text
 
 
-def strays(tenants: Sequence[str], point_ids: Sequence[str] | None = None) -> models.Filter:
-    """Match the points (of these ids) of none of `tenants`; most of them name no tenant."""
+def foreign(tenants: Sequence[str], point_ids: Sequence[str] | None = None) -> models.Filter:
+    """Match the points (of these ids) whose tenant is missing or none of `tenants`."""
     chosen = None if point_ids is None else [_ids(point_ids)]
     return models.Filter(must=chosen, must_not=[_any("tenant", tenants)])
 

@@ -31,7 +31,7 @@ class ForeignPoints:
     async def delete(self, spared: Sequence[str], point_ids: Sequence[str]) -> None:
         """Delete the points under these ids that belong to none of the tenants in `spared`."""
         if point_ids:
-            await self._store.delete_where(filters.strays(spared, point_ids))
+            await self._store.delete_where(filters.foreign(spared, point_ids))
             POINTS_WRITTEN.labels(kind="deleted").inc(len(point_ids))
 
     async def make_way(
@@ -49,6 +49,6 @@ class ForeignPoints:
         self, tenants: Sequence[str], *, page: int = 1000, generation: Generation | None = None
     ) -> AsyncIterator[list[StoredPoint]]:
         """Yield every point of none of `tenants`, in pages, by point id: payloads only."""
-        wanted = filters.strays(tenants)
+        wanted = filters.foreign(tenants)
         async for points in self._store.scroll_where(wanted, page=page, generation=generation):
             yield points

@@ -60,7 +60,7 @@ class ListedGeneration:
     points: int
 
 
-class Names(NamedTuple):
+class AliasTargets(NamedTuple):
     """The collections that the two aliases name."""
 
     live: str | None
@@ -100,11 +100,11 @@ class Generations:
         name = (await self.names()).next
         return await self._read(name) if name else None
 
-    async def names(self) -> Names:
+    async def names(self) -> AliasTargets:
         """Return the collections that the aliases name now; one cheap call."""
         answer = await self._ask("get_aliases", self._client.get_aliases())
         targets = {alias.alias_name: alias.collection_name for alias in answer.aliases}
-        return Names(targets.get(self._alias), targets.get(self._next_alias))
+        return AliasTargets(targets.get(self._alias), targets.get(self._next_alias))
 
     async def named(self, collection: str) -> Generation:
         """Raises: NotFound where no generation of this alias has that name."""

@@ -136,8 +136,8 @@ class VectorStore:
     ) -> None:
         """Write each point unless a newer payload_version of it is stored; one call.
 
-        Of an id that is given twice the newest counts. The answer does not say which points were
-        refused; what is stored is newer then. An absent point is written whatever its version.
+        Of points with the same id the newest counts. The answer does not say which points were
+        not written because a newer one is stored. An absent point is written at any version.
         """
         if not points:
             return

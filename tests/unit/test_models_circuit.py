@@ -1,4 +1,4 @@
-"""Circuit: a provider that fails is left alone; one call at a time finds out if it is back."""
+"""Circuit: a provider that fails is not called; one call at a time finds out if it is back."""
 
 import asyncio
 
@@ -41,7 +41,7 @@ async def test_three_failures_in_a_row_open_it() -> None:
     assert (circuit.state, gauge()) == ("closed", 0)
     await fail(circuit, 1)
     assert (circuit.state, gauge()) == ("open", 1)
-    with pytest.raises(Unavailable, match=r"left alone after 3 failures \(embedding: down\)") as no:
+    with pytest.raises(Unavailable, match=r"not called after 3 failures \(embedding: down\)") as no:
         await call(circuit)
     assert no.value.retry_after_s is not None
     assert 0 < no.value.retry_after_s <= 0.1

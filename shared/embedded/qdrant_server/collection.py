@@ -21,8 +21,8 @@ from .updates import Update
 
 Answer = TypeVar("Answer")
 
-# A flush of 10 000 points stops the process for 40 ms, one of 2 000 for 10 ms. What is not
-# flushed is in the write-ahead log, which a restart replays.
+# A flush of 10 000 points stops the process for 40 ms, one of 2 000 for 10 ms. Points that
+# are not flushed are in the write-ahead log, which a restart replays.
 _FLUSH_AFTER_POINTS = 2_000
 _FLUSH_AFTER_S = 5.0
 

@@ -23,7 +23,7 @@ def numbered(cypher: str, columns: Sequence[str]) -> str:
 
 
 def is_waiting(stage: str) -> str:
-    """Return the condition that a stage of `m` is due now or later and not given up."""
+    """Return the condition that a stage of `m` is due now or later and has not failed."""
     return f"m.{stage}_due > 0 AND m.{stage}_due < {NEVER_MS}"
 
 

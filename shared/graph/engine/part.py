@@ -12,8 +12,9 @@ from shared.graph.engine.schema import Schema
 class StorePart:
     """A part of GraphStore, reached as `store.<name>`; every method takes the tenant first.
 
-    What is written is due `outbox_ms` later: then the relay publishes the job that was lost.
-    A query over `rows` or `ids` of which there are none is not sent: it has no effect.
+    A write makes its stages due `outbox_ms` later; if their job was lost, the relay then publishes
+    it.
+    A query whose `rows` or `ids` are empty is not sent, because it would have no effect.
     """
 
     def __init__(self, client: GraphClient, schema: Schema, *, outbox_ms: int = 0) -> None:
@@ -22,13 +23,13 @@ class StorePart:
         self._outbox_ms = outbox_ms
 
     async def _read(self, tenant: str, operation: str, cypher: str, **params: object) -> list[Row]:
-        """Rows of a read-only query; none where the tenant has no graph."""
+        """Return the rows of a read-only query; none where the tenant has no graph."""
         if _is_over_nothing(params):
             return []
         return await self._client.query(tenant, operation, cypher, **params)
 
     async def _write(self, tenant: str, operation: str, cypher: str, **params: object) -> list[Row]:
-        """Rows of a query that writes; it may use `$now`, and `$due` for what is written now."""
+        """Rows of a query that writes; it may use `$now`, and `$due` as a stage's due time."""
         now = now_ms()
         times = {"now": now, "due": now + self._outbox_ms}
         return (await self._client.write(tenant, operation, cypher, **(times | params))).rows

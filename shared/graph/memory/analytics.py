@@ -79,7 +79,7 @@ class Analytics(StorePart):
         return [Pattern(**row) for row in rows]
 
     async def preferences(self, tenant: str, limit: int) -> list[Preference]:
-        """Return what is preferred over what, the strongest first."""
+        """Return the PREFERS_OVER relations, the strongest first."""
         rows = await self._read(tenant, "analyze", _PREFERENCES, most=limit)
         return [Preference(**row) for row in rows]
 

@@ -129,7 +129,7 @@ class Entities(StorePart):
     async def merge(self, tenant: str, *, alias: str, canonical: str) -> int:
         """Make entity `alias` a name of `canonical`; return how many references were moved.
 
-        References that both had are counted too. A second call moves what is left, else none.
+        References that both had are counted too. A second call moves those that are left, if any.
 
         Raises: Conflict if either was merged into something else, or is gone: read again.
         """

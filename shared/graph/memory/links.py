@@ -12,7 +12,8 @@ from shared.errors import InvalidInput
 from shared.graph.engine.part import StorePart
 from shared.graph.records import Summary, is_current_condition, summary_cells, summary_of
 
-# Authored type → what it may carry besides strength and updated_at (spec 2.2).
+# Relation type that clients may write → its properties besides strength and updated_at, as AutoMem
+# has them.
 RELATION_PROPERTIES: Mapping[str, tuple[str, ...]] = {
     "RELATES_TO": (),
     "LEADS_TO": (),
@@ -94,8 +95,8 @@ class Links(StorePart):
     ) -> list[Summary]:
         """Return memories within `depth` steps (1 to 3) over edges of `types`, either direction.
 
-        Only current ones: what is archived, expired or not yet valid is only walked through.
-        By importance, then timestamp, both falling, then id; an unknown id has none.
+        Archived, expired and not yet valid memories are not returned, but paths lead through them.
+        The order is by importance, then timestamp, both falling, then id. An unknown id has none.
         """
         path = f"[:{_types(types)}*1..{max(1, min(MAX_DEPTH, depth))}]"
         query = (

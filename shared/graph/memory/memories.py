@@ -93,7 +93,7 @@ _REPLACE = (
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """Memories of a tenant; per stage how many wait and how many were given up.
+    """Memories of a tenant; per stage how many wait and how many have failed.
 
     `oldest_due_ms` is the smallest due time of all stages, None where nothing waits; a due
     time lies the outbox delay (or a relay's wait) after the write.

@@ -135,7 +135,7 @@ class Views(StorePart):
             )
             best += [(-row["importance"], -(row["timestamp"] or 0), row["id"]) for row in rows]
             if len(best) > 2 * node_filter.limit:
-                # What is weaker than the last of a full list need not be sent any more.
+                # Memories less important than the last of a full list need not be sent.
                 best = sorted(best)[: node_filter.limit]
                 least = max(least, -best[-1][0])
         return [memory_id for _, _, memory_id in sorted(best)[: node_filter.limit]]

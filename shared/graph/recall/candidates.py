@@ -233,8 +233,8 @@ class Candidates(StorePart):
     ) -> list[Link]:
         """Return memories one relation away from `ids` in either direction.
 
-        They come in the order of `ids`, at most `per_seed` of each: what is current first,
-        the rest of the scope after it, and each by the newest relation.
+        They come in the order of `ids`, at most `per_seed` of each: current memories first, then
+        the others of the scope, both by the newest relation.
         """
         limits = {"strength": least_strength, "importance": least_importance, "most": per_seed}
         params = {"ids": ids, "relations": relations, **limits, **scope_params(scope)}

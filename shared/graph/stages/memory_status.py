@@ -73,6 +73,6 @@ class MemoryStatuses(StorePart):
         return StoredStatus(**row, stages=stages)
 
     async def waiting(self, tenant: str, stage: Stage, limit: int) -> list[str]:
-        """Return ids of some memories that the stage has not finished and not given up."""
+        """Return ids of some memories that the stage has neither finished nor failed."""
         query = f"MATCH (m:Memory) WHERE {is_waiting(stage)} RETURN m.id LIMIT $most"
         return [row["id"] for row in await self._read(tenant, "waiting", query, most=limit)]

@@ -29,7 +29,8 @@ from shared.graph.stages.enrich_query import Enriched
 from shared.graph.stages.preceded_by import PrecededBy
 from shared.streams.job import Stage
 
-# The relate stage keeps its version: it tells whether old edges have to be deleted.
+# What `requeue` sets besides the due time. `related_version` must stay: above 0 it says that the
+# memory may have SIMILAR_TO edges, which the relate stage has to delete.
 _LAG_AGAIN = {
     Stage.ENRICH: ", m.enriched_version = 0",
     Stage.ASK: "",
@@ -43,7 +44,7 @@ _MAX_DOUBLINGS = 16
 
 @dataclass(frozen=True, slots=True)
 class EnrichedResult:
-    """With `payload_changed` tags or type changed, and the point must follow."""
+    """`payload_changed`: tags or type changed, so that the point must be written again."""
 
     payload_version: int
     payload_changed: bool
@@ -52,7 +53,7 @@ class EnrichedResult:
 class Embedded(NamedTuple):
     """The point of `id` has `payload_version` now; `relate` if its vector is new.
 
-    With `anew` the memory was read as `embed_anew`, and its vectors were made again.
+    `anew`: the memory had `embed_anew` when it was read, and its vectors were made again.
     """
 
     id: str
@@ -64,7 +65,10 @@ class Embedded(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class EmbeddedResult:
-    """`absent` memories are gone: delete their points. What is in neither gets another job."""
+    """Memory ids: those of `absent` are deleted, so delete their points; `applied` are recorded.
+
+    A memory in neither set was changed or requeued since it was read, so it has another job.
+    """
 
     absent: frozenset[str]
     applied: frozenset[str]
@@ -74,9 +78,9 @@ class EmbeddedResult:
 class Related:
     """The neighbours of `id` as (id, score), found with the vector of `text_hash`.
 
-    The `nearest` first of them are its own, which its enrichment block names; the others
-    are those whose nearest it is. `replace` also removes its SIMILAR_TO edges to others, for
-    after its content changed.
+    The first `nearest` of them are the nearest to `id`, and its enrichment block lists them. The
+    others have `id` among their own nearest. With `replace` its SIMILAR_TO edges to all other
+    memories are deleted, because they may be of an earlier text.
     """
 
     id: str
@@ -141,13 +145,13 @@ _STRONGEST_ROWS = 512
 
 
 class Work(PrecededBy):
-    """`store.work`."""
+    """The writes of the stages' workers and of the relay, reached as `store.work`."""
 
     async def enriched(self, tenant: str, rows: Sequence[Enriched]) -> dict[str, EnrichedResult]:
         """Write what the enricher found, with its entities and PRECEDED_BY edges.
 
         Returns the applied rows by id; the others' memories are gone or at another version.
-        The edges become exactly those named.
+        Entity and PRECEDED_BY edges that a row does not name are deleted.
         """
         stale = [[row.id, row.version, enrich_query.far_ids(row)] for row in rows]
         await self._change(tenant, "enriched_stale", enrich_query.STALE, rows=stale)
@@ -158,7 +162,7 @@ class Work(PrecededBy):
         return {row.pop("id"): EnrichedResult(**row) for row in applied}
 
     async def ask_done(self, tenant: str, rows: Sequence[tuple[str, int]]) -> None:
-        """Note that the ask stage has nothing left to do for each (id, version)."""
+        """Clear the due time of the ask stage for each (id, version)."""
         query = f"{EACH_ROW} WHERE m.version = r[1] SET {set_due('ask', 'null')}"
         await self._change(tenant, "asked", query, rows=rows)
 
@@ -202,8 +206,8 @@ class Work(PrecededBy):
     ) -> dict[str, list[tuple[str, float]]]:
         """Return the `limit` + 1 strongest SIMILAR_TO edges of each memory, as (other, score).
 
-        Those memories are left out that have more than `limit` at least as strong as their
-        rival: none of a lower score is among their `limit` nearest.
+        `rivals` has a score for each memory's id. A memory with more than `limit` edges of at
+        least that score is left out: an edge of that score is not among its `limit` strongest.
         """
         scores = list(rivals.items())
         settled: set[str] = set()
@@ -247,9 +251,9 @@ class Work(PrecededBy):
         return min((row["due"] for row in rows if row["due"] is not None), default=None)
 
     async def give_up(self, tenant: str, stage: Stage, rows: Sequence[tuple[str, int]]) -> set[str]:
-        """Mark each (id, job version) as failed in this stage; return those still at it.
+        """Mark each (id, job version) as failed in the stage; return the ids still at it.
 
-        The relay leaves them until a PATCH or `requeue`.
+        The relay publishes no job for them until a PATCH or `requeue`.
         """
         query = (
             f"{EACH_ROW} WHERE m.{VERSION_OF[stage]} = r[1] AND m.{stage}_due IS NOT NULL"
@@ -264,8 +268,8 @@ class Work(PrecededBy):
     ) -> list[Due]:
         """Make memories due again in a stage, failed or not; return those that exist.
 
-        They are due one outbox delay from now: publish their jobs. `anew` (embed) also makes
-        vectors again whose text is the same.
+        They are due one outbox delay from now, so the caller publishes their jobs before. With
+        `anew` (embed only) the vectors are made again even where the text is the same.
         """
         query = (
             f"{EACH_MEMORY} SET {set_due(stage, '$due')}{_LAG_AGAIN[stage]}"

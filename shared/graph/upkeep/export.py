@@ -1,7 +1,7 @@
 """Read a tenant's graph page by page: everything that a backup holds of it.
 
 Pages are ranges of FalkorDB's own node ids, each found by a seek, so a backup delays writes
-no longer than one page takes. It is no snapshot: it may hold or lack what is written meanwhile.
+no longer than one page takes. It is no snapshot: a write during the backup may be in it or not.
 """
 
 from __future__ import annotations

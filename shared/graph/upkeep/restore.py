@@ -1,8 +1,8 @@
 """Write a backup into the graph; nodes and edges that exist already stay as they are.
 
 Every method may be repeated. A memory is written unless the graph holds it at the same or a
-newer version; its new version is of now, so that it is above that of any point still stored,
-and it is due to be embedded at once.
+newer version; its new version is the time now, which is above the version of any point still
+stored, and it is due to be embedded at once.
 
 An edge that workers derived from a memory belongs to one version of it: it is written only
 where this restore wrote the memory and nobody has changed it since. Until its edges are back,
@@ -54,7 +54,9 @@ class Restored:
 
 
 @dataclass(frozen=True, slots=True)
-class Put:
+class WrittenCounts:
+    """How many memories were created, overwritten, and kept as the graph had them."""
+
     created: int
     updated: int
     kept: int
@@ -63,11 +65,11 @@ class Put:
 class Restore(StorePart):
     """`store.restore`."""
 
-    async def memories(self, tenant: str, rows: Sequence[Restored]) -> Put:
+    async def memories(self, tenant: str, rows: Sequence[Restored]) -> WrittenCounts:
         """Write those that the graph lacks or has at an older version; all or none."""
         unique = {row.memory.id: row for row in rows}
         if not unique:
-            return Put(0, 0, 0)
+            return WrittenCounts(0, 0, 0)
         now = now_ms()
         cells = [
             [
@@ -83,7 +85,7 @@ class Restore(StorePart):
         ]
         written = await self._written(tenant, "restore_memories", _MEMORIES, cells)
         created = sum(row["fresh"] for row in written)
-        return Put(created, len(written) - created, len(unique) - len(written))
+        return WrittenCounts(created, len(written) - created, len(unique) - len(written))
 
     async def nodes(self, tenant: str, label: str, rows: Sequence[Mapping[str, Any]]) -> int:
         """Create the nodes of `label` that the graph lacks; return how many those were.
@@ -95,7 +97,7 @@ class Restore(StorePart):
         unique = {row["id"]: row for row in rows}
         if not unique:
             return 0
-        # What is no property of this product (the list is fixed) is left out.
+        # Keys that are not in the product's fixed list of properties are left out.
         given = {name for row in unique.values() for name in row} & set(PROPERTY_KEYS)
         names = ["id", *sorted(given - {"id"})]
         created = ", ".join(f"{name}: r[{at}]" for at, name in enumerate(names))

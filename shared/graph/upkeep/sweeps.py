@@ -71,8 +71,8 @@ _RECORD = (
     " progress: '{}', result: $result, dry_run: false, created_at: $started,"
     " started_at: $started, completed_at: $now, token: $token}) RETURN count(r) AS recorded"
 )
-# Sorted and cut by the reader: the server's sort takes 13 ms per thousand rows, the range 0.7,
-# and a condition on the id would go into the index as a union over the whole graph (360 ms).
+# `memories_page` sorts and cuts the rows: the server would take 13 ms per thousand rows for that
+# (0.7 for the range), and 360 ms for a condition on the id, which makes it read the whole graph.
 _AUDITED = (
     *("id", "version", "payload_version", "content", "type", "tags", "entity_tags", "timestamp"),
     *("t_valid", "t_invalid", "project", "layer", "session_id", "speaker", "archived"),
@@ -98,10 +98,7 @@ class Chunk:
 
 @dataclass(frozen=True, slots=True)
 class Audited:
-    """What an audit compares with the point of the same id: what the point is made of.
-
-    Other fields of `memory` are unset.
-    """
+    """A memory to compare with its point; only those fields are set that the point is made of."""
 
     memory: Memory
     embed_due: int | None
@@ -127,7 +124,7 @@ class Sweep:
 
     def took(self, server_ms: float) -> None:
         self._took_ms = server_ms
-        # Half the allowance is aimed at: ids are random, so chunks of a width differ.
+        # Half of `chunk_ms`, because ranges of one width differ in the number of their memories.
         factor = min(_GROWTH, 0.5 * self._chunk_ms / max(server_ms, 0.01))
         self._width = max(1, min(SLOTS, int(self._width * factor)))
 
@@ -142,7 +139,7 @@ class Sweep:
 
 
 class Sweeps(StorePart):
-    """`store.sweeps`."""
+    """Queries of passes over a whole graph, reached as `store.sweeps`."""
 
     async def raise_fence(self, tenant: str, fence: Fencing) -> None:
         """Refuse all older tokens of the schedule from now on. Raises: Fenced."""
@@ -265,7 +262,7 @@ class Sweeps(StorePart):
         return int(rows[0]["memories"]) if rows else 0
 
     async def audited(self, tenant: str, ids: Iterable[str]) -> dict[str, Audited]:
-        """Return the same of these memories as they are now; without those that are gone."""
+        """Return what an audit compares of these memories now; deleted ones are missing."""
         query = f"{EACH_MEMORY} RETURN {_AUDITED_COLUMNS}"
         rows = await self._read(tenant, "audited", query, ids=unique(ids))
         return {row["id"]: _audited(row) for row in rows}

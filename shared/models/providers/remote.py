@@ -22,7 +22,7 @@ _NATIVE_DIMENSION: Final = {"text-embedding-3-small": 1536, "text-embedding-3-la
 class OpenAIEmbedding:
     """One model of an OpenAI-compatible endpoint.
 
-    `dimension` is `requested_dimension`, else that of the first answer, and 0 until then.
+    `dimension` is `requested_dimension`, else the first answer's dimension, and 0 until then.
     Texts beyond the model's limit are refused by the provider, which is a PermanentError.
     """
 

@@ -1,5 +1,5 @@
 -- Count the stage. Reply: ready, pending, delayed, dead, age in ms of the oldest live job (-1: none)
--- Age counts from the job's first publish, so retries and waits do not make it younger.
+-- A job's age counts from its first publish; retries and waits do not reset it.
 local held = redis.pcall('XPENDING', JOBS, GROUP)
 local pending_now = held.err and 0 or held[1]
 local waiting = redis.call('ZRANGE', DELAYED, 0, 0)[1]

@@ -1,5 +1,5 @@
--- Forget dead jobs, so that a publish of the same key works again.
--- ARGV dead ids. Reply: how many there were.
+-- Delete dead letters, so that a job of the same key can be published again.
+-- ARGV dead letters' ids. Reply: how many of them there were.
 local discarded = 0
 for _, id in ipairs(ARGV) do
   local found = redis.call('XRANGE', DEAD, id, id)

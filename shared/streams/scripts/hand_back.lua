@@ -1,7 +1,8 @@
--- Put what is pending on a consumer back into the stream, for the next one that reads: nothing
--- stays pending and no delivery is charged; then, with nothing left, delete the consumer.
--- ARGV 1 consumer 2 visibility_ms 3 limit. Reply: entries given back (= limit: call again).
--- DELCONSUMER drops a consumer's pending entries, hence only an empty one, in this script.
+-- Take up to limit pending entries from a consumer, so that other consumers get them at once.
+-- An entry with one delivery is deleted and, where the ledger names it, added again as a new one.
+-- An entry with more deliveries stays pending under RELEASED, its count reduced by this delivery.
+-- The consumer is deleted once it holds nothing: DELCONSUMER would drop its pending entries.
+-- ARGV 1 consumer 2 visibility_ms 3 limit. Reply: entries taken (= limit: call again).
 local consumer, visibility = ARGV[1], ARGV[2]
 local held = redis.pcall('XPENDING', JOBS, GROUP, '-', '+', ARGV[3], consumer)
 if held.err then
@@ -13,7 +14,7 @@ for _, row in ipairs(held) do
   local found = redis.call('XRANGE', JOBS, id, id)
   local fields = #found == 1 and found[1][2] or {}
   if row[4] > 1 then
-    -- Another consumer went silent with it before: that count must be kept.
+    -- Another consumer went silent with this entry before: a new entry would lose that count.
     redis.call('XCLAIM', JOBS, GROUP, RELEASED, 0, id,
       'IDLE', visibility, 'RETRYCOUNT', row[4] - 1, 'JUSTID')
   else

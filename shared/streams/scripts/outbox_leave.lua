@@ -1,4 +1,5 @@
--- Move a tenant to its next due time, or out; only if nobody noted it since its score was read.
+-- Give a tenant its next due time, or remove it where it has none.
+-- Nothing changes if its score is another than when it was read: a write has set it since.
 -- KEYS 1 the tenants by due time. ARGV 1 tenant 2 score that was read 3 next due or ''.
 -- Reply: 1 if it was moved, else 0.
 if redis.call('ZSCORE', KEYS[1], ARGV[1]) ~= ARGV[2] then return 0 end

@@ -1,4 +1,5 @@
--- Move delayed jobs that are due into the stream. ARGV 1 limit. Reply: how many left `delayed`.
+-- Move delayed jobs that are due into the stream. ARGV 1 limit.
+-- Reply: how many were removed from `delayed`.
 local due = redis.call('ZRANGEBYSCORE', DELAYED, '-inf', now_ms(), 'LIMIT', 0, ARGV[1])
 for _, member in ipairs(due) do
   local key, first, job, rest = string.match(member, '^(.*)\n(%d+)\n([^\n]*)(\n[^\n]*)$')

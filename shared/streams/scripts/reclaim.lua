@@ -1,10 +1,10 @@
--- Take over entries whose consumer is silent or gave them back.
+-- Take over entries whose consumer is silent or has handed them back.
 -- ARGV 1 consumer 2 visibility_ms 3 limit 4 cursor ('-' at first)
 --      5 deliveries from which an entry is poison 6 'together' | 'alone'
--- XAUTOCLAIM would charge a delivery to whatever it takes and does not say how many there were.
--- Poison (an entry that may crash its consumer) runs alone: 'together' leaves it uncharged,
--- 'alone' takes one such entry and nothing else. At most 10 x limit pending entries are looked
--- at; the cursor is carried on, so fresh entries in front cannot hide a stale one for ever.
+-- XAUTOCLAIM is not used: it counts a delivery for each entry it takes and does not return counts.
+-- Poison (an entry that may crash its consumer) runs alone: 'together' does not take it, 'alone'
+-- takes one such entry and nothing else. A call reads a page of about 10 x limit pending entries,
+-- and the next call goes on at the cursor, so that every pending entry is reached.
 -- Reply: next cursor, 1 if poison waits, taken over from the silent, ids without an entry,
 --        then per entry: {id, deliveries, fields}
 local consumer, visibility, limit, cursor = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4]

@@ -1,5 +1,5 @@
--- Make dead jobs live again, their attempts forgotten.
--- ARGV per job: dead id, key, job (attempt 0). Reply: how many were dead and are gone from there.
+-- Turn dead letters into new jobs, which have all their attempts again.
+-- ARGV per job: dead id, key, job (attempt 0). Reply: how many dead letters were removed.
 local replayed, now = 0, now_ms()
 for i = 1, #ARGV, 3 do
   if holds(DEAD, ARGV[i], ARGV[i + 1]) then

@@ -1,12 +1,13 @@
--- Move each entry to exactly one next state; an entry's own settlement never half happens.
+-- Move each entry to one next state; each entry's settlement happens completely or not at all.
 -- ARGV 1 consumer, then per entry: id, key, transition and
 --      ack: nothing · delay: job, delay_ms, error (one line)
 --      dead_letter: job, reason, error, attempts
--- Reply per entry: OK | GONE (no consumer holds it) | LOST (another one does; acks pass)
--- A copy that the ledger does not name, while it names a live one, is dropped, never doubled.
+-- Reply per entry: OK | GONE (it is not pending) | LOST (another consumer holds it). GONE and LOST
+-- change nothing. An ack is never LOST: it is accepted whichever consumer holds the entry.
+-- Where the ledger names another place of the same job, the entry is a copy: it is only deleted.
 local consumer, replies, i = ARGV[1], {}, 2
 
--- Take the entry away; true when the ledger's field for key is free for its next state.
+-- Delete the entry. Returns whether its job gets a next state: not for a copy or without a key.
 local function remove(id, key)
   redis.call('XACK', JOBS, GROUP, id)
   local removed = redis.call('XDEL', JOBS, id)
