@@ -67,7 +67,7 @@ class Election:
         self._keys = [clients.key("lease", name), clients.key("lease", f"{name}:token")]
 
     def healthy(self) -> bool:
-        """Return False once a body has outlived its lease by 5 s: restart the process."""
+        """Return False once a body runs 5 s after its lease has ended: restart the process."""
         return self.lease is None or self.lease.remaining_s() >= -_WEDGED_AFTER_S
 
     async def lead(self, body: Callable[[Lease], Awaitable[None]], stopping: asyncio.Event) -> None:
@@ -97,7 +97,7 @@ class Election:
                     return lease
                 await wait(stopping, self._settings.retry_every_s * random.uniform(1.0, 1.2))
         finally:
-            # A request that seemed to fail may have been granted: no one should wait for its ttl.
+            # A request that seemed to fail may have got the lease: without this, others would wait.
             if lease is None:
                 await self._give_up(holder)
         return None

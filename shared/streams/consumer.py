@@ -162,7 +162,7 @@ class Consumer:
         """Reclaim where due, then read new entries, as many as the free batches take."""
         room = self._free_batches() * self._room_of_a_batch() - len(self._waiting)
         if self._poison_waits:
-            # What waits here runs first: the process may not survive the poison.
+            # Waiting deliveries run first: the process may not survive the poison.
             if not self._waiting:
                 await self._reclaim(1, alone=True)
             return

@@ -28,7 +28,7 @@ class Stage(StrEnum):
 
 
 class Malformed(ValueError):
-    """The entry is no Job; it becomes a dead letter with this reason, and is never dropped."""
+    """The entry holds no valid job; it becomes a dead letter and is never dropped."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +74,7 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """One hand-over of a job: its entry id and how often the entry was delivered (from 1)."""
+    """A delivered job, its entry's id and how often the entry was delivered (from 1)."""
 
     job: Job
     entry_id: str

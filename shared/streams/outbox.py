@@ -73,7 +73,7 @@ class Outbox:
 
     async def note(self, tenants: Iterable[str], *, due_ms: int | None = None) -> None:
         """Let the relay look at `tenants` at `due_ms` (by default one outbox delay from now)."""
-        # Taken out for the time of this call: what another one adds meanwhile is kept.
+        # Removed for the time of this call: tenants that another call adds meanwhile are kept.
         unnoted, self._unnoted = self._unnoted | set(tenants), set()
         score = now_ms() + self._delay_ms if due_ms is None else due_ms
         try:
@@ -88,7 +88,7 @@ class Outbox:
             self._unnoted |= unnoted
 
     async def remembers(self) -> bool:
-        """Return whether the mark is still there: without it Redis has lost every note."""
+        """Return whether the mark exists: without it Redis has lost every tenant's due time."""
         with translated():
             return bool(await self._command.exists(f"{self._key}:mark"))
 
@@ -106,7 +106,7 @@ class Outbox:
         return [(name, score) for name, score in cast("list[tuple[str, float]]", rows)]
 
     async def leave(self, tenant: str, seen: float, next_due_ms: int | None) -> None:
-        """Move `tenant` to its next due time, or out; unless it was noted since `seen` was read."""
+        """Set or remove `tenant`'s due time, unless it was changed since `seen` was read."""
         # As Redis prints the scores of whole milliseconds.
         score, next_due = str(int(seen)), "" if next_due_ms is None else str(next_due_ms)
         await self._leave([self._key], [tenant, score, next_due])

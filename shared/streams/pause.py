@@ -31,7 +31,7 @@ class Pause:
         return max(0.0, self._began + self._length_s - time.monotonic()) if self.probing else 0.0
 
     def begin(self, started_at: float, *, wish_s: float = 0.0) -> float:
-        """Note that a batch of `started_at` found it down; return the pause's length in s."""
+        """Begin a pause after a failed batch of this start time; return its length in s."""
         if not self.probing or started_at >= self._began:
             doubled = min(self._longest_s, max(self._first_s, self._length_s * 2))
             self._length_s = wish_s or doubled
@@ -40,7 +40,7 @@ class Pause:
         return self._length_s
 
     def end(self, started_at: float) -> None:
-        """Note that a batch that started at `started_at` succeeded."""
+        """End the pause, unless it began after the successful batch had started."""
         if self.probing and started_at >= self._began:
             self._length_s = 0.0
             self._gauge.set(0)

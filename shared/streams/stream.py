@@ -27,7 +27,7 @@ RELEASED = "released"
 
 
 class Stream(StageScripts):
-    """One stage of work: its scripts, and what takes other commands or several calls."""
+    """One stage of work: its scripts, and operations of other commands or several calls."""
 
     def __init__(self, clients: RedisClients, policy: StreamPolicy) -> None:
         super().__init__(clients, policy)
@@ -98,7 +98,7 @@ class Stream(StageScripts):
         return consumer.name != RELEASED and consumer.idle_ms < quiet_s * 1000
 
     async def sweep(self) -> int:
-        """Clear ledger fields whose job was deleted by hand; return how many. Reads them all."""
+        """Delete ledger fields whose job was deleted by hand; return how many. Reads all."""
         cleared, cursor = 0, 0
         while True:
             with translated():
@@ -115,7 +115,7 @@ class Stream(StageScripts):
         return [dead_job(*row) for row in rows]
 
     async def dead_named(self, entry_ids: Sequence[str]) -> list[DeadJob]:
-        """Return those dead letters that are there, malformed ones included."""
+        """Return the dead letters that exist, malformed ones included."""
         ids = list(dict.fromkeys(entry_ids))
         found: list[DeadJob] = []
         for start in range(0, len(ids), CHUNK):
@@ -128,7 +128,7 @@ class Stream(StageScripts):
         return found
 
     async def replay(self, entry_ids: Sequence[str] | None = None, *, limit: int = CHUNK) -> int:
-        """Publish dead letters again with their attempts forgotten; return how many.
+        """Publish dead letters again with no attempt counted; return how many.
 
         Without ids the oldest `limit`. Malformed ones stay dead: discard them.
         """

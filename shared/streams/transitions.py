@@ -26,14 +26,14 @@ class Settled(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """The effects are stored, or were not needed any more: the job is acked."""
+    """The job's effects are stored, or not needed any more: its entry is acked."""
 
     label: ClassVar[str] = "acked"
 
 
 @dataclass(frozen=True, slots=True)
 class Retry:
-    """Failed, an attempt is charged; `retry_after_s` is waited at least."""
+    """The job failed and an attempt is charged; it waits for at least `retry_after_s`."""
 
     error: str
     retry_after_s: float | None = None
@@ -75,7 +75,7 @@ class Settlement:
 
     @property
     def job(self) -> Job:
-        """The job as it is stored: with another attempt where one is charged."""
+        """Return the job as it is stored: with another attempt where one is charged."""
         job = self.delivery.job
         match self.outcome:
             case Retry() | DeadLetter(charged=True):
@@ -98,7 +98,7 @@ class Depth:
 
     @property
     def live(self) -> int:
-        """What high water is compared with."""
+        """Return the number of jobs that is compared with high water."""
         return self.ready + self.pending + self.delayed
 
 
@@ -144,7 +144,7 @@ class ConsumerState:
 
 @dataclass(frozen=True, slots=True)
 class Reclaimed:
-    """What was taken over; `poison_waits`: reclaim again, alone, when nothing else is held."""
+    """Deliveries taken over; `poison_waits`: reclaim again, alone, when none is held."""
 
     deliveries: list[Delivery]
     poison_waits: bool

@@ -1,4 +1,4 @@
-"""ForeignPoints: points that belong to no tenant, or that stand in another tenant's place.
+"""ForeignPoints: points of no tenant, or with the id of another tenant's point.
 
 These are the only calls that reach beyond one tenant. A point without a tenant, or with a wrong
 one, is seen by no filtered read and replaced by no guarded write, so nothing else can repair it.
@@ -37,7 +37,7 @@ class ForeignPoints:
     async def make_way(
         self, tenant: str, ids: Sequence[str], *, generation: Generation | None = None
     ) -> None:
-        """Delete what stands in the place of these memories' points and is not the tenant's.
+        """Delete points with the ids of these memories' points that are another tenant's.
 
         No upsert replaces such a point and no read shows it: call this before the memory is
         embedded again.

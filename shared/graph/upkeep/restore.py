@@ -63,10 +63,10 @@ class WrittenCounts:
 
 
 class Restore(StorePart):
-    """`store.restore`."""
+    """The writes of a restore, reached as `store.restore`."""
 
     async def memories(self, tenant: str, rows: Sequence[Restored]) -> WrittenCounts:
-        """Write those that the graph lacks or has at an older version; all or none."""
+        """Write the memories that the graph lacks or has at an older version; all or none."""
         unique = {row.memory.id: row for row in rows}
         if not unique:
             return WrittenCounts(0, 0, 0)
@@ -136,14 +136,14 @@ class Restore(StorePart):
         return int(stored[0]["stored"]) if stored else 0
 
     async def done(self, tenant: str, ids: Sequence[str]) -> None:
-        """Note that the edges of these memories are back."""
+        """Record that the edges of these memories are restored."""
         query = f"{EACH_MEMORY} WHERE m.progress IS NOT NULL SET m.progress = null"
         await self._write(tenant, "restore_done", query, ids=list(ids))
 
     async def _written(
         self, tenant: str, operation: str, cypher: str, rows: list[list[Any]]
     ) -> list[Row]:
-        """As `Memories.create` does: a graph that was flushed meanwhile is made again, once."""
+        """Write as `Memories.create` does: a graph flushed meanwhile is created again, once."""
         for _ in range(2):
             await self._schema.ensure(tenant)
             written = await self._write(tenant, operation, cypher, rows=rows)

@@ -113,7 +113,7 @@ class Runs(StorePart):
         return _run(rows[0]) if rows else None
 
     async def advance(self, tenant: str, run: Run, progress: Mapping[str, Any]) -> bool:
-        """Write how far it is; False where it was cancelled or taken over: write nothing more."""
+        """Store the progress; False if the run was cancelled or taken over: write no more."""
         sets = "r.progress = $progress, r.due = $due, r.waits = null"
         return await self._set_held(tenant, "advance_run", run, sets, progress)
 

@@ -1,6 +1,6 @@
--- Become leader, or stay it. A holder is one term's name, never used again.
+-- Become the leader, or remain it. A holder is one term's name, never used again.
 -- KEYS 1 lease {holder, token} 2 last token. ARGV 1 holder 2 ttl_ms 3 'acquire' | 'renew' 4 keep_ms
--- Reply: the term's token, or 0: another holds it, or (renew) my term has run out.
+-- Reply: the term's token, or 0: another holds it, or (renew) the term has expired.
 -- max(last + 1, now) keeps tokens rising when the last one was lost with the whole of Redis.
 local holder = redis.call('HGET', KEYS[1], 'holder')
 if holder == ARGV[1] then
