@@ -1,4 +1,4 @@
--- Return when the schedule last ran. KEYS 1 last run (ms). ARGV 1 ttl_ms: > 0 stores that it ran now.
+-- Return when the schedule last ran. KEYS 1 last run (ms). ARGV 1 ttl_ms: > 0 stores a run now.
 -- Reply: now in ms, last run in ms (0: unknown). One clock for all replicas: the server's.
 local time = redis.call('TIME')
 local now = string.format('%.0f', time[1] * 1000 + math.floor(time[2] / 1000))
