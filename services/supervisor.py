@@ -33,8 +33,8 @@ from shared.waiting import backoff_s, wait
 SILENCE_LIMIT_S = 30.0
 _log = log.get_logger(__name__)
 _STEADY_AFTER_S = 60.0
-# Only tries that were really made count, so a machine that slept kills nothing; a process that
-# never answered is still starting.
+# Only tries that were made count, so no process is killed because the machine slept. A process
+# that never answered is still starting, so it gets more tries.
 _SILENT_TRIES = 6
 _SILENT_TRIES_AT_START = 60
 _LIBC = ctypes.CDLL(None)
@@ -44,7 +44,7 @@ _HTTP_OK = b"HTTP/1.1 200"
 
 
 class StackBusy(Exception):
-    """Another stack runs on this data folder, or a port or the folder cannot be had."""
+    """Another stack uses this data folder, a port is in use, or the folder is not writable."""
 
 
 @dataclass(slots=True)
@@ -63,7 +63,7 @@ class Child:
     unanswered: int = 0  # tries in a row
 
     def entry(self) -> dict[str, object]:
-        """Return what stack.json says of it."""
+        """Return the entry of stack.json for this process."""
         pid = self.process.pid if self.process else None
         return {"role": self.role, "pid": pid, "ports": self.ports, "log": str(self.log)}
 
@@ -74,14 +74,14 @@ class Child:
         return (await self._ask(_GET % b"/readyz", 1.0)).startswith(_HTTP_OK)
 
     async def alive(self, limit_s: float) -> bool:
-        """Return whether /livez of a role says so within `limit_s`, or a store answers."""
+        """Return whether a role's /livez answers 200, or a store answers, within `limit_s`."""
         if self.role == "redis":
             return bool(await self._ask(b"PING\r\n", limit_s))
         reply = await self._ask(_GET % b"/livez", limit_s)
         return bool(reply) if self.role == "qdrant" else reply.startswith(_HTTP_OK)
 
     async def _ask(self, request: bytes, limit_s: float) -> bytes:
-        """Return how its answer begins; nothing when there is none within `limit_s`."""
+        """Return the first bytes of its answer; empty if none comes within `limit_s`."""
         port = next(iter(self.ports.values()))
         try:
             async with asyncio.timeout(limit_s):
@@ -143,7 +143,9 @@ class Stack:
         wanted = self._settings.api.port
         self._api_port = self._port(wanted)
         if wanted not in (0, self._api_port):
-            raise StackBusy(f"PORT: {self._settings.process.host}:{wanted} cannot be had")
+            raise StackBusy(
+                f"PORT: {self._settings.process.host}:{wanted} is in use or cannot be bound"
+            )
         log.configure(self._settings.process.log_level, role="supervisor")
         for number in (signal.SIGINT, signal.SIGTERM):
             asyncio.get_running_loop().add_signal_handler(number, self._stopping.set)
@@ -270,7 +272,7 @@ class Stack:
         fresh.replace(self._dir / "stack.json")
 
     async def _restart_ended(self, child: Child) -> None:
-        """Restart `child` whenever it ends, with doubling pauses while it does not last."""
+        """Restart `child` whenever it ends; the pause doubles after each run of under a minute."""
         short_lives = 0
         while True:
             code = await child.process.wait() if child.process else None
@@ -309,7 +311,7 @@ class Stack:
                 return
 
     def _refuse(self, child: Child) -> None:
-        """Stop the stack: settings that one role refuses stay refused at the next start."""
+        """Stop the stack: a restart would refuse the same settings again."""
         last = child.log.read_text(errors="replace").strip().rpartition("\n")[2]
         print(f"eunoe: {child.role} refused its settings: {last}", file=sys.stderr, flush=True)
         self._refused = True
@@ -328,7 +330,7 @@ class Stack:
 
 
 def _free_port(host: str, wanted: int) -> int | None:
-    """Return `wanted`, for 0 any free port; None where it cannot be had."""
+    """Return `wanted`, for 0 any free port; None if it is in use or cannot be bound."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

@@ -164,7 +164,7 @@ def tenant(tenants: Iterator[str]) -> str:
 
 @pytest.fixture(autouse=True)
 async def nothing_left_in_redis(request: pytest.FixtureRequest) -> AsyncIterator[None]:
-    """I9, for every test that has keys: nothing pending, no job but the dead, no stray key."""
+    """For every test with keys: nothing is pending, only dead jobs and no other key are left."""
     if "redis_settings" not in request.fixturenames:
         yield
         return

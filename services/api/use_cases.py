@@ -50,7 +50,7 @@ class Background:
     feed: Feed
 
     async def run(self, stopping: asyncio.Event) -> None:
-        """Run the tasks until `stopping`; then write what is not yet written."""
+        """Run the tasks until `stopping`; then write all that is still buffered."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self.access_times.run(stopping), name="access-times")
             group.create_task(self.feed.run(stopping), name="feed")

@@ -1,4 +1,4 @@
-"""Publish again what is due in the graph, where a published job was lost.
+"""Publish the job of each memory that is due in the graph, in case its job was lost.
 
 Each pass takes the tenants that were noted as due; every few minutes all of them, since a
 Redis that lost its data has no notes. To publish a job that is live does nothing, so each job

@@ -31,7 +31,7 @@ class RunLost(EunoeError):
 
 
 class Progress:
-    """A run and how far it is: `state` is what was last written, by this process or another."""
+    """A run and its progress: `state` was last written by this process or by another."""
 
     def __init__(self, runs: Runs, tenant: str, run: Run, stopping: asyncio.Event) -> None:
         self.tenant = tenant

@@ -1,4 +1,4 @@
-"""What must hold once the dust has settled: all is done, and nothing is there twice."""
+"""What must hold once all work has ended: everything is done, and nothing is stored twice."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _THRESHOLD = 0.8
 
 
 async def finished(stack: Stack, acknowledged: Collection[str], *, tenant: str = "default") -> None:
-    """Every acknowledged memory is enriched, embedded and related, and exists once (I1, I2)."""
+    """Every acknowledged memory is enriched, embedded and related, and exists once."""
     stores = stack.stores(tenant)
     await stores.all_done(len(acknowledged))
     await quiet(stack)
@@ -29,7 +29,7 @@ async def finished(stack: Stack, acknowledged: Collection[str], *, tenant: str =
 
 
 async def _nearest_are_linked(stores: StoreView, points: dict[str, models.Record]) -> None:
-    """A memory whose nearest is near enough has an edge to it, or to one as near."""
+    """Each memory with a near enough neighbour has an edge to it, or to an equally near one."""
     ids = list(points)
     vectors = np.asarray([_dense(points[key]) for key in ids], np.float32)
     likeness = vectors @ vectors.T

@@ -1,4 +1,4 @@
-"""I10 with the real syncer and embedder: drift of many memories, and a repair that is killed."""
+"""The stores agree again with the real syncer and embedder, even if a repair is killed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""SIGKILL in the middle of the work: all of it is done all the same, and once (I1, I2, I6)."""
+"""After a SIGKILL in the middle of the work, all of the work is still done, and once."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ async def delete_keys(stack: Stack) -> None:
 
 
 async def test_with_the_consumers_stopped_each_job_is_queued_once(start: StartStack) -> None:
-    """I7's second half: the relay comes round and round, the backlog stays what it is."""
+    """The relay takes each memory again and again, but the backlog does not grow."""
     stack = await start({"EUNOE_OUTBOX_DELAY_SECONDS": "0.3"})
     count, stores = 60, stack.stores()
     async with stack.client() as client, stack.frozen(*SPLIT):
@@ -121,7 +121,7 @@ async def test_with_the_consumers_stopped_each_job_is_queued_once(start: StartSt
 
 
 async def test_a_worker_told_to_stop_hands_its_work_back_at_once(start: StartStack) -> None:
-    """I6: nobody waits for the visibility time of what a draining worker held."""
+    """No job that a draining worker held waits for its visibility time to pass."""
     stack = await start({"EUNOE_VISIBILITY_SECONDS": "600"})
     async with stack.client() as client:
         async with stack.frozen(*SPLIT):

@@ -1,4 +1,4 @@
-"""I3: of two consolidators that both believe they lead, only one's writes land."""
+"""Of two consolidators that both believe they lead, only one's writes land."""
 
 from __future__ import annotations
 

@@ -135,7 +135,7 @@ async def test_a_store_that_comes_back_finds_its_roles_working(
 async def test_past_high_water_a_write_is_refused_before_anything_is_stored(
     start: StartStack,
 ) -> None:
-    """I7."""
+    """The backlog stays bounded, and a refused write leaves no trace in the graph."""
     stack = await start(
         {"EUNOE_HIGH_WATER": "40", "EUNOE_TENANT_SHARE": "1"},
         *("--only", "api,enricher,embedder,syncer"),

@@ -1,4 +1,4 @@
-"""What AutoMem's official client does on the wire, call by call (spec, section 5).
+"""What AutoMem's official client does on the wire, call by call.
 
 Written from observation, to be replayed: its URLs, headers, parameter forms, the fields it
 reads, and its blind retries. Where it would show an error, `ClientError` is raised.

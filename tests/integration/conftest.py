@@ -26,7 +26,7 @@ from tests.support.stores.vector_stores import new_store
 from tests.support.stores.vector_stores import settings as vector_settings
 from tests.support.workers.enriching import Enriching, enriching
 
-# In every text that a test stores through `api`: no log line may ever show it (I8).
+# In every text that a test stores through `api`: no log line may ever show it.
 CANARY = "kanarienvogel"
 TOKEN = "token-of-every-tenant-4ce1"
 ALPHA, BETA = "token-of-alpha-91d0", "token-of-beta-7a3f"

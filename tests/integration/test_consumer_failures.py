@@ -60,7 +60,7 @@ async def test_a_stop_lets_running_handlers_finish(enrich: Stream) -> None:
 
 
 async def test_a_stop_hands_back_what_does_not_finish_in_time(enrich: Stream) -> None:
-    """I6: nothing is pending on my name, and the next one has it at once, uncharged."""
+    """After a stop nothing is pending; another consumer gets the job, with no attempt counted."""
     gate = Gate()
     await enrich.publish(jobs(3))
     async with consuming(enrich, gate, drain_timeout_s=0.1):

@@ -202,7 +202,7 @@ async def test_too_few_outcomes_are_a_failure_not_a_success(enrich: Stream) -> N
 async def test_an_unforeseen_error_does_not_quote_the_content(
     enrich: Stream, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """I8: a ValueError likes to quote what it was given."""
+    """A ValueError often quotes its input, which no log may show."""
 
     async def quoting(batch: Sequence[Job]) -> Sequence[Outcome]:
         raise ValueError("canary-4711 is my secret")

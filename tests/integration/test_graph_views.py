@@ -275,7 +275,7 @@ async def test_semantic_neighbours_are_near_and_not_shown_twice(
 async def test_stats_count_types_relations_importance_and_days(
     client: Client, store: GraphStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """recent_activity is AutoMem's one field that is always empty (spec 1.16)."""
+    """recent_activity is always empty in AutoMem's answer."""
     monkeypatch.setattr(views_module, "_COUNTED_PAGE", 3)
     now = now_ms()
     kept = [

@@ -1,4 +1,4 @@
-"""Recall as its users need it, where AutoMem fails them (spec 7.4)."""
+"""Recall where AutoMem's answers are wrong or incomplete."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What operators see: health, metrics of every role, and logs that quote nobody (I8)."""
+"""What operators see: health, metrics of every role, and logs that quote no stored text."""
 
 from __future__ import annotations
 

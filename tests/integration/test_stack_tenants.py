@@ -1,4 +1,4 @@
-"""Tokens and tenants (I11): what one tenant's token can do never touches another's."""
+"""Tokens and tenants: what one tenant's token can do never touches another's."""
 
 from __future__ import annotations
 

@@ -53,7 +53,7 @@ async def test_an_attempt_or_a_trace_does_not_make_another_job(enrich: Stream) -
 
 
 async def test_a_repeating_publisher_leaves_each_job_once(enrich: Stream) -> None:
-    """I7: the relay publishes the same lagging memories for an hour; the backlog stays."""
+    """The relay publishes the same lagging memories for an hour; the backlog stays."""
     wanted = jobs(50)
     for _ in range(40):
         await enrich.publish(random.sample(wanted, 25), exempt=True)

@@ -56,7 +56,7 @@ async def test_no_more_is_taken_than_asked_for(enrich: Stream) -> None:
 
 
 async def test_handed_back_entries_are_taken_at_once_and_uncharged(enrich: Stream) -> None:
-    """I6: a stop is no failure of the job."""
+    """A job that a stopping consumer hands back has not failed."""
     await enrich.publish(jobs(3))
     await delivered(enrich, "a")
     for consumer, successor in (("a", "b"), ("b", "c"), ("c", "d")):
@@ -126,7 +126,7 @@ async def test_handing_back_to_nobody_is_harmless(enrich: Stream) -> None:
 
 
 async def test_only_consumers_without_work_are_reaped(enrich: Stream) -> None:
-    """I5: XGROUP DELCONSUMER drops what the consumer holds, silently."""
+    """XGROUP DELCONSUMER silently drops the entries that are pending on the consumer."""
     await enrich.publish([job(1)])
     await delivered(enrich, "busy")
     await enrich.read("idle", 1)

@@ -1,4 +1,4 @@
-"""The backup's file format: a tar.gz whose members are gzipped JSON objects of long arrays.
+"""The backup's file format: a tar.gz of gzipped JSON files, each an object of long arrays.
 
 A backup may be larger than memory, so it is written and read row by row. A tar header names
 its member's size, so members are spooled to disk first. Everything here blocks: call it in a
@@ -98,7 +98,7 @@ def rows_of(file: Path, folder: str, key: str) -> Iterator[Mapping[str, Any]]:
 
     `file` may also be the member itself, gzipped or plain JSON.
 
-    Raises: InvalidInput for what is no backup, or has no such member.
+    Raises: InvalidInput if the file is no backup, or has no such member.
     """
     try:
         if tarfile.is_tarfile(file):
@@ -133,8 +133,8 @@ def _rows(raw: IO[bytes], key: str) -> Iterator[Mapping[str, Any]]:
 class _Reader:
     """Yields the elements of the arrays in a JSON object, one in memory at a time.
 
-    Accepts what Python's `json` writes, NaN and lone surrogates included: the row that holds
-    one is refused later, where other parsers would reject the file or change the text.
+    Accepts all that Python's `json` writes, NaN and lone surrogates included: other parsers would
+    reject the whole file or change the text; here only the row that has one is refused later.
     """
 
     def __init__(self, text: io.TextIOBase) -> None:
@@ -188,7 +188,7 @@ class _Reader:
         return True
 
     def _next(self) -> str:
-        """Move to the next character that is no white space and return it; empty at the end."""
+        """Move to the next character that is not white space and return it; empty at the end."""
         while True:
             while self._at < len(self._buffer) and self._buffer[self._at] in " \t\r\n":
                 self._at += 1

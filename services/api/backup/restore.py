@@ -35,7 +35,7 @@ _MEMBER = "falkordb"
 
 @dataclass(slots=True)
 class Report:
-    """What became of the file's rows; `refused` counts by reason."""
+    """How many of the file's rows were written, kept or refused; `refused` counts by reason."""
 
     memories_created: int = 0
     memories_updated: int = 0

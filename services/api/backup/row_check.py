@@ -28,7 +28,7 @@ from shared.errors import InvalidInput
 from shared.graph.records import PROPERTIES, check_key, embedding_of, memory_of
 from shared.graph.upkeep.restore import Restored
 
-# Edge labels of older AutoMem graphs → the kind of today's DISCOVERED edge (spec 2.2).
+# Edge labels of older AutoMem graphs → the kind of the DISCOVERED edge that replaces them.
 _LEGACY = {
     "EXPLAINS": "explains",
     "SHARES_THEME": "shares_theme",
@@ -207,7 +207,7 @@ def _list(value: object, what: str) -> list[str]:
 
 
 def _json_text(value: object, what: str) -> str | None:
-    """Return an object as JSON text; None for what is no object."""
+    """Return an object as JSON text; None if the value is no object."""
     try:
         if isinstance(value, str):
             with suppress(ValueError):

@@ -152,7 +152,7 @@ def _value(name: str, value: object) -> Value:
 def parse_associations(
     items: object,
 ) -> tuple[dict[int, Association], list[FailedAssociationAnswer]]:
-    """Return the valid relations by index, and what is wrong with the others.
+    """Return the valid relations by index, and the errors of the others.
 
     Raises: InvalidInput for the array itself, and for any strength out of range.
     """
@@ -231,7 +231,7 @@ async def _store_many(
     rows: Mapping[int, Association],
     failed: list[FailedAssociationAnswer],
 ) -> tuple[int, Answer]:
-    """Store what is valid, with a query per type; relations that lack an end fail too."""
+    """Store the valid relations, with a query per type; relations that lack an end fail too."""
     exist = await links.associate_many(tenant, list(rows.values()))
     made: list[MadeAssociationAnswer] = []
     for (index, row), exists in zip(rows.items(), exist, strict=True):

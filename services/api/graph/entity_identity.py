@@ -1,7 +1,7 @@
 """Rules for which entities are the same thing under two names, and which deserve a look.
 
-Within a category two slugs are compared (spec 3.5, Identity); how many memories both have in
-common decides. Only slugs that share a word or their beginning are compared, so the work grows
+Within a category the spellings of two slugs are compared, and the number of memories that have
+both decides. Only slugs that share a word or their beginning are compared, so the work grows
 with the entities and not with their square. The order of the result never changes.
 """
 

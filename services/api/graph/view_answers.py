@@ -127,7 +127,7 @@ class SnapshotAnswer(SnapshotTail):
 
 
 class NeighborsMetaAnswer(Answer):
-    """`degraded` names what was not searched."""
+    """`degraded` names the stores or channels that could not be searched."""
 
     depth: int
     query_time_ms: float = 0.0

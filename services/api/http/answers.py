@@ -8,7 +8,7 @@
     return json_answer(FoundAnswer(memory=…))
 
 A class is named after its component with `Answer` behind it. Keys keep the order of the fields.
-Bodies may hold more than is described: they are supersets of AutoMem's and of the seeds' shapes.
+Bodies may hold more keys than are described; they always hold the keys of AutoMem's bodies.
 """
 
 from __future__ import annotations

@@ -36,7 +36,7 @@ def parse_json(raw: bytes) -> object:
         try:
             return _object_by_elements(text)
         except (ValueError, IndexError):
-            return json.loads(text)  # it raises the error, or parses what is no object
+            return json.loads(text)  # it raises the error, or parses another value than an object
     except (ValueError, RecursionError) as error:
         first_line = str(error).partition("\n")[0][:200]
         raise InvalidInput(f"The body is not valid JSON: {first_line}") from error

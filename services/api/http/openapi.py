@@ -64,7 +64,7 @@ _ERRORS: Mapping[int, str] = {
     404: "Not found",
     409: "Contradicts what is stored, or what was sent under the same key",
     413: "The body is too large",
-    503: "A store is down, or too much is waiting; nothing was done that a repeat would double",
+    503: "A store is down, or too much is waiting; a repeated request stores nothing twice",
 }
 _DESCRIPTION = (
     "Long-term memory for AI agents, compatible with AutoMem's clients. Where no token is"

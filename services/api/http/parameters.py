@@ -292,7 +292,7 @@ def _numeric(
     most: Any,
     aliases: tuple[str, ...],
 ) -> Param[Any]:
-    """Return a parameter that is clamped; `parse` raises ValueError for what is no number."""
+    """Return a parameter that is clamped; `parse` raises ValueError if it is no number."""
 
     def read(values: Sequence[str], settings: Settings) -> Any:
         digits = _first(values)

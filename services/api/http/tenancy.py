@@ -72,7 +72,7 @@ _USER = frozenset({"read", "write"})
 
 
 def digest_of(token: str) -> str:
-    # A header may hold any bytes; what is no valid text must not raise, it is no valid token.
+    # A header may hold any bytes; bytes that are no text must not raise: the token is wrong.
     return hashlib.sha256(token.encode(errors="surrogateescape")).hexdigest()
 
 

@@ -17,7 +17,7 @@ _log = log.get_logger(__name__)
 
 
 class AccessTimes:
-    """Collects `last_accessed` times per tenant; a crash loses those of one second at most."""
+    """Collects `last_accessed` times per tenant; a crash loses at most one second's times."""
 
     def __init__(self, graph: GraphStore) -> None:
         self._graph = graph

@@ -1,4 +1,4 @@
-"""The answers of the routes of memories: the keys of AutoMem and of the product's own spec."""
+"""The answers of the routes of memories: AutoMem's keys, and the product's own."""
 
 from __future__ import annotations
 

@@ -37,7 +37,7 @@ from shared.streams.outbox import Outbox
 
 
 class BatchItem(Body):
-    """One memory of a batch, as documented; what is checked is a MemoryIn of its keys."""
+    """One memory of a batch, as documented; its keys are checked as a MemoryIn."""
 
     content: Annotated[str, Field(pattern=r"\S")]
     tags: Tags = Field(default=[])
@@ -59,7 +59,7 @@ class BatchIn(Body):
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """The memories of a request in its order, and warnings about what was left out of them."""
+    """The memories of a request in its order, and warnings about ignored parts of them."""
 
     memories: tuple[MemoryIn, ...]
     warnings: tuple[str, ...]

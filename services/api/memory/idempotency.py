@@ -1,12 +1,12 @@
 """Idempotency: a client that sends the same write again gets the memory of its first try.
 
 With an Idempotency-Key the graph decides: the node of the key is written in the same query as
-the memory. A client without one that got no answer repeats its request unchanged: Redis keeps
+the memory. A client without a key that got no answer repeats its request unchanged. Redis keeps
 the memory's id under the request's fingerprint, from before the write until the answer is sent.
 Then the fingerprint is deleted at once, because storing the same text twice is allowed.
 
-An answer that was sent on a live connection, and lost behind it, counts as received. While
-Redis is down no repeat is recognised by its fingerprint, and each one is stored.
+An answer counts as received once it was sent on a live connection, even if a proxy loses it later.
+While Redis is down, repeats are not recognised by their fingerprint, and each one is stored.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ from shared.telemetry.metrics import WRITES_REPEATED
 
 _HELD_MS = 60_000
 _MAX_KEY_CHARS = 255
-# A write does not wait longer for its fingerprint, but goes on without it; for a while after
-# that the other writes do not look for theirs.
+# A write waits for Redis so long, then goes on without its fingerprint; after that, no write
+# looks its fingerprint up for _SKIP_S.
 _TIMEOUT_S = 1.0
 _SKIP_S = 2.0
 _log = log.get_logger(__name__)
@@ -114,7 +114,7 @@ class Idempotency:
         self._graph = graph
         self._script = Script(clients.command, scripts_beside(__file__)["repeats"])
         # One call is in flight at a time, so that Redis deletes the fingerprint of an answered
-        # write before it looks for that of a later one.
+        # write before it looks for the fingerprint of a later write.
         self._calls: GroupCommit[str, Write | None, str] = GroupCommit(
             self._flush, max_rows=256, name="repeats"
         )
@@ -128,9 +128,9 @@ class Idempotency:
         await self._calls.close()
 
     async def begin(self, request: web.Request, body: JsonBody) -> Write | Replay:
-        """Return the write that this request is, or the answer that its key got before.
+        """Return a write for this request, or the answer that is stored under its key.
 
-        Raises: InvalidInput for a malformed key, Conflict for the key of another body.
+        Raises: InvalidInput for a malformed key, Conflict if the key was sent with another body.
         """
         sender = RequestIdentity.of(request)
         if sender.key is None:
@@ -141,7 +141,7 @@ class Idempotency:
     async def take(self, request: web.Request, body: JsonBody) -> Write | Replay:
         """Return the same as `begin`, for a request that does no harm when it runs twice.
 
-        Only a key makes a repeat recognised; it is stored now, and its answer by `finish`.
+        A repeat is recognised only by its key, which is stored now; `finish` stores its answer.
         """
         sender = RequestIdentity.of(request)
         if sender.key is None:
@@ -162,7 +162,7 @@ class Idempotency:
         if write.key is None:
             return body
         if write.kept is not None and isinstance(body, Answer):
-            # The stored answer names the time up to the write.
+            # The stored answer has the time until the write; the same is sent.
             elapsed_ms = getattr(write.kept, "query_time_ms", None)
             body = body.model_copy(update={"query_time_ms": elapsed_ms})
         if body != write.kept:
@@ -170,7 +170,7 @@ class Idempotency:
         return body
 
     def answered(self, write: Write) -> None:
-        """Delete the fingerprint: the answer was sent, so the same again is another write."""
+        """Delete the write's fingerprint: once answered, an equal request is a new write."""
         if write.fingerprint is None:
             return
         self._answered.append(write)
@@ -237,7 +237,7 @@ def _replay(write: Write, record: Idem) -> Replay | None:
 
 
 def _digest(head: bytes, pieces: Iterable[bytes]) -> str:
-    # The head cannot hold a NUL after its last separator, so no two pairs look alike.
+    # No part of a head holds a NUL, so different pairs give different bytes.
     digest = hashlib.blake2b(head + b"\0", digest_size=16)
     for piece in pieces:
         digest.update(piece)
@@ -256,7 +256,7 @@ def _text(status: int, body: Body) -> str:
 # -- HTTP -------------------------------------------------------------------------------
 
 IDEMPOTENCY: web.AppKey[Idempotency] = web.AppKey("idempotency", Idempotency)
-# Does what may run twice; returns the status and the body.
+# Does a request's work, which may run twice; returns the status and the body.
 Effect = Callable[[], Awaitable[tuple[int, Body]]]
 
 
@@ -287,7 +287,7 @@ async def finish_write(request: web.Request, write: Write, answer: Answer) -> we
 async def replayed_conflict(
     request: web.Request, write: Write, conflict: Conflict
 ) -> web.StreamResponse:
-    """Answer as the request did that used this key at the same time.
+    """Answer with the stored answer of the request that used this key at the same time.
 
     Raises: the conflict, where no answer is stored.
     """
@@ -298,7 +298,7 @@ async def replayed_conflict(
 
 
 async def effecting(request: web.Request, body: JsonBody, effect: Effect) -> web.StreamResponse:
-    """Answer what `effect` returns; with a key that was answered before, the same again."""
+    """Answer what `effect` returns, or without it the answer stored under the request's key."""
     idempotency = request.app[IDEMPOTENCY]
     write = await idempotency.take(request, body)
     if isinstance(write, Replay):

@@ -1,4 +1,4 @@
-"""The bodies that store and change memories, with AutoMem's messages for what is refused.
+"""The bodies that store and change memories, with AutoMem's messages for refused values.
 
 Validators raise InvalidInput themselves, so that a client reads one sentence rather than a
 list of pydantic errors.
@@ -187,7 +187,7 @@ class MemoryIn(Authored):
 
 
 def _without_defaults(schema: dict[str, Any]) -> None:
-    """Document no defaults: what is absent from a change is left as it is."""
+    """Document no defaults: a key that is absent leaves its property unchanged."""
     for described in schema["properties"].values():
         described.pop("default", None)
 

@@ -1,9 +1,9 @@
 """/admin/dead: jobs that failed for good, each with its reason, to try again or to delete.
 
-A tenant sees and moves its own. An entry that is no job belongs to no tenant, so it is shown to
-the default tenant, whose operator runs the instance: it can be listed (without its content,
-which may be any tenant's) and discarded, never replayed. A run whose job is dead has failed; a
-replay does not bring it back, a new run must be started.
+A tenant lists, replays and discards only its own dead jobs. A stream entry that cannot be read as a
+job belongs to no tenant, so it is shown to the default tenant, whose operator runs the instance. It
+can be listed (without its content, which may be any tenant's) and discarded, but not replayed.
+The run of a dead sync job has failed: a replay does not continue it, a new run must be started.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ _Run = Annotated[str | None, BeforeValidator(lambda run: run or None)]
 
 
 class DeadJobAnswer(Answer):
-    """One job; the ids are null of an entry that is none."""
+    """One dead job; its ids are null if the stream's entry could not be read as a job."""
 
     id: str = attribute("entry_id")
     stream: str = ""
@@ -76,7 +76,7 @@ class DeadPageAnswer(Success):
 
 
 class ReplayedAnswer(Success):
-    """How many are tried again; `missing` are ids that this tenant has no dead job of."""
+    """How many are tried again; this tenant has no dead job with an id in `missing`."""
 
     replayed: int
     missing: list[str]
@@ -84,7 +84,7 @@ class ReplayedAnswer(Success):
 
 
 class DiscardedAnswer(Success):
-    """How many are forgotten; `missing` are ids that this tenant has no dead job of."""
+    """How many are deleted; this tenant has no dead job with an id in `missing`."""
 
     discarded: int
     missing: list[str]
@@ -102,10 +102,10 @@ class DeadLetters:
     async def page(
         self, tenant: str, stages: Sequence[Stage], limit: int, before: str | None = None
     ) -> DeadPageAnswer:
-        """Return the newest of all `stages` together, from the entry id `before` on."""
+        """Return the newest dead jobs of all `stages` together, older than the entry `before`."""
         searches = await asyncio.gather(*(self._search(tenant, s, limit, before) for s in stages))
-        # A stage may hold more below the entry where its search ended: rows of other stages
-        # that are older than that entry wait for the next page.
+        # A stage whose search stopped early may have more dead jobs that are older than its last
+        # entry. Older rows of other stages are left to the next page, so that none is skipped.
         ends = [end for _, end in searches if end is not None]
         oldest = max(map(entry_order, ends), default=(0, 0))
         rows = sorted(
@@ -130,7 +130,7 @@ class DeadLetters:
     async def _search(
         self, tenant: str, stage: Stage, limit: int, before: str | None
     ) -> tuple[list[DeadJob], str | None]:
-        """Return up to `limit` of the tenant's, and the entry to go on from (None: the end)."""
+        """Return up to `limit` of the tenant's dead jobs, and the next `before` (None: the end)."""
         found: list[DeadJob] = []
         for _ in range(_PAGES):
             rows = await self.streams[stage].dead(limit=CHUNK, before=before)
@@ -143,7 +143,7 @@ class DeadLetters:
         return found, before
 
     async def replay(self, tenant: str, chosen: DeadIn) -> ReplayedAnswer:
-        """Try again, with the attempts reset; without `ids` the newest MAX_MOVED."""
+        """Try dead jobs again, with the attempts reset; without `ids` the newest MAX_MOVED."""
         dead, missing, end = await self._selected(tenant, chosen)
         jobs = {each.entry_id: each.job for each in dead if each.job is not None}
         if chosen.stream in VERSION_OF:
@@ -158,7 +158,8 @@ class DeadLetters:
     async def discard(self, tenant: str, chosen: DeadIn) -> DiscardedAnswer:
         """Delete the dead letters; without `ids` the newest MAX_MOVED.
 
-        Their work ends in the graph first: the relay would publish again what is still due.
+        The graph first marks their work as given up (a run as cancelled), else the relay would
+        publish it again.
         """
         dead, missing, end = await self._selected(tenant, chosen)
         jobs = [each.job for each in dead if each.job is not None]

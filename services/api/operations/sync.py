@@ -33,7 +33,7 @@ class SyncIn(AbsentBody):
 
 
 class SyncedAnswer(RunResultAnswer):
-    """What the comparison found, and what was repaired."""
+    """The counts of differences that the comparison found, and of repairs."""
 
     status: Literal["dry_run", "already_synced", "complete"]
     falkordb_count: int

@@ -47,7 +47,7 @@ _QueryVectors = list[Vectors | Sequence[float]] | None
 
 @dataclass(frozen=True, slots=True)
 class CandidateSet:
-    """Candidates by id, what is known of the query, and whether vectors are missing.
+    """Candidates by id, the query as scoring reads it, and whether vectors are missing.
 
     `full`: there may be more, since some channel returned as many as it was asked for.
     """

@@ -1,4 +1,4 @@
-"""What happens to a ranked list before it is answered: duplicates, recency, floors. Pure."""
+"""The last steps on ranked rows: drop duplicates, prefer newer rows, cut low scores. Pure."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def deduplicated(rows: Sequence[Scored], most: int | None = None) -> tuple[list[
     """Return the rows without duplicates, and how many were removed.
 
     The first of several stays and notes the ids of the others. The same text with other tags
-    or in another session is no duplicate. Rows after the first `most` kept are not looked at.
+    or in another session is no duplicate. The scan ends at the row after `most` kept ones.
     """
     best: dict[tuple[object, ...], Scored] = {}
     removed: dict[str, list[str]] = {}
@@ -39,9 +39,9 @@ def deduplicated(rows: Sequence[Scored], most: int | None = None) -> tuple[list[
 
 
 def fingerprint(memory: Memory) -> tuple[object, ...]:
-    """Return what duplicates share: their context and the text without markup and case.
+    """Return the key that duplicates share: their text without markup and case, and context.
 
-    Where nothing is left of the text, the memory's own id stands for it.
+    If no text is left, the memory's own id takes its place.
     """
     plain = _NOISE.sub(" ", _MARKUP.sub(" ", memory.content)).strip().lower()
     text = plain[:_FINGERPRINT_CHARS] or memory.id
@@ -73,7 +73,11 @@ def biased(
 def floored(
     rows: Sequence[Scored], *, adaptive: bool, min_score: float, most: int | None = None
 ) -> list[Scored]:
-    """Cut `rows`, best first, at the widest gap of the first `most`, then at `min_score`."""
+    """Return the rows that score enough; `rows` come best first.
+
+    With `adaptive`, the rows below a wide gap in the scores of the first `most` are dropped; in
+    any case, those below `min_score`.
+    """
     shown = rows[:most]
     above = _above_gap(shown) if adaptive else len(shown)
     upper = rows if above == len(shown) else rows[:above]
@@ -81,10 +85,10 @@ def floored(
 
 
 def _above_gap(rows: Sequence[Scored]) -> int:
-    """Count the rows above the widest gap, if it exceeds a quarter of the top score.
+    """Count the rows above the widest gap between two scores; all rows if it does not count.
 
-    At least half of the rows must stay. AutoMem looks for the gap in the upper half only, where
-    the row after the gap, which it keeps, completes the half; we drop that row.
+    The gap counts if it exceeds a quarter of the top score and leaves at least half of the rows.
+    AutoMem also keeps the row just below the gap; this function drops it.
     """
     if len(rows) <= 3 or rows[0].final <= 0:
         return len(rows)

@@ -47,7 +47,7 @@ class Gather:
                 break
 
     async def read(self, draft: Draft, ids: Iterable[str]) -> None:
-        """Read those of `ids` that the draft lacks: one query, or none."""
+        """Read the memories of `ids` that the draft lacks, with at most one query."""
         missing = [key for key in ids if key not in draft.stored]
         draft.stored |= await self.stored.read(draft.tenant, missing)
 

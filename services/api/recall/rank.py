@@ -1,6 +1,6 @@
 """Ranking: pure functions from candidates and their memories to an ordered list.
 
-The score is a weighted sum (spec 3.6.4). Each of its parts is reported, so that a caller sees
+The score is a weighted sum, as in AutoMem. Each of its parts is reported, so that a caller sees
 why a memory has its rank. Channels are fused by value; fusing them by rank was measured to be
 worse (docs/benchmarks.md has the ablation).
 """
@@ -18,7 +18,8 @@ from shared.config import RecallSettings
 from shared.domain.memory import Memory, tag_keys
 from shared.vectors import Hit
 
-# How the text channels share the fused score; flat optima on two conversations.
+# The text channels' shares of the fused score. They were the best on two conversations, where
+# nearby values did as well.
 CONTENT_SHARE = 0.5
 CONTEXT_SHARE = 0.5
 WORDS_SHARE = 0.4
@@ -74,7 +75,7 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """What is known of the query before any memory is scored; `text` joins `texts`."""
+    """The query as scoring reads it: its texts, `text` as all of them joined, and its words."""
 
     text: str = ""
     texts: tuple[str, ...] = ()
@@ -107,7 +108,7 @@ class Scored:
         return replace(self, notes={**self.notes, **notes})
 
     def with_score(self, component: str, by: float, shown: float | None = None) -> Scored:
-        """Return it with `by` added to the score and `shown`, or else `by`, to the component."""
+        """Add `by` to the score, and `shown` (if None, `by`) to the reported component."""
         value = self.components.get(component, 0.0) + (by if shown is None else shown)
         return replace(
             self, final=self.final + by, components={**self.components, component: value}
@@ -115,7 +116,7 @@ class Scored:
 
 
 def fuse(channels: Channels) -> dict[str, Candidate]:
-    """Return one candidate per id; where a dense channel lacks it, it gets that one's lowest."""
+    """Return one candidate per id, with the channel's lowest cosine where it is no hit."""
     dense, context = dict(channels.dense or ()), dict(channels.context or ())
     words = dict(channels.words)
     best = max(words.values(), default=0.0) or 1.0
@@ -136,7 +137,7 @@ def fuse(channels: Channels) -> dict[str, Candidate]:
 
 
 def merged(per_text: Iterable[Mapping[str, Candidate]]) -> dict[str, Candidate]:
-    """Return each id's best match; of equal matches the one of the earlier text."""
+    """Return each id's best match; of equal ones, the match of the earlier text."""
     found: dict[str, Candidate] = {}
     for candidates in per_text:
         for key, candidate in candidates.items():
@@ -147,7 +148,7 @@ def merged(per_text: Iterable[Mapping[str, Candidate]]) -> dict[str, Candidate]:
 
 
 def shortlist(candidates: Mapping[str, Candidate], size: int) -> dict[str, Candidate]:
-    """Return the `size` best by text, and all that metadata or entities found beyond them."""
+    """Return the `size` best by text, and every candidate that metadata or entities found."""
     ranked = sorted(candidates.values(), key=lambda each: (-each.text_score, each.id))
     rest = (each for each in ranked[size:] if each.match_type not in _TEXT_MATCHES)
     return {each.id: each for each in (*ranked[:size], *rest)}
@@ -162,7 +163,7 @@ class Scorer:
     at_ms: int
 
     def score(self, memory: Memory, candidate: Candidate) -> Scored:
-        """Return the memory with its final score and components (spec 3.6.4)."""
+        """Return the memory with its final score and the components of that score."""
         question, weights = self.question, self.weights
         components = {
             "vector": candidate.vector,
@@ -218,7 +219,7 @@ def total(components: Mapping[str, float], weights: RecallSettings) -> float:
 
 
 def _gate(components: Mapping[str, float], evidence: float, gate: float) -> Mapping[str, float]:
-    """Without evidence in the text, importance and age alone must not lift a memory."""
+    """Reduce importance, age and the like where little in the text or metadata matches."""
     if gate <= 0 or evidence >= gate:
         return components
     share = evidence / gate

@@ -183,7 +183,7 @@ class Recall:
         return [row.with_note(outside_tag_scope=True) for row in added]
 
     async def _added(self, draft: Draft, rows: Sequence[Scored], passes: _Passes) -> list[Scored]:
-        """Return those of `rows` that are current, not among the draft's, and score enough."""
+        """Return the `rows` that are current, not among the draft's, and score enough."""
         present = _ids(draft.rows)
         fresh = [row for row in await self._replaced(draft, rows, passes) if row.id not in present]
         kept = finish.floored(fresh, adaptive=False, min_score=draft.request.min_score)

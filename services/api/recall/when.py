@@ -1,4 +1,4 @@
-"""Time expressions of `time_query`, as UTC windows in milliseconds."""
+"""Expressions of `time_query` such as "last week", as UTC windows in milliseconds."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class UnknownTime(InvalidInput):
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """A span of time in ms, both ends included; None is no limit."""
+    """A span of time in ms, both ends included; None means no limit."""
 
     start_ms: int | None = None
     end_ms: int | None = None

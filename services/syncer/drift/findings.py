@@ -18,7 +18,7 @@ _VERSIONS = ("version", "payload_version")
 
 class Finding(StrEnum):
     AGREES = "agrees"
-    PENDING = "pending"  # its embedding is still to come: no drift
+    PENDING = "pending"  # it is due for embedding: no drift
     GIVEN_UP = "given_up"  # its embedding failed, and a dead job has the reason: no drift either
     MISSING = "missing"
     STALE = "stale"  # of another version, text or model
@@ -29,7 +29,7 @@ DRIFT = frozenset({Finding.MISSING, Finding.STALE, Finding.PAYLOAD})
 
 
 def finding_of(tenant: str, row: Audited, stored: StoredPoint | None, model: str) -> Finding:
-    """Compare a memory with what the live generation, filled by `model`, stores of it."""
+    """Compare a memory with its point in the live generation, whose model is `model`."""
     if row.embed_due is not None:
         return Finding.GIVEN_UP if row.embed_due >= NEVER_MS else Finding.PENDING
     if stored is None:
@@ -41,7 +41,7 @@ def finding_of(tenant: str, row: Audited, stored: StoredPoint | None, model: str
 
 
 def unwritable(row: Audited, stored: StoredPoint | None) -> bool:
-    """Whether the guard of upserts would keep this point, although its memory is older."""
+    """Return whether an upsert would keep this point: its version is newer, or no integer."""
     if stored is None:
         return False
     version = stored.payload.get("payload_version")
@@ -51,7 +51,7 @@ def unwritable(row: Audited, stored: StoredPoint | None) -> bool:
 def _is_stale(row: Audited, stored: StoredPoint, model: str) -> bool:
     memory = row.memory
     if memory.embedded_version < memory.payload_version:
-        return True  # And it has no due time: nothing else would ever repair it.
+        return True  # Without a due time, the relay never publishes its job.
     if any(stored.payload.get(name) != getattr(memory, name) for name in _VERSIONS):
         return True
     if not same_text(stored.text_hash, text_hash(model, memory.content)):
@@ -61,17 +61,17 @@ def _is_stale(row: Audited, stored: StoredPoint, model: str) -> bool:
 
 
 def _exact(payload: Mapping[str, Any]) -> str:
-    """Values with their types: an index of integers does not hold 1.0, nor one of bools 1."""
+    """Return JSON that tells types apart: an index of integers ignores 1.0, one of bools 1."""
     return json.dumps(payload, sort_keys=True)
 
 
 @dataclass(slots=True)
 class Audit:
-    """What was found and done so far; also the progress from which another process goes on.
+    """Counts of findings and repairs so far, from which another process can go on.
 
-    Counts and samples are of before any repair. `after` is the id up to which memories are
-    audited; `repairing` (memories) and `deleting` (points) are what was begun and may not have
-    ended.
+    Counts and samples describe the stores before any repair. Memories are audited up to the id
+    `after`. `repairing` lists the memories, `deleting` the points, whose repair or deletion has
+    begun and may not have ended.
     """
 
     generation: str = ""

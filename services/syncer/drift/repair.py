@@ -1,12 +1,13 @@
-"""Compare a tenant's graph with its vectors, and make them agree again (I10).
+"""Compare a tenant's graph with its vectors, and make them agree again.
 
-One pass over a tenant: first its points (which have no memory any more?), then its memories
-(whose point is missing or wrong?), both in pages, so that memory use and the number of
+A pass over a tenant first finds the points that have no memory any more, then the memories whose
+point is missing or wrong. Both are read in pages, so that memory use and the number of
 repairs in progress do not grow with the tenant. The graph is the truth: repairs make a memory
 due for embedding and publish its job; only points without a memory are deleted here.
 
 A repair is written into the audit before it begins. A process that takes over in the middle
-finishes it first, so an interrupted pass ends as an undisturbed one, its counts included.
+finishes that repair first, so an interrupted pass ends with the same stores and counts as one that
+was not interrupted.
 """
 
 from __future__ import annotations
@@ -35,12 +36,15 @@ TASK = "drift"
 _PAGE = 500
 _FIRST_POLL_S, _LONGEST_POLL_S = 0.05, 0.5
 
-# Which of these orphans, by their points' ids, may be deleted now.
+# Takes the point ids of orphans; returns those that may be deleted now.
 Deletable = Callable[[Sequence[str]], Awaitable[set[str]]]
 
 
-class Report(Protocol):
-    """Writes the audit; at most once a second unless `at_once`. Raises what ends the pass."""
+class SaveAudit(Protocol):
+    """Writes the audit, at most once a second unless `at_once`.
+
+    Any error that it raises ends the pass.
+    """
 
     async def __call__(self, *, at_once: bool = False) -> None: ...
 
@@ -55,7 +59,7 @@ async def none_deletable(_point_ids: Sequence[str]) -> set[str]:
 
 @dataclass(slots=True)
 class _Compared:
-    """Memories with their points as they were read, and what was found of each."""
+    """Memories with their points as they were read, and each memory's finding."""
 
     memories: Mapping[str, Audited]
     points: Mapping[str, StoredPoint]
@@ -70,7 +74,7 @@ class _Compared:
 class Drift:
     """Audits and repairs one tenant at a time against the live generation.
 
-    A repair of which nothing was embedded for `wait_s` has failed for now.
+    A repair fails with TransientError when none of its memories was embedded for `wait_s`.
     """
 
     graph: GraphStore
@@ -84,7 +88,7 @@ class Drift:
         self,
         tenant: str,
         audit: Audit,
-        report: Report,
+        save: SaveAudit,
         *,
         repair: bool,
         deletable: Deletable,
@@ -95,30 +99,34 @@ class Drift:
         At most `page` memories are repaired at once.
 
         Raises: TransientError when no embedder works: call again with the same audit;
-        Conflict when the live generation was switched: begin a new one. What `report` raises.
+        Conflict when the live generation was switched: begin a new audit; any error of `save`.
         """
         live = await self.vectors.attach()
         audit.generation = audit.generation or live.collection
         _check_generation(audit, live)
         if not audit.points_through:
-            await self._audit_points(tenant, live, audit, report, deletable)
+            await self._audit_points(tenant, live, audit, save, deletable)
         if audit.repairing:
             rows = await self.graph.sweeps.audited(tenant, audit.repairing)
             compared = await self._compare(tenant, live, rows.values())
-            await self._repair(tenant, live, audit, report, compared)
+            await self._repair(tenant, live, audit, save, compared)
         size = min(page or self.page, self.page)
         while rows_page := await self.graph.sweeps.memories_page(tenant, audit.after, size):
             compared = await self._audit_memories(tenant, live, audit, rows_page)
             if repair and compared.drifted:
                 audit.repairing = compared.drifted
-                await report(at_once=True)
-                await self._repair(tenant, live, audit, report, compared)
-            await report()
+                await save(at_once=True)
+                await self._repair(tenant, live, audit, save, compared)
+            await save()
 
     async def _audit_points(
-        self, tenant: str, live: Generation, audit: Audit, report: Report, deletable: Deletable
+        self, tenant: str, live: Generation, audit: Audit, save: SaveAudit, deletable: Deletable
     ) -> None:
-        """Find the points without a memory; from the start, but what was deleted stays counted."""
+        """Find the points without a memory, and delete those that are `deletable`.
+
+        A process that takes over starts again at the first point, but keeps counting the points
+        that were deleted before.
+        """
         audit.orphans_deleted += len(audit.deleting)
         await self._delete(tenant, await self.vectors.foreign.under(audit.deleting))
         audit.deleting = []
@@ -127,9 +135,9 @@ class Drift:
         points = await self.vectors.count(tenant, generation=live)
         audit.total = audit.processed + memories + points
         async for page in self._point_pages(tenant, live):
-            await self._audit_point_page(tenant, page, audit, report, deletable)
+            await self._audit_point_page(tenant, page, audit, save, deletable)
         audit.points_through = True
-        await report(at_once=True)
+        await save(at_once=True)
 
     async def _point_pages(self, tenant: str, live: Generation) -> AsyncIterator[list[StoredPoint]]:
         """Yield the tenant's points; for the default tenant also those of unknown tenants."""
@@ -149,7 +157,7 @@ class Drift:
         tenant: str,
         page: Sequence[StoredPoint],
         audit: Audit,
-        report: Report,
+        save: SaveAudit,
         deletable: Deletable,
     ) -> None:
         orphans = await self._orphans(tenant, page)
@@ -162,20 +170,20 @@ class Drift:
         chosen = await deletable([point.point_id for point in orphans])
         if chosen:
             audit.deleting = sorted(chosen)
-            await report(at_once=True)
+            await save(at_once=True)
             deleted = await self._delete(tenant, [p for p in orphans if p.point_id in chosen])
             audit.orphans_deleted += deleted
             metrics.DRIFT_REPAIRED.labels(outcome="deleted").inc(deleted)
             audit.deleting = []
-        await report()
+        await save()
 
     async def _orphans(self, tenant: str, points: Sequence[StoredPoint]) -> list[StoredPoint]:
-        """Return the points without a memory, or whose memory has its point elsewhere."""
+        """Return the points without a memory, or whose memory has its point under another id."""
         present = await self.graph.sweeps.present(tenant, [point.id for point in points])
         return [each for each in points if each.id not in present or not each.stands_for(tenant)]
 
     async def _delete(self, tenant: str, points: Sequence[StoredPoint]) -> int:
-        """Delete points as they were read if they still have no memory; return how many."""
+        """Delete points that still have no memory, unless rewritten; return how many have none."""
         orphans = await self._orphans(tenant, points)
         foreign = [each.point_id for each in orphans if each.payload.get("tenant") != tenant]
         own = [each for each in orphans if each.point_id not in foreign]
@@ -217,12 +225,12 @@ class Drift:
         return compared
 
     async def _repair(
-        self, tenant: str, live: Generation, audit: Audit, report: Report, compared: _Compared
+        self, tenant: str, live: Generation, audit: Audit, save: SaveAudit, compared: _Compared
     ) -> None:
         """Have `audit.repairing` embedded again, and count how many of them agree then."""
         ids = audit.repairing
         await self._requeue(tenant, live, compared)
-        await self._wait_until_embedded(tenant, audit, report)
+        await self._wait_until_embedded(tenant, audit, save)
         _check_generation(audit, await self.vectors.generations.live())
         rows = await self.graph.sweeps.audited(tenant, ids)
         findings = (await self._compare(tenant, live, rows.values())).findings
@@ -230,10 +238,10 @@ class Drift:
         metrics.DRIFT_REPAIRED.labels(outcome="failed").inc(len(failed))
         metrics.DRIFT_REPAIRED.labels(outcome="synced").inc(len(ids) - len(failed))
         audit.count_repaired(failed)
-        await report(at_once=True)
+        await save(at_once=True)
 
     async def _requeue(self, tenant: str, live: Generation, compared: _Compared) -> None:
-        """Make those due that differ and publish their jobs; a second time is harmless."""
+        """Make the memories that differ due for embedding and publish their jobs; repeatable."""
         memories, points, drifted = compared.memories, compared.points, compared.drifted
         kept = [points[key] for key in drifted if unwritable(memories[key], points.get(key))]
         await self.vectors.delete_seen(tenant, kept)
@@ -249,14 +257,14 @@ class Drift:
         ]
         await self.graph.work.give_up(tenant, Stage.EMBED, dead)
 
-    async def _wait_until_embedded(self, tenant: str, audit: Audit, report: Report) -> None:
+    async def _wait_until_embedded(self, tenant: str, audit: Audit, save: SaveAudit) -> None:
         """Return once each of `audit.repairing` is embedded, given up or changed meanwhile."""
         waiting = await self.graph.sweeps.unembedded(tenant, audit.repairing)
         last_success, polls = time.monotonic(), 0
         while waiting:
             polls += 1
             await asyncio.sleep(backoff_s(polls, first_s=_FIRST_POLL_S, longest_s=_LONGEST_POLL_S))
-            await report()
+            await save()
             still = await self.graph.sweeps.unembedded(tenant, list(waiting))
             left = {key: version for key, version in waiting.items() if still.get(key) == version}
             if len(left) < len(waiting):
@@ -271,14 +279,14 @@ class Drift:
 
 def _check_generation(audit: Audit, live: Generation | None) -> None:
     if live is None or live.collection != audit.generation:
-        raise Conflict("the live generation was switched during the run: ask for another one")
+        raise Conflict("the live generation was switched during the run: start another one")
 
 
 async def drift_task(drift: Drift, gauges: DriftGauges, progress: Progress) -> Mapping[str, Any]:
     """Do a run's task `drift`; return its result.
 
     Its request: `dry_run`, `repair` (true), `delete_orphans` (false) and `batch_size`, the most
-    that is repaired at once.
+    memories that are repaired at once.
     """
     tenant, run = progress.tenant, progress.run
     dry = run.dry_run or bool(run.request.get("dry_run"))
@@ -286,12 +294,12 @@ async def drift_task(drift: Drift, gauges: DriftGauges, progress: Progress) -> M
     delete = not dry and bool(run.request.get("delete_orphans"))
     audit = Audit.resumed(progress.state)
 
-    async def report(*, at_once: bool = False) -> None:
+    async def save(*, at_once: bool = False) -> None:
         await (progress.write if at_once else progress.write_if_due)(**asdict(audit))
 
     deletable = all_deletable if delete else none_deletable
     page = run.request.get("batch_size")
-    await drift(tenant, audit, report, repair=repair, deletable=deletable, page=page)
+    await drift(tenant, audit, save, repair=repair, deletable=deletable, page=page)
     progress.state |= asdict(audit)
     gauges.set_left(tenant, audit, repaired=repair)
     if not (repair or delete):

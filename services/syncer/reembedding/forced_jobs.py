@@ -1,8 +1,8 @@
-"""Jobs by which a run has the embedders bring memories up, and waits until they have.
+"""Jobs by which a run makes the embedders embed chosen memories, and waits until they have.
 
-A forced job is another job than the ordinary one of the same version, so neither one in
-flight nor one that is dead prevents it. The run itself is its outbox: while a memory is not
-embedded, its job is published again every few seconds, which does nothing where it is live.
+A forced job differs from the ordinary job of the same version, so it is published even while the
+ordinary one is in flight or dead. The run publishes it again every few seconds until its memory is
+embedded; publishing does nothing while the job is queued or in flight.
 """
 
 from __future__ import annotations
@@ -22,31 +22,31 @@ from shared.waiting import backoff_s
 _FIRST_POLL_S, _LONGEST_POLL_S, _POLL_FACTOR = 0.1, 1.0, 1.5
 _ANNOUNCE_EVERY_S = 2.0
 _SILENT_AFTER_S = 30.0
-# A memory has failed whose job was done more often than this without effect while others were
-# embedded. Where none is embedded the embedders may be the cause (one that cannot open the next
-# model yet finishes these jobs without work), so they get a minute.
+# A memory has failed once its job was done more than _DONE_IN_VAIN times without effect while
+# others were embedded. If none is embedded, the embedders may be the cause (one that cannot open
+# the next model yet finishes these jobs without work), so _DONE_AT_MOST allows a minute.
 _DONE_IN_VAIN = 5
 _DONE_AT_MOST = 30
 
-# Of those of the tenant (id: payload_version), the ids that are not embedded yet.
+# Takes a tenant and its memories (id: payload_version); returns the ids not embedded yet.
 Unfinished = Callable[[str, Mapping[str, int]], Awaitable[Collection[str]]]
 
 
 @dataclass(slots=True)
 class ForcedJobs:
-    """`run` names the jobs: one that died under it is not tried again under it."""
+    """Forced jobs of one `run`, whose id names them: a dead one is not tried again by this run."""
 
     outbox: Outbox
     progress: Progress
     run: str
     unfinished: Unfinished
-    # (tenant, id, version) of those whose jobs have no effect.
+    # (tenant, id, version) of the memories whose jobs have no effect.
     _hopeless: set[tuple[str, str, int]] = field(default_factory=set, init=False)
     _embedded: int = field(default=0, init=False)
     _embedded_before: int = field(default=0, init=False)
 
     async def __call__(self, tenant: str, wanted: Mapping[str, int]) -> set[str]:
-        """Return once every memory is embedded or has failed; the ids of the latter.
+        """Wait until every memory is embedded or has failed; return the ids that failed.
 
         A memory has failed when its job is dead, or was done too often without effect. Waits
         however long the embedders need, since their provider may be down; the run's progress
@@ -83,8 +83,8 @@ class ForcedJobs:
     ) -> set[str]:
         """Publish the jobs; return the ids that have failed.
 
-        `done` counts how often the job of each memory was done, `in_vain` how often of these
-        while others were embedded.
+        `done` counts for each memory how often its job ended without embedding it, `in_vain`
+        counts those of these times at which other memories were embedded.
         """
         jobs = [Job(tenant, key, version, run=self.run) for key, version in wanted.items()]
         answers = (await self.outbox.announce({Stage.EMBED: jobs}, exempt=True))[Stage.EMBED]
@@ -93,7 +93,8 @@ class ForcedJobs:
         failed = set()
         for job, answer in zip(jobs, answers or [], strict=False):
             key = (tenant, job.memory_id, job.version)
-            # New again: the one before was done. One in flight or deferred is a duplicate.
+            # NEW means that the previous job has ended: one that is in flight or deferred
+            # is answered as a duplicate.
             if answer is Published.NEW:
                 done[job.memory_id] += 1
                 in_vain[job.memory_id] += others_came

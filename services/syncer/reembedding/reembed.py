@@ -1,7 +1,7 @@
 """The task `reembed`: make all vectors again, in place or in another generation.
 
-With the live model, the newest memories of one tenant are embedded again where they are. With
-another model (or a generation that was live before) it is a switch, of all tenants.
+With the live model, the newest memories of one tenant are embedded again in the live generation.
+Another model (or a generation that was live before) means a switch, for all tenants.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Reembed:
     settings: EmbeddingSettings
 
     async def __call__(self, progress: Progress) -> dict[str, Any]:
-        """Return the seed's summary, with the collection that is live then.
+        """Return AutoMem's summary of a re-embedding, and the collection that is live at the end.
 
         Raises: RunLost; PermanentError with what the operator can do about it. The live
         generation stays live after either.
@@ -95,7 +95,7 @@ class Reembed:
     async def _wanted(self, request: Mapping[str, Any]) -> Generation:
         """Return the requested generation, with the name and size that its model really has.
 
-        What is not requested is as in the live generation, where that has the same model.
+        A value that is not requested is taken from the live generation if that has the same model.
         """
         live = await self.vectors.attach()
         provider = request.get("provider") or live.provider or chosen_provider(self.settings)
@@ -165,7 +165,7 @@ class Reembed:
         size = math.ceil(_batch_size(run) / batch) * batch
         tenant, state, limit = progress.tenant, progress.state, run.request.get("limit")
         if limit:
-            if ":" not in state["cursor"]:  # What is stored from here on is not part of it.
+            if ":" not in state["cursor"]:  # Memories stored later are not part.
                 await progress.write(cursor=await self._newest(tenant), processed=0)
             while (left := limit - state["processed"]) > 0:
                 older = await self._older(tenant, state["cursor"], min(size, left))

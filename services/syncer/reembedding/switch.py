@@ -1,8 +1,8 @@
 """Fill another generation while recall uses the live one, then make it the live one.
 
-Only the stores say what is done: a point that exists at its memory's version is filled,
-whichever process filled it. So a run that was killed, or a generation that was live before,
-is completed by the same passes, and only what is missing is embedded.
+A memory is done when the target stores its point at the memory's version, whichever process
+wrote that point. So the same passes complete a run that was killed, or a generation that was live
+before, and they embed only the memories that lack such a point.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from shared.vectors.active_model import REFRESH_EVERY_S
 log = get_logger(__name__)
 
 FILLING, SETTLING = "filling", "settling"
-# A larger page would delay what is written meanwhile, whose jobs wait behind the page's.
+# A larger page would delay ordinary jobs, which wait behind the jobs of the page.
 _PAGE = 128
 _SEEN_AFTER_S = 2.5 * REFRESH_EVERY_S
 _MOST_PASSES = 20
-# So many memories may be refused by the target's model: ten, or a twentieth of all.
+# The target's model may refuse ten memories, or a twentieth of all if that is more.
 _REFUSED_RATIO = 0.05
 _REFUSED_ANYWAY = 10
 _SAMPLE = 16
@@ -67,7 +67,7 @@ class Switch:
             await self.vectors.generations.activate(self.target)
         if self.progress.state.get("phase") != SETTLING:
             await self._enter(SETTLING)
-        # Until every process has noticed, some write to the generation before.
+        # Until every process has noticed the switch, some still write to the previous generation.
         await asyncio.sleep(_SEEN_AFTER_S)
         await self._run_passes()
         await self._mark_refused()
@@ -85,7 +85,7 @@ class Switch:
         await self.progress.write(phase=phase, **{"pass": 0}, tenant="", cursor="")
 
     async def _check_target(self) -> None:
-        """Raises: Conflict if no process writes to the target any more: waiting cannot help."""
+        """Raises: Conflict if no process writes to the target any more, so waiting cannot help."""
         if self.target.collection not in await self.vectors.generations.names():
             raise Conflict(
                 f"{self.target.collection} is neither live nor filled any more: it was"
@@ -93,7 +93,12 @@ class Switch:
             )
 
     async def _run_passes(self) -> None:
-        """Go over all memories until a whole pass finds none that is lacking and not queued."""
+        """Read all memories again and again, until one whole pass finds nothing to embed.
+
+        A memory whose ordinary job is still waiting does not count: that job writes its point.
+
+        Raises: PermanentError after too many passes, Conflict, RunLost.
+        """
         state, run_id = self.progress.state, self.progress.run.id
         name = f"{run_id}/{state['phase']}"
         forced = ForcedJobs(self.outbox, self.progress, name, self._unfinished)
@@ -109,7 +114,7 @@ class Switch:
         raise PermanentError(f"{self.target.collection} is behind after {_MOST_PASSES} passes")
 
     async def _fill_tenant(self, tenant: str, forced: ForcedJobs) -> int:
-        """Return how many had to be embedded for which no ordinary job was waiting."""
+        """Embed what the tenant lacks; return how many memories no ordinary job would have done."""
         state, found = self.progress.state, 0
         if tenant < (reached := state["tenant"]):
             return 0
@@ -141,10 +146,10 @@ class Switch:
         return {each.id: each for each in memories if self._lacks(each, stored.get(each.id))}
 
     def _lacks(self, memory: Memory, point: StoredPoint | None) -> bool:
-        """Return whether its point is missing or older; a point's text follows its version.
+        """Return whether the memory's point is missing, or of an older version of the memory.
 
-        Once the target is live, also whether its node still has the text hash of the
-        generation before.
+        Once the target is live, a memory also lacks its point while its node still has the text
+        hash of the previous generation.
         """
         if point is None or point.payload_version < memory.payload_version:
             return True
@@ -158,7 +163,7 @@ class Switch:
         return set(await self._lacking(tenant, memories))
 
     async def _verify(self) -> None:
-        """Raises: PermanentError unless the target holds what the graph says, and finds it."""
+        """Raises: PermanentError unless the target has a point per memory, and searches find it."""
         refused, total = self._refused_count(), self.progress.state["total"]
         if refused > max(_REFUSED_ANYWAY, _REFUSED_RATIO * total):
             raise PermanentError(f"{self.target.model} refused {refused} of {total} memories")
@@ -167,9 +172,9 @@ class Switch:
             await self._verify_sample(tenant)
 
     async def _verify_count(self, tenant: str) -> None:
-        """Both stores are written meanwhile, so the counts may agree only after some tries."""
+        """Compare the counts again and again, because both stores are written meanwhile."""
         refused = len(self._refused.get(tenant, ()))
-        # Also where there are not too many: a point that is still to come would hide an orphan.
+        # Even if the counts agree: an orphan and a point that is not yet written cancel out.
         await self._delete_orphans(tenant)
         for _ in range(_COUNT_TRIES):
             counts = await self.graph.memories.counts(tenant)
@@ -189,14 +194,17 @@ class Switch:
     async def _delete_orphans(self, tenant: str) -> None:
         """Delete points whose memory was deleted or moved while this generation was not live."""
         async for page in self.vectors.scroll(tenant, generation=self.target):
-            # The point was seen first: a memory that is absent now has been deleted.
+            # The point was read before its memory is looked for, so an absent memory was deleted.
             present = await self.graph.sweeps.present(tenant, [point.id for point in page])
             orphans = [p for p in page if p.id not in present or not p.stands_for(tenant)]
             await self.vectors.delete_seen(tenant, orphans, generation=self.target)
             await self.progress.write_if_due()
 
     async def _verify_sample(self, tenant: str) -> None:
-        """Search for points by their own vectors: each finds itself, or one just like it."""
+        """Search for points by their own vectors; each must find itself or an equal point.
+
+        Raises: PermanentError.
+        """
         target = self.target
         page: Sequence[StoredPoint] = await anext(
             self.vectors.scroll(tenant, page=_SAMPLE, generation=target), []
@@ -220,7 +228,7 @@ class Switch:
         return sum(map(len, self._refused.values()))
 
     async def _mark_refused(self) -> None:
-        """Give up what the model that is live now refused, so that it shows as other failures."""
+        """Mark the embeddings that the new live model refused as given up, as any failed one."""
         for tenant, ids in self._refused.items():
             due = await self.graph.work.requeue(tenant, Stage.EMBED, ids)
             rows = [(each.id, each.payload_version) for each in due]

@@ -80,7 +80,7 @@ async def test_what_is_no_number_is_refused(api: ApiProcess, query: str) -> None
 
 
 async def test_listing_is_an_access(api: ApiProcess) -> None:
-    """The bump reaches every reader: there is one copy of it (spec 7.2, 6)."""
+    """The new access time reaches every reader, because it is stored in one place."""
     tag = f"read-{uuid4()}"
     await api.stored("Read me", tags=[tag], last_accessed="2020-01-01T00:00:00Z")
     await api.ask("GET", f"/memory/by-tag?tags={tag}")

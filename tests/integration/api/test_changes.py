@@ -1,4 +1,4 @@
-"""PATCH and GET where AutoMem lost data (spec, section 7.2): the API's half of it."""
+"""PATCH and GET in cases where AutoMem lost data, as the API answers them."""
 
 from __future__ import annotations
 

@@ -56,7 +56,7 @@ async def test_a_query_past_the_servers_limit_is_unavailable(tmp_path: Path) -> 
 
 
 async def test_an_error_never_quotes_what_a_memory_says(store: GraphStore) -> None:
-    """I8: a refused query's text carries its parameters."""
+    """A refused query's error text carries its parameters, which no log may show."""
     await store.ensure(TENANT)
     for wrong in ("RETURN $text +", "RETURN abs($text)"):
         with pytest.raises(PermanentError) as refused:

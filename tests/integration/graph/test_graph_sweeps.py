@@ -125,7 +125,7 @@ async def test_archived_memories_are_left_alone(
 async def test_an_old_token_changes_nothing_and_ends_the_sweep(
     store: GraphStore, aged: list[Memory]
 ) -> None:
-    """I3: a leader that slept through its term wakes up into Fenced."""
+    """A leader whose lease ended while it slept gets Fenced at its next write."""
     await store.sweeps.raise_fence(TENANT, Fencing("decay", 5))
     await store.sweeps.raise_fence(TENANT, FENCE)
     old = Fencing("decay", 6)

@@ -1,4 +1,4 @@
-"""Workers' writes: twice is once (I4), and a PATCH or DELETE in between wins."""
+"""A worker's write twice has one effect, and a PATCH or DELETE in between wins."""
 
 from __future__ import annotations
 

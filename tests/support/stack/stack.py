@@ -303,7 +303,7 @@ async def running(
 
 
 async def quiet(stack: Stack) -> None:
-    """I9: nothing pending or queued, the ledgers empty but for the dead, no stray key."""
+    """Nothing is pending or queued, the ledgers hold only dead jobs, and no other key is left."""
     last: list[str] = []
 
     async def clean() -> bool:

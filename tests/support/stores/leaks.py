@@ -1,4 +1,4 @@
-"""What a test may leave behind in Redis (I9): dead jobs, and nothing else of its work.
+"""What a test may leave behind in Redis: dead jobs, and nothing else of its work.
 
 Every key without a time-to-live must be on the list; a new kind of key needs an entry here
 and a reason, so that a memory leak cannot land.
