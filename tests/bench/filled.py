@@ -1,4 +1,4 @@
-"""A graph with many memories, written past the API: its speed is not what is measured."""
+"""A graph with many memories, written without the API, whose speed is not measured."""
 
 from __future__ import annotations
 

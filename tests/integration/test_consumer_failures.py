@@ -198,7 +198,7 @@ async def test_a_poison_job_kills_only_itself(
     victims = [spawn("tests.support.workers.worker", "poison", "victim-0")]
 
     async def restarted_until_quiet() -> bool:
-        """A supervisor: whoever died is started again."""
+        """Start a new process for the one that died, as a supervisor does."""
         if victims[-1].poll() is not None:
             for consumer in await enrich.consumers():
                 await silence(enrich, consumer.name)

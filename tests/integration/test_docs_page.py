@@ -1,4 +1,4 @@
-"""/openapi.json and /docs are open, need no network, and name what is served."""
+"""/openapi.json and /docs are open, need no network, and name every served route."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""GET /memory/{id}/receipt: what is done, and where the job is of what is not."""
+"""GET /memory/{id}/receipt: the stages that are done, and where the other jobs are."""
 
 from __future__ import annotations
 

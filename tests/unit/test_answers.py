@@ -1,4 +1,4 @@
-"""Answers: what is rendered is what is described."""
+"""Answers are rendered as the document describes them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Types by rules, and what is believed of a chat model's answer."""
+"""Types by rules, and which answers of a chat model are accepted."""
 
 from __future__ import annotations
 

@@ -99,7 +99,7 @@ async def test_closing_ends_what_is_being_asked() -> None:
 
 
 class Paid(PlaceholderEmbedding):
-    """Counts the texts that would be paid for; waits for its gate, refuses what is `bad`."""
+    """Counts the texts that a provider would charge; waits for its gate; refuses `bad` texts."""
 
     def __init__(self, dimension: int = 8) -> None:
         super().__init__(dimension)

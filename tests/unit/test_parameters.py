@@ -1,4 +1,4 @@
-"""Query parameters: what is parsed, clamped, refused, and what the document says of it."""
+"""Query parameters: how they are parsed, clamped, refused and documented."""
 
 from __future__ import annotations
 

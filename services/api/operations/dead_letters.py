@@ -36,7 +36,7 @@ from shared.streams.transitions import DeadJob
 
 MAX_LISTED = 500
 MAX_MOVED = 500
-# The dead letters of all tenants lie in one stream: one request reads so many pages of it.
+# One stream holds the dead letters of all tenants; a request reads at most so many pages.
 _PAGES = 10
 # Redis's own form: two 64-bit numbers. 0-0 is no entry, and no range may end before it.
 _ENTRY_ID = r"^[1-9][0-9]{0,18}-[0-9]{1,19}$"

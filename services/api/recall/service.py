@@ -113,7 +113,7 @@ class Recall:
     # -- expand -------------------------------------------------------------------------
 
     async def _expand(self, draft: Draft) -> None:
-        """Append to the rows what they lead to, and where wanted what lies outside the tags."""
+        """Append the memories that the rows lead to; on request also those outside the tags."""
         related = await self._related(draft)
         draft.related = len(related)
         draft.rows += related

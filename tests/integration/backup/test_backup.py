@@ -1,4 +1,4 @@
-"""GET /backup: what is in the file, and who gets it."""
+"""GET /backup: the content of the file, and who may get it."""
 
 from __future__ import annotations
 

@@ -91,7 +91,7 @@ async def test_a_run_that_may_not_repair_writes_nothing(
 async def test_a_point_that_no_upsert_may_replace_is_mended(
     here: Place, change: dict[str, Any]
 ) -> None:
-    """The guard of upserts keeps what is newer, or is not the tenant's."""
+    """An upsert leaves a point that is newer or belongs to another tenant."""
     memories = await here.seed(3)
     await here.graph.ensure("beta")
     [(key, value)] = change.items()

@@ -1,4 +1,4 @@
-"""Runs: each is taken once at a time, goes on after whoever had it, and always ends."""
+"""A run has one worker at a time, is continued by another worker, and always ends."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A tenant's graph: made once whoever races for it, whole before the first write."""
+"""A tenant's graph: made once, however many create it, and complete before the first write."""
 
 from __future__ import annotations
 

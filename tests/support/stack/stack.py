@@ -200,7 +200,7 @@ class Stack:
         return int(code)
 
     async def destroy(self) -> None:
-        """Stop it, or end by force what is left of it."""
+        """Stop the stack, and kill the processes that do not end."""
         if self._supervisor is None:
             return
         left = self.processes()

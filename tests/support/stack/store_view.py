@@ -172,7 +172,7 @@ class StoreView:
         )
 
     async def work(self) -> dict[str, int]:
-        """Entries per stage's stream; what is delayed counts too."""
+        """Return the number of jobs per stage, deferred ones included."""
         found = {}
         async with self.redis() as redis:
             for stage in ("enrich", "embed", "relate"):
