@@ -5,6 +5,7 @@ Ranked recall has its own module beside this one.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from typing import Any
@@ -23,7 +24,7 @@ from tests.contract.official_client import (
 )
 from tests.support.stack.api_process import ApiProcess, running_api
 from tests.support.stores.proxy import Proxy
-from tests.support.waiting.conditions import wait_until
+from tests.support.waiting.conditions import limited, wait_until
 
 TOKEN = "only-for-tests"
 
@@ -362,10 +363,17 @@ async def test_delete_by_tag(client: OfficialClient) -> None:
 async def test_a_store_whose_connection_is_lost_is_retried_into_one_memory(
     flaky: tuple[OfficialClient, Proxy], api: ApiProcess
 ) -> None:
-    """The request arrives, the connection is cut before an answer, the client sends again."""
+    """The request arrives, the connection is cut before an answer, the client sends again.
+
+    The API is frozen until the connection is cut, so that it cannot have answered before.
+    """
     client, proxy = flaky
     content = f"Only once {uuid4()}"
     proxy.cut_after_request(b"POST /memory")
-    stored = await client.store({"content": content})
+    with api.frozen():
+        storing = asyncio.create_task(client.store({"content": content}), name="store")
+        async with limited():
+            await proxy.cut.wait()
+    stored = await storing
     assert client.attempts == 2
     assert await api.ids(content) == [stored["memory_id"]]

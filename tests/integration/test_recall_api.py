@@ -260,9 +260,12 @@ async def test_a_chain_s_head_replaces_what_it_superseded(api: Client, stores: S
     assert await api.recalled("wifi", tags="wifi", state_mode="history", limit=9) != [last]
 
 
-async def test_a_superseding_cycle_ends_and_hides_not_all_of_it(api: Client) -> None:
+async def test_a_superseding_cycle_ends_and_hides_not_all_of_it(
+    api: Client, stores: StoreView
+) -> None:
     one = await api.stored(f"{CANARY} the moon is cheese")
     two = await api.stored(f"{CANARY} the moon is rock")
+    await stores.all_done(2)
     await related(api, one, two)
     await related(api, two, one)
     answer = await api.recall("moon cheese", limit=1)

@@ -8,8 +8,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -85,6 +85,16 @@ class ApiProcess:
             return (await self.ask("GET", "/health")).status == 200
         except aiohttp.ClientError:
             return False
+
+    @contextmanager
+    def frozen(self) -> Iterator[None]:
+        """SIGSTOP the process for the block: what is sent to it meanwhile arrives at once."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self._process.send_signal(signal.SIGCONT)
 
     def kill(self) -> None:
         assert self._process is not None

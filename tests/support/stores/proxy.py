@@ -19,6 +19,7 @@ class Proxy:
         self._flowing.set()
         self._last_request: bytes | None = None
         self._losing = False
+        self.cut = asyncio.Event()  # set once `cut_after_request` has hung up on both sides
         self.url = ""
 
     async def open(self) -> None:
@@ -41,6 +42,7 @@ class Proxy:
     def cut_after_request(self, text: bytes) -> None:
         """Pass the next request that holds `text` on, and hang up on both sides."""
         self._last_request = text
+        self.cut.clear()
 
     def lose_answer(self) -> None:
         """Drop the next answer, and hang up on both sides."""
@@ -63,6 +65,8 @@ class Proxy:
         await asyncio.wait({requests, answers})
         writer.close()
         to_server.close()
+        if self._last_request is None:
+            self.cut.set()
 
     async def _requests(self, reader: asyncio.StreamReader, server: asyncio.StreamWriter) -> None:
         while sent := await reader.read(65536):
