@@ -25,5 +25,5 @@ def test_two_writes_share_no_id() -> None:
 
 def test_without_a_key_no_answer_is_kept() -> None:
     write = Write("default")
-    assert write.keep([write.id], Success()) is None
+    assert write.keep([write.id], Success) is None
     assert write.kept is None

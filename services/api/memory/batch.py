@@ -182,7 +182,7 @@ async def store_batch(request: web.Request) -> web.StreamResponse:
     batches, ids = request.app[BATCHES], write.ids(len(batch.memories))
     memories = await batches.prepare(write.tenant, batch.memories, ids)
     expected = StoredBatch(tuple(ids))
-    idem = write.keep(ids, _answer(expected, batch.warnings, ms_since(began)))
+    idem = write.keep(ids, lambda: _answer(expected, batch.warnings, ms_since(began)))
     try:
         stored = await batches.store(write.tenant, memories, idem=idem, trace=request[REQUEST_ID])
     except Conflict as conflict:

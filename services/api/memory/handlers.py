@@ -51,7 +51,7 @@ async def store_memory(request: web.Request) -> web.StreamResponse:
     memories = request.app[MEMORIES]
     memory = await memories.prepare(write.tenant, memory_in, write.id)
     expected = Stored(memory, embedding=memory_in.embedding is not None)
-    idem = write.keep([memory.id], StoredAnswer.of(expected, ms_since(began)))
+    idem = write.keep([memory.id], lambda: StoredAnswer.of(expected, ms_since(began)))
     try:
         stored = await memories.store(
             write.tenant, memory, memory_in.embedding, idem=idem, trace=request[REQUEST_ID]
