@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from functools import lru_cache
 
 
 def compact_json(
@@ -16,6 +17,12 @@ def compact_json(
     Raises: ValueError for NaN and infinity unless `allow_nan`; TypeError for a type that
     neither JSON nor `default` knows.
     """
-    return json.dumps(
-        value, ensure_ascii=False, allow_nan=allow_nan, separators=(",", ":"), default=default
+    return _encoder(allow_nan, default).encode(value)
+
+
+@lru_cache(maxsize=16)
+def _encoder(allow_nan: bool, default: Callable[[object], object] | None) -> json.JSONEncoder:
+    """Return one encoder per kind: `json.dumps` would build one for every text."""
+    return json.JSONEncoder(
+        ensure_ascii=False, allow_nan=allow_nan, separators=(",", ":"), default=default
     )
