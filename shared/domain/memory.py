@@ -10,10 +10,12 @@ import hashlib
 import json
 import math
 import re
+import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
+from functools import lru_cache
 from typing import Any
 
 from shared.errors import InvalidInput
@@ -152,9 +154,10 @@ def next_version(version: int, now_ms: int) -> int:
 
 
 def now_ms() -> int:
-    return int(datetime.now(UTC).timestamp() * 1000)
+    return time.time_ns() // 1_000_000
 
 
+@lru_cache(maxsize=1024)  # an answer holds the same few times again and again
 def iso(ms: int | None) -> str | None:
     """Return `ms` as ISO 8601 UTC with `+00:00`, the form AutoMem's clients read."""
     if ms is None:

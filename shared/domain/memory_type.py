@@ -44,7 +44,8 @@ def classify(content: str) -> tuple[str, float]:
     """
     lowered = content.lower()
     for kind, triggers in _TRIGGERS.items():
-        hits = sum(phrase in lowered and bool(found.search(lowered)) for phrase, found in triggers)
+        occurring = [pattern for phrase, pattern in triggers if phrase in lowered]
+        hits = sum(pattern.search(lowered) is not None for pattern in occurring)
         if hits == 1:
             return kind, _ONE_TRIGGER
         if hits:

@@ -12,7 +12,7 @@ from base64 import b64decode, b64encode
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import lru_cache
-from operator import itemgetter
+from operator import attrgetter, itemgetter
 from typing import Any
 from zlib import crc32
 
@@ -155,15 +155,25 @@ def check_key(value: str, what: str) -> str:
     return value
 
 
-def columns(memory: Memory, names: Sequence[str] = PROPERTIES) -> list[Any]:
+def columns(memory: Memory, names: tuple[str, ...] = PROPERTIES) -> list[Any]:
     """Return the values of `names` in order, as the graph stores them."""
-    values = ((name, getattr(memory, name)) for name in names)
-    return [(compact_json(v) if v else None) if name in _JSON else v for name, v in values]
+    values_of, json_places = _getter(names)
+    values = list(values_of(memory))
+    for at in json_places:
+        values[at] = compact_json(values[at]) if values[at] else None
+    return values
+
+
+@lru_cache(maxsize=8)
+def _getter(names: tuple[str, ...]) -> tuple[Convert, tuple[int, ...]]:
+    """Return what reads the fields `names` of a memory, and which of them are stored as JSON."""
+    return attrgetter(*names), tuple(at for at, name in enumerate(names) if name in _JSON)
 
 
 def tag_columns(memory: Memory) -> list[list[str]]:
     """`tag_keys` and `tag_prefixes` of all its tags."""
-    return [list(tag_keys(memory.all_tags)), list(tag_prefixes(memory.all_tags))]
+    tags = memory.all_tags
+    return [list(tag_keys(tags)), list(tag_prefixes(tags))]
 
 
 def created_columns(

@@ -5,8 +5,8 @@ This is one middleware, because each layer of aiohttp's chain costs as much as t
 
 from __future__ import annotations
 
+import os
 import time
-import uuid
 from collections.abc import Awaitable, Callable
 
 from aiohttp import web
@@ -75,7 +75,7 @@ def make_middleware(
 def _request_id(request: web.Request) -> str:
     name = request.headers.get("X-Request-Id", "")
     is_usable = 0 < len(name) <= 64 and name.isascii() and name.isprintable()
-    return name if is_usable else uuid.uuid4().hex
+    return name if is_usable else os.urandom(16).hex()
 
 
 async def _translate(

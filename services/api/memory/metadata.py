@@ -69,6 +69,8 @@ def _entity_term(word: str) -> str:
 
 def terms(metadata: Mapping[str, Any]) -> tuple[str, ...]:
     """Return the terms by which a memory is indexed: words of three characters and more."""
+    if not metadata:  # most memories have none
+        return ()
     unique = dict.fromkeys(word for _, value in values(metadata) for word in _long(value))
     unique |= dict.fromkeys(
         _entity_term(word) for name in entities(metadata) for word in _long(name)

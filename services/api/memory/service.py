@@ -250,6 +250,8 @@ def _typed(body: MemoryIn) -> tuple[str, float]:
 
 
 def _session_of(metadata: dict[str, Any]) -> str | None:
+    if "session_id" not in metadata:
+        return None
     try:
         return check_label(metadata.get("session_id"), "session_id", SESSION_CHARS)
     except InvalidInput:  # metadata may hold anything; what cannot name a session is ignored
