@@ -16,7 +16,7 @@ from services.api.http import docs_page, openapi
 from services.api.http.answers import error_answer
 from services.api.http.middleware import REQUEST_ID
 from services.api.http.route import Route, Routes
-from services.api.memory import batch, by_tag, handlers
+from services.api.memory import handlers
 from services.api.operations import (
     dead_letters,
     enrichment,
@@ -47,9 +47,6 @@ async def not_yet(request: web.Request) -> web.Response:
 ROUTES: tuple[Route, ...] = (
     *health.ROUTES,
     *docs_page.ROUTES,
-    *handlers.STORE,
-    *batch.ROUTES,
-    *by_tag.ROUTES,
     *handlers.ROUTES,
     *recall.ROUTES,
     *associate.ROUTES,

@@ -15,8 +15,6 @@ from services.api.http.tenancy import Tokens
 from services.api.memory import handlers
 from services.api.memory.access_times import AccessTimes
 from services.api.memory.admission import Admission
-from services.api.memory.batch import BATCHES, Batches
-from services.api.memory.by_tag import BY_TAG, ByTag
 from services.api.memory.idempotency import IDEMPOTENCY, Idempotency
 from services.api.memory.service import Memories
 from services.api.operations import event_stream, health
@@ -89,8 +87,6 @@ def _install_memories(app: web.Application, stores: Stores, settings: Settings) 
     memories = Memories(stores.graph, stores.outbox, admission, settings.api, stores.serving)
     app[handlers.MEMORIES] = memories
     app[handlers.EVENTS] = stores.events
-    app[BATCHES] = Batches(stores.graph, stores.outbox, admission)
-    app[BY_TAG] = ByTag(stores.graph, stores.outbox)
     return memories
 
 

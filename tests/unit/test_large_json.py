@@ -10,15 +10,18 @@ from collections.abc import Awaitable
 from typing import Any
 
 import pytest
+from aiohttp.test_utils import make_mocked_request
 
 from services.api.http.body import JsonBody
 from services.api.http.large_json import _LARGE_BYTES, canonical, in_thread_if_large, parse_json
-from services.api.memory.idempotency import RequestIdentity, Write, _keyed
+from services.api.http.middleware import TENANT
+from services.api.memory.idempotency import Write, keyed
 from shared.errors import InvalidInput
 
 # Space that JSON ignores: it makes any text a large one.
 PADDING = " \n" * _LARGE_BYTES
-SENDER = RequestIdentity("default", "digest", "peer", "POST /memory/batch", key="k")
+REQUEST = make_mocked_request("POST", "/memory/batch")
+REQUEST[TENANT] = "default"
 
 
 @pytest.mark.parametrize(
@@ -87,7 +90,7 @@ async def test_a_key_s_hash_is_that_of_the_first_version() -> None:
     head = b"POST /memory/batch\0"
     expected = hashlib.blake2b(head + json.dumps(value, sort_keys=True).encode(), digest_size=16)
     for raw in (json.dumps(value), json.dumps(value) + PADDING):
-        write = await _keyed(SENDER, "k", JsonBody(raw.encode(), value))
+        write = await keyed(REQUEST, "k", JsonBody(raw.encode(), value))
         assert write.body_hash == expected.hexdigest()
 
 
@@ -111,6 +114,6 @@ async def test_a_batch_of_megabytes_leaves_the_event_loop_its_turns() -> None:
 
     async def keyed() -> Write:
         value = await in_thread_if_large(len(raw), lambda: parse_json(raw))
-        return await _keyed(SENDER, "k", JsonBody(raw, value))
+        return await keyed(REQUEST, "k", JsonBody(raw, value))
 
     assert await _longest_pause(keyed()) < 0.5

@@ -17,8 +17,8 @@ from services.api.http.body import read_json
 from services.api.http.middleware import TENANT
 from services.api.http.route import Routes
 from services.api.http.validation import required, validate
-from services.api.memory.idempotency import effecting
-from services.api.memory.requests import BATCH_ROWS, unit
+from services.api.memory.idempotency import IDEMPOTENCY
+from services.api.memory.requests import BATCH_ROWS, Ratio
 from services.api.memory.service import check_id
 from shared.domain.memory import check_text, finite
 from shared.domain.relations import AUTHORED
@@ -52,7 +52,6 @@ _Kind = Annotated[
     BeforeValidator(_kind),
     WithJsonSchema({"type": "string", "enum": sorted(AUTHORED), "description": "In any case"}),
 ]
-_Strength = Annotated[float | None, unit("importance")]
 
 
 class AssociationIn(BaseModel):
@@ -63,7 +62,7 @@ class AssociationIn(BaseModel):
     memory1_id: _End = Field("", validate_default=True)
     memory2_id: _End = Field("", validate_default=True)
     type: _Kind = "RELATES_TO"
-    strength: _Strength = _DEFAULT_STRENGTH
+    strength: Ratio = _DEFAULT_STRENGTH
 
 
 class AssociateIn(BaseModel):
@@ -79,7 +78,7 @@ class AssociateIn(BaseModel):
 
 
 class _StrengthIn(BaseModel):
-    strength: _Strength = None
+    strength: Ratio = None
 
 
 class AssociatedAnswer(Success):
@@ -205,12 +204,13 @@ async def associate(request: web.Request) -> web.StreamResponse:
     given = await read_json(request)
     body = given.members()
     links, tenant = request.app[LINKS], request[TENANT]
+    run_once = request.app[IDEMPOTENCY].run_once
     many = body.get("associations")
     if isinstance(many, list) or ("associations" in body and body.keys().isdisjoint(_ENDS)):
         rows, refused = parse_associations(many)
-        return await effecting(request, given, lambda: _store_many(links, tenant, rows, refused))
+        return await run_once(request, given, lambda: _store_many(links, tenant, rows, refused))
     row = parse_association(body)
-    return await effecting(request, given, lambda: _store_one(links, tenant, row))
+    return await run_once(request, given, lambda: _store_one(links, tenant, row))
 
 
 async def _store_one(links: Links, tenant: str, row: Association) -> tuple[int, Answer]:

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator
 
 from services.api.http.answers import Absent, Answer, Id, OnlyTrue, Success, Time, Unit, attribute
-from services.api.memory.service import Stored
+from services.api.memory.service import Queued, Stored
 from shared.domain.memory import tag_prefixes
 
 _Prefixes = Annotated[tuple[str, ...], BeforeValidator(tag_prefixes)]
@@ -102,13 +102,27 @@ class StoredBatchAnswer(Success):
 
     message: str
     stored: int
-    memory_ids: tuple[Id, ...]
+    memory_ids: list[Id]
     qdrant: Literal["queued"] = "queued"
     enrichment: Literal["queued"] = "queued"
     enrichment_queued: bool
     embedding_queued: bool
     query_time_ms: float
-    warnings: Absent[tuple[str, ...]] = None
+    warnings: Absent[list[str]] = None
+
+    @classmethod
+    def of(
+        cls, ids: list[str], queued: Queued, warnings: list[str], elapsed_ms: float
+    ) -> StoredBatchAnswer:
+        return cls(
+            message=f"{len(ids)} memories stored successfully",
+            stored=len(ids),
+            memory_ids=ids,
+            enrichment_queued=queued.enrich,
+            embedding_queued=queued.embed,
+            query_time_ms=elapsed_ms,
+            warnings=warnings or None,
+        )
 
 
 class ChangedAnswer(Success):

@@ -1,4 +1,4 @@
-"""/memory: store, read, change and delete one memory."""
+"""/memory: store, read, change, list and delete memories."""
 
 from __future__ import annotations
 
@@ -8,14 +8,23 @@ from aiohttp import web
 
 from services.api.http.answers import json_answer
 from services.api.http.body import read_json, read_model
+from services.api.http.large_json import in_thread_if_large
 from services.api.http.middleware import REQUEST_ID, TENANT
+from services.api.http.parameters import SETTINGS, Query, integer, texts
 from services.api.http.route import Routes
 from services.api.http.validation import validate
 from services.api.memory.access_times import AccessTimes
-from services.api.memory.answers import ChangedAnswer, FoundAnswer, StoredAnswer
-from services.api.memory.idempotency import IDEMPOTENCY, Replay, finish_write, replayed_conflict
-from services.api.memory.requests import MemoryIn, MemoryPatch
-from services.api.memory.service import Memories, Stored
+from services.api.memory.answers import (
+    ChangedAnswer,
+    DeletedByTagAnswer,
+    FoundAnswer,
+    PageAnswer,
+    StoredAnswer,
+    StoredBatchAnswer,
+)
+from services.api.memory.idempotency import IDEMPOTENCY
+from services.api.memory.requests import BatchIn, MemoryIn, MemoryPatch, parse_batch
+from services.api.memory.service import MOST_TAGGED, Memories, Queued, Stored
 from shared.domain.memory import now_ms
 from shared.errors import Conflict
 from shared.events import emitter
@@ -24,18 +33,21 @@ from shared.events.emitter import Event, Events
 MEMORIES: web.AppKey[Memories] = web.AppKey("memories", Memories)
 ACCESS_TIMES: web.AppKey[AccessTimes] = web.AppKey("access_times", AccessTimes)
 EVENTS: web.AppKey[Events] = web.AppKey("events", Events)
-
-
-STORE = Routes(scope="write")
-# After the other paths below /memory: the first match wins.
-ROUTES = Routes()
 _PATH = "/memory/{memory_id}"
+_TAGS = texts(
+    "tags", "A whole tag, whatever its case; a memory with any of them matches", required=True
+)
+_LIMIT = integer("limit", "Memories per page", default=20, least=1, most=MOST_TAGGED)
+_OFFSET = integer("offset", "Memories to pass over", default=0, least=0, most=10_000_000)
+# The first match wins, so the other paths below /memory come before _PATH.
+ROUTES = Routes()
 
 
-@STORE.add(
+@ROUTES.add(
     "POST",
     "/memory",
     "Store a memory",
+    scope="write",
     body=MemoryIn,
     answers={201: "Stored; enrichment and embedding follow"},
     returns=StoredAnswer,
@@ -45,10 +57,10 @@ async def store_memory(request: web.Request) -> web.StreamResponse:
     began = time.perf_counter()
     body = await read_json(request)
     memory_in = validate(MemoryIn, body.members())
-    write = await request.app[IDEMPOTENCY].begin(request, body)
-    if isinstance(write, Replay):
-        return write.response()
-    memories = request.app[MEMORIES]
+    idempotency, memories = request.app[IDEMPOTENCY], request.app[MEMORIES]
+    write = await idempotency.begin(request, body)
+    if isinstance(write, web.Response):
+        return write
     memory = await memories.prepare(write.tenant, memory_in, write.id)
     expected = Stored(memory, embedding=memory_in.embedding is not None)
     idem = write.keep([memory.id], lambda: StoredAnswer.of(expected, ms_since(began)))
@@ -57,10 +69,89 @@ async def store_memory(request: web.Request) -> web.StreamResponse:
             write.tenant, memory, memory_in.embedding, idem=idem, trace=request[REQUEST_ID]
         )
     except Conflict as conflict:
-        return await replayed_conflict(request, write, conflict)
+        return await idempotency.resolve(write, conflict)
     event = emitter.stored(stored.memory, ms_since(began))
     request.app[EVENTS].emit(write.tenant, Event.STORE, event)
-    return await finish_write(request, write, StoredAnswer.of(stored, ms_since(began)))
+    return await idempotency.finish(request, write, StoredAnswer.of(stored, ms_since(began)))
+
+
+@ROUTES.add(
+    "POST",
+    "/memory/batch",
+    "Store up to 500 memories, all of them or none",
+    scope="write",
+    body=BatchIn,
+    answers={201: "Stored; enrichment and embedding follow"},
+    returns=StoredBatchAnswer,
+    repeatable=True,
+)
+async def store_batch(request: web.Request) -> web.StreamResponse:
+    """The request embeds nothing: the jobs of all memories are published together."""
+    began = time.perf_counter()
+    settings = request.app[SETTINGS].api
+    body = await read_json(request, settings.batch_body_bytes)
+    batch, warnings = await in_thread_if_large(
+        len(body.raw), lambda: parse_batch(body.value, content_chars=settings.content_hard_chars)
+    )
+    idempotency, memories = request.app[IDEMPOTENCY], request.app[MEMORIES]
+    write = await idempotency.begin(request, body)
+    if isinstance(write, web.Response):
+        return write
+    ids = write.ids(len(batch))
+    rows = await memories.prepare_many(write.tenant, batch, ids)
+
+    def answer(queued: Queued) -> StoredBatchAnswer:
+        return StoredBatchAnswer.of(ids, queued, warnings, ms_since(began))
+
+    idem = write.keep(ids, lambda: answer(Queued()))
+    try:
+        queued = await memories.store_many(write.tenant, rows, idem=idem, trace=request[REQUEST_ID])
+    except Conflict as conflict:
+        return await idempotency.resolve(write, conflict)
+    for memory in rows if queued else ():
+        event = emitter.stored(memory, ms_since(began))
+        request.app[EVENTS].emit(write.tenant, Event.STORE, event)
+    return await idempotency.finish(request, write, answer(queued or Queued()))
+
+
+@ROUTES.add(
+    "GET",
+    "/memory/by-tag",
+    "List the memories with any of some tags",
+    query=(_TAGS, _LIMIT, _OFFSET),
+    returns=PageAnswer,
+)
+async def find_by_tag(request: web.Request) -> web.Response:
+    query, tenant = Query.of(request), request[TENANT]
+    tags, limit, offset = query[_TAGS], query[_LIMIT], query[_OFFSET]
+    memories, has_more = await request.app[MEMORIES].find_tagged(
+        tenant, tags, limit=limit, offset=offset
+    )
+    request.app[ACCESS_TIMES].add(tenant, [memory.id for memory in memories], now_ms())
+    return json_answer(
+        PageAnswer(
+            tags=tags,
+            count=len(memories),
+            limit=limit,
+            offset=offset,
+            has_more=has_more,
+            memories=memories,
+        )
+    )
+
+
+@ROUTES.add(
+    "DELETE",
+    "/memory/by-tag",
+    "Delete the memories with any of some tags",
+    scope="write",
+    query=(_TAGS,),
+    returns=DeletedByTagAnswer,
+)
+async def delete_by_tag(request: web.Request) -> web.Response:
+    tags = Query.of(request)[_TAGS]
+    deleted = await request.app[MEMORIES].delete_tagged(request[TENANT], tags)
+    return json_answer(DeletedByTagAnswer(tags=tags, deleted_count=deleted))
 
 
 @ROUTES.add("GET", _PATH, "Read a memory", returns=FoundAnswer)

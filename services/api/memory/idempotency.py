@@ -43,41 +43,8 @@ _TIMEOUT_S = 1.0
 _SKIP_S = 2.0
 _log = log.get_logger(__name__)
 Body = Answer | Mapping[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class RequestIdentity:
-    """The sender of a write: the token's `digest`, and its address as `peer`.
-
-    `target` is the method and path, `key` the Idempotency-Key.
-    """
-
-    tenant: str
-    digest: str
-    peer: str
-    target: str
-    key: str | None = None
-
-    @classmethod
-    def of(cls, request: web.Request) -> RequestIdentity:
-        return cls(
-            tenant=request[TENANT],
-            digest=request[ACCESS].digest,
-            peer=request.remote or "",
-            target=f"{request.method} {request.path}",
-            key=request.headers.get("Idempotency-Key"),
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class Replay:
-    """The answer that an earlier request with the same key got."""
-
-    status: int
-    body: Mapping[str, Any]
-
-    def response(self) -> web.Response:
-        return json_answer(self.body, status=self.status, Idempotent_Replay="true")
+# Does a request's work, which may run twice; returns the status and the body.
+Effect = Callable[[], Awaitable[tuple[int, Body]]]
 
 
 @dataclass(slots=True)
@@ -108,7 +75,7 @@ class Write:
 
 
 class Idempotency:
-    """Recognises repeated writes; call `close()` after the last answer."""
+    """Recognises repeated writes; `close` it after the last answer."""
 
     def __init__(self, clients: RedisClients, graph: GraphStore) -> None:
         self._clients = clients
@@ -128,47 +95,51 @@ class Idempotency:
             await asyncio.wait(self._deleting)
         await self._calls.close()
 
-    async def begin(self, request: web.Request, body: JsonBody) -> Write | Replay:
+    async def begin(self, request: web.Request, body: JsonBody) -> Write | web.Response:
         """Return a write for this request, or the answer that is stored under its key.
 
         Raises: InvalidInput for a malformed key, Conflict if the key was sent with another body.
         """
-        sender = RequestIdentity.of(request)
-        if sender.key is None:
-            return await self._claim(sender, body.raw)
-        write = await _keyed(sender, sender.key, body)
-        return await self.replay(write) or write
+        key = request.headers.get("Idempotency-Key")
+        if key is None:
+            return await self._claim(request, body.raw)
+        write = await keyed(request, key, body)
+        return await self._replay(write) or write
 
-    async def take(self, request: web.Request, body: JsonBody) -> Write | Replay:
-        """Return the same as `begin`, for a request that does no harm when it runs twice.
+    async def resolve(self, write: Write, conflict: Conflict) -> web.Response:
+        """Return the stored answer of the request that used this key at the same time.
 
-        A repeat is recognised only by its key, which is stored now; `finish` stores its answer.
+        Raises: the conflict, where no answer is stored.
         """
-        sender = RequestIdentity.of(request)
-        if sender.key is None:
-            return Write(sender.tenant)
-        write = await _keyed(sender, sender.key, body)
-        record = await self._graph.keys.take(write.tenant, sender.key, write.body_hash)
-        return _replay(write, record) or write
+        if (replay := await self._replay(write)) is None:
+            raise conflict
+        return replay
 
-    async def replay(self, write: Write) -> Replay | None:
-        """Return the answer stored under the write's key, if there is one. Raises: Conflict."""
-        if write.key is None:
-            return None
-        record = await self._graph.memories.idem(write.tenant, write.key)
-        return None if record is None else _replay(write, record)
-
-    async def finish(self, write: Write, status: int, body: Body) -> Body:
-        """Return the answer to send: with a key, the one that is stored under it."""
-        if write.key is None:
-            return body
-        if write.kept is not None and isinstance(body, Answer):
+    async def finish(self, request: web.Request, write: Write, answer: Answer) -> web.Response:
+        """Answer 201 with `answer`, or with the one that is stored under the write's key."""
+        if write.key is not None:
             # The stored answer has the time until the write; the same is sent.
             elapsed_ms = getattr(write.kept, "query_time_ms", None)
-            body = body.model_copy(update={"query_time_ms": elapsed_ms})
-        if body != write.kept:
-            await self._graph.keys.answer(write.tenant, write.key, _text(status, body))
-        return body
+            answer = answer.model_copy(update={"query_time_ms": elapsed_ms})
+            if answer != write.kept:
+                await self._graph.keys.answer(write.tenant, write.key, _text(201, answer))
+        return StoredResponse(request, write, answer)
+
+    async def run_once(self, request: web.Request, body: JsonBody, effect: Effect) -> web.Response:
+        """Answer what `effect` returns, or without it the answer stored under the request's key.
+
+        It does no harm when it runs twice: a repeat is recognised only by its key.
+        """
+        key = request.headers.get("Idempotency-Key")
+        if key is not None:
+            write = await keyed(request, key, body)
+            record = await self._graph.keys.take(write.tenant, key, write.body_hash)
+            if replay := _replayed(write, record):
+                return replay
+        status, answer = await effect()
+        if key is not None:
+            await self._graph.keys.answer(request[TENANT], key, _text(status, answer))
+        return json_answer(answer, status=status)
 
     def answered(self, write: Write) -> None:
         """Delete the write's fingerprint: once answered, an equal request is a new write."""
@@ -180,12 +151,19 @@ class Idempotency:
             self._deleting.add(task)
             task.add_done_callback(self._deleting.discard)
 
-    async def _claim(self, sender: RequestIdentity, raw: bytes) -> Write:
-        write = Write(sender.tenant)
+    async def _replay(self, write: Write) -> web.Response | None:
+        """Return the answer stored under the write's key, if there is one. Raises: Conflict."""
+        if write.key is None:
+            return None
+        record = await self._graph.memories.idem(write.tenant, write.key)
+        return None if record is None else _replayed(write, record)
+
+    async def _claim(self, request: web.Request, raw: bytes) -> Write:
+        write = Write(request[TENANT])
         if time.monotonic() < self._skip_until:
             return write
-        parts = (sender.tenant, sender.digest, sender.peer, sender.target)
-        head = "\0".join(parts).encode()
+        sender = (write.tenant, request[ACCESS].digest, request.remote or "", _target(request))
+        head = "\0".join(sender).encode()
         fingerprint = await in_thread_if_large(len(raw), lambda: _digest(head, [raw]))
         write.fingerprint = self._clients.key("writes", fingerprint)
         claimed_id = await self._calls.submit("", write)
@@ -217,24 +195,27 @@ class Idempotency:
         return list(claimed_ids)
 
 
-async def _keyed(sender: RequestIdentity, key: str, body: JsonBody) -> Write:
+async def keyed(request: web.Request, key: str, body: JsonBody) -> Write:
+    """Return the write of a request that has a key. Raises: InvalidInput for a malformed one."""
     if not (0 < len(key) <= _MAX_KEY_CHARS and key.isascii() and key.isprintable()):
         raise InvalidInput(f"Idempotency-Key must be 1 to {_MAX_KEY_CHARS} printable characters")
-    pieces = canonical(body.value)
-    digest = await in_thread_if_large(
-        len(body.raw), lambda: _digest(sender.target.encode(), map(str.encode, pieces))
-    )
-    return Write(sender.tenant, key=key, body_hash=digest)
+    head, pieces = _target(request).encode(), map(str.encode, canonical(body.value))
+    digest = await in_thread_if_large(len(body.raw), lambda: _digest(head, pieces))
+    return Write(request[TENANT], key=key, body_hash=digest)
 
 
-def _replay(write: Write, record: Idem) -> Replay | None:
+def _target(request: web.Request) -> str:
+    return f"{request.method} {request.path}"
+
+
+def _replayed(write: Write, record: Idem) -> web.Response | None:
     if record.body_hash != write.body_hash:
         raise Conflict("This Idempotency-Key was used for another request")
     if not record.answer_json:
         return None
     WRITES_REPEATED.labels(by="key").inc()
     answer = json.loads(record.answer_json)
-    return Replay(answer["status"], answer["body"])
+    return json_answer(answer["body"], status=answer["status"], Idempotent_Replay="true")
 
 
 def _digest(head: bytes, pieces: Iterable[bytes]) -> str:
@@ -254,11 +235,7 @@ def _text(status: int, body: Body) -> str:
     return to_json({"status": status, "body": body}).decode()
 
 
-# -- HTTP -------------------------------------------------------------------------------
-
 IDEMPOTENCY: web.AppKey[Idempotency] = web.AppKey("idempotency", Idempotency)
-# Does a request's work, which may run twice; returns the status and the body.
-Effect = Callable[[], Awaitable[tuple[int, Body]]]
 
 
 class StoredResponse(web.Response):
@@ -277,32 +254,3 @@ class StoredResponse(web.Response):
         transport = self._request.transport
         if transport is not None and not transport.is_closing():
             self._request.app[IDEMPOTENCY].answered(self._write)
-
-
-async def finish_write(request: web.Request, write: Write, answer: Answer) -> web.StreamResponse:
-    """Answer 201 with `answer`, or with the one that is stored under the write's key."""
-    body = await request.app[IDEMPOTENCY].finish(write, 201, answer)
-    return StoredResponse(request, write, body)
-
-
-async def replayed_conflict(
-    request: web.Request, write: Write, conflict: Conflict
-) -> web.StreamResponse:
-    """Answer with the stored answer of the request that used this key at the same time.
-
-    Raises: the conflict, where no answer is stored.
-    """
-    replay = await request.app[IDEMPOTENCY].replay(write)
-    if replay is None:
-        raise conflict
-    return replay.response()
-
-
-async def effecting(request: web.Request, body: JsonBody, effect: Effect) -> web.StreamResponse:
-    """Answer what `effect` returns, or without it the answer stored under the request's key."""
-    idempotency = request.app[IDEMPOTENCY]
-    write = await idempotency.take(request, body)
-    if isinstance(write, Replay):
-        return write.response()
-    status, answer = await effect()
-    return json_answer(await idempotency.finish(write, status, answer), status=status)

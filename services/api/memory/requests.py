@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import numpy as np
 from pydantic import BeforeValidator, ConfigDict, Field, WithJsonSchema
 
-from services.api.http.validation import Body, required
+from services.api.http.validation import Body, required, validate
 from shared.domain.memory import LAYERS, check_json, check_key, check_text, finite, parse_time
 from shared.errors import InvalidInput
 
@@ -58,21 +58,17 @@ def _split_tags(value: object) -> list[str]:
     return _tags(value.split(",") if isinstance(value, str) else value)
 
 
-def unit(name: str) -> Any:
-    """Accept a number or numeric string in 0..1; the error text calls it `name`."""
-
-    def check(value: object) -> float:
-        try:
-            number = float(value) if not isinstance(value, bool) else None  # type: ignore[arg-type]
-        except (TypeError, ValueError, OverflowError):
-            number = None
-        if number is None or not finite(number):
-            raise InvalidInput(f"'{name}' must be a number")
-        if not 0 <= number <= 1:
-            raise InvalidInput(f"'{name}' must be between 0 and 1")
-        return number
-
-    return _nullable(check, Annotated[float, Field(ge=0, le=1)])
+def _ratio(value: object) -> float:
+    """As AutoMem does, the text says 'importance' for a confidence and a strength too."""
+    try:
+        number = float(value) if not isinstance(value, bool) else None  # type: ignore[arg-type]
+    except (TypeError, ValueError, OverflowError):
+        number = None
+    if number is None or not finite(number):
+        raise InvalidInput("'importance' must be a number")
+    if not 0 <= number <= 1:
+        raise InvalidInput("'importance' must be between 0 and 1")
+    return number
 
 
 def _metadata(value: object) -> dict[str, Any]:
@@ -148,6 +144,8 @@ SplitTags = Annotated[
 Metadata = Annotated[
     dict[str, Any], BeforeValidator(_metadata, json_schema_input_type=dict[str, Any] | None)
 ]
+# A number or numeric string in 0..1.
+Ratio = Annotated[float | None, _nullable(_ratio, Annotated[float, Field(ge=0, le=1)])]
 Embedding = Annotated[list[float] | None, _nullable(parse_embedding, list[float] | str)]
 _LayerName = Annotated[str, WithJsonSchema({"type": "string", "enum": sorted(LAYERS)})]
 Layer = Annotated[str | None, _nullable(_layer, _LayerName)]
@@ -168,10 +166,10 @@ class Authored(Body):
     t_valid: Annotated[int | None, _time("t_valid")] = None
     t_invalid: Annotated[int | None, _time("t_invalid")] = None
     tags: Tags = Field(default=[])
-    importance: Annotated[float | None, unit("importance")] = None
+    importance: Ratio = None
     metadata: Metadata = Field(default={})
     type: Annotated[str | None, label("type", 64)] = None
-    confidence: Annotated[float | None, unit("importance")] = None
+    confidence: Ratio = None
     embedding: Embedding = None
     session_id: Annotated[str | None, label("session_id", SESSION_CHARS)] = None
     project: Annotated[str | None, label("project")] = None
@@ -200,3 +198,72 @@ class MemoryPatch(Authored):
     # Absent is None; null is refused.
     content: Annotated[str | None, _CheckedContent] = None
     tags: SplitTags = Field(default=[])
+
+
+class BatchItem(Body):
+    """One memory of a batch, as documented; its keys are checked as a MemoryIn."""
+
+    content: Annotated[str, Field(pattern=r"\S")]
+    tags: Tags = Field(default=[])
+    importance: Ratio = None
+    timestamp: Moment | None = None
+    metadata: Metadata = Field(default={})
+    type: str | None = None
+    confidence: Ratio = None
+    session_id: str | None = None
+    project: str | None = None
+    layer: Layer = None
+
+
+class BatchIn(Body):
+    """POST /memory/batch."""
+
+    memories: list[BatchItem] = Field(min_length=1, max_length=BATCH_ROWS)
+
+
+def parse_batch(body: object, *, content_chars: int) -> tuple[list[MemoryIn], list[str]]:
+    """Return the memories of a batch, and warnings that name the parts that are left out.
+
+    As in AutoMem a bad timestamp, or metadata that is no object, does not refuse the batch.
+
+    Raises: InvalidInput for the first memory that is wrong; then nothing is stored.
+    """
+    if not isinstance(body, dict) or "memories" not in body:
+        raise InvalidInput("JSON body with 'memories' array required")
+    items = body["memories"]
+    if not isinstance(items, list) or not items:
+        raise InvalidInput("'memories' must be a non-empty array")
+    if len(items) > BATCH_ROWS:
+        raise InvalidInput(f"Batch size limit is {BATCH_ROWS} memories per request")
+    warnings: list[str] = []
+    memories = [_memory(at, item, content_chars, warnings) for at, item in enumerate(items)]
+    return memories, warnings
+
+
+def _memory(at: int, item: object, content_chars: int, warnings: list[str]) -> MemoryIn:
+    if not isinstance(item, dict):
+        raise InvalidInput(f"Memory at index {at} must be an object")
+    content = item.get("content")
+    if not isinstance(content, str) or not content.strip():
+        raise InvalidInput(f"Memory at index {at} missing 'content'")
+    length = len(content.strip())
+    if length > content_chars:
+        raise InvalidInput(f"Memory at index {at} exceeds content limit ({length}/{content_chars})")
+    members = {name: item[name] for name in BatchItem.model_fields if name in item}
+    try:
+        return validate(MemoryIn, _mended(at, members, warnings))
+    except InvalidInput as error:
+        raise InvalidInput(f"{error} (memory at index {at})") from error
+
+
+def _mended(at: int, members: dict[str, Any], warnings: list[str]) -> dict[str, Any]:
+    if not isinstance(members.get("metadata", {}), dict | None):
+        warnings.append(f"Memory at index {at}: 'metadata' was no object and is left out")
+        del members["metadata"]
+    if members.get("timestamp") is not None:
+        try:
+            parse_time(members["timestamp"])
+        except InvalidInput as error:
+            warnings.append(f"Memory at index {at}: {error}; the time of storing is used")
+            del members["timestamp"]
+    return members

@@ -1,4 +1,4 @@
-"""Store, read, change and delete one memory: the use cases behind /memory.
+"""Store, read, change and delete memories: the use cases behind /memory.
 
 A write is answered once the graph holds it. Its jobs for enrichment and embedding are published
 to the streams, those of concurrent requests together.
@@ -25,6 +25,7 @@ from shared.domain.memory import (
     next_version,
     now_ms,
     speaker_of,
+    tag_keys,
 )
 from shared.domain.memory_type import classify
 from shared.errors import Conflict, InvalidInput, NotFound
@@ -38,6 +39,8 @@ from shared.vectors.active_model import ModelFollower
 
 _GIVEN_TYPE_CONFIDENCE = 0.9
 _CHANGE_TRIES = 5
+# Memories per page of those with a tag; as many are deleted at once.
+MOST_TAGGED = 200
 # A null in a change clears these; for the others it changes nothing.
 _CLEARABLE = ("t_valid", "t_invalid", "session_id")
 
@@ -59,33 +62,23 @@ class Stored:
     embedding: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Announcement:
-    """A memory whose jobs are to be published, and the id of the request that wrote it."""
-
-    memory: Memory
-    trace: str
+# A memory whose jobs are to be published, and the id of the request that wrote it.
+_Announcement = tuple[Memory, str]
 
 
+@dataclass(slots=True)
 class Memories:
-    """Stores, reads, changes and deletes single memories."""
+    """Use cases on the memories of one tenant."""
 
-    def __init__(
-        self,
-        graph: GraphStore,
-        outbox: Outbox,
-        admission: Admission,
-        settings: ApiSettings,
-        serving: ModelFollower,
-    ) -> None:
-        self._graph = graph
-        self._admission = admission
-        self._settings = settings
-        self._serving = serving
-        self._outbox = outbox
-        self._announcer: GroupCommit[str, Announcement, Queued] = GroupCommit(
-            self._announce, max_rows=256, name="announce"
-        )
+    _graph: GraphStore
+    _outbox: Outbox
+    _admission: Admission
+    _settings: ApiSettings
+    _serving: ModelFollower
+    _announcer: GroupCommit[str, _Announcement, Queued] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._announcer = GroupCommit(self._announce, max_rows=256, name="announce")
 
     async def close(self) -> None:
         await self._announcer.close()
@@ -117,8 +110,31 @@ class Memories:
             if idem is not None:
                 raise
             memory = await self.fetch(tenant, memory.id)  # the first try of this request stored it
-        queued = await self._announcer.submit(tenant, Announcement(memory, trace))
+        queued = await self._announcer.submit(tenant, (memory, trace))
         return Stored(memory, queued, embedding=embedding is not None)
+
+    async def prepare_many(
+        self, tenant: str, bodies: Sequence[MemoryIn], ids: Sequence[str]
+    ) -> list[Memory]:
+        """Return the memories to store; nothing is written yet. Raises: Overloaded."""
+        await self._admission.admit(tenant)
+        return list(map(new_memory, bodies, ids))
+
+    async def store_many(
+        self, tenant: str, memories: Sequence[Memory], *, idem: Idem | None = None, trace: str = ""
+    ) -> Queued | None:
+        """Write all of them and publish their jobs; None where the first try of a repeat did that.
+
+        Raises: Unavailable("graph"), Conflict where the key was used meanwhile.
+        """
+        try:
+            await self._graph.memories.create_many(tenant, memories, idem=idem)
+        except Conflict:
+            if idem is not None:
+                raise
+            return None
+        queued = await self._announce(tenant, [(memory, trace) for memory in memories])
+        return Queued(all(each.enrich for each in queued), all(each.embed for each in queued))
 
     async def fetch(self, tenant: str, memory_id: str) -> Memory:
         """Return one memory. Raises: InvalidInput for an id that is no UUID, NotFound."""
@@ -141,23 +157,69 @@ class Memories:
             old = await self.fetch(tenant, memory_id)
             new = changed(old, body)
             moves = reorders or new.session_id != old.session_id
-            before = await successors(self._graph, tenant, [old.id]) if moves else []
+            before = await self._successors(tenant, [old.id]) if moves else []
             if await self._graph.memories.replace(
                 tenant, new, seen=old, embedding=self._supplied(body.embedding)
             ):
-                after = await successors(self._graph, tenant, [old.id]) if moves else []
-                await self._announcer.submit(tenant, Announcement(new, trace))
+                after = await self._successors(tenant, [old.id]) if moves else []
+                await self._announcer.submit(tenant, (new, trace))
                 await self._outbox.announce({Stage.EMBED: [*before, *after]}, exempt=True)
                 return new
         raise Conflict("The memory is being changed by others; try again")
 
     async def delete(self, tenant: str, memory_id: str) -> None:
         """Delete the memory, and publish a job that deletes its vector."""
-        if not await delete_memories(self._graph, self._outbox, tenant, [check_id(memory_id)]):
+        if not await self._delete(tenant, [check_id(memory_id)]):
             raise NotFound("Memory not found")
 
-    async def _announce(self, tenant: str, rows: list[Announcement]) -> Sequence[Queued]:
-        return await announce(self._outbox, tenant, rows)
+    async def find_tagged(
+        self, tenant: str, tags: Sequence[str], *, limit: int, offset: int
+    ) -> tuple[list[Memory], bool]:
+        """Return a page of the memories with any of the tags, and whether more follow.
+
+        Archived ones too, ordered by importance, then timestamp, both falling, then id.
+        """
+        memories = await self._graph.memories.by_tags(tenant, tag_keys(tags), limit + 1, offset)
+        return memories[:limit], len(memories) > limit
+
+    async def delete_tagged(self, tenant: str, tags: Sequence[str]) -> int:
+        """Delete them a page at a time; return how many. One stored meanwhile may remain."""
+        keys, count = tag_keys(tags), 0
+        while ids := await self._graph.memories.tagged_ids(tenant, keys, MOST_TAGGED):
+            deleted = await self._delete(tenant, ids)
+            count += len(deleted)
+            if len(ids) < MOST_TAGGED or not deleted:
+                break
+        return count
+
+    async def _delete(self, tenant: str, ids: Sequence[str]) -> set[str]:
+        """Delete memories, and publish jobs for their vectors; return the ids that existed."""
+        to_embed = await self._successors(tenant, ids)
+        deleted = await self._graph.memories.delete(tenant, ids)
+        if deleted:
+            now = now_ms()
+            jobs = [Job(tenant, memory_id, now) for memory_id in deleted]
+            jobs += [job for job in to_embed if job.memory_id not in deleted]
+            await self._outbox.announce({Stage.EMBED: jobs}, exempt=True)
+        return deleted
+
+    async def _successors(self, tenant: str, ids: Sequence[str]) -> list[Job]:
+        """Return jobs that embed again the memories whose vectors hold words of these ones."""
+        rows = await self._graph.dialogue.refresh_after(tenant, ids, anyway=True)
+        return [Job(tenant, row.id, row.payload_version) for row in rows]
+
+    async def _announce(self, tenant: str, rows: Sequence[_Announcement]) -> list[Queued]:
+        """Publish the jobs that enrich and embed each memory; return which reached their stream."""
+        enrich = [Job(tenant, memory.id, memory.version, trace=trace) for memory, trace in rows]
+        embed = [
+            Job(tenant, memory.id, memory.payload_version, trace=trace) for memory, trace in rows
+        ]
+        answers = await self._outbox.announce({Stage.ENRICH: enrich, Stage.EMBED: embed})
+        reached = (Published.NEW, Published.DUPLICATE)
+        unreached: list[Published | None] = [None] * len(rows)
+        enriched, embedded = (answers[stage] or unreached for stage in (Stage.ENRICH, Stage.EMBED))
+        pairs = zip(enriched, embedded, strict=True)
+        return [Queued(first in reached, second in reached) for first, second in pairs]
 
     def _supplied(self, embedding: list[float] | None) -> Embedding | None:
         """Return the vector, unless the live model was changed to another size meanwhile."""
@@ -177,40 +239,6 @@ class Memories:
         dimension = self._serving.live.model.dimension
         if body.embedding is not None and len(body.embedding) != dimension:
             raise InvalidInput(f"Embedding must contain exactly {dimension} values")
-
-
-async def delete_memories(
-    graph: GraphStore, outbox: Outbox, tenant: str, ids: Sequence[str]
-) -> set[str]:
-    """Delete memories, and publish jobs for their vectors; return the ids that existed."""
-    to_embed = await successors(graph, tenant, ids)
-    deleted = await graph.memories.delete(tenant, ids)
-    if deleted:
-        now = now_ms()
-        jobs = [Job(tenant, memory_id, now) for memory_id in deleted]
-        jobs += [job for job in to_embed if job.memory_id not in deleted]
-        await outbox.announce({Stage.EMBED: jobs}, exempt=True)
-    return deleted
-
-
-async def successors(graph: GraphStore, tenant: str, ids: Sequence[str]) -> list[Job]:
-    """Return jobs that embed again the memories whose vectors hold words of these ones."""
-    rows = await graph.dialogue.refresh_after(tenant, ids, anyway=True)
-    return [Job(tenant, row.id, row.payload_version) for row in rows]
-
-
-async def announce(outbox: Outbox, tenant: str, rows: Sequence[Announcement]) -> list[Queued]:
-    """Publish the jobs that enrich and embed each memory; return which reached their streams."""
-    enrich = [Job(tenant, row.memory.id, row.memory.version, trace=row.trace) for row in rows]
-    embed = [
-        Job(tenant, row.memory.id, row.memory.payload_version, trace=row.trace) for row in rows
-    ]
-    answers = await outbox.announce({Stage.ENRICH: enrich, Stage.EMBED: embed})
-    reached = (Published.NEW, Published.DUPLICATE)
-    unreached: list[Published | None] = [None] * len(rows)
-    enriched, embedded = (answers[stage] or unreached for stage in (Stage.ENRICH, Stage.EMBED))
-    pairs = zip(enriched, embedded, strict=True)
-    return [Queued(first in reached, second in reached) for first, second in pairs]
 
 
 def new_memory(body: MemoryIn, memory_id: str) -> Memory:
