@@ -6,6 +6,7 @@ import gzip
 import io
 import json
 import tarfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.api.backup import archive
 from services.api.backup.archive import Member, packed, rows_of
+from services.api.http import large_json
+from services.api.http.large_json import JsonReader
 from shared.errors import InvalidInput
 
 _VALUES = st.recursive(
@@ -26,13 +28,13 @@ _VALUES = st.recursive(
 
 def _member(name: str, **arrays: list[Any]) -> Member:
     member = Member(name)
-    member.put("timestamp", "2026-01-01")
+    member.put(timestamp="2026-01-01")
     for key, rows in arrays.items():
         member.begin(key)
         for at in range(0, len(rows), 3):
             member.add(rows[at : at + 3])
         assert member.end() == len(rows)
-    member.put("stats", {"node_count": 1})
+    member.put(stats={"node_count": 1})
     member.finish()
     return member
 
@@ -72,9 +74,11 @@ def test_rows_come_back_whatever_the_chunks_cut(
         def read(self, _size: int | None = -1, /) -> str:
             return super().read(chunk)
 
-    found = list(archive._Reader(_Chunked(text)).rows())
-    assert [row for key, row in found if key == "nodes"] == rows
-    assert [row for key, row in found if key == "links"] == [{}]
+    found = {
+        key: list(value) if isinstance(value, Iterator) else value
+        for key, value in JsonReader(_Chunked(text)).members()
+    }
+    assert found == {"a": 1.5, "nodes": rows, "b": [1, {"x": []}], "links": [{}]}
 
 
 def test_a_bare_member_can_be_read_too(tmp_path: Path) -> None:
@@ -128,9 +132,9 @@ def test_a_long_row_is_parsed_in_linear_time(monkeypatch: pytest.MonkeyPatch) ->
             return super().raw_decode(s, idx)
 
     monkeypatch.setattr(json, "JSONDecoder", _Counting)
-    monkeypatch.setattr(archive, "_CHUNK_BYTES", 1_000)
+    monkeypatch.setattr(large_json, "_CHUNK_CHARS", 1_000)
     text = json.dumps({"nodes": [{"text": "x" * 1_000_000}, {"id": 2}]})
-    rows = [row for _, row in archive._Reader(io.StringIO(text)).rows()]
+    rows = [row for _, value in JsonReader(io.StringIO(text)).members() for row in value]
     assert [len(row) for row in rows] == [1, 1]
     assert parsed_chars < 5 * len(text)
 
@@ -138,8 +142,8 @@ def test_a_long_row_is_parsed_in_linear_time(monkeypatch: pytest.MonkeyPatch) ->
 def test_a_row_without_end_does_not_fill_the_memory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(archive, "_MAX_ROW_CHARS", 10_000)
-    monkeypatch.setattr(archive, "_CHUNK_BYTES", 1_000)
+    monkeypatch.setattr(large_json, "_MAX_VALUE_CHARS", 10_000)
+    monkeypatch.setattr(large_json, "_CHUNK_CHARS", 1_000)
     file = tmp_path / "backup"
     file.write_text('{"nodes": ["' + "x" * 50_000 + '"]}')
     with pytest.raises(InvalidInput, match="too long"):

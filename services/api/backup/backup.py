@@ -8,13 +8,12 @@ first byte is sent, so a store that fails gives a 503 and not half a file.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import KW_ONLY, dataclass, field
 from datetime import UTC, datetime
 from functools import partial
-from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any
 
 from aiohttp import web
 
@@ -24,56 +23,45 @@ from services.api.http.parameters import Param, Query, text
 from services.api.http.route import Routes
 from shared.config import Settings
 from shared.errors import InvalidInput, Overloaded
-from shared.graph.upkeep.export import Export, Link, Node
+from shared.graph.upkeep.export import Export
 from shared.vectors import StoredPoint, VectorStore
 
-_Row = TypeVar("_Row")
 PARTS = ("falkordb", "qdrant")
 _POINTS_PAGE = 200
+_STAMP = "%Y%m%d_%H%M%S"
 # A backup ends a moment after its client has read it.
 _PATIENCE_S = 5.0
 
 
-class Spooled(NamedTuple):
-    """Finished members, ready to be sent; `stamp` is the moment in the file's names."""
-
-    stamp: str
-    at_s: int
-    members: Sequence[Member]
-
-
 @dataclass(frozen=True, slots=True)
 class Backup:
-    """Makes one backup at a time; `folder` holds the spool (None: the system's temporary one).
-
-    `patience_s`: how long a backup waits for an earlier one to end.
-    """
+    """Makes one backup at a time; one waits up to `patience_s` for an earlier one to end."""
 
     export: Export
     vectors: VectorStore
     _: KW_ONLY
-    folder: Path | None = None
     patience_s: float = _PATIENCE_S
     _busy: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     @asynccontextmanager
-    async def spooled(self, tenant: str, include: Sequence[str]) -> AsyncIterator[Spooled]:
-        """Keep the tenant's backup on disk for the length of the block.
+    async def spooled(
+        self, tenant: str, include: Sequence[str]
+    ) -> AsyncIterator[tuple[datetime, list[Member]]]:
+        """Keep the tenant's backup on disk for the length of the block: its time and its members.
 
         Raises: Unavailable for a store that is needed and down, Overloaded where another
         backup is still being made after the wait.
         """
         async with self._alone():
             now = datetime.now(UTC)
-            stamp = now.strftime("%Y%m%d_%H%M%S")
             members: list[Member] = []
             try:
                 for part in PARTS:
                     if part in include:
-                        name = f"{part}/{part}_{stamp}.json.gz"
-                        members.append(await asyncio.to_thread(Member, name, self.folder))
+                        name = f"{part}/{part}_{now:{_STAMP}}.json.gz"
+                        members.append(await asyncio.to_thread(Member, name))
                         await self._fill(part, tenant, members[-1], now.isoformat())
-                yield Spooled(stamp, int(now.timestamp()), members)
+                yield now, members
             finally:
                 # Shielded: a request that is cancelled here must not leave its spool open.
                 await asyncio.shield(asyncio.to_thread(_close, members))
@@ -91,30 +79,30 @@ class Backup:
             self._busy.release()
 
     async def _fill(self, part: str, tenant: str, member: Member, timestamp: str) -> None:
-        async def put(key: str, value: object) -> None:
-            await asyncio.to_thread(member.put, key, value)
-
-        await put("timestamp", timestamp)
-        await put("tenant", tenant)
+        put = partial(asyncio.to_thread, member.put)
+        await put(timestamp=timestamp, tenant=tenant)
         if part == "falkordb":
-            await put("format", "eunoe/1")
-            await put("graph_name", self.export.name(tenant))
-            nodes = await _array(member, "nodes", self.export.nodes(tenant), node_json)
-            links = await _array(member, "relationships", self.export.links(tenant), link_json)
-            await put("stats", {"node_count": nodes, "relationship_count": links})
+            await put(format="eunoe/1", graph_name=self.export.name(tenant))
+            nodes = await _array(member, "nodes", self.export.nodes(tenant))
+            links = await _array(member, "relationships", self.export.links(tenant))
+            await put(stats={"node_count": nodes, "relationship_count": links})
         else:
             live = self.vectors.live
             collection = live.collection if live else None
-            count = await _array(member, "points", self._point_pages(tenant), point_json)
-            await put("collection_name", collection)
-            await put("stats", {"points_count": count})
+            count = await _array(member, "points", self._point_pages(tenant))
+            await put(collection_name=collection, stats={"points_count": count})
         await asyncio.to_thread(member.finish)
 
-    async def _point_pages(self, tenant: str) -> AsyncIterator[list[StoredPoint]]:
+    async def _point_pages(self, tenant: str) -> AsyncIterator[Iterable[object]]:
         async for page in self.vectors.scroll(tenant, page=_POINTS_PAGE):
             ids = [point.id for point in page]
             found = await self.vectors.stored(tenant, ids, with_dense=True)
-            yield list(found.values())
+            yield map(_point_json, found.values())
+
+
+def _point_json(point: StoredPoint) -> dict[str, Any]:
+    vector = None if point.dense is None else point.dense.tolist()
+    return {"id": point.id, "vector": vector, "payload": dict(point.payload)}
 
 
 def _close(members: Sequence[Member]) -> None:
@@ -122,35 +110,12 @@ def _close(members: Sequence[Member]) -> None:
         member.close()
 
 
-async def _array(
-    member: Member,
-    key: str,
-    pages: AsyncIterator[Sequence[_Row]],
-    render: Callable[[_Row], dict[str, Any]],
-) -> int:
+async def _array(member: Member, key: str, pages: AsyncIterator[Iterable[object]]) -> int:
     """Write all rows of `pages` as the array `key`; return how many there were."""
     await asyncio.to_thread(member.begin, key)
     async for page in pages:
-        await asyncio.to_thread(member.add, map(render, page))
+        await asyncio.to_thread(member.add, page)
     return await asyncio.to_thread(member.end)
-
-
-def point_json(point: StoredPoint) -> dict[str, Any]:
-    vector = None if point.dense is None else point.dense.tolist()
-    return {"id": point.id, "vector": vector, "payload": dict(point.payload)}
-
-
-def node_json(node: Node) -> dict[str, Any]:
-    return {"id": node.id, "labels": list(node.labels), "properties": dict(node.properties)}
-
-
-def link_json(link: Link) -> dict[str, Any]:
-    return {
-        "source_id": link.source,
-        "type": link.type,
-        "target_id": link.target,
-        "properties": dict(link.properties),
-    }
 
 
 def _parts(values: Sequence[str], _settings: Settings) -> Sequence[str]:
@@ -185,8 +150,8 @@ _SUMMARY = "One tenant's memories as a file (the admin token alone)"
 @ROUTES.add("GET", "/backup", _SUMMARY)
 async def backup(request: web.Request) -> web.StreamResponse:
     include = Query.of(request)[_INCLUDE]
-    async with request.app[BACKUP].spooled(request[TENANT], include) as spooled:
-        name = f"automem-backup-{spooled.stamp}.tar.gz"
+    async with request.app[BACKUP].spooled(request[TENANT], include) as (at, members):
+        name = f"automem-backup-{at:{_STAMP}}.tar.gz"
         response = web.StreamResponse(
             headers={
                 "Content-Type": "application/gzip",
@@ -196,7 +161,7 @@ async def backup(request: web.Request) -> web.StreamResponse:
         )
         await response.prepare(request)
         if request.method != "HEAD":
-            await _send(response, packed(spooled.members, mtime=spooled.at_s))
+            await _send(response, packed(members, mtime=int(at.timestamp())))
         return response
 
 

@@ -1,4 +1,4 @@
-"""JSON of large bodies: parse and serialize it without blocking the event loop.
+"""JSON of large bodies and files: parse and serialize it without blocking the event loop.
 
 json.loads and json.dumps hold the interpreter's lock for a whole text, in a thread too. Here a
 thread takes the elements of an object's arrays one at a time, so that the event loop runs in
@@ -8,6 +8,7 @@ between while a thread parses a batch of several megabytes.
 from __future__ import annotations
 
 import asyncio
+import io
 import json
 import re
 from collections.abc import Callable, Iterator
@@ -17,8 +18,11 @@ from shared.errors import InvalidInput
 
 # Work on a body of this size holds the event loop for a millisecond or two.
 _LARGE_BYTES = 256 * 1024
-_SPACE = re.compile(r"[ \t\n\r]*")
-_value_at = json.JSONDecoder().raw_decode
+_CHUNK_CHARS = 256 * 1024
+_NO_SPACE = re.compile(r"[^ \t\r\n]")
+_AFTER_VALUE = frozenset(" \t\r\n,:]}")
+# A single row of a backup (a memory with all its metadata) stays far below this.
+_MAX_VALUE_CHARS = 16 * 1024 * 1024
 _T = TypeVar("_T")
 
 
@@ -35,7 +39,7 @@ def parse_json(raw: bytes) -> object:
         text = raw.decode(json.detect_encoding(raw), "surrogatepass")
         try:
             return _object_by_elements(text)
-        except (ValueError, IndexError):
+        except BrokenJson:
             return json.loads(text)  # it raises the error, or parses another value than an object
     except (ValueError, RecursionError) as error:
         first_line = str(error).partition("\n")[0][:200]
@@ -43,52 +47,107 @@ def parse_json(raw: bytes) -> object:
 
 
 def _object_by_elements(text: str) -> dict[str, Any]:
-    """Parse an object. Raises: ValueError or IndexError for anything else."""
+    """Parse an object. Raises: BrokenJson for anything else."""
+    reader = JsonReader(io.StringIO(text))
     members: dict[str, Any] = {}
-    at = _after(text, 0, "{")
-    while text[at] != "}":
-        key, at = _value_at(text, at)
+    for key, value in reader.members():
         if not isinstance(key, str):
-            raise ValueError("a key is no text")  # noqa: TRY004
-        at = _after(text, at, ":")
-        members[key], at = _array(text, at) if text[at] == "[" else _value_at(text, at)
-        at = _next(text, at, "}")
-    if _space(text, at + 1) != len(text):
-        raise ValueError("more than one value")
+            raise BrokenJson("a key is no text")
+        members[key] = list(value) if isinstance(value, Iterator) else value
+    if not reader.is_at_end():
+        raise BrokenJson("more than one value")
     return members
 
 
-def _array(text: str, at: int) -> tuple[list[Any], int]:
-    elements: list[Any] = []
-    at = _space(text, at + 1)
-    while text[at] != "]":
-        element, at = _value_at(text, at)
-        elements.append(element)
-        at = _next(text, at, "]")
-    return elements, at + 1
+class BrokenJson(ValueError):
+    """The text is no JSON object."""
 
 
-def _next(text: str, at: int, end: str) -> int:
-    """Return where the next element or `end` begins. Raises: ValueError for `,` before `end`."""
-    at = _space(text, at)
-    if text[at] == end:
-        return at
-    at = _after(text, at, ",")
-    if text[at] == end:
-        raise ValueError("a comma before the end")
-    return at
+class JsonReader:
+    """Reads a JSON object from a text, of its arrays one element at a time.
 
+    Accepts all that Python's `json` writes, NaN and lone surrogates included: other parsers would
+    reject the whole file or change the text; here only the row that has one is refused later.
+    """
 
-def _after(text: str, at: int, mark: str) -> int:
-    at = _space(text, at)
-    if text[at] != mark:
-        raise ValueError(f"no {mark}")
-    return _space(text, at + 1)
+    def __init__(self, text: io.TextIOBase) -> None:
+        self._text = text
+        self._decoder = json.JSONDecoder()
+        self._buffer = ""
+        self._at = 0
 
+    def members(self) -> Iterator[tuple[Any, Any]]:
+        """Yield the keys and values; an array as an iterator, to be used before the next member.
 
-def _space(text: str, at: int) -> int:
-    spaces = _SPACE.match(text, at)
-    return at if spaces is None else spaces.end()
+        Raises: BrokenJson.
+        """
+        self._expect("{")
+        for _ in self._items("}"):
+            key = self._value()
+            self._expect(":")
+            yield key, self._elements() if self._skip("[") else self._value()
+
+    def is_at_end(self) -> bool:
+        return not self._next()
+
+    def _elements(self) -> Iterator[Any]:
+        return (self._value() for _ in self._items("]"))
+
+    def _items(self, closing: str) -> Iterator[None]:
+        """Yield before each item of a comma-separated list, and consume its `closing`."""
+        if self._skip(closing):
+            return
+        yield
+        while self._skip(","):
+            yield
+        self._expect(closing)
+
+    def _value(self) -> Any:
+        self._next()
+        while True:
+            try:
+                value, end = self._decoder.raw_decode(self._buffer, self._at)
+            except json.JSONDecodeError:
+                end = len(self._buffer)
+            # `1` may be the beginning of `1.5e3`: a number is whole when something follows it.
+            if end < len(self._buffer) and self._buffer[end] in _AFTER_VALUE:
+                self._at = end
+                return value
+            if not self._more():
+                raise BrokenJson("its JSON ends early")
+
+    def _expect(self, character: str) -> None:
+        if not self._skip(character):
+            raise BrokenJson(f"its JSON lacks a {character!r}")
+
+    def _skip(self, character: str) -> bool:
+        if self._next() != character:
+            return False
+        self._at += 1
+        return True
+
+    def _next(self) -> str:
+        """Move to the next character that is not white space and return it; empty at the end."""
+        while not (found := _NO_SPACE.search(self._buffer, self._at)):
+            self._at = len(self._buffer)
+            if not self._more():
+                return ""
+        self._at = found.start()
+        return found[0]
+
+    def _more(self) -> bool:
+        """Read on; False at the end of the text.
+
+        What is left of the buffer is parsed again after this, so it doubles: a long row then
+        takes linear time.
+        """
+        unparsed = len(self._buffer) - self._at
+        if unparsed > _MAX_VALUE_CHARS:
+            raise BrokenJson("a row is too long")
+        chunk = self._text.read(max(_CHUNK_CHARS, unparsed))
+        self._buffer = self._buffer[self._at :] + chunk
+        self._at = 0
+        return bool(chunk)
 
 
 def canonical(value: object) -> Iterator[str]:

@@ -6,9 +6,7 @@ no longer than one page takes. It is no snapshot: a write during the backup may 
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import AsyncIterator
 
 from shared.graph.engine.client import Row
 from shared.graph.engine.part import StorePart
@@ -22,25 +20,8 @@ _NODES = (
 )
 _EDGES = (
     "MATCH (a) WHERE id(a) >= $lo AND id(a) < $hi MATCH (a)-[x]->(b)"
-    " RETURN id(a) AS source, type(x) AS type, id(b) AS target, properties(x) AS properties"
+    " RETURN id(a) AS source_id, type(x) AS type, id(b) AS target_id, properties(x) AS properties"
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Node:
-    """`id` is the graph's own, which edges refer to."""
-
-    id: int
-    labels: Sequence[str]
-    properties: Mapping[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class Link:
-    source: int
-    type: str
-    target: int
-    properties: Mapping[str, Any]
 
 
 class Export(StorePart):
@@ -50,15 +31,15 @@ class Export(StorePart):
         """Return the key of the tenant's graph in FalkorDB."""
         return self._client.graph(tenant)
 
-    async def nodes(self, tenant: str, *, page: int = _PAGE) -> AsyncIterator[list[Node]]:
-        """Yield every node that has no INTERNAL label, in pages."""
+    async def nodes(self, tenant: str, *, page: int = _PAGE) -> AsyncIterator[list[Row]]:
+        """Yield every node that has no INTERNAL label, in pages; edges refer to its `id`."""
         async for rows in self._pages(tenant, "export_nodes", _NODES, page):
-            yield [Node(**row) for row in rows if not any(x in INTERNAL for x in row["labels"])]
+            yield [row for row in rows if not any(x in INTERNAL for x in row["labels"])]
 
-    async def links(self, tenant: str, *, page: int = _PAGE) -> AsyncIterator[list[Link]]:
+    async def links(self, tenant: str, *, page: int = _PAGE) -> AsyncIterator[list[Row]]:
         """Yield every edge, in pages by the node it starts from."""
         async for rows in self._pages(tenant, "export_edges", _EDGES, page):
-            yield [Link(**row) for row in rows]
+            yield rows
 
     async def _pages(
         self, tenant: str, operation: str, cypher: str, page: int

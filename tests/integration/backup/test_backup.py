@@ -136,7 +136,9 @@ async def test_a_large_graph_is_exported_whole(store: GraphStore) -> None:
     gone = sorted(ids)[:700]  # holes among the graph's own ids
     await store.memories.delete(TENANT, gone)
     found = [
-        node.properties["id"] async for page in store.export.nodes(TENANT, page=97) for node in page
+        node["properties"]["id"]
+        async for page in store.export.nodes(TENANT, page=97)
+        for node in page
     ]
     assert len(found) == len(set(found)) == 2300
     assert set(found) == ids - set(gone)
