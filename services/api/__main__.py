@@ -11,10 +11,9 @@ from functools import partial
 
 from aiohttp import web
 
-from services.api.app import make_app
+from services.api.app import Background, make_app
 from services.api.backup import restore
 from services.api.http.tenancy import Tokens
-from services.api.use_cases import Background
 from shared.models.cache import CachedEmbedding
 from shared.process.admin_server import serve
 from shared.process.lifecycle import Process, main

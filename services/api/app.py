@@ -1,18 +1,67 @@
-"""The API as a web application; nothing is started or connected here."""
+"""The API as a web application: its routes, and every use case where its handlers find it.
+
+Nothing is started or connected here.
+"""
 
 from __future__ import annotations
 
+import asyncio
+from dataclasses import dataclass
+
 from aiohttp import web
 
-from services.api import use_cases
+from services.api.backup import backup
+from services.api.graph import entities, views
+from services.api.graph.analyze import ANALYTICS
+from services.api.graph.related import LINKS
 from services.api.http import docs_page, openapi
 from services.api.http.application import make_application
 from services.api.http.graph_outage import GraphCircuit
 from services.api.http.tenancy import Tokens
+from services.api.memory import handlers
+from services.api.memory.access_times import AccessTimes
+from services.api.memory.admission import Admission
+from services.api.memory.idempotency import IDEMPOTENCY, Idempotency
+from services.api.memory.service import Memories
+from services.api.operations import event_stream, health
+from services.api.operations.dead_letters import DEAD, DeadLetters
+from services.api.operations.enrichment import ENRICHMENT, Enrichment
+from services.api.operations.event_feed import Feed
+from services.api.operations.generations import GENERATIONS
+from services.api.operations.memory_status import MEMORY_STATUS, MemoryStatus
+from services.api.operations.queues import STREAMS
+from services.api.operations.reembed import MODELS, ModelCheck
+from services.api.operations.runs import RUNS, RunRequests
+from services.api.recall.candidate_source import CandidateSource
+from services.api.recall.gather import Gather
+from services.api.recall.handler import RECALL
+from services.api.recall.service import Recall
+from services.api.recall.startup import STARTUP, Startup
 from services.api.routes import ROUTES
-from services.api.use_cases import Background
 from shared.config import Settings
+from shared.events.enrichment_stats import EnrichmentStats
 from shared.process.stores import Stores
+from shared.streams.job import Stage
+
+
+@dataclass(frozen=True, slots=True)
+class Background:
+    """The use cases that have tasks of their own beside the requests."""
+
+    memories: Memories
+    idempotency: Idempotency
+    access_times: AccessTimes
+    tokens: Tokens
+    feed: Feed
+
+    async def run(self, stopping: asyncio.Event) -> None:
+        """Run the tasks until `stopping`; then write all that is still buffered."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self.access_times.run(stopping), name="access-times")
+            group.create_task(self.feed.run(stopping), name="feed")
+            group.create_task(self.tokens.watch(stopping), name="tokens")
+        await self.idempotency.close()
+        await self.memories.close()
 
 
 def make_app(
@@ -21,11 +70,72 @@ def make_app(
     """Return the application, and the tasks that must run beside it."""
     app = make_application(ROUTES, settings, tokens, GraphCircuit(stores.probes))
     app[docs_page.DOCUMENT] = openapi.rendered(ROUTES, settings)
-    background = use_cases.install(app, stores, settings, tokens)
+    feed = Feed(stores.redis, settings.events, block_s=settings.streams.block_s)
+    app[event_stream.FEED] = feed
+    app[health.TOKENS] = tokens
+    _install_memories(app, stores, settings)
+    _install_recall_and_graph(app, stores, settings)
+    _install_operations(app, stores, settings)
 
     async def end_streams(_app: web.Application) -> None:
         """End the event streams, which would otherwise delay the shutdown to its time limit."""
-        background.feed.close()
+        feed.close()
 
     app.on_shutdown.append(end_streams)
-    return app, background
+    memories, access_times = app[handlers.MEMORIES], app[handlers.ACCESS_TIMES]
+    return app, Background(memories, app[IDEMPOTENCY], access_times, tokens, feed)
+
+
+def _install_memories(app: web.Application, stores: Stores, settings: Settings) -> None:
+    streams = [stores.streams[Stage.ENRICH], stores.streams[Stage.EMBED]]
+    admission = Admission(streams, up=lambda: not stores.probes.known_down("redis"))
+    app[handlers.MEMORIES] = Memories(
+        stores.graph, stores.outbox, admission, settings.api, stores.serving
+    )
+    app[handlers.ACCESS_TIMES] = AccessTimes(stores.graph)
+    app[handlers.EVENTS] = stores.events
+    app[IDEMPOTENCY] = Idempotency(stores.redis, stores.graph)
+
+
+def _install_recall_and_graph(app: web.Application, stores: Stores, settings: Settings) -> None:
+    graph = stores.graph
+    source = CandidateSource(
+        graph,
+        stores.vectors,
+        stores.serving,
+        settings.recall,
+        vectors_up=lambda: not stores.probes.known_down("vectors"),
+    )
+    gather = Gather(graph.candidates, source)
+    app[RECALL] = Recall(graph, gather, app[handlers.ACCESS_TIMES], settings.recall)
+    app[STARTUP] = Startup(graph)
+    app[LINKS] = graph.links
+    app[ANALYTICS] = graph.analytics
+    app[views.GRAPH_VIEWS] = views.GraphViews(
+        graph, stores.vectors, hidden=settings.recall.hidden_types
+    )
+    app[entities.ENTITIES] = entities.Entities(graph, stores.outbox)
+
+
+def _install_operations(app: web.Application, stores: Stores, settings: Settings) -> None:
+    graph, streams, outbox = stores.graph, stores.streams, stores.outbox
+    runs = RunRequests(
+        graph.runs,
+        outbox,
+        stores.probes,
+        abandon=stores.vectors.generations.abandon,
+        longest_wait_s=settings.api.admin_wait_s,
+    )
+    app[RUNS] = runs
+    app.on_shutdown.append(runs.close)
+    app[health.HEALTH] = health.HealthReport(
+        graph, stores.vectors, streams, stores.probes, settings, stores.serving
+    )
+    app[backup.BACKUP] = backup.Backup(graph.export, stores.vectors)
+    app[MODELS] = ModelCheck(settings.embedding, stores.vectors.generations.live)
+    app[GENERATIONS] = stores.vectors.generations
+    app[DEAD] = DeadLetters(graph, outbox, streams)
+    app[STREAMS] = tuple(streams.values())
+    app[MEMORY_STATUS] = MemoryStatus(graph, streams)
+    stats = EnrichmentStats(stores.redis)
+    app[ENRICHMENT] = Enrichment(graph, outbox, streams, stats, settings.enrichment)
