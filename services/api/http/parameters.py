@@ -17,9 +17,10 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, Protocol, TypeAlias, TypeVar
+from typing import Any, Generic, TypeAlias, TypeVar
 
 from aiohttp import web
+from multidict import MultiMapping
 
 from shared.config import Settings
 from shared.domain.memory import check_text, parse_time
@@ -28,15 +29,11 @@ from shared.errors import InvalidInput
 SETTINGS: web.AppKey[Settings] = web.AppKey("settings", Settings)
 Schema = Mapping[str, Any]
 _T = TypeVar("_T")
-_YES = frozenset({"1", "true", "yes", "y", "on"})
-_NO = frozenset({"0", "false", "no", "n", "off"})
+# AutoMem's words.
+_FLAGS = dict.fromkeys(("1", "true", "yes", "y", "on"), True) | dict.fromkeys(
+    ("0", "false", "no", "n", "off"), False
+)
 _MOST_VALUES = 100
-
-
-class Values(Protocol):
-    """The request's query string: the values of a name, in order."""
-
-    def getall(self, key: str, default: list[str]) -> Sequence[str]: ...
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -61,7 +58,7 @@ class Param(Generic[_T]):
 class Query:
     """The parsed values of one request: `query[PARAM]`. Raises: InvalidInput."""
 
-    values: Values
+    values: MultiMapping[str]
     settings: Settings
 
     @classmethod
@@ -83,8 +80,41 @@ def _value(setting: _Setting[_T], settings: Settings) -> _T:
     return setting(settings) if callable(setting) else setting
 
 
-def _first(values: Sequence[str]) -> str:
-    return values[0] if values else ""
+def _single(
+    name: str,
+    description: str,
+    parse: Callable[[str], Any],
+    schema: Schema,
+    default: Any = None,
+    least: Any = None,
+    most: Any = None,
+    aliases: tuple[str, ...] = (),
+) -> Param[Any]:
+    """Return a parameter with one value, which is clamped into `least`..`most`.
+
+    `parse` returns None for a text that counts as absent, and raises ValueError for one that is
+    no value of the schema's type.
+    """
+
+    def read(values: Sequence[str], settings: Settings) -> Any:
+        try:
+            value = parse(values[0]) if values and values[0] else None
+        except ValueError as error:
+            kind = schema["type"]
+            article = "an" if kind == "integer" else "a"
+            raise InvalidInput(f"'{name}' must be {article} {kind}") from error
+        value = _value(default, settings) if value is None else value
+        highest = _value(most, settings)
+        if value is not None and highest is not None:
+            value = min(highest, value)
+        return value if value is None or least is None else max(least, value)
+
+    def described(settings: Settings) -> Schema:
+        limits = {"default": default, "minimum": least, "maximum": most}
+        values = {key: _value(limit, settings) for key, limit in limits.items()}
+        return {**schema, **{key: value for key, value in values.items() if value is not None}}
+
+    return Param(name, read, described, description, aliases)
 
 
 def parsed(
@@ -96,11 +126,7 @@ def parsed(
     aliases: tuple[str, ...] = (),
 ) -> Param[_T | None]:
     """Return a parameter that `parse` reads; its value is None where it is absent."""
-
-    def read(values: Sequence[str], _settings: Settings) -> _T | None:
-        return parse(value) if (value := _first(values)) else None
-
-    return Param(name, read, lambda _settings: schema, description, aliases)
+    return _single(name, description, parse, schema, aliases=aliases)
 
 
 def text(
@@ -175,14 +201,10 @@ def flag(
 ) -> Param[bool]:
     """Return a parameter for AutoMem's words of true and false, in any case."""
 
-    def read(values: Sequence[str], settings: Settings) -> bool:
-        word = _first(values).lower()
-        return word in _YES if word in _YES | _NO else _value(default, settings)
+    def parse(word: str) -> bool | None:
+        return _FLAGS.get(word.lower())
 
-    def schema(settings: Settings) -> Schema:
-        return {"type": "boolean", "default": _value(default, settings)}
-
-    return Param(name, read, schema, description, aliases)
+    return _single(name, description, parse, {"type": "boolean"}, default, aliases=aliases)
 
 
 _C = TypeVar("_C", bound=str)
@@ -200,18 +222,16 @@ def choice(
 
     Another word is the default, or is refused with the text `refusal`.
     """
-    by_text: Mapping[str, _C] = {word: word for word in words}
+    schema = {"type": "string", "enum": list(words)}
 
-    def read(values: Sequence[str], settings: Settings) -> _C:
-        text = _first(values).lower()
-        if text and text not in by_text and refusal is not None:
+    def parse(text: str) -> str | None:
+        if text.lower() in words:
+            return text.lower()
+        if refusal is not None:
             raise InvalidInput(refusal)
-        return by_text[text] if text in by_text else _value(default, settings)
+        return None
 
-    def schema(settings: Settings) -> Schema:
-        return {"type": "string", "enum": list(words), "default": _value(default, settings)}
-
-    return Param(name, read, schema, description, aliases)
+    return _single(name, description, parse, schema, default, aliases=aliases)
 
 
 def moment(name: str, description: str, *, complaint: str) -> Param[int | None]:
@@ -255,7 +275,7 @@ def integer(
             raise InvalidInput(refusal)
         return value
 
-    return _numeric("integer", name, description, parse, default, least, most, aliases)
+    return _single(name, description, parse, {"type": "integer"}, default, least, most, aliases)
 
 
 _N = TypeVar("_N", float, float | None)
@@ -279,37 +299,4 @@ def number(
             raise ValueError("not finite")
         return value
 
-    return _numeric("number", name, description, parse, default, least, most, ())
-
-
-def _numeric(
-    kind: str,
-    name: str,
-    description: str,
-    parse: Callable[[str], Any],
-    default: Any,
-    least: Any,
-    most: Any,
-    aliases: tuple[str, ...],
-) -> Param[Any]:
-    """Return a parameter that is clamped; `parse` raises ValueError if it is no number."""
-
-    def read(values: Sequence[str], settings: Settings) -> Any:
-        digits = _first(values)
-        try:
-            value = parse(digits) if digits else _value(default, settings)
-        except ValueError as error:
-            article = "an" if kind == "integer" else "a"
-            raise InvalidInput(f"'{name}' must be {article} {kind}") from error
-        if value is None:
-            return None
-        highest = _value(most, settings)
-        value = value if highest is None else min(highest, value)
-        return value if least is None else max(least, value)
-
-    def schema(settings: Settings) -> Schema:
-        limits = {"default": default, "minimum": least, "maximum": most}
-        values = {key: _value(limit, settings) for key, limit in limits.items()}
-        return {"type": kind} | {key: value for key, value in values.items() if value is not None}
-
-    return Param(name, read, schema, description, aliases)
+    return _single(name, description, parse, {"type": "number"}, default, least, most)
