@@ -13,10 +13,9 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSche
 
 from services.api.graph.related import LINKS
 from services.api.http.answers import Answer, Id, Success, Unit
-from services.api.http.body import read_json
+from services.api.http.body import read_json, required, validate
 from services.api.http.middleware import TENANT
 from services.api.http.route import Routes
-from services.api.http.validation import required, validate
 from services.api.memory.idempotency import IDEMPOTENCY
 from services.api.memory.requests import BATCH_ROWS, Ratio
 from services.api.memory.service import check_id

@@ -25,11 +25,10 @@ from services.api.graph.entity_answers import (
 )
 from services.api.graph.entity_identity import flaw, merge_candidate, similar_pairs
 from services.api.http.answers import json_answer
-from services.api.http.body import read_model
+from services.api.http.body import Body, read_model, required
 from services.api.http.middleware import TENANT
 from services.api.http.parameters import Query, flag, integer, text
 from services.api.http.route import Routes
-from services.api.http.validation import Body, required
 from shared.domain.memory import check_text, tag_keys
 from shared.errors import InvalidInput, NotFound
 from shared.graph.memory.entities import Entity

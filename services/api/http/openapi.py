@@ -17,9 +17,9 @@ from pydantic.json_schema import GenerateJsonSchema, JsonSchemaMode
 from pydantic_core import core_schema
 
 from services.api.http.answers import ErrorAnswer
+from services.api.http.body import AbsentBody
 from services.api.http.parameters import Param, text
 from services.api.http.route import Route, Scope
-from services.api.http.validation import AbsentBody
 from shared.config import Settings
 
 _REFERENCE = "#/components/schemas/{model}"

@@ -7,12 +7,11 @@ import time
 from aiohttp import web
 
 from services.api.http.answers import json_answer
-from services.api.http.body import read_json, read_model
+from services.api.http.body import read_json, read_model, validate
 from services.api.http.large_json import in_thread_if_large
 from services.api.http.middleware import REQUEST_ID, TENANT
 from services.api.http.parameters import SETTINGS, Query, integer, texts
 from services.api.http.route import Routes
-from services.api.http.validation import validate
 from services.api.memory.access_times import AccessTimes
 from services.api.memory.answers import (
     ChangedAnswer,

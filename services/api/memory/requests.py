@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import numpy as np
 from pydantic import BeforeValidator, ConfigDict, Field, WithJsonSchema
 
-from services.api.http.validation import Body, required, validate
+from services.api.http.body import Body, required, validate
 from shared.domain.memory import LAYERS, check_json, check_key, check_text, finite, parse_time
 from shared.errors import InvalidInput
 

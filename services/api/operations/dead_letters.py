@@ -18,11 +18,10 @@ from aiohttp import web
 from pydantic import BeforeValidator, ConfigDict, Field, WithJsonSchema
 
 from services.api.http.answers import Answer, Success, Time, attribute, json_answer
-from services.api.http.body import read_model
+from services.api.http.body import Body, read_model, required, switch
 from services.api.http.middleware import TENANT
 from services.api.http.parameters import Query, integer, parsed
 from services.api.http.route import Routes
-from services.api.http.validation import Body, required, switch
 from services.api.operations.event_feed import entry_order
 from shared.domain.tenant import DEFAULT_TENANT
 from shared.errors import InvalidInput

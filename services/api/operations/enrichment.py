@@ -12,11 +12,10 @@ from aiohttp import web
 from pydantic import BeforeValidator, Field
 
 from services.api.http.answers import Answer, Id, json_answer
-from services.api.http.body import read_model
+from services.api.http.body import AbsentBody, read_model
 from services.api.http.middleware import REQUEST_ID, TENANT
 from services.api.http.parameters import Query, parsed
 from services.api.http.route import Routes
-from services.api.http.validation import AbsentBody
 from services.api.memory.service import check_id
 from shared.config import EnrichmentSettings
 from shared.errors import InvalidInput, TransientError

@@ -11,9 +11,8 @@ from aiohttp import web
 from pydantic import Field
 
 from services.api.http.answers import Absent
-from services.api.http.body import read_model
+from services.api.http.body import AbsentBody, clamped, read_model, switch
 from services.api.http.route import Routes
-from services.api.http.validation import AbsentBody, clamped, switch
 from services.api.memory.requests import label
 from services.api.operations.runs import (
     RUN_ANSWERS,
