@@ -30,8 +30,8 @@ from services.api.operations.event_feed import Feed
 from services.api.operations.generations import GENERATIONS
 from services.api.operations.memory_status import MEMORY_STATUS, MemoryStatus
 from services.api.operations.queues import STREAMS
-from services.api.operations.reembed import MODELS, ModelCheck
 from services.api.operations.runs import RUNS, RunRequests
+from services.api.operations.vectors import MODELS, ModelCheck
 from services.api.recall.candidate_source import CandidateSource
 from services.api.recall.gather import Gather
 from services.api.recall.handler import RECALL

@@ -25,9 +25,8 @@ from services.api.operations import (
     health,
     memory_status,
     queues,
-    reembed,
     runs,
-    sync,
+    vectors,
 )
 from services.api.recall import handler as recall
 from services.api.recall import startup
@@ -59,8 +58,7 @@ ROUTES: tuple[Route, ...] = (
     *backup.ROUTES,
     *memory_status.ROUTES,
     *enrichment.ROUTES,
-    *sync.ROUTES,
-    *reembed.ROUTES,
+    *vectors.ROUTES,
     *runs.ROUTES,
     *generations.ROUTES,
     *dead_letters.ROUTES,

@@ -13,8 +13,8 @@ from pydantic import BeforeValidator
 
 from services.api.http.answers import Answer, Success, attribute, json_answer
 from services.api.http.route import Routes
-from services.api.operations.reembed import MODELS, ReembeddedAnswer
 from services.api.operations.runs import RUN_ANSWERS, RUNS, WAIT, AcceptedAnswer, start_run
+from services.api.operations.vectors import MODELS, ReembeddedAnswer
 from shared.domain.memory import check_text
 from shared.vectors.generation import Generation, Generations, GenerationState
 

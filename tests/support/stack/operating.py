@@ -9,7 +9,7 @@ from typing import Any
 
 from services.api.http.graph_outage import GraphCircuit
 from services.api.http.tenancy import Access, digest_of
-from services.api.operations import dead_letters, enrichment, memory_status, queues, reembed, sync
+from services.api.operations import dead_letters, enrichment, memory_status, queues, vectors
 from services.api.operations import generations as admin_generations
 from services.api.operations import runs as admin_runs
 from shared.config import EmbeddingSettings, EnrichmentSettings
@@ -28,8 +28,7 @@ from tests.support.workers.working import delivered
 ROUTES = (
     *memory_status.ROUTES,
     *enrichment.ROUTES,
-    *sync.ROUTES,
-    *reembed.ROUTES,
+    *vectors.ROUTES,
     *admin_runs.ROUTES,
     *admin_generations.ROUTES,
     *dead_letters.ROUTES,
@@ -110,7 +109,7 @@ async def operated(
     )
     app[admin_runs.RUNS] = runs
     app.on_shutdown.append(runs.close)
-    app[reembed.MODELS] = reembed.ModelCheck(
+    app[vectors.MODELS] = vectors.ModelCheck(
         EmbeddingSettings(_env_file=None, EMBEDDING_PROVIDER="placeholder"),
         generations.live if generations else _none,
     )

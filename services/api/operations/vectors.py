@@ -1,4 +1,7 @@
-"""POST /admin/reembed: make all vectors again, with the same model or with another one."""
+"""POST /admin/sync and /admin/reembed: repair the vectors, or make all of them again.
+
+A repair compares the two stores. Vectors are made with the same model or with another one.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +25,6 @@ from services.api.operations.runs import (
     RunResultAnswer,
     start_run,
 )
-from services.api.operations.sync import MAX_BATCH
 from shared.config import EmbeddingSettings
 from shared.errors import ConfigError, InvalidInput
 from shared.graph.upkeep.runs import Run
@@ -31,8 +33,37 @@ from shared.models.open import chosen_provider, named, open_embedding
 from shared.vectors.active_model import open_generation
 from shared.vectors.generation import Generation
 
+MAX_BATCH = 100
 _MOST_DIMENSIONS = 65_536  # Qdrant's own limit
 Provider = Literal["local", "openai", "ollama", "voyage", "placeholder"]
+
+
+class SyncIn(AbsentBody):
+    """POST /admin/sync. Orphans are deleted only where `delete_orphans` says so."""
+
+    batch_size: Annotated[int, clamped("batch_size", 1, MAX_BATCH)] | None = Field(
+        None, description=f"Most that is repaired at once, clamped into 1..{MAX_BATCH}"
+    )
+    dry_run: Annotated[bool, switch("dry_run")] = False
+    delete_orphans: Annotated[bool, switch("delete_orphans")] = False
+
+
+class SyncedAnswer(RunResultAnswer):
+    """The counts of differences that the comparison found, and of repairs."""
+
+    status: Literal["dry_run", "already_synced", "complete"]
+    falkordb_count: int
+    qdrant_count: int
+    orphaned_count: int
+    missing_count: Absent[int] = None
+    missing_sample: Absent[list[str]] = None
+    orphaned_sample: Absent[list[str]] = None
+    synced: Absent[int] = None
+    failed: Absent[int] = None
+    stale_count: Absent[int] = None
+    payload_count: Absent[int] = None
+    pending_count: Absent[int] = None
+    orphans_deleted: Absent[int] = None
 
 
 class ReembedIn(AbsentBody):
@@ -112,7 +143,20 @@ class ReembeddedAnswer(RunResultAnswer):
 
 
 MODELS: web.AppKey[ModelCheck] = web.AppKey("models", ModelCheck)
-ROUTES = Routes(scope="admin", group="operations")
+ROUTES = Routes(scope="admin", group="operations", query=(WAIT,), answers=RUN_ANSWERS)
+
+
+@ROUTES.add(
+    "POST",
+    "/admin/sync",
+    "Compare graph and vectors, and repair what differs",
+    body=SyncIn,
+    returns=SyncedAnswer | AcceptedAnswer,
+)
+async def sync(request: web.Request) -> web.Response:
+    body = await read_model(request, SyncIn, optional=True)
+    parameters = {**body.model_dump(exclude_none=True), "repair": not body.dry_run}
+    return await start_run(request, "drift", parameters, SyncedAnswer, dry_run=body.dry_run)
 
 
 @ROUTES.add(
@@ -120,8 +164,6 @@ ROUTES = Routes(scope="admin", group="operations")
     "/admin/reembed",
     "Embed all memories again, with the same model or another",
     body=ReembedIn,
-    query=(WAIT,),
-    answers=RUN_ANSWERS,
     returns=ReembeddedAnswer | AcceptedAnswer,
 )
 async def reembed(request: web.Request) -> web.Response:
