@@ -148,7 +148,7 @@ def text(
     )
 
 
-def checked(value: str, name: str, most_chars: int | None = None) -> str:
+def checked(value: str, name: str, most_chars: int | None) -> str:
     """Return `value` unchanged. Raises: InvalidInput where it is too long or no valid text."""
     if most_chars is not None and len(value) > most_chars:
         raise InvalidInput(f"'{name}' must not exceed {most_chars} characters")
@@ -161,7 +161,6 @@ def texts(
     *,
     repeated: bool = True,
     commas: bool = False,
-    most_chars: int | None = None,
     required: bool = False,
     most_used: int = _MOST_VALUES,
 ) -> Param[tuple[str, ...]]:
@@ -179,13 +178,12 @@ def texts(
             raise InvalidInput(f"'{name}' query parameter is required")
         if len(unique) > _MOST_VALUES:
             raise InvalidInput(f"'{name}' must not hold more than {_MOST_VALUES} values")
-        return tuple(checked(value, name, most_chars) for value in unique)
+        return tuple(checked(value, name, None) for value in unique)
 
-    limit = {"maxLength": most_chars} if most_chars is not None and not commas else {}
     return Param(
         name,
         read,
-        lambda _settings: {"type": "string", **limit},
+        lambda _settings: {"type": "string"},
         f"{description}; separated by commas" if commas else description,
         required=required,
         most_values=most_used if repeated else None,
