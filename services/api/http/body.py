@@ -134,3 +134,11 @@ def switch(name: str) -> Any:
         raise InvalidInput(f"'{name}' must be true or false")
 
     return BeforeValidator(check, json_schema_input_type=bool | None)
+
+
+def nullable(check: Callable[[Any], Any], documented: Any) -> Any:
+    """Return a validator that calls `check` unless the value is null; the document names both."""
+    return BeforeValidator(
+        lambda value: None if value is None else check(value),
+        json_schema_input_type=documented | None,
+    )

@@ -6,13 +6,12 @@ list of pydantic errors.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Annotated, Any
 
 import numpy as np
 from pydantic import BeforeValidator, ConfigDict, Field, WithJsonSchema
 
-from services.api.http.body import Body, required, validate
+from services.api.http.body import Body, nullable, required, validate
 from shared.domain.memory import LAYERS, check_json, check_key, check_text, finite, parse_time
 from shared.errors import InvalidInput
 
@@ -22,14 +21,6 @@ METADATA_BYTES = 64 * 1024
 MAX_DEPTH = 20
 BATCH_ROWS = 500
 SESSION_CHARS = 200
-
-
-def _nullable(check: Callable[[Any], Any], documented: Any) -> Any:
-    """Return a validator that calls `check` unless the value is null; the document names both."""
-    return BeforeValidator(
-        lambda value: None if value is None else check(value),
-        json_schema_input_type=documented | None,
-    )
 
 
 def _content(value: object) -> str:
@@ -81,7 +72,7 @@ def _metadata(value: object) -> dict[str, Any]:
 
 
 def label(name: str, most_chars: int = 128) -> Any:
-    return _nullable(
+    return nullable(
         lambda value: check_label(value, name, most_chars),
         Annotated[str, Field(max_length=most_chars)],
     )
@@ -106,7 +97,7 @@ def _time(name: str) -> Any:
             prefix = "" if name == "timestamp" else f"Invalid {name}: "
             raise InvalidInput(f"{prefix}{error}") from error
 
-    return _nullable(check, Moment)
+    return nullable(check, Moment)
 
 
 def parse_embedding(value: object) -> list[float]:
@@ -145,10 +136,10 @@ Metadata = Annotated[
     dict[str, Any], BeforeValidator(_metadata, json_schema_input_type=dict[str, Any] | None)
 ]
 # A number or numeric string in 0..1.
-Ratio = Annotated[float | None, _nullable(_ratio, Annotated[float, Field(ge=0, le=1)])]
-Embedding = Annotated[list[float] | None, _nullable(parse_embedding, list[float] | str)]
+Ratio = Annotated[float | None, nullable(_ratio, Annotated[float, Field(ge=0, le=1)])]
+Embedding = Annotated[list[float] | None, nullable(parse_embedding, list[float] | str)]
 _LayerName = Annotated[str, WithJsonSchema({"type": "string", "enum": sorted(LAYERS)})]
-Layer = Annotated[str | None, _nullable(_layer, _LayerName)]
+Layer = Annotated[str | None, nullable(_layer, _LayerName)]
 _CheckedContent = BeforeValidator(
     _content, json_schema_input_type=Annotated[str, Field(pattern=r"\S")]
 )

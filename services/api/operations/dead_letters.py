@@ -12,13 +12,14 @@ import asyncio
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import Annotated
 
 from aiohttp import web
 from pydantic import BeforeValidator, ConfigDict, Field, WithJsonSchema
 
 from services.api.http.answers import Answer, Success, Time, attribute, json_answer
-from services.api.http.body import Body, read_model, required, switch
+from services.api.http.body import Body, nullable, read_model, required, switch
 from services.api.http.middleware import TENANT
 from services.api.http.parameters import Query, integer, parsed
 from services.api.http.route import Routes
@@ -99,7 +100,7 @@ class DeadLetters:
     streams: Mapping[Stage, Stream]
 
     async def page(
-        self, tenant: str, stages: Sequence[Stage], limit: int, before: str | None = None
+        self, tenant: str, stages: Sequence[Stage], limit: int, before: str | None
     ) -> DeadPageAnswer:
         """Return the newest dead jobs of all `stages` together, older than the entry `before`."""
         searches = await asyncio.gather(*(self._search(tenant, s, limit, before) for s in stages))
@@ -107,24 +108,20 @@ class DeadLetters:
         # entry. Older rows of other stages are left to the next page, so that none is skipped.
         ends = [end for _, end in searches if end is not None]
         oldest = max(map(entry_order, ends), default=(0, 0))
-        rows = sorted(
-            (
-                (stage, dead)
-                for stage, (found, _) in zip(stages, searches, strict=True)
-                for dead in found
-                if entry_order(dead.entry_id) >= oldest
-            ),
-            key=lambda row: entry_order(row[1].entry_id),
-            reverse=True,
-        )
+        rows = [
+            (entry_order(dead.entry_id), stage, dead)
+            for stage, (found, _) in zip(stages, searches, strict=True)
+            for dead in found
+        ]
+        rows = sorted((r for r in rows if r[0] >= oldest), key=itemgetter(0), reverse=True)
         cut = limit
-        while 0 < cut < len(rows) and rows[cut][1].entry_id == rows[cut - 1][1].entry_id:
+        while 0 < cut < len(rows) and rows[cut][0] == rows[cut - 1][0]:
             cut += 1  # two stages may have equal ids: a page ends behind both
         if cut < len(rows):
-            ends = [rows[cut - 1][1].entry_id]
-        dead = [DeadJobAnswer.of(*row) for row in rows[:cut]]
+            ends = [rows[cut - 1][2].entry_id]
+        answers = [DeadJobAnswer.of(stage, dead) for _, stage, dead in rows[:cut]]
         following = max(ends, key=entry_order, default=None)
-        return DeadPageAnswer(dead=dead, count=len(dead), next=following)
+        return DeadPageAnswer(dead=answers, count=len(answers), next=following)
 
     async def _search(
         self, tenant: str, stage: Stage, limit: int, before: str | None
@@ -194,22 +191,18 @@ def _stage(value: object) -> Stage:
         raise InvalidInput(f"'stream' must be one of {', '.join(Stage)}") from None
 
 
-def _entry_id(value: object) -> str | None:
-    if value is None:
-        return None
+def _entry_id(value: object) -> str:
     if not isinstance(value, str) or not re.fullmatch(_ENTRY_ID, value):
         raise InvalidInput("an id of a dead job looks like 1764000000000-0")
     return value
 
 
-def _entry_ids(value: object) -> list[str] | None:
-    if value is None:
-        return None
+def _entry_ids(value: object) -> list[str]:
     if not isinstance(value, list) or not value or len(value) > MAX_MOVED:
         raise InvalidInput(f"'ids' must be a list of 1 to {MAX_MOVED} ids")
     if None in value:
         raise InvalidInput("'ids' must not hold null")
-    return [entry_id for entry_id in map(_entry_id, value) if entry_id]
+    return list(map(_entry_id, value))
 
 
 _STREAM_SCHEMA = {"type": "string", "enum": [stage.value for stage in Stage]}
@@ -229,13 +222,9 @@ class DeadIn(Body):
     stream: Annotated[Stage, BeforeValidator(_stage), WithJsonSchema(_STREAM_SCHEMA)] = Field(
         validate_default=True, default=""
     )
-    ids: Annotated[
-        list[str] | None, BeforeValidator(_entry_ids, json_schema_input_type=_EntryIds | None)
-    ] = None
+    ids: Annotated[list[str] | None, nullable(_entry_ids, _EntryIds)] = None
     all: Annotated[bool, switch("all")] = False
-    before: Annotated[
-        str | None, BeforeValidator(_entry_id, json_schema_input_type=_EntryId | None)
-    ] = None
+    before: Annotated[str | None, nullable(_entry_id, _EntryId)] = None
 
 
 DEAD: web.AppKey[DeadLetters] = web.AppKey("dead", DeadLetters)
