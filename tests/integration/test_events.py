@@ -59,7 +59,14 @@ def events(clients: RedisClients) -> Events:
 async def _serving(clients: RedisClients, **variables: Any) -> AsyncIterator[tuple[Any, Feed]]:
     feed = Feed(clients, _settings(**variables), block_s=0.05)
     known = tokens()
-    known._fixed.append(Access("acme", ("acme",), frozenset({"read"}), digest_of("acme-token")))
+    known._fixed.append(
+        Access(
+            name="acme",
+            tenants=("acme",),
+            scopes=frozenset({"read"}),
+            digest=digest_of("acme-token"),
+        )
+    )
     app = make_app(event_stream.ROUTES, known)
     app[event_stream.FEED] = feed
     async with served(app, **{"X-Nothing": "1"}) as client, _running(feed):

@@ -60,7 +60,9 @@ async def test_an_unknown_path_needs_a_token_before_it_is_unknown() -> None:
 @pytest.mark.parametrize(("scope", "status"), [("read", 200), ("write", 403)])
 async def test_a_token_does_only_what_its_scopes_say(scope: Scope, status: int) -> None:
     known = tokens()
-    known._listed = [Access("r", ("acme",), frozenset({"read"}), digest_of("reader"))]
+    known._listed = [
+        Access(name="r", tenants=("acme",), scopes=frozenset({"read"}), digest=digest_of("reader"))
+    ]
     found, said = await _ask(scope, {"Authorization": "Bearer reader"}, known)
     assert found == status
     assert said == ("acme" if status == 200 else "This token does not grant the scope 'write'")

@@ -11,10 +11,17 @@ import asyncio
 import hashlib
 import hmac
 import json
-from dataclasses import dataclass
 from typing import Annotated
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    TypeAdapter,
+    ValidationError,
+)
 
 from shared.config import ApiSettings
 from shared.domain.tenant import DEFAULT_TENANT, check_tenant
@@ -33,15 +40,22 @@ class Forbidden(EunoeError):
     """A valid token that does not grant this: HTTP 403."""
 
 
-@dataclass(frozen=True, slots=True)
-class Access:
-    """What one token grants. `tenants` has at least one; its first is the default."""
+def digest_of(token: str) -> str:
+    # A header may hold any bytes; bytes that are no text must not raise: the token is wrong.
+    return hashlib.sha256(token.encode(errors="surrogateescape")).hexdigest()
 
-    name: str
-    tenants: tuple[str, ...]
-    scopes: frozenset[str]
-    digest: str = ""
-    rate: float | None = None
+
+class Access(BaseModel):
+    """What one token grants, as the file lists it. The first of its tenants is the default."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    digest: Annotated[str, StringConstraints(pattern=r"^[0-9a-fA-F]{64}$", to_lower=True)]
+    name: str = Field(min_length=1, max_length=64)
+    tenants: tuple[Annotated[str, AfterValidator(check_tenant)], ...] = Field(min_length=1)
+    scopes: frozenset[str] = frozenset({"read", "write"})
+    # Accepted for files that have it; nothing limits a token's rate yet.
+    rate: float | None = Field(default=None, gt=0)
 
     def tenant(self, wanted: str | None) -> str:
         """Return the request's tenant. Raises: Forbidden where the token does not grant it."""
@@ -57,23 +71,10 @@ class Access:
             raise Forbidden(f"This token does not grant the scope '{scope}'")
 
 
-class _Entry(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
-    digest: str = Field(pattern=r"^[0-9a-fA-F]{64}$")
-    name: str = Field(min_length=1, max_length=64)
-    tenants: tuple[Annotated[str, AfterValidator(check_tenant)], ...] = Field(min_length=1)
-    scopes: list[str] = Field(default=["read", "write"])
-    rate: float | None = Field(default=None, gt=0)
-
-
-_ENTRIES = TypeAdapter(list[_Entry])
-_USER = frozenset({"read", "write"})
-
-
-def digest_of(token: str) -> str:
-    # A header may hold any bytes; bytes that are no text must not raise: the token is wrong.
-    return hashlib.sha256(token.encode(errors="surrogateescape")).hexdigest()
+_LISTED = TypeAdapter(list[Access])
+_EVERYBODY = Access.model_construct(
+    digest="", name="open", tenants=(DEFAULT_TENANT,), scopes=frozenset({"read", "write"})
+)
 
 
 class Tokens:
@@ -90,7 +91,7 @@ class Tokens:
         self._listed: list[Access] = []
         if settings.api_token is not None:
             digest = digest_of(settings.api_token.get_secret_value())
-            self._fixed.append(Access("api", (DEFAULT_TENANT,), _USER, digest))
+            self._fixed.append(Access(digest=digest, name="api", tenants=(DEFAULT_TENANT,)))
         self._admin = (
             digest_of(settings.admin_token.get_secret_value()) if settings.admin_token else None
         )
@@ -119,21 +120,17 @@ class Tokens:
             stamp = (stat.st_mtime_ns, stat.st_size)
             if stamp == self._stamp:
                 return
-            entries = _ENTRIES.validate_python(json.loads(self._file.read_text()))
+            self._listed = _LISTED.validate_python(json.loads(self._file.read_text()))
         except (OSError, ValueError, ValidationError, InvalidInput) as error:
             if self._stamp is not None:
                 return  # a half-written file must not lock everybody out
             raise ConfigError(f"EUNOE_TOKENS_FILE: {error}") from error
         self._stamp = stamp
-        self._listed = [
-            Access(row.name, row.tenants, frozenset(row.scopes), row.digest.lower(), row.rate)
-            for row in entries
-        ]
 
     def authenticate(self, token: str | None) -> Access:
         """Return what `token` grants. Raises: Unauthorized."""
         if self.open:
-            return Access("open", (DEFAULT_TENANT,), _USER)
+            return _EVERYBODY
         digest = digest_of(token or "")
         # All are compared, so that the time does not depend on which one matches.
         known = (*self._fixed, *self._listed)

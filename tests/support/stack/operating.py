@@ -95,8 +95,7 @@ async def operated(
     longest_wait_s: float = 20.0,
 ) -> AsyncIterator[Operations]:
     known, seen = tokens(), seen or probes()
-    scopes = frozenset({"read", "write"})
-    known._listed = [Access("other", (OTHER,), scopes, digest_of("others-token"))]
+    known._listed = [Access(name="other", tenants=(OTHER,), digest=digest_of("others-token"))]
     app = make_app(ROUTES, known, GraphCircuit(seen))
     outbox = Outbox(clients, streams, delay_s=60.0)
     stats = EnrichmentStats(clients)
