@@ -6,7 +6,9 @@ Nothing is started or connected here.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import partial
 
 from aiohttp import web
 
@@ -15,8 +17,11 @@ from services.api.graph import entities, views
 from services.api.graph.analyze import ANALYTICS
 from services.api.graph.related import LINKS
 from services.api.http import docs_page, openapi
-from services.api.http.application import make_application
+from services.api.http.authentication import authenticate, guarded
 from services.api.http.graph_outage import GraphCircuit
+from services.api.http.middleware import make_middleware, mark_response
+from services.api.http.parameters import SETTINGS
+from services.api.http.route import Route
 from services.api.http.tenancy import Tokens
 from services.api.memory import handlers
 from services.api.memory.access_times import AccessTimes
@@ -62,6 +67,25 @@ class Background:
             group.create_task(self.tokens.watch(stopping), name="tokens")
         await self.idempotency.close()
         await self.memories.close()
+
+
+def make_application(
+    routes: Iterable[Route], settings: Settings, tokens: Tokens, circuit: GraphCircuit
+) -> web.Application:
+    """Return an application that serves the routes; the caller adds what their handlers use."""
+    app = web.Application(
+        middlewares=[make_middleware(partial(authenticate, tokens=tokens), circuit)],
+        client_max_size=settings.api.body_bytes,
+    )
+    app[SETTINGS] = settings
+    app.on_response_prepare.append(mark_response(settings.api.cors_origins))
+    for route in routes:
+        handler = guarded(route, tokens)
+        app.router.add_route(route.method, route.path, handler)
+        # As Flask does; but the answer to HEAD of an event stream would never end.
+        if route.method == "GET" and route.media_type != "text/event-stream":
+            app.router.add_route("HEAD", route.path, handler)
+    return app
 
 
 def make_app(

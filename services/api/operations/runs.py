@@ -188,7 +188,8 @@ async def start_run(
     runs, tenant = request.app[RUNS], request[TENANT]
     run = await runs.start(tenant, task, parameters, dry_run=dry_run)
     if Query.of(request)[WAIT]:
-        run = await runs.ended(tenant, run, lambda: _hung_up(request))
+        transport = request.transport
+        run = await runs.ended(tenant, run, lambda: transport is None or transport.is_closing())
     if run.state is RunState.COMPLETE:
         return json_answer(answer.of(run))
     if run.state is RunState.CANCELLED:
@@ -199,10 +200,6 @@ async def start_run(
     location = f"/admin/runs/{run.id}"
     accepted = AcceptedAnswer(run_id=run.id, location=location)
     return json_answer(accepted, status=202, Location=location)
-
-
-def _hung_up(request: web.Request) -> bool:
-    return request.transport is None or request.transport.is_closing()
 
 
 def ratio(run: Run) -> float | None:

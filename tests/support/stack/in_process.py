@@ -13,7 +13,7 @@ from typing import Any
 from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 
-from services.api.http.application import make_application
+from services.api.app import make_application
 from services.api.http.graph_outage import GraphCircuit
 from services.api.http.route import Route
 from services.api.http.tenancy import Tokens
