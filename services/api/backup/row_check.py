@@ -57,10 +57,7 @@ def node_of(row: Mapping[str, Any]) -> tuple[int | str, list[Any], Mapping[str, 
 
 
 def restored(properties: Mapping[str, Any], now: int) -> Restored:
-    """Return a backup's memory with a new version, as one that is not embedded yet.
-
-    Raises: InvalidInput for what cannot be stored.
-    """
+    """Return a backup's memory with a new version, not embedded yet. Raises: InvalidInput."""
     given = {name: properties.get(name) for name in PROPERTIES}
     try:
         given["id"] = str(uuid.UUID(str(given["id"])))
@@ -87,10 +84,7 @@ def _supplied(properties: Mapping[str, Any]) -> tuple[str, str] | None:
 
 
 def _renewed(memory: Memory, now: int) -> Memory:
-    """Return the memory with a new version, and with what AutoMem's nodes lack.
-
-    The workers' blocks are removed from its metadata.
-    """
+    """Return the memory with a new version, without the workers' blocks in its metadata."""
     timestamp = memory.timestamp or now
     metadata = dict(memory.metadata)
     block = metadata.get(Derived.ENRICHMENT)
@@ -117,10 +111,7 @@ def _renewed(memory: Memory, now: int) -> Memory:
 
 
 def plain(properties: Mapping[str, Any], now: int) -> dict[str, Any]:
-    """Return another node's properties: times in ms, pending work due now.
-
-    Raises: InvalidInput.
-    """
+    """Return another node's properties: times in ms, pending work due now. Raises: InvalidInput."""
     read = {name: _property(name, value, now) for name, value in properties.items()}
     found = {name: value for name, value in read.items() if value is not None}
     check_key(_present(found.get("id"), "an id"), "id")

@@ -88,10 +88,7 @@ def admin_token_of(request: web.Request) -> str | None:
 
 
 def named_tenant(request: web.Request) -> str:
-    """Return the tenant in X-Tenant-Id or ?tenant=, else the default: an admin may name any.
-
-    Raises: InvalidInput for a malformed name.
-    """
+    """Return the tenant, any one, that an admin names, else the default. Raises: InvalidInput."""
     named = request.headers.get("X-Tenant-Id") or request.query.get("tenant")
     return check_tenant(named) if named else DEFAULT_TENANT
 

@@ -38,10 +38,7 @@ class JsonBody:
 
 
 async def read_model(request: web.Request, model: type[_M], *, optional: bool = False) -> _M:
-    """Return the body as a `model`; an `optional` one that is absent counts as `{}`.
-
-    Raises: as `read_json` and `validate`.
-    """
+    """Return the body as a `model`; an `optional` one that is absent counts as `{}`."""
     body = await read_json(request, optional=optional)
     return validate(model, body.members())
 

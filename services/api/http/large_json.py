@@ -77,10 +77,7 @@ class JsonReader:
         self._at = 0
 
     def members(self) -> Iterator[tuple[Any, Any]]:
-        """Yield the keys and values; an array as an iterator, to be used before the next member.
-
-        Raises: BrokenJson.
-        """
+        """Yield keys and values; use an array's iterator before the next. Raises: BrokenJson."""
         self._expect("{")
         for _ in self._items("}"):
             key = self._value()

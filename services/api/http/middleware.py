@@ -137,10 +137,7 @@ def _domain_answer(error: EunoeError, request_id: str) -> web.Response:
 def mark_response(
     cors_origins: str,
 ) -> Callable[[web.Request, web.StreamResponse], Awaitable[None]]:
-    """Return a signal handler that sets the headers of an answer before its first byte.
-
-    A middleware would be too late: streams begin inside handlers.
-    """
+    """Return a handler that sets an answer's headers; for streams a middleware is too late."""
 
     async def prepare(request: web.Request, response: web.StreamResponse) -> None:
         request[BEGUN] = response

@@ -216,10 +216,7 @@ def choice(
     aliases: tuple[str, ...] = (),
     refusal: str | None = None,
 ) -> Param[_C]:
-    """Return a parameter for one of `words`, in any case.
-
-    Another word is the default, or is refused with the text `refusal`.
-    """
+    """Return a parameter for one of `words`, in any case; another is the default or refused."""
     schema = {"type": "string", "enum": list(words)}
 
     def parse(text: str) -> str | None:
@@ -233,10 +230,7 @@ def choice(
 
 
 def moment(name: str, description: str, *, complaint: str) -> Param[int | None]:
-    """Return a parameter for an ISO 8601 time, in milliseconds.
-
-    The error text for a wrong time begins with `complaint`.
-    """
+    """Return a parameter for an ISO 8601 time, in ms; its error text begins with `complaint`."""
 
     def parse(value: str) -> int:
         # A `+` that the client did not escape arrives as a space; between date and time
@@ -259,10 +253,7 @@ def integer(
     aliases: tuple[str, ...] = (),
     refusal: str | None = None,
 ) -> Param[int]:
-    """Return a parameter for a whole number, clamped into `least`..`most`.
-
-    A number below `least` is refused instead where there is a text `refusal`.
-    """
+    """Return a parameter for a whole number; with a text `refusal` one below `least` is refused."""
 
     def parse(text: str) -> int:
         # A longer text is a number too, but int() refuses to read it from 4 300 digits on.
@@ -287,10 +278,7 @@ def number(
     least: float | None = None,
     most: float | None = None,
 ) -> Param[_N]:
-    """Return a parameter for a finite number, clamped into `least`..`most`.
-
-    Where it is absent and `default` is None, its value is None.
-    """
+    """Return a parameter for a finite number."""
 
     def parse(text: str) -> float:
         if not math.isfinite(value := float(text)):

@@ -107,10 +107,7 @@ class Idempotency:
         return await self._replay(write) or write
 
     async def resolve(self, write: Write, conflict: Conflict) -> web.Response:
-        """Return the stored answer of the request that used this key at the same time.
-
-        Raises: the conflict, where no answer is stored.
-        """
+        """Return the answer of the request that used the key first. Raises: `conflict` if none."""
         if (replay := await self._replay(write)) is None:
             raise conflict
         return replay

@@ -101,10 +101,7 @@ def _time(name: str) -> Any:
 
 
 def parse_embedding(value: object) -> list[float]:
-    """Return a list of numbers, or of AutoMem's comma string, as a vector.
-
-    The caller compares its size with the model's.
-    """
+    """Return a list of numbers, or AutoMem's comma string, as a vector of any size."""
     parts = value.split(",") if isinstance(value, str) else value
     if not isinstance(parts, list):
         raise InvalidInput("Embedding must be a list of floats or a comma-separated string")

@@ -1,7 +1,4 @@
-"""POST /admin/sync and /admin/reembed: repair the vectors, or make all of them again.
-
-A repair compares the two stores. Vectors are made with the same model or with another one.
-"""
+"""POST /admin/sync and /admin/reembed: repair the vectors, or make all of them again."""
 
 from __future__ import annotations
 
