@@ -11,7 +11,7 @@ from functools import partial
 
 from aiohttp import web
 
-from services.api.app import Background, make_app
+from services.api.app import make_app, run_beside
 from services.api.backup import restore
 from services.api.http.tenancy import Tokens
 from shared.models.cache import CachedEmbedding
@@ -29,10 +29,10 @@ async def body(process: Process) -> None:
     cached = partial(CachedEmbedding, queries=settings.embedding.query_cache)
     async with open_stores(process, embeds=True, wrap=cached) as stores:
         process.probe(stores.probes, "graph")
-        await _serve(process, *make_app(stores, settings, tokens))
+        await _serve(process, make_app(stores, settings, tokens))
 
 
-async def _serve(process: Process, app: web.Application, background: Background) -> None:
+async def _serve(process: Process, app: web.Application) -> None:
     """Serve until the process stops, and for the drain delay more, so that balancers notice."""
     settings = process.settings
     runner = await serve(
@@ -44,7 +44,7 @@ async def _serve(process: Process, app: web.Application, background: Background)
     )
     process.begin()
     served = asyncio.Event()
-    beside = asyncio.create_task(background.run(served), name="beside")
+    beside = asyncio.create_task(run_beside(app, served), name="beside")
     stopping = asyncio.create_task(process.stopping.wait(), name="stopping")
     try:
         # Access times, tokens and the feed end only with the process: a bug in one ends it.

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable
-from dataclasses import dataclass
 from functools import partial
 
 from aiohttp import web
@@ -28,10 +27,11 @@ from services.api.memory.access_times import AccessTimes
 from services.api.memory.admission import Admission
 from services.api.memory.idempotency import IDEMPOTENCY, Idempotency
 from services.api.memory.service import Memories
-from services.api.operations import event_stream, health
+from services.api.operations import health
 from services.api.operations.dead_letters import DEAD, DeadLetters
 from services.api.operations.enrichment import ENRICHMENT, Enrichment
 from services.api.operations.event_feed import Feed
+from services.api.operations.event_stream import FEED
 from services.api.operations.generations import GENERATIONS
 from services.api.operations.memory_status import MEMORY_STATUS, MemoryStatus
 from services.api.operations.queues import STREAMS
@@ -47,26 +47,6 @@ from shared.config import Settings
 from shared.events.enrichment_stats import EnrichmentStats
 from shared.process.stores import Stores
 from shared.streams.job import Stage
-
-
-@dataclass(frozen=True, slots=True)
-class Background:
-    """The use cases that have tasks of their own beside the requests."""
-
-    memories: Memories
-    idempotency: Idempotency
-    access_times: AccessTimes
-    tokens: Tokens
-    feed: Feed
-
-    async def run(self, stopping: asyncio.Event) -> None:
-        """Run the tasks until `stopping`; then write all that is still buffered."""
-        async with asyncio.TaskGroup() as group:
-            group.create_task(self.access_times.run(stopping), name="access-times")
-            group.create_task(self.feed.run(stopping), name="feed")
-            group.create_task(self.tokens.watch(stopping), name="tokens")
-        await self.idempotency.close()
-        await self.memories.close()
 
 
 def make_application(
@@ -88,14 +68,11 @@ def make_application(
     return app
 
 
-def make_app(
-    stores: Stores, settings: Settings, tokens: Tokens
-) -> tuple[web.Application, Background]:
-    """Return the application, and the tasks that must run beside it."""
+def make_app(stores: Stores, settings: Settings, tokens: Tokens) -> web.Application:
+    """Return the application with all routes; `run_beside` must run beside it."""
     app = make_application(ROUTES, settings, tokens, GraphCircuit(stores.probes))
     app[docs_page.DOCUMENT] = openapi.rendered(ROUTES, settings)
-    feed = Feed(stores.redis, settings.events, block_s=settings.streams.block_s)
-    app[event_stream.FEED] = feed
+    app[FEED] = Feed(stores.redis, settings.events, block_s=settings.streams.block_s)
     app[health.TOKENS] = tokens
     _install_memories(app, stores, settings)
     _install_recall_and_graph(app, stores, settings)
@@ -103,11 +80,20 @@ def make_app(
 
     async def end_streams(_app: web.Application) -> None:
         """End the event streams, which would otherwise delay the shutdown to its time limit."""
-        feed.close()
+        app[FEED].close()
 
     app.on_shutdown.append(end_streams)
-    memories, access_times = app[handlers.MEMORIES], app[handlers.ACCESS_TIMES]
-    return app, Background(memories, app[IDEMPOTENCY], access_times, tokens, feed)
+    return app
+
+
+async def run_beside(app: web.Application, stopping: asyncio.Event) -> None:
+    """Run what use cases do beside the requests until `stopping`; then write what is buffered."""
+    async with asyncio.TaskGroup() as group:
+        group.create_task(app[handlers.ACCESS_TIMES].run(stopping), name="access-times")
+        group.create_task(app[FEED].run(stopping), name="feed")
+        group.create_task(app[health.TOKENS].watch(stopping), name="tokens")
+    await app[IDEMPOTENCY].close()
+    await app[handlers.MEMORIES].close()
 
 
 def _install_memories(app: web.Application, stores: Stores, settings: Settings) -> None:

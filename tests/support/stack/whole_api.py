@@ -13,7 +13,7 @@ from pathlib import Path
 
 from aiohttp import web
 
-from services.api.app import make_app
+from services.api.app import make_app, run_beside
 from services.api.http.tenancy import Tokens
 from shared.config import (
     ApiSettings,
@@ -72,8 +72,8 @@ async def whole_api(
     )
     process, served = Process("api", settings), asyncio.Event()
     async with open_stores(process, embeds=True) as stores:
-        app, background = make_app(stores, settings, Tokens(settings.api, host="127.0.0.1"))
-        beside = asyncio.create_task(background.run(served), name="beside")
+        app = make_app(stores, settings, Tokens(settings.api, host="127.0.0.1"))
+        beside = asyncio.create_task(run_beside(app, served), name="beside")
         port = free_port()
         runner = await serve(app, "127.0.0.1", port, grace_s=1.0, line_bytes=_LINE_BYTES)
         try:
