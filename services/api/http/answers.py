@@ -54,6 +54,8 @@ Id = Annotated[str, WithJsonSchema({"type": "string", "format": "uuid"})]
 Time = Annotated[
     str, BeforeValidator(iso), WithJsonSchema({"type": "string", "format": "date-time"})
 ]
+# The stores say "" where there is none.
+NoneIfEmpty = Annotated[str | None, BeforeValidator(lambda text: text or None)]
 Unit = Annotated[float, Field(json_schema_extra={"minimum": 0, "maximum": 1})]
 
 

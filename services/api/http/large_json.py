@@ -155,11 +155,11 @@ def canonical(value: object) -> Iterator[str]:
     yield "{"
     for at, (key, member) in enumerate(sorted(value.items())):
         yield f"{', ' if at else ''}{json.dumps(key)}: "
-        if not isinstance(member, list):
+        if isinstance(member, list):
+            yield "["
+            for index, element in enumerate(member):
+                yield (", " if index else "") + json.dumps(element, sort_keys=True)
+            yield "]"
+        else:
             yield json.dumps(member, sort_keys=True)
-            continue
-        yield "["
-        for index, element in enumerate(member):
-            yield (", " if index else "") + json.dumps(element, sort_keys=True)
-        yield "]"
     yield "}"

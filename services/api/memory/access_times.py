@@ -36,8 +36,6 @@ class AccessTimes:
     async def flush(self) -> None:
         unwritten, self._unwritten = self._unwritten, defaultdict(dict)
         for tenant, times in unwritten.items():
-            if not times:
-                continue
             try:
                 await self._graph.memories.touch(tenant, list(times), max(times.values()))
             except EunoeError as error:

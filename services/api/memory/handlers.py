@@ -123,20 +123,14 @@ async def store_batch(request: web.Request) -> web.StreamResponse:
 async def find_by_tag(request: web.Request) -> web.Response:
     query, tenant = Query.of(request), request[TENANT]
     tags, limit, offset = query[_TAGS], query[_LIMIT], query[_OFFSET]
-    memories, has_more = await request.app[MEMORIES].find_tagged(
+    found, has_more = await request.app[MEMORIES].find_tagged(
         tenant, tags, limit=limit, offset=offset
     )
-    request.app[ACCESS_TIMES].add(tenant, [memory.id for memory in memories], now_ms())
-    return json_answer(
-        PageAnswer(
-            tags=tags,
-            count=len(memories),
-            limit=limit,
-            offset=offset,
-            has_more=has_more,
-            memories=memories,
-        )
+    request.app[ACCESS_TIMES].add(tenant, [memory.id for memory in found], now_ms())
+    page = PageAnswer(
+        tags=tags, count=len(found), limit=limit, offset=offset, has_more=has_more, memories=found
     )
+    return json_answer(page)
 
 
 @ROUTES.add(

@@ -12,17 +12,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 FIELDS = (
-    "source",
-    "source_agent",
-    "source_agents",
-    "repo",
-    "project",
-    "tool",
-    "surface",
-    "applies_to",
-    "trigger",
-    "provider",
-    "model",
+    *("source", "source_agent", "source_agents", "repo", "project", "tool", "surface"),
+    *("applies_to", "trigger", "provider", "model"),
 )
 ENTITIES = "entities"
 _PEOPLE = "people"

@@ -18,7 +18,7 @@ from typing import Annotated
 from aiohttp import web
 from pydantic import BeforeValidator, ConfigDict, Field, WithJsonSchema
 
-from services.api.http.answers import Answer, Success, Time, attribute, json_answer
+from services.api.http.answers import Answer, NoneIfEmpty, Success, Time, attribute, json_answer
 from services.api.http.body import Body, nullable, read_model, required, switch
 from services.api.http.middleware import TENANT
 from services.api.http.parameters import Query, integer, parsed
@@ -40,8 +40,6 @@ MAX_MOVED = 500
 _PAGES = 10
 # Redis's own form: two 64-bit numbers. 0-0 is no entry, and no range may end before it.
 _ENTRY_ID = r"^[1-9][0-9]{0,18}-[0-9]{1,19}$"
-# A job that no run forced has an empty run, which is answered as null.
-_Run = Annotated[str | None, BeforeValidator(lambda run: run or None)]
 
 
 class DeadJobAnswer(Answer):
@@ -51,7 +49,7 @@ class DeadJobAnswer(Answer):
     stream: str = ""
     memory_id: str | None = attribute("job", "memory_id", default=None)
     version: int | None = attribute("job", "version", default=None)
-    run: _Run = attribute("job", "run", default=None)
+    run: NoneIfEmpty = attribute("job", "run", default=None)  # null where no run forced the job
     reason: str
     error: str
     attempts: int

@@ -6,12 +6,9 @@ before searches use it.
 
 from __future__ import annotations
 
-from typing import Annotated
-
 from aiohttp import web
-from pydantic import BeforeValidator
 
-from services.api.http.answers import Answer, Success, attribute, json_answer
+from services.api.http.answers import Answer, NoneIfEmpty, Success, attribute, json_answer
 from services.api.http.route import Routes
 from services.api.operations.runs import RUN_ANSWERS, RUNS, WAIT, AcceptedAnswer, start_run
 from services.api.operations.vectors import MODELS, ReembeddedAnswer
@@ -19,8 +16,6 @@ from shared.domain.memory import check_text
 from shared.vectors.generation import Generation, Generations, GenerationState
 
 GENERATIONS: web.AppKey[Generations] = web.AppKey("generations", Generations)
-# Empty where the generation was made before its provider was recorded.
-_Provider = Annotated[str | None, BeforeValidator(lambda provider: provider or None)]
 
 
 class GenerationAnswer(Answer):
@@ -28,7 +23,8 @@ class GenerationAnswer(Answer):
 
     name: str = attribute("generation", "collection")
     state: GenerationState
-    provider: _Provider = attribute("generation", "provider")
+    # Null where the generation was made before its provider was recorded.
+    provider: NoneIfEmpty = attribute("generation", "provider")
     model: str = attribute("generation", "model")
     dimension: int = attribute("generation", "dimension")
     number: int = attribute("generation", "serial")
