@@ -1,6 +1,6 @@
 """The OpenAPI 3.1 document, made from the route table.
 
-What all routes share (tokens, errors, headers) is written here; each Route describes the rest.
+What all routes share (tokens, errors, headers) is in openapi.json; each Route describes the rest.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterable, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from itertools import product
+from pathlib import Path
 from typing import Any
 
 from pydantic import TypeAdapter
@@ -22,18 +23,9 @@ from services.api.http.parameters import Param, text
 from services.api.http.route import Route, Scope
 from shared.config import Settings
 
+_SHARED: Mapping[str, Any] = json.loads(Path(__file__).with_suffix(".json").read_text("utf-8"))
 _REFERENCE = "#/components/schemas/{model}"
 _PATH_PARAMETER = re.compile(r"\{(\w+)(?::[^{}]*)?\}")
-_TOKENS: Mapping[str, Any] = {
-    "bearer": {"type": "http", "scheme": "bearer"},
-    "apiKey": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
-    "apiKeyQuery": {"type": "apiKey", "in": "query", "name": "api_key"},
-}
-_ADMIN_TOKENS: Mapping[str, Any] = {
-    "adminToken": {"type": "apiKey", "in": "header", "name": "X-Admin-Token"},
-    "adminApiKey": {"type": "apiKey", "in": "header", "name": "X-Admin-Api-Key"},
-    "adminTokenQuery": {"type": "apiKey", "in": "query", "name": "admin_token"},
-}
 # HTTP forbids other characters in a header.
 _PRINTABLE = {"minLength": 1, "pattern": "^[!-~]+$"}
 TENANT = text(
@@ -45,31 +37,6 @@ IDEMPOTENCY_KEY = text(
     "Idempotency-Key",
     "The same key with the same body is answered as the first time, for a day",
     schema={**_PRINTABLE, "maxLength": 255},
-)
-_HEADERS: Mapping[str, Any] = {
-    "X-Request-Id": {"description": "Names the request in the logs", "schema": {"type": "string"}},
-    "Retry-After": {
-        "description": "Seconds to wait before the next try",
-        "schema": {"type": "integer", "minimum": 1},
-    },
-    "Idempotent-Replay": {
-        "description": "`true` where this is the answer of an earlier request with the same key",
-        "schema": {"type": "string", "enum": ["true"]},
-    },
-}
-_ERRORS: Mapping[int, str] = {
-    400: "The input is wrong; the message says where",
-    401: "No token, or a wrong one",
-    403: "The token does not grant this",
-    404: "Not found",
-    409: "Contradicts what is stored, or what was sent under the same key",
-    413: "The body is too large",
-    503: "A store is down, or too much is waiting; a repeated request stores nothing twice",
-}
-_DESCRIPTION = (
-    "Long-term memory for AI agents, compatible with AutoMem's clients. Where no token is"
-    " configured none is asked for. A number in the query that is out of range is clamped"
-    " unless the parameter says otherwise; unknown parameters and keys are ignored."
 )
 
 
@@ -116,15 +83,17 @@ def document(routes: Iterable[Route], settings: Settings) -> dict[str, Any]:
         paths.setdefault(path, {})[route.method.lower()] = _operation(route, schemas, settings)
     return {
         "openapi": "3.1.0",
-        "info": {"title": "Eunoe", "version": _version(), "description": _DESCRIPTION},
+        "info": {"title": "Eunoe", "version": _version(), "description": _SHARED["description"]},
         "servers": [{"url": "/"}],
         "tags": [{"name": name} for name in dict.fromkeys(route.group for route in documented)],
         "paths": paths,
         "components": {
             "schemas": components,
-            "responses": {str(code): _error(code, meaning) for code, meaning in _ERRORS.items()},
-            "headers": dict(_HEADERS),
-            "securitySchemes": {**_TOKENS, **_ADMIN_TOKENS},
+            "responses": {
+                code: _error(int(code), text) for code, text in _SHARED["errors"].items()
+            },
+            "headers": _SHARED["headers"],
+            "securitySchemes": _SHARED["tokens"] | _SHARED["adminTokens"],
         },
     }
 
@@ -244,8 +213,9 @@ def _security(scope: Scope) -> list[dict[str, list[str]]]:
     """Return the alternatives; a request must carry all tokens of one of them."""
     if scope == "open":
         return []
-    accepted = {"admin": (_TOKENS, _ADMIN_TOKENS), "admin_only": (_ADMIN_TOKENS,)}
-    return [{name: [] for name in names} for names in product(*accepted.get(scope, (_TOKENS,)))]
+    tokens, admin_tokens = _SHARED["tokens"], _SHARED["adminTokens"]
+    accepted = {"admin": (tokens, admin_tokens), "admin_only": (admin_tokens,)}
+    return [{name: [] for name in names} for names in product(*accepted.get(scope, (tokens,)))]
 
 
 def _version() -> str:

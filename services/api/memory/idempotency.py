@@ -170,15 +170,12 @@ class Idempotency:
         return write
 
     async def _flush(self, _: str, rows: list[Write | None]) -> Sequence[str]:
-        """Delete the answered fingerprints, then claim those of `rows`; None claims nothing."""
-        answered, self._answered = self._answered, []
-        claims = [row for row in rows if row is not None]
-        claimed_ids = iter(await self._claimed_ids(answered, claims))
-        return ["" if row is None else next(claimed_ids) for row in rows]
+        """Delete the answered fingerprints, then claim those of `rows`; None claims nothing.
 
-    async def _claimed_ids(self, answered: list[Write], claims: list[Write]) -> list[str]:
-        """Return the id that each claim must write under: its own, unless it is a repeat."""
-        writes = [*answered, *claims]
+        A claim's result is the id to write under: its own, unless it is a repeat.
+        """
+        answered, self._answered = self._answered, []
+        writes = [*answered, *filter(None, rows)]
         try:
             async with asyncio.timeout(_TIMEOUT_S):
                 claimed_ids = await self._script(
@@ -187,9 +184,11 @@ class Idempotency:
                 )
         except (TransientError, PermanentError, TimeoutError) as error:
             self._skip_until = time.monotonic() + _SKIP_S
-            _log.warning("repeats.blind", writes=len(claims), error=str(error) or "timeout")
-            return [write.id for write in claims]
-        return list(claimed_ids)
+            claims = len(writes) - len(answered)
+            _log.warning("repeats.blind", writes=claims, error=str(error) or "timeout")
+            claimed_ids = [write.id for write in writes[len(answered) :]]
+        following = iter(claimed_ids)
+        return ["" if row is None else next(following) for row in rows]
 
 
 async def keyed(request: web.Request, key: str, body: JsonBody) -> Write:
