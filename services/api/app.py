@@ -77,12 +77,7 @@ def make_app(stores: Stores, settings: Settings, tokens: Tokens) -> web.Applicat
     _install_memories(app, stores, settings)
     _install_recall_and_graph(app, stores, settings)
     _install_operations(app, stores, settings)
-
-    async def end_streams(_app: web.Application) -> None:
-        """End the event streams, which would otherwise delay the shutdown to its time limit."""
-        app[FEED].close()
-
-    app.on_shutdown.append(end_streams)
+    app.on_shutdown.append(app[FEED].close)
     return app
 
 

@@ -71,7 +71,7 @@ async def _serving(clients: RedisClients, **variables: Any) -> AsyncIterator[tup
     app[event_stream.FEED] = feed
     async with served(app, **{"X-Nothing": "1"}) as client, _running(feed):
         yield client, feed
-        feed.close()
+        await feed.close()
 
 
 class Watcher:
@@ -283,7 +283,7 @@ async def test_watchers_are_limited(clients: RedisClients) -> None:
 async def test_closing_ends_every_stream(clients: RedisClients) -> None:
     async with _serving(clients) as (client, feed):
         watcher = await _watch(client)
-        feed.close()
+        await feed.close()
         with pytest.raises(EOFError):
             await watcher.next()
         assert (await client.get("/stream", headers=API)).status == 503

@@ -1,6 +1,7 @@
 """The OpenAPI 3.1 document, made from the route table.
 
 What all routes share (tokens, errors, headers) is in openapi.json; each Route describes the rest.
+The patterns of headers allow what HTTP does.
 """
 
 from __future__ import annotations
@@ -19,25 +20,13 @@ from pydantic_core import core_schema
 
 from services.api.http.answers import ErrorAnswer
 from services.api.http.body import AbsentBody
-from services.api.http.parameters import Param, text
+from services.api.http.parameters import Param
 from services.api.http.route import Route, Scope
 from shared.config import Settings
 
 _SHARED: Mapping[str, Any] = json.loads(Path(__file__).with_suffix(".json").read_text("utf-8"))
 _REFERENCE = "#/components/schemas/{model}"
 _PATH_PARAMETER = re.compile(r"\{(\w+)(?::[^{}]*)?\}")
-# HTTP forbids other characters in a header.
-_PRINTABLE = {"minLength": 1, "pattern": "^[!-~]+$"}
-TENANT = text(
-    "X-Tenant-Id",
-    "Which of the tenants that the token grants; default: its first",
-    schema={**_PRINTABLE, "maxLength": 64},
-)
-IDEMPOTENCY_KEY = text(
-    "Idempotency-Key",
-    "The same key with the same body is answered as the first time, for a day",
-    schema={**_PRINTABLE, "maxLength": 255},
-)
 
 
 class _JsonSchema(GenerateJsonSchema):
@@ -135,16 +124,16 @@ def _operation(route: Route, schemas: _Schemas, settings: Settings) -> dict[str,
 
 
 def _parameters(route: Route, settings: Settings) -> list[dict[str, Any]]:
-    headers = list(route.headers)
-    if route.scope != "open":
-        headers.append(TENANT)
-    if route.repeatable:
-        headers.append(IDEMPOTENCY_KEY)
-    return [
+    parameters = [
         *(_path_parameter(name, route) for name in _PATH_PARAMETER.findall(route.path)),
         *(_parameter(param, "query", settings) for param in route.query),
-        *(_parameter(param, "header", settings) for param in headers),
+        *(_parameter(param, "header", settings) for param in route.headers),
     ]
+    if route.scope != "open":
+        parameters.append(_SHARED["parameters"]["tenant"])
+    if route.repeatable:
+        parameters.append(_SHARED["parameters"]["key"])
+    return parameters
 
 
 def _path_parameter(name: str, route: Route) -> dict[str, Any]:

@@ -138,8 +138,8 @@ class Feed:
             self._read_to.pop(subscription.tenant, None)
         metrics.EVENT_SUBSCRIBERS.set(self._total())
 
-    def close(self) -> None:
-        """End every subscription and accept no other."""
+    async def close(self, _app: object = None) -> None:
+        """End every subscription, which would delay a shutdown, and accept no other."""
         self._closed = True
         for subscriptions in self._subscriptions.values():
             for subscription in subscriptions:
