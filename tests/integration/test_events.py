@@ -46,7 +46,7 @@ async def _running(*loops: Any) -> AsyncIterator[None]:
             stopping.set()
             for each in loops:
                 if isinstance(each, Feed):
-                    each.close()
+                    await each.close()
 
 
 @pytest.fixture

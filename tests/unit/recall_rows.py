@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from hypothesis import strategies as st
+from multidict import MultiDict
 
 from services.api.recall.rank import Candidate, Question, Scored, Scorer
 from shared.config import RecallSettings
@@ -18,11 +19,11 @@ DAY = 86_400_000
 WEIGHTS = RecallSettings()
 
 
-class Values(dict[str, Sequence[str]]):
+class Values(MultiDict[str]):
     """A query string as aiohttp gives it."""
 
-    def getall(self, key: str, default: list[str]) -> Sequence[str]:
-        return self.get(key, default)
+    def __init__(self, values: Mapping[str, Iterable[str]]) -> None:
+        super().__init__((name, value) for name, given in values.items() for value in given)
 
 
 def memory(memory_id: str = "a", content: str = "Text", **fields: Any) -> Memory:

@@ -28,13 +28,13 @@ _VALUES = st.recursive(
 
 def _member(name: str, **arrays: list[Any]) -> Member:
     member = Member(name)
-    member.put(timestamp="2026-01-01")
+    member.put({"timestamp": "2026-01-01"})
     for key, rows in arrays.items():
         member.begin(key)
         for at in range(0, len(rows), 3):
             member.add(rows[at : at + 3])
         assert member.end() == len(rows)
-    member.put(stats={"node_count": 1})
+    member.put({"stats": {"node_count": 1}})
     member.finish()
     return member
 

@@ -36,7 +36,7 @@ class Member:
         self._keys = 0
         self._rows = 0
 
-    def put(self, **values: object) -> None:
+    def put(self, values: Mapping[str, object]) -> None:
         for key, value in values.items():
             self._gzip.write(f"{self._next()}{json.dumps(key)}:{compact_json(value)}".encode())
 

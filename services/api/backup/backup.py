@@ -79,18 +79,20 @@ class Backup:
             self._busy.release()
 
     async def _fill(self, part: str, tenant: str, member: Member, timestamp: str) -> None:
-        put = partial(asyncio.to_thread, member.put)
-        await put(timestamp=timestamp, tenant=tenant)
+        head = {"timestamp": timestamp, "tenant": tenant}
         if part == "falkordb":
-            await put(format="eunoe/1", graph_name=self.export.name(tenant))
+            head |= {"format": "eunoe/1", "graph_name": self.export.name(tenant)}
+            await asyncio.to_thread(member.put, head)
             nodes = await _array(member, "nodes", self.export.nodes(tenant))
             links = await _array(member, "relationships", self.export.links(tenant))
-            await put(stats={"node_count": nodes, "relationship_count": links})
+            tail: dict[str, object] = {"stats": {"node_count": nodes, "relationship_count": links}}
         else:
             live = self.vectors.live
-            collection = live.collection if live else None
+            await asyncio.to_thread(member.put, head)
             count = await _array(member, "points", self._point_pages(tenant))
-            await put(collection_name=collection, stats={"points_count": count})
+            collection = live.collection if live else None
+            tail = {"collection_name": collection, "stats": {"points_count": count}}
+        await asyncio.to_thread(member.put, tail)
         await asyncio.to_thread(member.finish)
 
     async def _point_pages(self, tenant: str) -> AsyncIterator[Iterable[object]]:
