@@ -13,8 +13,7 @@ from aiohttp import web
 
 from services.api.backup import backup
 from services.api.graph import entities, views
-from services.api.graph.analyze import ANALYTICS
-from services.api.graph.related import LINKS
+from services.api.graph.relations import GRAPH
 from services.api.http import docs_page, openapi
 from services.api.http.authentication import authenticate, guarded
 from services.api.http.graph_outage import GraphCircuit
@@ -37,11 +36,9 @@ from services.api.operations.memory_status import MEMORY_STATUS, MemoryStatus
 from services.api.operations.queues import STREAMS
 from services.api.operations.runs import RUNS, RunRequests
 from services.api.operations.vectors import MODELS, ModelCheck
-from services.api.recall.candidate_source import CandidateSource
 from services.api.recall.gather import Gather
 from services.api.recall.handler import RECALL
 from services.api.recall.service import Recall
-from services.api.recall.startup import STARTUP, Startup
 from services.api.routes import ROUTES
 from shared.config import Settings
 from shared.events.enrichment_stats import EnrichmentStats
@@ -104,20 +101,17 @@ def _install_memories(app: web.Application, stores: Stores, settings: Settings) 
 
 def _install_recall_and_graph(app: web.Application, stores: Stores, settings: Settings) -> None:
     graph = stores.graph
-    source = CandidateSource(
+    gather = Gather(
         graph,
         stores.vectors,
         stores.serving,
         settings.recall,
         vectors_up=lambda: not stores.probes.known_down("vectors"),
     )
-    gather = Gather(graph.candidates, source)
     app[RECALL] = Recall(graph, gather, app[handlers.ACCESS_TIMES], settings.recall)
-    app[STARTUP] = Startup(graph)
-    app[LINKS] = graph.links
-    app[ANALYTICS] = graph.analytics
+    app[GRAPH] = graph
     app[views.GRAPH_VIEWS] = views.GraphViews(
-        graph, stores.vectors, hidden=settings.recall.hidden_types
+        graph, stores.vectors, hidden=tuple(settings.recall.hidden_types)
     )
     app[entities.ENTITIES] = entities.Entities(graph, stores.outbox)
 

@@ -11,7 +11,7 @@ import sys
 from aiohttp import web
 
 from services.api.backup import backup
-from services.api.graph import analyze, associate, entities, related, views
+from services.api.graph import analyze, entities, relations, views
 from services.api.http import docs_page, openapi
 from services.api.http.answers import error_answer
 from services.api.http.middleware import REQUEST_ID
@@ -48,8 +48,7 @@ ROUTES: tuple[Route, ...] = (
     *docs_page.ROUTES,
     *handlers.ROUTES,
     *recall.ROUTES,
-    *associate.ROUTES,
-    *related.ROUTES,
+    *relations.ROUTES,
     *startup.ROUTES,
     *analyze.ROUTES,
     *views.ROUTES,

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shared.domain.memory import HASH_HALF, Memory, same_text, text_hash
-from shared.graph.memory.dialogue import Before
+from shared.graph.records import Text
 
 Vector = NDArray[np.float32]
 
@@ -38,7 +38,7 @@ class Plan:
     payloads: list[Memory]
 
 
-def whole_hash(model: str, content: str, before: Sequence[Before]) -> str:
+def whole_hash(model: str, content: str, before: Sequence[Text]) -> str:
     context = "\0".join(memory.content for memory in before)
     return text_hash(model, content)[:HASH_HALF] + text_hash(model, context)[:HASH_HALF]
 
@@ -46,7 +46,7 @@ def whole_hash(model: str, content: str, before: Sequence[Before]) -> str:
 def plan(
     model: str,
     memories: Mapping[str, Memory],
-    before: Mapping[str, Sequence[Before]],
+    before: Mapping[str, Sequence[Text]],
     stored: Mapping[str, StoredVector],
     supplied: Mapping[str, Vector],
 ) -> Plan:

@@ -14,8 +14,7 @@ import numpy as np
 from services.embedder.batch import Plan, StoredVector, Vector, plan, whole_hash
 from shared.domain.memory import Memory
 from shared.errors import PermanentError, PoisonInput
-from shared.graph.memory.dialogue import Before
-from shared.graph.records import Embedding
+from shared.graph.records import Embedding, Text
 from shared.halving import in_halves
 from shared.vectors import Point, VectorStore, point_for
 from shared.vectors.active_model import ActiveModel
@@ -33,7 +32,7 @@ class Read:
     tenant: str
     absent: Sequence[str]
     memories: Mapping[str, Memory]
-    before: Mapping[str, Sequence[Before]]
+    before: Mapping[str, Sequence[Text]]
     supplied: Mapping[str, Embedding]
 
 

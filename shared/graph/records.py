@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import lru_cache
 from operator import attrgetter, itemgetter
-from typing import Any
+from typing import Any, NamedTuple
 from zlib import crc32
 
 from shared.compact_json import compact_json
@@ -60,6 +60,13 @@ class Due:
         return self.version if VERSION_OF[stage] == "version" else self.payload_version
 
 
+class Text(NamedTuple):
+    """The content of a memory, or its beginning."""
+
+    id: str
+    content: str
+
+
 @dataclass(frozen=True, slots=True)
 class Embedding:
     """A supplied vector and the model it belongs to; kept as 32-bit floats."""
@@ -74,7 +81,7 @@ class Idem:
 
     key: str
     body_hash: str
-    ids: tuple[str, ...]
+    ids: Sequence[str]
     answer_json: str
     created_at: int = 0
 
@@ -93,7 +100,7 @@ class Summary:
     content: str | None
     importance: float
     confidence: float
-    tags: tuple[str, ...]
+    tags: Sequence[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,24 +114,11 @@ class Relation:
 
 
 @dataclass(frozen=True, slots=True)
-class Successor:
-    """The memory that invalidated or evolved this one, and whether it is current itself."""
-
-    id: str
-    type: str
-    strength: float
-    archived: bool
-    t_valid: int | None
-    t_invalid: int | None
-
-
-@dataclass(frozen=True, slots=True)
 class Hydrated:
-    """A memory with its outgoing relations, newest first, and what supersedes it."""
+    """A memory with its outgoing relations, newest first."""
 
     memory: Memory
     relations: tuple[Relation, ...]
-    successors: tuple[Successor, ...]
 
 
 # Sweeps and pages go over this number, not over the id: an index range over strings also
@@ -247,17 +241,14 @@ def memory_of(row: Mapping[str, Any], names: tuple[str, ...] = PROPERTIES) -> Me
 
 
 def summary_cells(other: str) -> str:
-    """Expressions of the node `other`, in the order `summary_of` reads them."""
+    """Expressions of the node `other`: the fields of a Summary, in their order."""
     o = other
     return (
-        f"{o}.id, {o}.type, {o}.timestamp, {o}.summary,"
-        f" CASE WHEN {o}.summary IS NULL THEN left({o}.content, 161) ELSE null END,"
-        f" {o}.importance, {o}.confidence, {o}.tags[0..5]"
+        f"{o}.id, coalesce({o}.type, '{FALLBACK_TYPE}'), coalesce({o}.timestamp, 0), {o}.summary,"
+        f" CASE WHEN {o}.summary IS NULL THEN left(coalesce({o}.content, ''), 161) ELSE null END,"
+        f" toFloat(coalesce({o}.importance, 0.5)), toFloat(coalesce({o}.confidence, 0.5)),"
+        f" coalesce({o}.tags, [])[0..5]"
     )
-
-
-# The cells of a superseding edge `x` to `o`, in the order in which `successor_of` reads them.
-SUCCESSOR_CELLS = "[o.id, type(x), x.strength, o.archived, o.t_valid, o.t_invalid]"
 
 
 def is_current_condition(node: str) -> str:
@@ -274,27 +265,10 @@ def relation_cells(edge: str, other: str) -> str:
     values = ", ".join(
         f"{edge}.{name}" for name in ("strength", "score", "confidence", "similarity", "count")
     )
-    return f"type({edge}), coalesce({values}, 0), {edge}.kind, {summary_cells(other)}"
-
-
-def summary_of(cells: Sequence[Any]) -> Summary:
-    other, kind, timestamp, summary, content, importance, confidence, tags = cells
-    return Summary(
-        other,
-        kind or FALLBACK_TYPE,
-        timestamp or 0,
-        summary,
-        content,
-        0.5 if importance is None else float(importance),
-        0.5 if confidence is None else float(confidence),
-        _tuple(tags),
-    )
+    strength = f"toFloat(coalesce({values}, 0))"
+    return f"type({edge}), {strength}, {edge}.kind, {summary_cells(other)}"
 
 
 def relation_of(cells: Sequence[Any]) -> Relation:
-    return Relation(cells[0], float(cells[1]), cells[2], summary_of(cells[3:]))
-
-
-def successor_of(cells: Sequence[Any]) -> Successor:
-    other, kind, strength, archived, t_valid, t_invalid = cells
-    return Successor(other, kind, float(strength or 0.0), bool(archived), t_valid, t_invalid)
+    type_, strength, kind, *other = cells
+    return Relation(type_, strength, kind, Summary(*other))

@@ -10,12 +10,10 @@ from shared.graph.engine.schema import Schema
 from shared.graph.memory.analytics import Analytics
 from shared.graph.memory.dialogue import Dialogue
 from shared.graph.memory.entities import Entities
-from shared.graph.memory.idempotency import Keys
 from shared.graph.memory.links import Links
 from shared.graph.memory.memories import Memories
 from shared.graph.memory.views import Views
 from shared.graph.recall.candidates import Candidates
-from shared.graph.recall.word_index import Words
 from shared.graph.stages.memory_status import MemoryStatuses
 from shared.graph.stages.patterns import Patterns
 from shared.graph.stages.writes import Work
@@ -28,7 +26,7 @@ from shared.graph.upkeep.sweeps import Sweeps
 class GraphStore:
     """The truth about all tenants and their outbox; `open()` it before use.
 
-    `memories`, `candidates` and `words` serve requests, `work` the workers, `links` relations
+    `memories` and `candidates` serve requests, `work` the workers, `links` relations
     between memories, `sweeps` the leaders' passes over a whole graph. Nothing is retried:
     Unavailable means that the outcome of a write is unknown, and every write may be repeated.
     """
@@ -51,8 +49,6 @@ class GraphStore:
         self.restore = Restore(client, schema)
         self.views = Views(client, schema)
         self.memory_statuses = MemoryStatuses(client, schema)
-        self.keys = Keys(client, schema)
-        self.words = Words(client, schema)
         self.analytics = Analytics(client, schema)
 
     async def open(self) -> Self:

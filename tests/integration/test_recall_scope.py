@@ -13,6 +13,7 @@ import pytest
 from shared.config import GraphSettings
 from shared.domain.memory import Memory
 from shared.domain.scope import Scope
+from shared.graph.recall import candidates
 from shared.graph.store import GraphStore
 from tests.integration.conftest import CANARY
 from tests.support.stack.stack import Client, Stack, StoreView, running
@@ -135,6 +136,7 @@ async def test_every_lookup_cuts_after_the_scope(
     scope: Scope,
     inside: dict[str, Any],
     outside: dict[str, Any],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Those outside are more than any lookup gives, and come before the one inside."""
     late: dict[str, Any] = {
@@ -154,8 +156,9 @@ async def test_every_lookup_cuts_after_the_scope(
         [wanted.id],
         [wanted.id],
     )
-    fresh = await store.words.unembedded(TENANT, ["word"], 1, scan=1, scope=scope)
-    newest = await store.words.newest(TENANT, ["word"], 1, scan=1, scope=scope)
+    monkeypatch.setattr(candidates, "SCANNED", 1)
+    fresh = await store.candidates.unembedded(TENANT, ["word"], 1, scope=scope)
+    newest = await store.candidates.newest(TENANT, ["word"], 1, scope=scope)
     listed = await store.candidates.listing(TENANT, scope, 1)
     assert [each.id for each in (*fresh, *newest)] == [wanted.id, wanted.id]
     assert [each.id for each in listed] == [wanted.id]
@@ -196,7 +199,7 @@ async def test_an_alias_means_the_entity_that_it_was_merged_into(
     )
     for slugs in (["bob"], ["robert"], ["bob", "robert"]):
         _, entities = await store.candidates.known(TENANT, [], slugs)
-        assert [each.name for each in entities] == ["Robert"]
+        assert [each["name"] for each in entities] == ["Robert"]
 
 
 def _memory(fields: dict[str, Any], **more: Any) -> Memory:

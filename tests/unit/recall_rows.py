@@ -8,11 +8,12 @@ from typing import Any
 from hypothesis import strategies as st
 from multidict import MultiDict
 
-from services.api.recall.rank import Candidate, Question, Scored, Scorer
-from shared.config import RecallSettings
+from services.api.http.parameters import Query
+from services.api.recall.rank import Candidate, Draft, Question, Scored, Scorer
+from services.api.recall.request import parse_recall
+from shared.config import RecallSettings, Settings
 from shared.domain.memory import Memory
-from shared.graph.recall.candidates import StoredCandidate
-from shared.graph.records import Successor
+from shared.graph.recall.candidates import StoredCandidate, Successor
 
 NOW = 1_790_000_000_000
 DAY = 86_400_000
@@ -36,18 +37,21 @@ def row(memory_id: str = "a", final: float = 0.5, content: str = "", **fields: A
     return Scored(held, Candidate(memory_id), final, {"relation": 0.0})
 
 
+def draft(**query: str) -> Draft:
+    """What was found for a query: nothing yet."""
+    values = Values({name: [value] for name, value in query.items()})
+    request = parse_recall(Query(values, Settings()), now_ms=NOW)
+    return Draft("default", request, WEIGHTS)
+
+
 def scored(held: Memory, question: Question | None = None, **candidate: Any) -> Scored:
     found = Candidate(held.id, **candidate)
     return Scorer(question or Question(), WEIGHTS, NOW).score(held, found)
 
 
-def successor(memory_id: str, **fields: Any) -> Successor:
-    given = {"type": "EVOLVED_INTO", "strength": 0.5, "archived": False}
-    return Successor(id=memory_id, **{**given, "t_valid": None, "t_invalid": None, **fields})
-
-
-def known(memory_id: str, *successors: Successor, **fields: Any) -> StoredCandidate:
-    return StoredCandidate(memory(memory_id, **fields), successors)
+def known(memory_id: str, successor_id: str | None = None, **fields: Any) -> StoredCandidate:
+    successor = Successor(successor_id, "EVOLVED_INTO", 0.5) if successor_id else None
+    return StoredCandidate(memory(memory_id, **fields), successor)
 
 
 SCORES = st.floats(0, 2, allow_nan=False).map(lambda value: round(value, 3))

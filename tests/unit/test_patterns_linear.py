@@ -10,9 +10,9 @@ from collections.abc import Callable
 
 import pytest
 
-from services.api.recall import dates, words
+from services.api.recall import words
 from services.api.recall.request import MAX_QUERY_CHARS
-from services.api.recall.when import UnknownTime, window_of
+from services.api.recall.times import UnknownTime, period_of, window_of
 from services.enricher.entities.nlp import Annotated, Span
 from services.enricher.entities.recognizer import entities_of
 from services.enricher.stages.patterns import key_terms
@@ -109,8 +109,8 @@ OF_QUERIES: dict[str, tuple[Callable[[str], object], str]] = {
     "without": (lambda text: words.without(text, ["Ada", "约翰"]), "services.api.recall.words"),
     "decomposed": (words.decomposed, "services.api.recall.words"),
     "query_tokens": (lambda text: words.query_tokens([text]), "services.api.recall.words"),
-    "period": (dates.period_of, "services.api.recall.dates"),
-    "window": (_window, "services.api.recall.when"),
+    "period": (period_of, "services.api.recall.times"),
+    "window": (_window, "services.api.recall.times"),
 }
 
 

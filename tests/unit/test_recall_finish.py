@@ -9,9 +9,9 @@ from services.api.recall import expand
 from services.api.recall.finish import biased, deduplicated, floored
 from services.api.recall.profile import Profile, profile_of
 from services.api.recall.rank import Candidate, Question, Scored, Scorer
-from services.api.recall.request import Expansion, Hints
+from services.api.recall.request import Hints
 from shared.graph.recall.candidates import Link
-from tests.unit.recall_rows import DAY, NOW, WEIGHTS, memory, row, rows
+from tests.unit.recall_rows import DAY, NOW, WEIGHTS, draft, memory, row, rows
 
 # -- repeats --------------------------------------------------------------------------------
 
@@ -188,7 +188,9 @@ def link(seed: str, to: str, strength: float = 0.5, kind: str | None = None) -> 
 
 
 def related(seeds: list[Scored], links: list[Link], limit: int = 25) -> list[Scored]:
-    return expand.by_relations(seeds, links, {}, SCORER, limit=limit)
+    made = draft()
+    made.rows = seeds
+    return expand.by_relations(made, links, limit)
 
 
 def test_a_related_memory_scores_by_its_relation_and_names_it() -> None:
@@ -213,12 +215,6 @@ def test_seeds_are_not_added_again_and_the_limit_holds() -> None:
     assert [each.id for each in related(seeds, links, limit=2)] == ["c", "d"]
 
 
-@pytest.mark.parametrize(("least", "enough"), [(None, True), (0.5, True), (0.6, False)])
-def test_unimportant_ones_are_left_out(least: float | None, enough: bool) -> None:
-    reached = memory("b", importance=0.5)
-    assert expand.important_enough(reached, Expansion(min_importance=least)) is enough
-
-
 def test_entities_come_in_a_fixed_order_people_first() -> None:
     """AutoMem iterates a set."""
     tags = ("entity:people:bo", "entity:people:ada", "entity:organizations:acme", "entity:tools:x")
@@ -241,12 +237,9 @@ def test_at_most_five_entities() -> None:
 
 def test_entity_rows_are_lifted_and_name_their_entity() -> None:
     tagged = [("entity:people:ada", memory("b")), ("entity:people:bo", memory("b"))]
-    [found] = expand.by_entities(
-        [*tagged, ("entity:people:ada", memory("a"))],
-        {"a"},
-        {"b": Candidate("b", dense=0.4)},
-        SCORER,
-    )
+    made = draft()
+    made.rows, made.candidates = [row("a")], {"b": Candidate("b", dense=0.4)}
+    [found] = expand.by_entities(made, [*tagged, ("entity:people:ada", memory("a"))])
     assert found.notes["expanded_from_entity"] == "ada"
     assert found.components["entity_expansion"] == expand.ENTITY_BONUS
     assert found.components["vector"] > 0

@@ -8,53 +8,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.api.recall.state import (
-    active,
-    newest_of_chain,
-    replace_superseded,
-    superseding,
-    unread_successors,
-)
+from services.api.recall.finish import newest_of_chain, replace_superseded
 from shared.graph.recall.candidates import StoredCandidate
-from tests.unit.recall_rows import NOW, known, row, successor
+from tests.unit.recall_rows import NOW, known, row
 
 
 def chain(*ids: str) -> dict[str, StoredCandidate]:
     """Each superseded by the next, the last one by nobody."""
     pairs = zip(ids, [*ids[1:], None], strict=True)
-    return {each: known(each, *([successor(then)] if then else [])) for each, then in pairs}
+    return {each: known(each, then) for each, then in pairs}
 
 
 def settled(*ids: str, state: dict[str, StoredCandidate], allowed: str = "abcdefgh") -> list[str]:
     found, _ = replace_superseded([row(each) for each in ids], state, list(allowed), at_ms=NOW)
     return [each.id for each in found]
-
-
-@pytest.mark.parametrize(
-    ("fields", "holds"),
-    [
-        ({}, True),
-        ({"archived": True}, False),
-        ({"t_valid": NOW + 1}, False),
-        ({"t_valid": NOW}, True),
-        ({"t_invalid": NOW}, False),
-        ({"t_invalid": NOW + 1}, True),
-    ],
-)
-def test_only_an_active_successor_supersedes(fields: dict[str, int], holds: bool) -> None:
-    each = successor("b", **fields)
-    assert active(each, NOW) is holds
-    assert (superseding(known("a", each), NOW) is not None) is holds
-
-
-def test_the_first_by_id_of_several_supersedes() -> None:
-    found = superseding(known("a", successor("c"), successor("b")), NOW)
-    assert found is not None
-    assert found.id == "b"
-
-
-def test_nothing_supersedes_itself() -> None:
-    assert superseding(known("a", successor("a")), NOW) is None
 
 
 def test_the_chain_s_head_takes_the_place_and_the_score() -> None:
@@ -83,8 +50,8 @@ def test_a_head_outside_the_scope_leaves_no_row() -> None:
     [(("a", "b", "a"), "b"), (("a", "b", "c", "a"), "c"), (("a", "b", "c", "b"), "c")],
 )
 def test_a_cycle_ends_before_it_repeats(ids: tuple[str, ...], head: str) -> None:
-    state = {each: known(each, successor(then)) for each, then in pairwise(ids)}
-    assert newest_of_chain("a", state, NOW) == head
+    state = {each: known(each, then) for each, then in pairwise(ids)}
+    assert newest_of_chain("a", state) == head
     assert settled("a", state=state) == [head]
 
 
@@ -92,20 +59,15 @@ def test_a_cycle_ends_before_it_repeats(ids: tuple[str, ...], head: str) -> None
 def test_a_chain_that_is_known_is_followed_to_its_end(hops: int) -> None:
     ids = [f"m{at}" for at in range(hops + 1)]
     state = chain(*ids)
-    assert {newest_of_chain(each, state, NOW) for each in ids} == {ids[-1]}
+    assert {newest_of_chain(each, state) for each in ids} == {ids[-1]}
     found, hidden = replace_superseded([row(each) for each in ids], state, ids, at_ms=NOW)
     assert [each.id for each in found] == ids[-1:]
     assert len(hidden) == hops
 
 
 def test_a_head_that_is_gone_leaves_no_row() -> None:
-    state = {"a": known("a", successor("b"))}
-    assert unread_successors(state, NOW) == ["b"]
-    assert newest_of_chain("a", state, NOW) is None
-
-
-def test_what_is_known_is_not_wanted_again() -> None:
-    assert unread_successors(chain("a", "b"), NOW) == []
+    state = {"a": known("a", "b")}
+    assert newest_of_chain("a", state) is None
 
 
 def test_what_its_own_fields_hide_makes_way_in_the_order_of_the_rows() -> None:
@@ -113,7 +75,7 @@ def test_what_its_own_fields_hide_makes_way_in_the_order_of_the_rows() -> None:
     rows = [row("b", t_invalid=1), row("a", archived=True), row("c"), row("d", t_valid=NOW + 1)]
     state = {
         "a": known("a", archived=True),
-        "b": known("b", successor("e"), t_invalid=1),
+        "b": known("b", "e", t_invalid=1),
         **{each: known(each) for each in "cde"},
     }
     found, hidden = replace_superseded(rows, state, "ce", at_ms=NOW)
@@ -127,15 +89,15 @@ def test_what_its_own_fields_hide_makes_way_in_the_order_of_the_rows() -> None:
 
 
 _GRAPHS = st.dictionaries(
-    st.sampled_from("abcdef"), st.lists(st.sampled_from("abcdefg"), max_size=3), max_size=6
+    st.sampled_from("abcdef"), st.none() | st.sampled_from("abcdefg"), max_size=6
 )
 
 
 @given(_GRAPHS)
 def test_any_graph_settles_without_repeats_and_without_what_is_superseded(
-    edges: dict[str, list[str]],
+    edges: dict[str, str | None],
 ) -> None:
-    state = {each: known(each, *map(successor, then)) for each, then in edges.items()}
+    state = {each: known(each, then) for each, then in edges.items() if then != each}
     given_rows = [row(each, 0.1 * at) for at, each in enumerate("abcdef")]
     kept, hidden = replace_superseded(given_rows, state, list("abcdefg"), at_ms=NOW)
     ids = [each.id for each in kept]
@@ -143,7 +105,7 @@ def test_any_graph_settles_without_repeats_and_without_what_is_superseded(
     ends = {each.replacement_id for each in hidden}
     assert not {each.id for each in hidden} & set(ids) - ends
     for each in kept:
-        step = superseding(state[each.id], NOW) if each.id in state else None
+        step = state[each.id].successor if each.id in state else None
         assert step is None or _leads_to(step.id, each.id, state), "but in a cycle"
 
 
@@ -151,6 +113,6 @@ def _leads_to(start: str, end: str, state: dict[str, StoredCandidate]) -> bool:
     at, seen = start, set[str]()
     while at != end and at in state and at not in seen:
         seen.add(at)
-        step = superseding(state[at], NOW)
+        step = state[at].successor
         at = step.id if step else at
     return at == end

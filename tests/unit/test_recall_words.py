@@ -11,13 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic_core import to_json
 
-from services.api.http.parameters import Query
 from services.api.memory import metadata
-from services.api.recall.answer import answer_of
-from services.api.recall.dates import Period, period_of
-from services.api.recall.draft import Draft
-from services.api.recall.request import parse_recall
-from services.api.recall.when import UnknownTime, Window, window_of
+from services.api.recall.handler import answer_of
+from services.api.recall.rank import Draft
+from services.api.recall.times import Period, UnknownTime, Window, period_of, window_of
 from services.api.recall.words import (
     decomposed,
     grams,
@@ -27,10 +24,9 @@ from services.api.recall.words import (
     query_tokens,
     without,
 )
-from shared.config import RecallSettings, Settings
 from shared.domain.memory import speaker_of
 from shared.graph.records import Hydrated
-from tests.unit.recall_rows import NOW, Values, memory, row
+from tests.unit.recall_rows import NOW, draft, memory, row
 
 # A Wednesday.
 AT = datetime(2026, 3, 18, 15, 30, tzinfo=UTC)
@@ -324,13 +320,6 @@ def test_any_metadata_scores_between_nothing_and_all(query: str, held: dict[str,
 # -- the answer -----------------------------------------------------------------------------
 
 
-def draft(**query: str) -> Draft:
-    """What was found for a query: nothing yet."""
-    values = Values({name: [value] for name, value in query.items()})
-    request = parse_recall(Query(values, Settings()), now_ms=NOW)
-    return Draft("default", request, RecallSettings())
-
-
 def answered(found: Draft) -> dict[str, Any]:
     answer: dict[str, Any] = json.loads(to_json(answer_of(found, 1.5)))
     return answer
@@ -394,7 +383,7 @@ def test_history_has_no_state_filter() -> None:
 def test_a_memory_that_went_meanwhile_is_not_answered() -> None:
     made = draft()
     made.rows, made.degraded = [row("a"), row("b")], True
-    made.hydrated = {"a": Hydrated(memory("a"), (), ())}
+    made.hydrated = {"a": Hydrated(memory("a"), ())}
     found = answered(made)
     assert [each["id"] for each in found["results"]] == ["a"]
     assert found["count"] == 1

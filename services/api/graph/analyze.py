@@ -1,27 +1,24 @@
-"""GET /analyze: what a tenant's memories look like as a whole.
-
-Four queries over the tenant's graph, whatever its size.
-"""
+"""GET /analyze: what a tenant's memories look like as a whole, in four queries."""
 
 from __future__ import annotations
 
 import asyncio
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 
 from aiohttp import web
 
+from services.api.graph.relations import GRAPH
 from services.api.http.answers import Answer, Success, json_answer
 from services.api.http.middleware import TENANT
 from services.api.http.route import Routes
 from services.api.memory.handlers import ms_since
-from shared.graph.memory.analytics import Analytics, Group, Pattern, Preference
+from shared.graph.memory.analytics import Group, Pattern, Preference
 
 _MOST_PATTERNS = 10
 _MOST_PREFERENCES = 10
 _MOST_ENTITIES = 50
-ANALYTICS: web.AppKey[Analytics] = web.AppKey("analytics", Analytics)
 _Statistics = dict[str, dict[str, int | float]]
 
 
@@ -54,7 +51,7 @@ ROUTES = Routes()
 )
 async def analyze(request: web.Request) -> web.Response:
     began = time.perf_counter()
-    analytics, tenant = request.app[ANALYTICS], request[TENANT]
+    analytics, tenant = request.app[GRAPH].analytics, request[TENANT]
     groups, patterns, preferences, entities = await asyncio.gather(
         analytics.groups(tenant),
         analytics.patterns(tenant, _MOST_PATTERNS),
@@ -65,13 +62,15 @@ async def analyze(request: web.Request) -> web.Response:
     hours = _statistics(
         groups, lambda g: f"hour_{g.hour:02d}", "avg_importance", lambda g: g.importance
     )
+    low, high = sum(group.low for group in groups), sum(group.high for group in groups)
     found = AnalyticsAnswer(
         memory_types=dict(sorted(types.items(), key=lambda item: -item[1]["count"])),
         patterns=patterns,
         preferences=preferences,
         temporal_insights=hours,
         entity_frequency=entities,
-        confidence_distribution=_by_confidence(groups),
+        # Below 0.4, below 0.7, and at least 0.7.
+        confidence_distribution={"low": low, "medium": _count(groups) - low - high, "high": high},
     )
     return json_answer(AnalyzedAnswer(analytics=found, elapsed_ms=ms_since(began)))
 
@@ -93,12 +92,6 @@ def _statistics(
         }
         for name, rows in sorted(by_name.items())
     }
-
-
-def _by_confidence(groups: Sequence[Group]) -> dict[str, int]:
-    """Count confidences below 0.4, below 0.7, and of at least 0.7."""
-    low, high = sum(group.low for group in groups), sum(group.high for group in groups)
-    return {"low": low, "medium": _count(groups) - low - high, "high": high}
 
 
 def _count(rows: Iterable[Group]) -> int:

@@ -7,24 +7,18 @@ import uuid
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Annotated
+from typing import Annotated, Literal
 
 from aiohttp import web
 from pydantic import BeforeValidator, ConfigDict, Field
 
-from services.api.graph.entity_answers import (
-    AcceptedEntityAnswer,
-    AuditAnswer,
-    EntityFoundAnswer,
-    EntityListAnswer,
-    MergeAnswer,
+from services.api.graph.entity_identity import (
     MergeCandidateAnswer,
-    MergeCandidatesAnswer,
-    MergedAnswer,
-    RejectedEntityAnswer,
+    flaw,
+    merge_candidate,
+    similar_pairs,
 )
-from services.api.graph.entity_identity import flaw, merge_candidate, similar_pairs
-from services.api.http.answers import json_answer
+from services.api.http.answers import Absent, Answer, Success, Time, attribute, json_answer
 from services.api.http.body import Body, read_model, required
 from services.api.http.middleware import TENANT
 from services.api.http.parameters import Query, flag, integer, text
@@ -44,6 +38,99 @@ COMPARED_PAIRS = 1_000
 _MERGES_FOLLOWED = 3
 # The most memories that one merge enriches again; a repeated merge does the others.
 _MOST_RETAGGED = 100_000
+_SourceTags = Annotated[tuple[str, ...], BeforeValidator(lambda entity_id: (entity_id,))]
+
+
+class MergeAnswer(Answer):
+    """What was merged into what, by ids."""
+
+    canonical: str
+    alias: str
+    alias_slug: str
+    edges_moved: int
+
+
+class AcceptedEntityAnswer(Answer):
+    """An entity that passed every check."""
+
+    id: str
+    category: str
+    slug: str
+    name: str
+    source_tags: _SourceTags = attribute("id")
+    references: int
+    confidence: float = 1.0
+
+
+class RejectedEntityAnswer(Answer):
+    """An entity that deserves a look."""
+
+    tag: str = attribute("id")
+    category: str
+    slug: str
+    reason: str
+    references: int
+
+
+class EntityAnswer(Answer):
+    """An entity; `reference_count` memories name it."""
+
+    id: str
+    slug: str
+    category: str
+    name: str
+    aliases: tuple[str, ...]
+    identity: str | None
+    identity_version: int
+    identity_updated_at: Time | None
+    identity_source_count: int
+    reference_count: int = attribute("references")
+    created_at: Time | None
+    last_referenced_at: Time | None
+
+
+class EntityListAnswer(Success):
+    """The most referenced first."""
+
+    entities: list[EntityAnswer]
+    count: int
+
+
+class EntityFoundAnswer(Success):
+    """An entity."""
+
+    entity: EntityAnswer
+
+
+class MergeCandidatesAnswer(Success):
+    """The surest first."""
+
+    candidates: list[MergeCandidateAnswer]
+    count: int
+
+
+class MergedAnswer(Success):
+    """A merge that is done."""
+
+    merge: MergeAnswer
+
+
+class AuditAnswer(Success):
+    """A dry run's report; the rows are samples under other keys where `summary` is true."""
+
+    dry_run: Literal[True] = True
+    accepted: Absent[list[AcceptedEntityAnswer]] = None
+    rejected_entities: Absent[list[RejectedEntityAnswer]] = None
+    accepted_sample: Absent[list[AcceptedEntityAnswer]] = None
+    rejected_sample: Absent[list[RejectedEntityAnswer]] = None
+    merge_candidates: list[MergeCandidateAnswer]
+    counts: dict[str, int]
+    counts_by_reason: dict[str, int]
+    counts_by_category: dict[str, dict[str, int]]
+    summary: bool
+    limit: int
+    offset: int
+    merge_candidates_skipped: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,10 +141,7 @@ class Entities:
     outbox: Outbox
 
     async def find(self, tenant: str, name: str, *, what: str = "Entity") -> Entity:
-        """Return the entity of an id, slug or alias, or the one it was merged into.
-
-        Raises: NotFound.
-        """
+        """Return the entity of an id, slug or alias, or what it merged into. Raises: NotFound."""
         next_name = name
         for _ in range(_MERGES_FOLLOWED):
             found = await self.graph.entities.named(tenant, next_name)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from rapidfuzz.distance import Levenshtein
 
-from services.api.graph.entity_answers import MergeCandidateAnswer
+from services.api.http.answers import Answer
 from shared.graph.memory.entities import Entity
 
 SIMILAR = 0.5
@@ -28,6 +28,18 @@ _CATEGORIES = ("tools", "projects", _PEOPLE, "concepts", "organizations")
 _LONGEST_CHARS = 80
 
 
+class MergeCandidateAnswer(Answer):
+    """Two entities, by id, that may be the same."""
+
+    entity_a: str
+    entity_b: str
+    canonical: str
+    alias: str
+    confidence: float
+    reason: str
+    auto_merge: bool
+
+
 @dataclass(frozen=True, slots=True)
 class SimilarPair:
     """Two entities with similar slugs; `alias` is the shorter one."""
@@ -40,10 +52,7 @@ class SimilarPair:
 
 
 def similarity(one: str, other: str) -> tuple[float, bool]:
-    """Return how alike two slugs are, 0 to 1, and whether one is part of the other.
-
-    What is below SIMILAR counts as 0.
-    """
+    """Return how alike two slugs are (SIMILAR to 1, else 0), and whether one is in the other."""
     shorter, longer = sorted((one, other), key=len)
     if not shorter:
         return 0.0, False
@@ -53,7 +62,7 @@ def similarity(one: str, other: str) -> tuple[float, bool]:
 
 
 def similar_pairs(entities: Sequence[Entity], *, most: int) -> list[SimilarPair]:
-    """Return the `most` pairs whose slugs are most alike, of those at SIMILAR or more.
+    """Return the `most` pairs at SIMILAR or more whose slugs are most alike, the most alike first.
 
     Entities without a memory are left out: a pair needs memories in common.
     """

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from aiohttp import web
@@ -35,7 +35,7 @@ from services.api.http.middleware import TENANT
 from services.api.http.parameters import SETTINGS, Query, flag, integer, moment, number, texts
 from services.api.http.route import Routes
 from services.api.memory.handlers import ms_since
-from shared.domain.memory import FALLBACK_TYPE, TYPES, check_text, iso, now_ms
+from shared.domain.memory import TYPES, check_text, iso, now_ms
 from shared.domain.relations import RELATIONS
 from shared.errors import NotFound, TransientError
 from shared.graph.memory.views import Edge, NodeFilter
@@ -56,29 +56,28 @@ PUBLIC_RELATIONS = tuple(
 )
 
 
+@dataclass(frozen=True, slots=True)
 class GraphViews:
     """Use cases of /graph; each makes a bounded number of store calls per page read.
 
     Memories of the `hidden` types are not shown, unless a request names their type.
     """
 
-    def __init__(self, graph: GraphStore, vectors: VectorStore, *, hidden: Iterable[str]) -> None:
-        self._graph = graph
-        self._views = graph.views
-        self._vectors = vectors
-        self._hidden = tuple(hidden)
-        self._turns = asyncio.Semaphore(_AT_ONCE)
+    graph: GraphStore
+    vectors: VectorStore
+    hidden: tuple[str, ...]
+    _turns: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_AT_ONCE))
 
     async def snapshot(
         self, tenant: str, chosen: NodeFilter
     ) -> tuple[bytes, bytes, SnapshotStatsAnswer]:
         """Return the nodes and the edges as JSON arrays (they may be large), and their counts."""
         async with self._turns:
-            ids = await self._views.strongest(tenant, replace(chosen, hidden=self._hidden))
+            ids = await self.graph.views.strongest(tenant, chosen, hidden=self.hidden)
             shown_ids, nodes = await self._nodes(tenant, ids)
-            edges = await self._views.edges(tenant, shown_ids, most=MAX_EDGES)
-            by_type = await self._views.edges_by_type(tenant, hidden=self._hidden)
-            total_nodes = await self._views.nodes(tenant, hidden=self._hidden)
+            edges = await self.graph.views.edges(tenant, shown_ids, most=MAX_EDGES)
+            by_type = await self.graph.views.edges_by_type(tenant, hidden=self.hidden)
+            total_nodes = await self.graph.views.nodes(tenant, hidden=self.hidden)
             stats = SnapshotStatsAnswer(
                 total_nodes=total_nodes,
                 total_edges=sum(by_type.values()),
@@ -95,7 +94,7 @@ class GraphViews:
         nodes: dict[str, bytes] = {}
         for at in range(0, len(ids), _PAGE):
             page = ids[at : at + _PAGE]
-            found = await self._graph.memories.get(tenant, page)
+            found = await self.graph.memories.get(tenant, page)
             memories = [found[memory_id] for memory_id in page if memory_id in found]
             nodes |= {each.id: to_json(NodeAnswer.model_validate(each)) for each in memories}
         return list(nodes), b"[" + b",".join(nodes.values()) + b"]"
@@ -107,12 +106,12 @@ class GraphViews:
 
         Without vectors `meta.degraded` says so. Raises: NotFound.
         """
-        ids = await self._views.reach(
-            tenant, memory_id, depth=depth, limit=MAX_NEIGHBOURS, hidden=self._hidden
+        ids = await self.graph.views.reach(
+            tenant, memory_id, depth=depth, limit=MAX_NEIGHBOURS, hidden=self.hidden
         )
         scores, degraded = await self._similar(tenant, memory_id, len(ids) + semantic, semantic)
         scores = {key: scores[key] for key in scores if key not in {memory_id, *ids}}
-        found = await self._graph.memories.get(tenant, [memory_id, *ids, *scores])
+        found = await self.graph.memories.get(tenant, [memory_id, *ids, *scores])
         if memory_id not in found:
             raise NotFound(f"Memory {memory_id} not found")
         nodes = {key: NodeAnswer.model_validate(memory) for key, memory in found.items()}
@@ -120,9 +119,9 @@ class GraphViews:
             if key in nodes:
                 nodes[key].similarity = round(score, 4)
         similar = [
-            nodes[key] for key in scores if key in found and found[key].type not in self._hidden
+            nodes[key] for key in scores if key in found and found[key].type not in self.hidden
         ]
-        edges = await self._views.edges(tenant, [memory_id, *ids], most=MAX_EDGES)
+        edges = await self.graph.views.edges(tenant, [memory_id, *ids], most=MAX_EDGES)
         return NeighborsAnswer(
             center=CenterAnswer.model_validate(found[memory_id]),
             graph_neighbors=[nodes[key] for key in ids if key in nodes],
@@ -138,7 +137,7 @@ class GraphViews:
         if not semantic or not _is_uuid(memory_id):
             return {}, ()
         try:
-            found = await self._vectors.neighbours(tenant, [memory_id], limit=fetch, threshold=-1)
+            found = await self.vectors.neighbours(tenant, [memory_id], limit=fetch, threshold=-1)
         except TransientError:
             return {}, ("vector",)
         return {hit.id: hit.score for hit in found.get(memory_id, ())}, ()
@@ -146,16 +145,14 @@ class GraphViews:
     async def stats(self, tenant: str) -> dict[str, Any]:
         """Return what GraphStatsAnswer holds but for `meta`."""
         async with self._turns:
-            counted = await self._views.distribution(
-                tenant, hidden=self._hidden, fallback=FALLBACK_TYPE
-            )
-            by_relation = await self._views.edges_by_type(tenant, hidden=self._hidden)
-            nodes, edges = sum(counted.by_type.values()), sum(by_relation.values())
+            by_type, by_importance = await self.graph.views.distribution(tenant, hidden=self.hidden)
+            by_relation = await self.graph.views.edges_by_type(tenant, hidden=self.hidden)
+            totals = {"nodes": sum(by_type.values()), "edges": sum(by_relation.values())}
             return {
-                "totals": {"nodes": nodes, "edges": edges},
-                "by_type": counted.by_type,
+                "totals": totals,
+                "by_type": by_type,
                 "by_relationship": by_relation,
-                "importance_distribution": counted.by_importance,
+                "importance_distribution": by_importance,
                 "recent_activity": await self._activity(tenant, now_ms()),
             }
 
@@ -164,7 +161,9 @@ class GraphViews:
         today = at_ms - at_ms % _DAY_MS
         days: list[DayAnswer] = []
         for start in range(today, today - _ACTIVITY_DAYS * _DAY_MS, -_DAY_MS):
-            count = await self._views.between(tenant, start, start + _DAY_MS, hidden=self._hidden)
+            count = await self.graph.views.between(
+                tenant, start, start + _DAY_MS, hidden=self.hidden
+            )
             if count:
                 days.append(DayAnswer(date=(iso(start) or "")[:10], count=count))
         return days

@@ -119,7 +119,7 @@ class Idempotency:
             elapsed_ms = getattr(write.kept, "query_time_ms", None)
             answer = answer.model_copy(update={"query_time_ms": elapsed_ms})
             if answer != write.kept:
-                await self._graph.keys.answer(write.tenant, write.key, _text(201, answer))
+                await self._graph.memories.answer_key(write.tenant, write.key, _text(201, answer))
         return StoredResponse(request, write, answer)
 
     async def run_once(self, request: web.Request, body: JsonBody, effect: Effect) -> web.Response:
@@ -130,12 +130,12 @@ class Idempotency:
         key = request.headers.get("Idempotency-Key")
         if key is not None:
             write = await keyed(request, key, body)
-            record = await self._graph.keys.take(write.tenant, key, write.body_hash)
+            record = await self._graph.memories.take_key(write.tenant, key, write.body_hash)
             if replay := _replayed(write, record):
                 return replay
         status, answer = await effect()
         if key is not None:
-            await self._graph.keys.answer(request[TENANT], key, _text(status, answer))
+            await self._graph.memories.answer_key(request[TENANT], key, _text(status, answer))
         return json_answer(answer, status=status)
 
     def answered(self, write: Write) -> None:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
-from services.api.recall.rank import Candidate, Scored, Scorer
-from services.api.recall.request import Expansion
+from services.api.recall.rank import Candidate, Draft, Scored
 from shared.domain.memory import Memory
 from shared.graph.recall.candidates import Link
 
@@ -17,58 +17,45 @@ PER_ENTITY = 5
 _CATEGORIES = ("people", "organizations")
 
 
-def important_enough(memory: Memory, wanted: Expansion) -> bool:
-    return wanted.min_importance is None or memory.importance >= wanted.min_importance
-
-
-def by_relations(
-    seeds: Sequence[Scored],
-    links: Sequence[Link],
-    candidates: Mapping[str, Candidate],
-    scorer: Scorer,
-    *,
-    limit: int,
-) -> list[Scored]:
-    """Return one row per memory reached, in the seeds' order, with every relation to it.
+def by_relations(draft: Draft, links: Sequence[Link], limit: int) -> list[Scored]:
+    """Return one row per memory reached, in the draft's order, with every relation to it.
 
     Where several relations lead to a memory, the one that scores best counts.
     """
-    place = {row.id: at for at, row in enumerate(seeds)}
+    place = {row.id: at for at, row in enumerate(draft.rows)}
     found: dict[str, Scored] = {}
     for link in links:
-        reached = link.memory.id
-        known = found.get(reached)
-        if reached in place or (known is None and len(found) >= limit):
+        known = found.get(link.memory.id)
+        if link.memory.id in place or (known is None and len(found) >= limit):
             continue
-        at = place[link.seed]
-        relation = link.strength + SEED_SHARE * seeds[at].final
+        rank = place[link.seed]
+        seed = draft.rows[rank]
+        relation = link.strength + SEED_SHARE * seed.final
         row = known
         if row is None or row.components["relation"] < relation:
-            row = _related(link, relation, seeds[at], candidates, scorer)
+            row = _related(draft, link.memory, relation, seed.candidate.query)
+        path = {
+            "type": link.type,
+            "strength": link.strength,
+            "from": link.seed,
+            "seed_rank": rank + 1,
+            "seed_score": round(seed.final, 6),
+            **({} if link.kind is None else {"kind": link.kind}),
+        }
         before = known.notes["related_to"] if known else []
-        found[reached] = row.with_note(related_to=[*before, _path(link, at + 1, seeds[at])])
+        found[link.memory.id] = row.with_note(related_to=[*before, path])
     return list(found.values())
 
 
-def _related(
-    link: Link, relation: float, seed: Scored, candidates: Mapping[str, Candidate], scorer: Scorer
-) -> Scored:
-    text = candidates.get(link.memory.id) or Candidate(link.memory.id)
-    candidate = replace(text, match_type="relation", source="graph", query=seed.candidate.query)
-    row = scorer.score(link.memory, candidate)
-    weighted = scorer.weights.weight_relation * relation
+def _related(draft: Draft, memory: Memory, relation: float, query: str) -> Scored:
+    row = _reached(draft, memory, match_type="relation", query=query)
+    weighted = draft.settings.weight_relation * relation
     return row.with_score("relation", weighted, shown=relation).with_note(relation_score=relation)
 
 
-def _path(link: Link, rank: int, seed: Scored) -> dict[str, object]:
-    path: dict[str, object] = {
-        "type": link.type,
-        "strength": link.strength,
-        "from": link.seed,
-        "seed_rank": rank,
-        "seed_score": round(seed.final, 6),
-    }
-    return path if link.kind is None else {**path, "kind": link.kind}
+def _reached(draft: Draft, memory: Memory, **fields: Any) -> Scored:
+    text = draft.candidates.get(memory.id) or Candidate(memory.id)
+    return draft.scorer.score(memory, replace(text, source="graph", **fields))
 
 
 def entity_keys(seeds: Sequence[Scored]) -> list[str]:
@@ -83,20 +70,14 @@ def entity_keys(seeds: Sequence[Scored]) -> list[str]:
     return list(dict.fromkeys(found))[:MOST_ENTITIES]
 
 
-def by_entities(
-    tagged: Sequence[tuple[str, Memory]],
-    present_ids: Collection[str],
-    candidates: Mapping[str, Candidate],
-    scorer: Scorer,
-) -> list[Scored]:
+def by_entities(draft: Draft, tagged: Sequence[tuple[str, Memory]]) -> list[Scored]:
     """Return rows for memories about the same entities that are not among the results yet."""
+    present_ids = {row.id for row in draft.rows}
     found: dict[str, Scored] = {}
     for tag, memory in tagged:
-        if memory.id in present_ids or memory.id in found:
-            continue
-        text = candidates.get(memory.id) or Candidate(memory.id)
-        row = scorer.score(memory, replace(text, match_type="entity_expansion", source="graph"))
-        found[memory.id] = row.with_score("entity_expansion", ENTITY_BONUS).with_note(
-            expanded_from_entity=tag.rpartition(":")[2]
-        )
+        if memory.id not in present_ids and memory.id not in found:
+            row = _reached(draft, memory, match_type="entity_expansion")
+            found[memory.id] = row.with_score("entity_expansion", ENTITY_BONUS).with_note(
+                expanded_from_entity=tag.rpartition(":")[2]
+            )
     return list(found.values())

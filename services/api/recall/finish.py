@@ -1,18 +1,85 @@
-"""The last steps on ranked rows: drop duplicates, prefer newer rows, cut low scores. Pure."""
+"""The last steps on ranked rows: replace superseded ones, drop duplicates, prefer newer rows, cut.
+
+A superseded memory gives its place and its score to the newest of its chain. So does one that
+its own fields hide: clients end a memory's validity and add the edge. All functions are pure.
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 
-from services.api.recall.rank import Scored, ordered
+from services.api.recall.rank import Scored, Suppressed, ordered
 from services.api.recall.words import RECENT_WORDS, query_tokens
 from shared.domain.memory import Memory, tag_keys
+from shared.domain.scope import hidden_reason
+from shared.graph.recall.candidates import StoredCandidate, Successor
 
 _GAP_SHARE = 0.25
 _FINGERPRINT_CHARS = 320
 _MARKUP = re.compile(r"<[^>]{0,320}>|[`*_#>~\[\]()]")
 _NOISE = re.compile(r"[\W_]+")
+
+
+def newest_of_chain(memory_id: str, stored: Mapping[str, StoredCandidate]) -> str | None:
+    """Return the id at which the chain from `memory_id` ends; None where that was not read.
+
+    A cycle ends before its first repetition, so that one of its memories stays visible.
+    """
+    seen = {memory_id}
+    at = memory_id
+    while at in stored:
+        step = stored[at].successor
+        if step is None or step.id in seen:
+            return at
+        seen.add(step.id)
+        at = step.id
+    return None
+
+
+def replace_superseded(
+    rows: Sequence[Scored],
+    stored: Mapping[str, StoredCandidate],
+    allowed_ids: Collection[str],
+    *,
+    at_ms: int,
+) -> tuple[list[Scored], list[Suppressed]]:
+    """Drop hidden rows and replace superseded ones by the newest of their chains.
+
+    A replacement that is not among `allowed_ids` is left out; of rows with one replacement the
+    best score counts. Returns the rows, and what was hidden in the order of `rows`.
+    """
+    kept: dict[str, Scored] = {}
+    hidden: list[Suppressed] = []
+    for row in rows:
+        step = stored[row.id].successor if row.id in stored else None
+        reason = hidden_reason(row.memory, at_ms) or ("superseded" if step else None)
+        if reason is None:
+            _keep_best(kept, row)
+        elif step is None:
+            hidden.append(Suppressed(row.id, reason))
+        else:
+            newest = newest_of_chain(row.id, stored)
+            hidden.append(Suppressed(row.id, reason, newest, step.type))
+            if newest is not None and newest in allowed_ids:
+                _keep_best(kept, _in_place_of(row, stored[newest], step))
+    return list(kept.values()), hidden
+
+
+def _keep_best(kept: dict[str, Scored], row: Scored) -> None:
+    if row.id not in kept or row.final > kept[row.id].final:
+        kept[row.id] = row
+
+
+def _in_place_of(row: Scored, newest: StoredCandidate, step: Successor) -> Scored:
+    candidate = replace(
+        row.candidate, id=newest.memory.id, match_type="state_replacement", source="graph"
+    )
+    relation = {"type": step.type, "strength": step.strength, "from": row.id}
+    return replace(row, memory=newest.memory, candidate=candidate).with_note(
+        state_replaces=row.id, state_relation=step.type, state_path=[relation]
+    )
 
 
 def deduplicated(rows: Sequence[Scored], most: int | None = None) -> tuple[list[Scored], int]:

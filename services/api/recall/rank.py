@@ -1,4 +1,4 @@
-"""Ranking: pure functions from candidates and their memories to an ordered list.
+"""Ranking: pure functions from candidates and their memories to an ordered list of a Draft.
 
 The score is a weighted sum, as in AutoMem. Each of its parts is reported, so that a caller sees
 why a memory has its rank. Channels are fused by value; fusing them by rank was measured to be
@@ -12,10 +12,14 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from services.api.memory.metadata import is_exact, match_score
-from services.api.recall.dates import Period
 from services.api.recall.profile import Profile
+from services.api.recall.request import RecallRequest
+from services.api.recall.times import Period
 from shared.config import RecallSettings
 from shared.domain.memory import Memory, tag_keys
+from shared.domain.scope import is_visible
+from shared.graph.recall.candidates import StoredCandidate
+from shared.graph.records import Hydrated
 from shared.vectors import Hit
 
 # The text channels' shares of the fused score. They were the best on two conversations, where
@@ -40,16 +44,16 @@ _GATED = frozenset({"importance", "confidence", "recency", "tag", "relevance"})
 
 @dataclass(frozen=True, slots=True)
 class Channels:
-    """The hits of one query text, best first; the dense ones are None without a vector."""
+    """The hits of one query text, best first; without a vector only those by its words."""
 
     text: str
     words: Sequence[Hit]
-    dense: Sequence[Hit] | None = None
-    context: Sequence[Hit] | None = None
+    dense: Sequence[Hit] = ()
+    context: Sequence[Hit] = ()
 
     @property
     def longest(self) -> int:
-        return max(map(len, (self.words, self.dense or (), self.context or ())))
+        return max(len(self.words), len(self.dense), len(self.context))
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,10 +93,7 @@ class Question:
 
 @dataclass(frozen=True, slots=True)
 class Scored:
-    """One result: its memory, its final score, that score's components, and notes for the answer.
-
-    `components` are not rounded.
-    """
+    """One result: its memory, its score, that score's components (unrounded), and notes on it."""
 
     memory: Memory
     candidate: Candidate
@@ -117,8 +118,7 @@ class Scored:
 
 def fuse(channels: Channels) -> dict[str, Candidate]:
     """Return one candidate per id, with the channel's lowest cosine where it is no hit."""
-    dense, context = dict(channels.dense or ()), dict(channels.context or ())
-    words = dict(channels.words)
+    dense, context, words = dict(channels.dense), dict(channels.context), dict(channels.words)
     best = max(words.values(), default=0.0) or 1.0
     low_dense, low_context = min(dense.values(), default=0.0), min(context.values(), default=0.0)
     found: dict[str, Candidate] = {}
@@ -165,10 +165,11 @@ class Scorer:
     def score(self, memory: Memory, candidate: Candidate) -> Scored:
         """Return the memory with its final score and the components of that score."""
         question, weights = self.question, self.weights
+        shares_terms = not question.terms.isdisjoint(memory.meta_terms)
         components = {
             "vector": candidate.vector,
             "keyword": WORDS_SHARE * candidate.words,
-            "metadata": self._metadata(memory),
+            "metadata": match_score(question.text, memory.metadata) if shares_terms else 0.0,
             "relation": 0.0,
             "tag": _tag_share(memory, question.tokens, weights.tag_score_token_cap),
             "importance": memory.importance,
@@ -187,11 +188,6 @@ class Scorer:
             candidate = replace(candidate, match_type="metadata")
         return Scored(memory, candidate, total(gated, weights), shown)
 
-    def _metadata(self, memory: Memory) -> float:
-        if self.question.terms.isdisjoint(memory.meta_terms):
-            return 0.0
-        return match_score(self.question.text, memory.metadata)
-
     def _dialogue(self, memory: Memory) -> float:
         """Return the bonus for a named speaker, period or entity; a question mark costs a little.
 
@@ -208,6 +204,54 @@ class Scorer:
         if question.entity_ids and not question.entity_ids.isdisjoint(memory.entity_tags):
             value += ENTITY_SHARE
         return value
+
+
+@dataclass(frozen=True, slots=True)
+class Suppressed:
+    """A memory that current mode hides, why, and by which relation to what."""
+
+    id: str
+    reason: str
+    replacement_id: str | None = None
+    relation_type: str | None = None
+
+
+@dataclass(slots=True)
+class Draft:
+    """What the steps of one recall have found so far.
+
+    `stored` holds every memory that was read, with what supersedes it. `rows` are ranked; after
+    the expansion they are the `seeds` first, then what relations and entities led to.
+    """
+
+    tenant: str
+    request: RecallRequest
+    settings: RecallSettings
+    question: Question = field(default_factory=Question)
+    candidates: dict[str, Candidate] = field(default_factory=dict)
+    entities: Sequence[Mapping[str, Any]] = ()
+    degraded: bool = False
+    stored: dict[str, StoredCandidate] = field(default_factory=dict)
+    rows: list[Scored] = field(default_factory=list)
+    hydrated: Mapping[str, Hydrated] = field(default_factory=dict)
+    # What the answer reports beside the rows.
+    suppressed: dict[str, Suppressed] = field(default_factory=dict)
+    filtered_ids: set[str] = field(default_factory=set)
+    duplicates: int = 0
+    seeds: int = 0
+    related: int = 0
+    entity_rows: int = 0
+    entity_names: Sequence[str] = ()
+    biased: bool = False
+    fell_back: bool = False
+    injected: bool = False
+
+    @property
+    def scorer(self) -> Scorer:
+        return Scorer(self.question, self.settings, self.request.at_ms)
+
+    def is_answerable(self, memory: Memory) -> bool:
+        return is_visible(memory, self.request.scope)
 
 
 def total(components: Mapping[str, float], weights: RecallSettings) -> float:
@@ -248,11 +292,10 @@ def ordered(rows: Iterable[Scored], sort: str) -> list[Scored]:
             rows,
             key=lambda row: (-row.final, -row.memory.importance, -row.memory.timestamp, row.id),
         )
-    newest_first = sort.endswith("desc")
-    return sorted(rows, key=lambda row: (_moment(row.memory, newest_first), row.id))
 
+    def moment(row: Scored) -> tuple[int, str]:
+        # time_* and updated_* share one key, as in AutoMem: updated_at, else timestamp.
+        at = row.memory.updated_at or row.memory.timestamp or row.memory.last_accessed
+        return -at if sort.endswith("desc") else at, row.id
 
-def _moment(memory: Memory, newest_first: bool) -> int:
-    """time_* and updated_* share one key, as in AutoMem: updated_at, else timestamp."""
-    at = memory.updated_at or memory.timestamp or memory.last_accessed
-    return -at if newest_first else at
+    return sorted(rows, key=moment)

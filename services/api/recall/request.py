@@ -24,7 +24,7 @@ from services.api.http.parameters import (
     texts,
 )
 from services.api.memory.requests import parse_embedding
-from services.api.recall.when import UnknownTime, Window, window_of
+from services.api.recall.times import UnknownTime, Window, window_of
 from shared.config import Settings
 from shared.domain.scope import Scope
 from shared.errors import InvalidInput

@@ -12,10 +12,9 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from services.api.memory.access_times import AccessTimes
-from services.api.recall import expand, finish, state
-from services.api.recall.draft import Draft
+from services.api.recall import expand, finish
 from services.api.recall.gather import Gather
-from services.api.recall.rank import Candidate, Scored, ordered
+from services.api.recall.rank import Candidate, Draft, Scored, ordered
 from services.api.recall.request import RecallRequest
 from shared.config import RecallSettings
 from shared.domain.memory import Memory
@@ -96,16 +95,15 @@ class Recall:
         """Drop hidden rows, and replace superseded ones where the replacement passes."""
         if draft.request.scope.current_at_ms is None:
             return list(rows)
-        at_ms = draft.request.at_ms
         await self.gather.read(draft, (row.id for row in rows))
         for _ in range(_MOST_HOPS):
-            unread = state.unread_successors(draft.stored, at_ms)
-            found = await self.graph.candidates.read(draft.tenant, unread)
-            if not found:
+            successors = (each.successor for each in draft.stored.values() if each.successor)
+            if not await self.gather.read(draft, sorted({each.id for each in successors})):
                 break
-            draft.stored |= found
         allowed = {key for key, each in draft.stored.items() if passes(each.memory)}
-        kept, hidden = state.replace_superseded(rows, draft.stored, allowed, at_ms=at_ms)
+        kept, hidden = finish.replace_superseded(
+            rows, draft.stored, allowed, at_ms=draft.request.at_ms
+        )
         for each in hidden:
             draft.suppressed.setdefault(each.id, each)
         return kept
@@ -126,6 +124,7 @@ class Recall:
         wanted, scope = draft.request.expansion, _expansion_scope(draft)
         if not wanted.relations or not draft.rows:
             return []
+        least_importance = wanted.min_importance or 0.0
         links = await self.graph.candidates.around(
             draft.tenant,
             [row.id for row in draft.rows],
@@ -133,18 +132,12 @@ class Recall:
             relations=AUTHORED,
             scope=scope,
             least_strength=wanted.min_strength or 0.0,
-            least_importance=wanted.min_importance or 0.0,
+            least_importance=least_importance,
         )
-        reached = expand.by_relations(
-            draft.rows,
-            links,
-            draft.candidates,
-            draft.scorer,
-            limit=_REACHED_PER_ADDED * wanted.limit,
-        )
+        reached = expand.by_relations(draft, links, limit=_REACHED_PER_ADDED * wanted.limit)
 
         def passes(memory: Memory) -> bool:
-            return expand.important_enough(memory, wanted) and is_visible(memory, scope)
+            return memory.importance >= least_importance and is_visible(memory, scope)
 
         return (await self._added(draft, reached, passes))[: wanted.limit]
 
@@ -156,7 +149,7 @@ class Recall:
         draft.entity_names = [key.rpartition(":")[2] for key in keys]
         scope = _expansion_scope(draft)
         tagged = await self.graph.candidates.tagged(draft.tenant, keys, expand.PER_ENTITY, scope)
-        reached = expand.by_entities(tagged, _ids(draft.rows), draft.candidates, draft.scorer)
+        reached = expand.by_entities(draft, tagged)
         return await self._added(draft, reached, lambda memory: is_visible(memory, scope))
 
     async def _outside_tags(self, draft: Draft) -> list[Scored]:
@@ -166,18 +159,17 @@ class Recall:
             return []
         draft.fell_back = True
         most = min(2 * request.limit, _OUTSIDE_MOST)
-        found = await self.gather.source.read_with_any_tags(draft.tenant, request, most)
-        stored = await self.graph.candidates.read(draft.tenant, list(found))
-        draft.stored |= stored
+        found = await self.gather.with_any_tags(draft, most)
+        await self.gather.read(draft, found)
         scope = request.scope.with_any_tags()
 
         def passes(memory: Memory) -> bool:
             return is_visible(memory, scope) and not has_wanted_tags(memory, request.scope)
 
         rows = [
-            draft.scorer.score(each.memory, found[key])
-            for key, each in stored.items()
-            if passes(each.memory)
+            draft.scorer.score(draft.stored[key].memory, candidate)
+            for key, candidate in found.items()
+            if key in draft.stored and passes(draft.stored[key].memory)
         ]
         added = ordered(await self._added(draft, rows, passes), "score")[:missing]
         return [row.with_note(outside_tag_scope=True) for row in added]
@@ -186,7 +178,7 @@ class Recall:
         """Return the `rows` that are current, not among the draft's, and score enough."""
         present = _ids(draft.rows)
         fresh = [row for row in await self._replaced(draft, rows, passes) if row.id not in present]
-        kept = finish.floored(fresh, adaptive=False, min_score=draft.request.min_score)
+        kept = [row for row in fresh if row.final >= draft.request.min_score]
         draft.filtered_ids |= _ids(fresh) - _ids(kept)
         return kept
 

@@ -13,7 +13,8 @@ from typing import Any
 
 from services.enricher.entities.words import FOREIGN_STOPWORDS, STOPWORDS
 from shared.domain.memory import TYPES, Memory
-from shared.graph.stages.patterns import SAMPLES, Exemplified, Sample
+from shared.graph.records import Text
+from shared.graph.stages.patterns import SAMPLES, Exemplified
 from shared.graph.store import GraphStore
 
 _LEAST_OTHERS = 3
@@ -64,13 +65,11 @@ def key_terms(texts: Iterable[str]) -> tuple[str, ...]:
     return tuple(word for word, _ in ranked[:_KEY_TERMS])
 
 
-def _of_type(
-    kind: str, memories: Sequence[Memory], samples: Sequence[Sample]
-) -> dict[str, Detected]:
+def _of_type(kind: str, memories: Sequence[Memory], samples: Sequence[Text]) -> dict[str, Detected]:
     others = {memory.id: sum(sample.id != memory.id for sample in samples) for memory in memories}
     if not any(count >= _LEAST_OTHERS for count in others.values()):
         return {}
-    texts = {sample.id: sample.text for sample in samples}
+    texts = dict(samples)
     texts |= {memory.id: memory.content[:_CHARS] for memory in memories}
     terms = key_terms(texts.values())
     return {

@@ -178,7 +178,7 @@ class Reembed:
 
     async def _newest(self, tenant: str) -> str:
         """Return the cursor before the newest memory, whose timestamp may be in the future."""
-        found = await self.graph.words.newest(tenant, [], 1)
+        found = await self.graph.candidates.newest(tenant, [], 1)
         rows = await self.graph.sweeps.audited(tenant, [each.id for each in found])
         return _at(max((row.memory.timestamp for row in rows.values()), default=now_ms()), "")
 
@@ -188,7 +188,7 @@ class Reembed:
         most = count + 1  # the one at the cursor, if it is still there
         while True:
             scope = Scope(end_ms=int(at))
-            found = await self.graph.words.newest(tenant, [], most, scope=scope)
+            found = await self.graph.candidates.newest(tenant, [], most, scope=scope)
             rows = await self.graph.sweeps.audited(tenant, [each.id for each in found])
             behind = [row.memory for row in rows.values() if _order(row.memory) > (-int(at), after)]
             if behind or len(found) < most:

@@ -179,17 +179,12 @@ class GraphClient:
 
     async def tenants(self) -> list[str]:
         """Return the tenants that have a graph, sorted; no other name is a tenant yet."""
+        base = self._settings.graph
         with _observed("tenants"):
-            names = await self._execute("GRAPH.LIST")
-        return sorted(filter(None, map(self._tenant, names)))
-
-    def _tenant(self, graph: str) -> str | None:
-        base, _, tenant = graph.partition(":")
-        if base != self._settings.graph:
-            return None
-        if graph == base:
-            return DEFAULT_TENANT
-        return tenant if _TENANT.fullmatch(tenant) and tenant != DEFAULT_TENANT else None
+            graphs = await self._execute("GRAPH.LIST")
+        others = {name.removeprefix(f"{base}:") for name in graphs if name.startswith(f"{base}:")}
+        found = set(filter(_TENANT.fullmatch, others)) - {DEFAULT_TENANT}
+        return sorted(found | {DEFAULT_TENANT} if base in graphs else found)
 
     async def query(self, tenant: str, operation: str, cypher: str, **params: object) -> list[Row]:
         """Return rows of a read-only query; none where the tenant has no graph (none is made)."""

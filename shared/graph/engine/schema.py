@@ -111,10 +111,7 @@ class Schema:
         self._making: dict[str, asyncio.Lock] = {}
 
     async def ensure(self, tenant: str) -> None:
-        """Make the tenant's graph complete; any number of callers may do so at once.
-
-        Writes that create do this themselves.
-        """
+        """Make the tenant's graph complete, as writes that create do; any number may at once."""
         if tenant in self._made:
             return
         async with self._making.setdefault(tenant, asyncio.Lock()):

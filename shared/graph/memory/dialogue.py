@@ -7,11 +7,9 @@ predecessors, so one that is late, changed or deleted makes the next two due aga
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 
-from shared.graph.engine.cypher import EACH_MEMORY, next_payload_version, set_due
-from shared.graph.engine.part import StorePart, unique
-from shared.graph.records import Due
+from shared.graph.engine.part import EACH_MEMORY, StorePart, next_payload_version, set_due, unique
+from shared.graph.records import Due, Text
 
 # How many predecessors an embedding sees, and so how many successors a change affects.
 REACH = 2
@@ -38,21 +36,13 @@ _AFTER = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Before:
-    """A memory that precedes another in its session."""
-
-    id: str
-    content: str
-
-
 class Dialogue(StorePart):
     """`store.dialogue`; every method is one query."""
 
-    async def before(self, tenant: str, ids: Iterable[str]) -> dict[str, list[Before]]:
+    async def before(self, tenant: str, ids: Iterable[str]) -> dict[str, list[Text]]:
         """Return at most two predecessors of each memory that has any, nearest first."""
         rows = await self._read(tenant, "before", _BEFORE, ids=unique(ids))
-        return {r["id"]: [Before(*pair) for pair in r["before"]] for r in rows if r["before"]}
+        return {r["id"]: [Text(*pair) for pair in r["before"]] for r in rows if r["before"]}
 
     async def refresh_after(
         self, tenant: str, ids: Iterable[str], *, anyway: bool = False

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from shared.domain.memory import now_ms
 from shared.domain.relations import AUTHORED, RELATIONS
 from shared.errors import InvalidInput
-from shared.graph.engine.part import StorePart
-from shared.graph.records import Summary, is_current_condition, summary_cells, summary_of
+from shared.graph.engine.part import StorePart, unique
+from shared.graph.records import Summary, is_current_condition, summary_cells
 
 # Relation type that clients may write → its properties besides strength and updated_at, as AutoMem
 # has them.
@@ -98,7 +98,10 @@ class Links(StorePart):
         Archived, expired and not yet valid memories are not returned, but paths lead through them.
         The order is by importance, then timestamp, both falling, then id. An unknown id has none.
         """
-        path = f"[:{_types(types)}*1..{max(1, min(MAX_DEPTH, depth))}]"
+        chosen = unique(types)  # They become query text.
+        if not chosen or not set(chosen) <= set(RELATIONS):
+            raise InvalidInput(f"Relation type must be one of {sorted(RELATIONS)}")
+        path = f"[:{'|'.join(chosen)}*1..{max(1, min(MAX_DEPTH, depth))}]"
         query = (
             f"MATCH (m:Memory {{id: $id}})-{path}-(o:Memory)"
             f" WHERE o.id <> $id AND {is_current_condition('o')}"
@@ -107,7 +110,7 @@ class Links(StorePart):
         )
         given = {"id": memory_id, "at": now_ms(), "most": limit}
         rows = await self._read(tenant, "related_memories", query, **given)
-        return [summary_of(row["summary"]) for row in rows]
+        return [Summary(*row["summary"]) for row in rows]
 
 
 def _check(row: Association) -> None:
@@ -119,11 +122,3 @@ def _check(row: Association) -> None:
     unknown = row.properties.keys() - {"strength", *allowed}
     if unknown:
         raise InvalidInput(f"{row.type} has no property {', '.join(sorted(unknown))}")
-
-
-def _types(types: Iterable[str]) -> str:
-    """`A|B` of known types only: they become query text."""
-    chosen = list(dict.fromkeys(types))
-    if not chosen or not set(chosen) <= set(RELATIONS):
-        raise InvalidInput(f"Relation type must be one of {sorted(RELATIONS)}")
-    return "|".join(chosen)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from shared.config import GraphSettings
@@ -16,15 +16,12 @@ from shared.domain.memory import NEVER_MS, Memory, now_ms
 from shared.domain.relations import SUPERSEDING
 from shared.errors import Conflict, EunoeError, PermanentError
 from shared.graph.engine.client import GraphClient, Row
-from shared.graph.engine.cypher import EACH_MEMORY, is_waiting, set_due
-from shared.graph.engine.part import StorePart, unique
+from shared.graph.engine.part import EACH_MEMORY, StorePart, is_waiting, set_due, unique
 from shared.graph.engine.schema import GUARD, Schema
-from shared.graph.memory.idempotency import IDEM_COLUMNS, idem_of
 from shared.graph.records import (
     AUTHORED,
     COLUMNS,
     CREATED,
-    SUCCESSOR_CELLS,
     Embedding,
     Hydrated,
     Idem,
@@ -37,12 +34,20 @@ from shared.graph.records import (
     memory_of,
     relation_cells,
     relation_of,
-    successor_of,
     tag_columns,
 )
 from shared.group_commit import GroupCommit
 from shared.streams.job import Stage
 
+_IDEM = (
+    "i.key, i.body_hash, coalesce(i.ids, []) AS ids, coalesce(i.answer, '') AS answer_json,"
+    " i.created_at"
+)
+_TAKE = (
+    f"{GUARD} MERGE (i:Idem {{key: $key}})"
+    " ON CREATE SET i.body_hash = $body_hash, i.ids = [], i.answer = '', i.created_at = $now"
+    f" RETURN {_IDEM}"
+)
 STAGES = (Stage.ENRICH, Stage.EMBED, Stage.RELATE)
 _IDEM_AT = len(CREATED)
 
@@ -71,11 +76,8 @@ _HYDRATE = (
     f"{EACH_MEMORY} OPTIONAL MATCH (m)-[x]->(o:Memory)"
     " WITH m, x, o ORDER BY coalesce(x.updated_at, o.timestamp) DESC, o.id"
     f" WITH m, collect(CASE WHEN o IS NOT NULL AND ($at IS NULL OR {_CURRENT})"
-    " THEN [x, o] ELSE null END)[0..$most] AS pairs,"
-    f" collect(CASE WHEN type(x) IN {list(SUPERSEDING)} THEN {SUCCESSOR_CELLS} ELSE null END)"
-    " AS successors"
-    f" RETURN {COLUMNS}, [p IN pairs | [{relation_cells('p[0]', 'p[1]')}]] AS relations,"
-    " successors"
+    " THEN [x, o] ELSE null END)[0..$most] AS pairs"
+    f" RETURN {COLUMNS}, [p IN pairs | [{relation_cells('p[0]', 'p[1]')}]] AS relations"
 )
 _CHANGED = (*AUTHORED, "tag_keys", "tag_prefixes")
 _REPLACE = (
@@ -148,9 +150,27 @@ class Memories(StorePart):
         await self._insert(tenant, rows)
 
     async def idem(self, tenant: str, key: str) -> Idem | None:
-        query = f"MATCH (i:Idem {{key: $key}}) RETURN {IDEM_COLUMNS}"
+        query = f"MATCH (i:Idem {{key: $key}}) RETURN {_IDEM}"
         rows = await self._read(tenant, "idem", query, key=key)
-        return idem_of(rows[0]) if rows else None
+        return Idem(**rows[0]) if rows else None
+
+    async def take_key(self, tenant: str, key: str, body_hash: str) -> Idem:
+        """Return the request of the key: this one, not answered yet, if the key was free.
+
+        For an effect that is no new memory. The key is answered after the effect: where the
+        process ends in between, the request that comes again has its effect once more.
+        """
+        await self._schema.ensure(tenant)
+        rows = await self._write(tenant, "take_key", _TAKE, key=key, body_hash=body_hash)
+        if not rows:  # The graph was flushed meanwhile, and with it every key.
+            self._schema.forget(tenant)
+            return Idem(key, body_hash, (), "")
+        return Idem(**rows[0])
+
+    async def answer_key(self, tenant: str, key: str, answer: str) -> None:
+        """Keep what the request under the key was answered; without a key nothing happens."""
+        query = "MATCH (i:Idem {key: $key}) SET i.answer = $answer"
+        await self._write(tenant, "answer_key", query, key=key, answer=answer)
 
     async def get(self, tenant: str, ids: Iterable[str]) -> dict[str, Memory]:
         """Return the memories that exist, by id."""
@@ -177,11 +197,7 @@ class Memories(StorePart):
             tenant, "hydrate", _HYDRATE, ids=unique(ids), most=relation_limit, at=at_ms
         )
         return {
-            row["id"]: Hydrated(
-                memory_of(row),
-                tuple(map(relation_of, row["relations"])),
-                tuple(map(successor_of, row["successors"])),
-            )
+            row["id"]: Hydrated(memory_of(row), tuple(map(relation_of, row["relations"])))
             for row in rows
         }
 
@@ -200,18 +216,15 @@ class Memories(StorePart):
         the enricher's tags came between. Worker-owned fields are left as they are. With
         `keep_embedding` a supplied vector outlives its content: the new one says the same.
         """
-        replaced = await self._write(
-            tenant,
-            "replace",
-            _REPLACE,
-            id=memory.id,
-            seen=seen.version,
-            seen_payload=seen.payload_version,
-            row=[*columns(memory, AUTHORED), *tag_columns(memory)],
-            supplied=embedding_columns(embedding),
-            keep=keep_embedding,
-        )
-        return bool(replaced)
+        given = {
+            "id": memory.id,
+            "seen": seen.version,
+            "seen_payload": seen.payload_version,
+            "row": [*columns(memory, AUTHORED), *tag_columns(memory)],
+            "supplied": embedding_columns(embedding),
+            "keep": keep_embedding,
+        }
+        return bool(await self._write(tenant, "replace", _REPLACE, **given))
 
     async def delete(self, tenant: str, ids: Iterable[str]) -> set[str]:
         """Remove memories with their edges; returns those that were there."""
@@ -227,13 +240,7 @@ class Memories(StorePart):
         await self._change(tenant, "touch", query, ids=unique(ids), now=now_ms)
 
     async def by_tags(
-        self,
-        tenant: str,
-        keys: Sequence[str],
-        limit: int,
-        offset: int = 0,
-        *,
-        prefix: bool = False,
+        self, tenant: str, keys: Sequence[str], limit: int, offset: int = 0, *, prefix: bool = False
     ) -> list[Memory]:
         """Memories with any of `keys` (as `tag_keys` makes them; `prefix`: `tag_prefixes`).
 
@@ -336,11 +343,5 @@ class Memories(StorePart):
 def _idem_cells(idem: Idem | None) -> list[Any] | None:
     if idem is None:
         return None
-    dated = idem if idem.created_at else replace(idem, created_at=now_ms())
-    return [
-        check_key(dated.key, "Idempotency-Key"),
-        dated.body_hash,
-        list(dated.ids),
-        dated.answer_json,
-        dated.created_at,
-    ]
+    key, created_at = check_key(idem.key, "Idempotency-Key"), idem.created_at or now_ms()
+    return [key, idem.body_hash, list(idem.ids), idem.answer_json, created_at]

@@ -11,9 +11,9 @@ from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from shared.domain.memory import FALLBACK_TYPE
 from shared.domain.relations import RELATIONS
-from shared.graph.engine.cypher import EACH_MEMORY
-from shared.graph.engine.part import StorePart
+from shared.graph.engine.part import EACH_MEMORY, StorePart
 from shared.graph.records import SLOTS
 
 # About 5 ms a page, with what the client takes to read it.
@@ -77,13 +77,6 @@ class NodeFilter:
     min_importance: float = 0.0
     types: tuple[str, ...] = ()
     since_ms: int | None = None
-    hidden: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Distribution:
-    by_type: Mapping[str, int]
-    by_importance: Mapping[str, int]
 
 
 class Views(StorePart):
@@ -118,27 +111,24 @@ class Views(StorePart):
         rows = await self._read(tenant, "view_count", cypher, **params)
         return int(*rows[0].values()) if rows else 0
 
-    async def strongest(self, tenant: str, node_filter: NodeFilter) -> list[str]:
-        """Return `node_filter.limit` ids by importance, then timestamp, both falling, then id."""
+    async def strongest(
+        self, tenant: str, chosen: NodeFilter, *, hidden: Sequence[str] = ()
+    ) -> list[str]:
+        """Return `chosen.limit` ids by importance, then timestamp, both falling, then id."""
         best: list[tuple[float, int, str]] = []
-        least = node_filter.min_importance
-        given = {
-            "types": node_filter.types,
-            # A hidden type that the request names is shown.
-            "hidden": [kind for kind in node_filter.hidden if kind not in node_filter.types],
-            "since": node_filter.since_ms,
-            "most": node_filter.limit,
-        }
+        least = chosen.min_importance
+        # A hidden type that the request names is shown.
+        unseen = [kind for kind in hidden if kind not in chosen.types]
+        given: dict[str, Any] = {"types": chosen.types, "hidden": unseen, "since": chosen.since_ms}
         async for lo, hi in self._ranges(tenant, _RANKED_PAGE):
-            rows = await self._read(
-                tenant, "view_ranked", _RANKED, lo=lo, hi=hi, least=least, **given
-            )
+            given |= {"lo": lo, "hi": hi, "least": least, "most": chosen.limit}
+            rows = await self._read(tenant, "view_ranked", _RANKED, **given)
             best += [(-row["importance"], -(row["timestamp"] or 0), row["id"]) for row in rows]
-            if len(best) > 2 * node_filter.limit:
+            if len(best) > 2 * chosen.limit:
                 # Memories less important than the last of a full list need not be sent.
-                best = sorted(best)[: node_filter.limit]
+                best = sorted(best)[: chosen.limit]
                 least = max(least, -best[-1][0])
-        return [memory_id for _, _, memory_id in sorted(best)[: node_filter.limit]]
+        return [memory_id for _, _, memory_id in sorted(best)[: chosen.limit]]
 
     async def edges(self, tenant: str, ids: Iterable[str], *, most: int) -> list[Edge]:
         """Return the first `most` edges between any two of `ids`, in the ids' order."""
@@ -157,10 +147,7 @@ class Views(StorePart):
     async def reach(
         self, tenant: str, memory_id: str, *, depth: int, limit: int, hidden: Sequence[str] = ()
     ) -> list[str]:
-        """Return memories within `depth` edges of any type: nearest first, then the strongest.
-
-        One query per step; the center is not among them.
-        """
+        """Return what is within `depth` edges, nearest, then strongest first; one query a step."""
         seen = [memory_id]
         frontier = [memory_id]
         for _ in range(depth):
@@ -174,18 +161,18 @@ class Views(StorePart):
         return seen[1:]
 
     async def distribution(
-        self, tenant: str, *, hidden: Sequence[str], fallback: str
-    ) -> Distribution:
-        """Count memories by type (those without one count as `fallback`) and by importance."""
+        self, tenant: str, *, hidden: Sequence[str]
+    ) -> tuple[dict[str, int], dict[str, int]]:
+        """Count memories by type and by importance; one without a type has the fallback type."""
         by_type = Counter[str]()
         by_importance = {"high": 0, "medium": 0, "low": 0}
         async for lo, hi in self._ranges(tenant, _COUNTED_PAGE):
-            given = {"lo": lo, "hi": hi, "hidden": list(hidden), "fallback": fallback}
+            given = {"lo": lo, "hi": hi, "hidden": list(hidden), "fallback": FALLBACK_TYPE}
             for row in await self._read(tenant, "view_counted", _COUNTED, **given):
                 by_type[row["type"]] += row["count"]
                 by_importance[row["level"]] += row["count"]
         ordered = sorted(by_type.items(), key=lambda pair: (-pair[1], pair[0]))
-        return Distribution(dict(ordered), by_importance)
+        return dict(ordered), by_importance
 
     async def between(
         self, tenant: str, start_ms: int, end_ms: int, *, hidden: Sequence[str]

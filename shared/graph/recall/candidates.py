@@ -1,25 +1,21 @@
 """The graph's part of a recall: the names it knows, and memories found without vectors.
 
 Every query uses an index and has a limit, so that a frequent word cannot make a recall slow.
+A search for words in the content costs 2 µs a memory, most of it for lower-casing.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass
+from operator import itemgetter
+from typing import Any, NamedTuple
 
-from shared.domain.memory import Memory, tag_keys
+from shared.domain.memory import Memory, now_ms, tag_keys
 from shared.domain.scope import EVERYTHING, Scope
+from shared.graph.engine.client import Row
 from shared.graph.engine.part import StorePart, unique
-from shared.graph.records import (
-    COLUMNS,
-    SUCCESSOR_CELLS,
-    Successor,
-    is_current_condition,
-    memory_of,
-    successor_of,
-)
+from shared.graph.records import COLUMNS, Text, is_current_condition, memory_of
 
 # What the ranking needs of a memory; the other properties are read of the answered ones only.
 RANKED = (
@@ -28,29 +24,20 @@ RANKED = (
     *("project", "layer", "session_id", "speaker", "metadata", "meta_terms", "relevance_score"),
     "archived",
 )
+SCANNED = 20_000
+_HOUR_MS = 3_600_000
+_WINDOWS_MS = tuple(hours * _HOUR_MS for hours in (1, 6, 24, 72, 240, 720, 2160, 8760))
+_EARLIEST_MS = -(2**62)
 _PER_TERM = 50
 _PER_ENTITY = 50
 # Sorting costs 0.8 µs a memory (50 ms where 100 000 hold one term): where more hold a term,
 # only the first so many of its index, the longest stored, are sorted.
 _SORTED = 2000
 _MOST_TAGS = 4000
-
-
-@dataclass(frozen=True, slots=True)
-class KnownEntity:
-    """An entity that the query may mean; times in ms."""
-
-    id: str
-    slug: str
-    category: str
-    name: str
-    aliases: tuple[str, ...]
-    identity: str | None
-    identity_source_count: int | None
-    identity_updated_at: int | None
-
-
-_ENTITY = tuple(each.name for each in fields(KnownEntity))
+_ENTITY = (
+    *("id", "slug", "category", "name", "aliases"),
+    *("identity", "identity_source_count", "identity_updated_at"),
+)
 _KNOWN = (
     "UNWIND $names AS name CALL { WITH name MATCH (m:Memory {speaker: name})"
     " RETURN m.speaker AS speaker LIMIT 1 } RETURN speaker, "
@@ -63,7 +50,8 @@ _KNOWN = (
 _READ = (
     "UNWIND $ids AS id MATCH (m:Memory {id: id})"
     " OPTIONAL MATCH (m)-[x:INVALIDATED_BY|EVOLVED_INTO]->(o:Memory)"
-    f" WITH m, collect(CASE WHEN o IS NULL THEN null ELSE {SUCCESSOR_CELLS} END) AS successors"
+    f" WITH m, collect(CASE WHEN o.id <> m.id AND {is_current_condition('o')}"
+    " THEN [o.id, type(x), toFloat(coalesce(x.strength, 0))] ELSE null END) AS successors"
     f" RETURN {', '.join(f'm.{name}' for name in RANKED)}, successors"
 )
 _STRENGTH = "coalesce(x.strength, x.score, x.confidence, x.similarity, x.count, 0.0)"
@@ -80,14 +68,28 @@ _ORDERS = {
     "time_asc": "m.updated_at, m.timestamp, m.id",
 }
 _BANDS = (0.9, 0.7, 0.5, 0.0)
+# FalkorDB 4.16.3 finds nothing by `WHERE any(…)` right before RETURN.
+_CONTAINING = (
+    " LIMIT $scan WITH m, toLower(m.content) AS text"
+    " WITH m, size($words) = 0 OR any(word IN $words WHERE text CONTAINS word) AS hit WHERE hit"
+    " RETURN m.id, coalesce(m.content, '') AS content LIMIT $most"
+)
+
+
+class Successor(NamedTuple):
+    """A current memory that invalidated or evolved another one."""
+
+    id: str
+    type: str
+    strength: float
 
 
 @dataclass(frozen=True, slots=True)
 class StoredCandidate:
-    """A memory as far as RANKED, and what supersedes it."""
+    """A memory as far as RANKED, and what supersedes it: the first by id."""
 
     memory: Memory
-    successors: tuple[Successor, ...] = ()
+    successor: Successor | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,10 +149,7 @@ def tag_filter(scope: Scope, *, any_tag: bool = True, beside: str = "") -> str:
 
 
 def match(scope: Scope, condition: str) -> str:
-    """Return the clause that matches each `m` of the scope that meets the condition, once.
-
-    Tags are found by their index.
-    """
+    """Return the clause that matches each `m` of the scope and condition once, tags by index."""
     conditions = f"{condition} AND {field_conditions(scope)}"
     if not scope.tags:
         return f"MATCH (m:Memory) WHERE {conditions}{tag_filter(scope)}"
@@ -163,24 +162,25 @@ def _tag_property(scope: Scope) -> str:
 
 
 class Candidates(StorePart):
-    """`store.candidates`; every method sends one query but listing."""
+    """`store.candidates`; every method sends one query but `listing` and `newest`.
+
+    Words are lower case and also match inside words; without words every memory matches.
+    """
 
     async def known(
         self, tenant: str, names: Sequence[str], slugs: Sequence[str]
-    ) -> tuple[list[str], list[KnownEntity]]:
-        """Return which of `names` are speakers, and which entities have one of `slugs`, by id."""
+    ) -> tuple[list[str], list[Row]]:
+        """Return which `names` are speakers, and entities (_ENTITY) with one of `slugs`, by id."""
         if not names and not slugs:
             return [], []
         rows = await self._read(tenant, "known", _KNOWN, names=names, slugs=slugs)
         speakers = dict.fromkeys(row["speaker"] for row in rows if row["speaker"] is not None)
         entities = [
-            KnownEntity(
-                **{name: row[name] for name in _ENTITY} | {"aliases": tuple(row["aliases"] or ())}
-            )
+            {name: row[name] for name in _ENTITY} | {"aliases": row["aliases"] or []}
             for row in rows
             if row["id"] is not None
         ]
-        return list(speakers), sorted(entities, key=lambda each: each.id)
+        return list(speakers), sorted(entities, key=itemgetter("id"))
 
     async def lookups(
         self,
@@ -192,8 +192,19 @@ class Candidates(StorePart):
         """Return ids by metadata term and by entity: of each the newest 50 in the scope."""
         if not terms and not entity_ids:
             return [], []
+        newest = " WITH m ORDER BY m.timestamp DESC, m.id LIMIT"
+        query = (
+            f"UNWIND $terms AS term CALL {{ WITH term {match(scope, 'term IN m.meta_terms')}"
+            f" WITH m LIMIT {_SORTED}{newest} {_PER_TERM} RETURN m.id AS id }}"
+            " RETURN DISTINCT 'metadata' AS found_by, id"
+            " UNION ALL UNWIND $entities AS entity CALL { WITH entity"
+            " MATCH (:Entity {id: entity})-[:REFERENCED_IN]->(m:Memory)"
+            f" WHERE {field_conditions(scope)}{tag_filter(scope)}"
+            f"{newest} {_PER_ENTITY} RETURN m.id AS id }}"
+            " RETURN DISTINCT 'entity' AS found_by, id"
+        )
         params = {"terms": terms, "entities": entity_ids, **scope_params(scope)}
-        rows = await self._read(tenant, "roads", _lookups(scope), **params)
+        rows = await self._read(tenant, "roads", query, **params)
         by_metadata = [row["id"] for row in rows if row["found_by"] == "metadata"]
         return by_metadata, [row["id"] for row in rows if row["found_by"] == "entity"]
 
@@ -210,15 +221,16 @@ class Candidates(StorePart):
         rows = await self._read(tenant, "tag_keys", cypher, begin=beginnings)
         return [row["tag"] for row in rows]
 
-    async def read(self, tenant: str, ids: Sequence[str]) -> dict[str, StoredCandidate]:
-        """Return those of the memories that exist, with what supersedes them."""
-        rows = await self._read(tenant, "candidates", _READ, ids=unique(ids))
-        return {
-            row["id"]: StoredCandidate(
-                memory_of(row, RANKED), tuple(map(successor_of, row["successors"]))
-            )
-            for row in rows
-        }
+    async def read(
+        self, tenant: str, ids: Sequence[str], *, at_ms: int
+    ) -> dict[str, StoredCandidate]:
+        """Return those of the memories that exist, with what supersedes them at `at_ms`."""
+        rows = await self._read(tenant, "candidates", _READ, ids=unique(ids), at=at_ms)
+        found = {}
+        for row in rows:
+            successor = min(map(Successor._make, row["successors"]), default=None)
+            found[row["id"]] = StoredCandidate(memory_of(row, RANKED), successor)
+        return found
 
     async def around(
         self,
@@ -236,9 +248,20 @@ class Candidates(StorePart):
         They come in the order of `ids`, at most `per_seed` of each: current memories first, then
         the others of the scope, both by the newest relation.
         """
+        wider = scope.at_any_time()
+        query = (
+            "UNWIND $ids AS seed CALL { WITH seed MATCH (s:Memory {id: seed})-[x]-(m:Memory)"
+            f" WHERE type(x) IN $relations AND {_STRENGTH} >= $strength"
+            # Projected, or the planner starts at the index of these conditions: 140 ms.
+            f" WITH m, x, m.importance >= $importance AND {field_conditions(wider)} AS fits"
+            f" WHERE fits{tag_filter(wider, beside=', x')} WITH m, x, {_HIDDEN} AS hidden"
+            " ORDER BY hidden, coalesce(x.updated_at, m.timestamp) DESC, m.id LIMIT $most"
+            f" RETURN m, type(x) AS relation, {_STRENGTH} AS strength, x.kind AS kind }}"
+            f" RETURN {COLUMNS}, seed, relation, strength, kind"
+        )
         limits = {"strength": least_strength, "importance": least_importance, "most": per_seed}
         params = {"ids": ids, "relations": relations, **limits, **scope_params(scope)}
-        rows = await self._read(tenant, "around", _around(scope.at_any_time()), **params)
+        rows = await self._read(tenant, "around", query, **params)
         links = [
             Link(row["seed"], memory_of(row), row["relation"], float(row["strength"]), row["kind"])
             for row in rows
@@ -249,10 +272,7 @@ class Candidates(StorePart):
     async def tagged(
         self, tenant: str, keys: Sequence[str], per_key: int, scope: Scope = EVERYTHING
     ) -> list[tuple[str, Memory]]:
-        """Return of each tag key the most important memories in the scope, with the key.
-
-        Those that are current come first, and the rest of the scope after them.
-        """
+        """Return the most important memories of each tag key with it, the current ones first."""
         wider = scope.at_any_time()
         cypher = (
             "UNWIND $names AS key CALL { WITH key MATCH (m:Memory)"
@@ -271,7 +291,7 @@ class Candidates(StorePart):
         """Return the first `limit` memories of the scope in an order; at most four queries."""
         # Sorting costs more than reading, so the most important are read first while they suffice.
         bands = _BANDS if order == "score" and not scope.session_id else (None,)
-        rows: Sequence[Mapping[str, Any]] = ()
+        rows: list[Row] = []
         for least in bands:
             matched = match(scope, "true" if least is None else f"m.importance >= {least}")
             cypher = f"{matched} WITH m ORDER BY {_ORDERS[order]} LIMIT $most RETURN {COLUMNS}"
@@ -281,30 +301,38 @@ class Candidates(StorePart):
                 break
         return [memory_of(row) for row in rows]
 
+    async def unembedded(
+        self, tenant: str, words: Sequence[str], limit: int = 500, *, scope: Scope = EVERYTHING
+    ) -> list[Text]:
+        """Return those that match of the SCANNED newest without vectors, newest version first."""
+        fresh = f"{match(scope, 'm.embed_due > 0')} WITH m ORDER BY m.version DESC, m.id"
+        params = {"words": words, "scan": SCANNED, "most": limit, **scope_params(scope)}
+        rows = await self._read(tenant, "unembedded", fresh + _CONTAINING, **params)
+        return [Text(**row) for row in rows]
 
-def _lookups(scope: Scope) -> str:
-    newest = " WITH m ORDER BY m.timestamp DESC, m.id LIMIT"
-    return (
-        f"UNWIND $terms AS term CALL {{ WITH term {match(scope, 'term IN m.meta_terms')}"
-        f" WITH m LIMIT {_SORTED}{newest} {_PER_TERM} RETURN m.id AS id }}"
-        " RETURN DISTINCT 'metadata' AS found_by, id"
-        " UNION ALL UNWIND $entities AS entity CALL { WITH entity"
-        " MATCH (:Entity {id: entity})-[:REFERENCED_IN]->(m:Memory)"
-        f" WHERE {field_conditions(scope)}{tag_filter(scope)}"
-        f"{newest} {_PER_ENTITY} RETURN m.id AS id }}"
-        " RETURN DISTINCT 'entity' AS found_by, id"
-    )
+    async def newest(
+        self, tenant: str, words: Sequence[str], limit: int = 500, *, scope: Scope = EVERYTHING
+    ) -> list[Text]:
+        """Return those that match of the SCANNED newest by timestamp, for when vectors are down."""
+        scan = SCANNED if words else limit
+        params = {"words": words, "scan": scan, "most": limit, **scope_params(scope)}
+        params["since"] = await self._since(tenant, scan, scope)
+        newest = f"{match(scope, 'm.timestamp >= $since')} WITH m ORDER BY m.timestamp DESC, m.id"
+        rows = await self._read(tenant, "newest", newest + _CONTAINING, **params)
+        return [Text(**row) for row in rows]
 
-
-def _around(scope: Scope) -> str:
-    return (
-        "UNWIND $ids AS seed CALL { WITH seed MATCH (s:Memory {id: seed})-[x]-(m:Memory)"
-        f" WHERE type(x) IN $relations AND {_STRENGTH} >= $strength"
-        # Projected, or the planner starts at the index of these conditions: 140 ms.
-        f" WITH m, x, m.importance >= $importance AND {field_conditions(scope)} AS fits WHERE fits"
-        f"{tag_filter(scope, beside=', x')}"
-        f" WITH m, x, {_HIDDEN} AS hidden"
-        " ORDER BY hidden, coalesce(x.updated_at, m.timestamp) DESC, m.id LIMIT $most"
-        f" RETURN m, type(x) AS relation, {_STRENGTH} AS strength, x.kind AS kind }}"
-        f" RETURN {COLUMNS}, seed, relation, strength, kind"
-    )
+    async def _since(self, tenant: str, count: int, scope: Scope) -> int:
+        """Return a time after which at least `count` lie, so that not all are sorted."""
+        now = now_ms()
+        sinces = [now - window for window in _WINDOWS_MS]
+        # A scope with an index of its own is rather small, so all of it is counted first.
+        if scope.tags or scope.project or scope.session_id or scope.layer:
+            sinces.insert(0, _EARLIEST_MS)
+        cypher = f"{match(scope, 'm.timestamp >= $since')} RETURN count(m) AS memories"
+        for since in sinces:
+            params = {"since": since, **scope_params(scope)}
+            rows = await self._read(tenant, "newest", cypher, **params)
+            enough = bool(rows) and rows[0]["memories"] >= count
+            if enough != (since == _EARLIEST_MS):
+                return since
+        return _EARLIEST_MS

@@ -1,7 +1,4 @@
-"""The enrich stage's two writes: delete the edges that are out of date, then write the rest.
-
-Both are guarded by the version the enricher worked from.
-"""
+"""The enrich stage's two writes, guarded by version: delete old edges, then write the rest."""
 
 from __future__ import annotations
 
@@ -11,7 +8,7 @@ from typing import Any
 
 from shared.compact_json import compact_json
 from shared.domain.memory import tag_keys, tag_prefixes
-from shared.graph.engine.cypher import EACH_ROW, next_payload_version, numbered, set_due, set_if
+from shared.graph.engine.part import EACH_ROW, next_payload_version, numbered, set_due, set_if
 from shared.graph.records import check_key
 from shared.graph.stages.patterns import pattern_id
 from shared.graph.stages.preceded_by import WEEK_MS

@@ -6,8 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from shared.domain.memory import NEVER_MS
-from shared.graph.engine.cypher import is_waiting
-from shared.graph.engine.part import StorePart
+from shared.graph.engine.part import StorePart, is_waiting
 from shared.graph.records import VERSION_OF
 from shared.streams.job import Stage
 

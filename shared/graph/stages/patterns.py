@@ -7,14 +7,12 @@ A memory counts once, when its edge is new: a job that runs again changes no cou
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 from zlib import crc32
 
 from shared.domain.memory import FALLBACK_TYPE
-from shared.graph.engine.cypher import EACH_ROW, next_payload_version, numbered, set_due
-from shared.graph.engine.part import StorePart
-from shared.graph.records import Due
+from shared.graph.engine.part import EACH_ROW, StorePart, next_payload_version, numbered, set_due
+from shared.graph.records import Due, Text
 
 # As many others of its type as a memory is compared with, and itself.
 SAMPLES = 11
@@ -24,7 +22,7 @@ CONFIDENT = 0.5
 _SAMPLES = (
     "UNWIND $types AS type CALL { WITH type"
     f" MATCH (m:Memory {{type: type}}) WHERE m.confidence > {CONFIDENT} RETURN m LIMIT {SAMPLES} }}"
-    f" RETURN type, m.id, coalesce(left(m.content, {_SAMPLE_CHARS}), '') AS text"
+    f" RETURN type, m.id, coalesce(left(m.content, {_SAMPLE_CHARS}), '') AS content"
 )
 # How many memories show the pattern `p`, counted from the matrix, so that those that were
 # deleted or got another type do not count.
@@ -47,12 +45,6 @@ _EXEMPLIFY = numbered(
     " p.content = r.content, p.key_terms = r.key_terms, p.updated_at = $now RETURN p.id",
     ("id", "type", "content", "key_terms", "members"),
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Sample:
-    id: str
-    text: str
 
 
 class Exemplified(NamedTuple):
@@ -89,13 +81,13 @@ def pattern_id(kind: str) -> str:
 class Patterns(StorePart):
     """`store.patterns`; every method is one query."""
 
-    async def samples(self, tenant: str, types: Iterable[str]) -> dict[str, list[Sample]]:
+    async def samples(self, tenant: str, types: Iterable[str]) -> dict[str, list[Text]]:
         """Return per type at most `SAMPLES` memories whose type is more than a guess."""
-        found: dict[str, list[Sample]] = {kind: [] for kind in sorted(set(types))}
+        found: dict[str, list[Text]] = {kind: [] for kind in sorted(set(types))}
         if not found:
             return found
         for row in await self._read(tenant, "pattern_samples", _SAMPLES, types=list(found)):
-            found[row["type"]].append(Sample(row["id"], row["text"]))
+            found[row["type"]].append(Text(row["id"], row["content"]))
         return found
 
     async def exemplify(self, tenant: str, rows: Sequence[Exemplified]) -> None:

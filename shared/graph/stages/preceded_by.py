@@ -14,8 +14,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from shared.graph.engine.cypher import EACH_ROW
-from shared.graph.engine.part import StorePart, unique
+from shared.graph.engine.part import EACH_ROW, StorePart, unique
 
 MOST = 5
 WEEK_MS = 7 * 86_400_000

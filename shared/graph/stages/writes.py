@@ -14,15 +14,15 @@ from typing import NamedTuple
 
 from shared.compact_json import compact_json
 from shared.domain.memory import NEVER_MS
-from shared.graph.engine.cypher import (
+from shared.graph.engine.part import (
     EACH_MEMORY,
     EACH_ROW,
     is_waiting,
     numbered,
     set_due,
     set_if,
+    unique,
 )
-from shared.graph.engine.part import unique
 from shared.graph.records import VERSION_OF, Due
 from shared.graph.stages import enrich_query
 from shared.graph.stages.enrich_query import Enriched

@@ -13,14 +13,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from shared.domain.memory import Memory, now_ms
 from shared.domain.relations import RELATIONS, WORKERS
 from shared.errors import InvalidInput, PermanentError
 from shared.graph.engine.client import Row
-from shared.graph.engine.cypher import EACH_MEMORY, numbered
-from shared.graph.engine.part import StorePart
+from shared.graph.engine.part import EACH_MEMORY, StorePart, numbered
 from shared.graph.engine.schema import GUARD, PROPERTY_KEYS, UNIQUE
 from shared.graph.memory.memories import STAGES
 from shared.graph.records import CREATED, created_columns
@@ -44,8 +43,7 @@ _MEMORIES = numbered(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Restored:
+class Restored(NamedTuple):
     """A memory with its new version; `seen` is the version that the backup had."""
 
     memory: Memory
@@ -71,27 +69,17 @@ class Restore(StorePart):
         if not unique:
             return WrittenCounts(0, 0, 0)
         now = now_ms()
-        cells = [
-            [
-                *created_columns(
-                    row.memory,
-                    row.embedding or (None, None),
-                    None if row.memory.enriched else now,
-                    now,
-                ),
-                row.seen,
-            ]
-            for row in unique.values()
-        ]
+        cells = []
+        for memory, seen, embedding in unique.values():
+            enrich_due = None if memory.enriched else now
+            columns = created_columns(memory, embedding or (None, None), enrich_due, now)
+            cells.append([*columns, seen])
         written = await self._written(tenant, "restore_memories", _MEMORIES, cells)
         created = sum(row["fresh"] for row in written)
         return WrittenCounts(created, len(written) - created, len(unique) - len(written))
 
     async def nodes(self, tenant: str, label: str, rows: Sequence[Mapping[str, Any]]) -> int:
-        """Create the nodes of `label` that the graph lacks; return how many those were.
-
-        Raises: InvalidInput for an unknown label.
-        """
+        """Create nodes that the graph lacks; return how many. Raises: InvalidInput for a label."""
         if label not in LABELS:
             raise InvalidInput(f"nodes of {label} are not restored")
         unique = {row["id"]: row for row in rows}

@@ -32,6 +32,8 @@ class RunState(StrEnum):
 
 OVER = frozenset({RunState.COMPLETE, RunState.FAILED, RunState.CANCELLED})
 _LIVE = "MATCH (r:Run {id: $id}) WHERE r.state IN ['queued', 'running']"
+# A run that this process still holds.
+_HELD = "MATCH (r:Run {id: $id}) WHERE r.token = $token AND r.state = 'running'"
 _ENDED = "r.completed_at = $now, r.due = null"
 _COLUMNS = (
     "r.id, r.task, r.state, r.request, r.progress, r.result, r.error, r.dry_run, r.started_at,"
@@ -67,10 +69,7 @@ class Run:
 
 
 class Runs(StorePart):
-    """`store.runs`; every method is one query.
-
-    A run of which nothing is written for `outbox_ms` is published again.
-    """
+    """`store.runs`, one query a method; a run not written for `outbox_ms` is published again."""
 
     async def create(
         self,
@@ -114,8 +113,9 @@ class Runs(StorePart):
 
     async def advance(self, tenant: str, run: Run, progress: Mapping[str, Any]) -> bool:
         """Store the progress; False if the run was cancelled or taken over: write no more."""
-        sets = "r.progress = $progress, r.due = $due, r.waits = null"
-        return await self._set_held(tenant, "advance_run", run, sets, progress)
+        query = f"{_HELD} SET r.progress = $progress, r.due = $due, r.waits = null RETURN r.id"
+        given = {"id": run.id, "token": run.token, "progress": compact_json(progress)}
+        return bool(await self._change(tenant, "advance_run", query, **given))
 
     async def finish(
         self,
@@ -128,32 +128,19 @@ class Runs(StorePart):
         error: str | None = None,
     ) -> bool:
         """End it as complete or failed; False if it was cancelled or taken over before."""
-        return await self._set_held(
-            tenant,
-            "finish_run",
-            run,
-            "r.state = $state, r.progress = $progress, r.result = $result, r.error = $error,"
-            f" {_ENDED}",
-            progress,
-            state=state,
-            result=None if result is None else compact_json(result),
-            error=error,
+        query = (
+            f"{_HELD} SET r.state = $state, r.progress = $progress, r.result = $result,"
+            f" r.error = $error, {_ENDED} RETURN r.id"
         )
-
-    async def _set_held(
-        self,
-        tenant: str,
-        operation: str,
-        run: Run,
-        sets: str,
-        progress: Mapping[str, Any],
-        **params: object,
-    ) -> bool:
-        """Write to the run if this process still holds it; return whether it does."""
-        held = "MATCH (r:Run {id: $id}) WHERE r.token = $token AND r.state = 'running'"
-        query, given = f"{held} SET {sets} RETURN r.id", compact_json(progress)
-        params |= {"id": run.id, "token": run.token, "progress": given}
-        return bool(await self._change(tenant, operation, query, **params))
+        given = {
+            "id": run.id,
+            "token": run.token,
+            "state": state,
+            "progress": compact_json(progress),
+            "result": None if result is None else compact_json(result),
+            "error": error,
+        }
+        return bool(await self._change(tenant, "finish_run", query, **given))
 
     async def fail(self, tenant: str, run_ids: Sequence[str], error: str) -> None:
         """End runs that are not over, also those that a process works on."""

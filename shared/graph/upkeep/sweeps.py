@@ -20,8 +20,7 @@ from shared.domain.memory import Memory, now_ms
 from shared.domain.relations import RELATIONS
 from shared.errors import Fenced, Unavailable
 from shared.graph.engine.client import Row
-from shared.graph.engine.cypher import EACH_MEMORY, is_waiting
-from shared.graph.engine.part import StorePart, unique
+from shared.graph.engine.part import EACH_MEMORY, StorePart, is_waiting, unique
 from shared.graph.records import SLOTS, memory_of, slot
 
 _FIRST_WIDTH = SLOTS >> 10
@@ -160,14 +159,9 @@ class Sweeps(StorePart):
         (it was flushed): raise the fence again and begin anew.
         """
         name = body.rpartition(" AS ")[2]
-        answer = await self._client.write(
-            tenant,
-            operation,
-            f"{_FENCE} CALL {{ {body} }} RETURN {name}",
-            fence=fence.schedule,
-            token=fence.token,
-            **params,
-        )
+        query = f"{_FENCE} CALL {{ {body} }} RETURN {name}"
+        params |= {"fence": fence.schedule, "token": fence.token}
+        answer = await self._client.write(tenant, operation, query, **params)
         if not answer.rows:
             await self._refused(tenant, fence)
         return Chunk(int(answer.rows[0][name]), answer.server_ms)
@@ -190,10 +184,7 @@ class Sweeps(StorePart):
         now_ms: int,
         settings: ConsolidationSettings,
     ) -> Chunk:
-        """Score every memory with a slot in [lo, hi) that is not archived.
-
-        Without a threshold of importance every memory decays.
-        """
+        """Score what is not archived in [lo, hi); without a threshold every memory decays."""
         threshold = settings.decay_importance_threshold
         given = {
             "base": settings.base_decay_rate,
@@ -218,17 +209,8 @@ class Sweeps(StorePart):
     ) -> str:
         """Write a scheduled run that has ended into the history; return its id."""
         run_id = str(uuid.uuid4())
-        await self.fenced(
-            tenant,
-            "record_run",
-            fence,
-            _RECORD,
-            id=run_id,
-            task=task,
-            result=compact_json(result),
-            started=started_at,
-            now=now_ms(),
-        )
+        given = {"id": run_id, "task": task, "result": compact_json(result), "started": started_at}
+        await self.fenced(tenant, "record_run", fence, _RECORD, **given, now=now_ms())
         return run_id
 
     async def forget_runs(self, tenant: str, fence: Fencing, run_ids: Sequence[str]) -> int:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
+from typing import Any
+
+import pytest
 
 from shared.config import GraphSettings
 from shared.domain.memory import Memory, now_ms
 from shared.graph.memory.links import Association
+from shared.graph.recall.candidates import Successor
 from shared.graph.stages.writes import Embedded, Related
 from shared.graph.store import GraphStore
-from shared.streams.job import Stage
 from tests.support.stores.graphs import TENANT, a_memory, associate, cypher
 
 HOUR_MS = 3_600_000
@@ -45,7 +48,6 @@ async def test_a_memory_is_hydrated_with_its_newest_outgoing_relations(
     assert {relation.type for relation in relations} == {"RELATES_TO"}
     assert {relation.strength for relation in relations} == {0.4}
     assert relations[0].other.id == others[2].id
-    assert found[seed.id].successors == ()
     bare = await store.memories.hydrate(TENANT, [seed.id], relation_limit=0)
     assert bare[seed.id].relations == ()
 
@@ -85,82 +87,44 @@ async def test_a_relation_tells_enough_of_the_other_memory(store: GraphStore) ->
     assert (shown.id, shown.type, shown.timestamp) == (other.id, "Insight", 77)
     assert (shown.importance, shown.confidence) == (0.25, 0.3)
     assert (shown.summary, shown.content) == (None, "x" * 161)
-    assert shown.tags == tuple("abcde")
+    assert shown.tags == list("abcde")
 
 
-async def test_what_supersedes_a_memory_is_named_whatever_the_relation_limit(
-    store: GraphStore,
+@pytest.mark.parametrize(
+    ("fields", "supersedes"),
+    [
+        ({}, True),
+        ({"archived": True}, False),
+        ({"t_valid": 1001}, False),
+        ({"t_valid": 1000}, True),
+        ({"t_invalid": 1000}, False),
+        ({"t_invalid": 1001}, True),
+    ],
+)
+async def test_only_what_holds_then_supersedes_a_memory(
+    store: GraphStore, fields: dict[str, Any], supersedes: bool
 ) -> None:
-    old, new, gone = await _created(
-        store, a_memory("old"), a_memory("new", t_invalid=9), a_memory()
+    old, new, other = await _created(
+        store, a_memory(), a_memory(**{"t_valid": None, **fields}), a_memory()
     )
-    await associate(store, TENANT, old.id, new.id, "EVOLVED_INTO")
-    await associate(store, TENANT, old.id, gone.id, "CONTRADICTS")
-    hydrated = await store.memories.hydrate(TENANT, [old.id, new.id], relation_limit=0)
-    (successor,) = hydrated[old.id].successors
-    assert (successor.id, successor.type, successor.archived) == (new.id, "EVOLVED_INTO", False)
-    assert (successor.t_valid, successor.t_invalid) == (new.t_valid, 9)
-    assert hydrated[new.id].successors == ()
+    await associate(store, TENANT, old.id, new.id, "EVOLVED_INTO", strength=0.5)
+    await associate(store, TENANT, old.id, other.id, "CONTRADICTS")
+    found = await store.candidates.read(TENANT, [old.id, new.id], at_ms=1000)
+    expected = Successor(new.id, "EVOLVED_INTO", 0.5) if supersedes else None
+    assert {key: each.successor for key, each in found.items()} == {old.id: expected, new.id: None}
 
 
-async def test_tags_match_exactly_or_by_prefix_whatever_their_case(store: GraphStore) -> None:
-    deep = a_memory("deep", tags=("Proj/Alpha:db",), importance=0.2)
-    flat = a_memory("flat", tags=("proj", "Other Tag"), importance=0.9)
-    newer = a_memory("newer", tags=("proj",), importance=0.9, timestamp=flat.timestamp + 5)
-    await _created(store, deep, flat, newer)
-    assert await store.memories.by_tags(TENANT, ["proj/alpha:db"], 9) == [deep]
-    assert await store.memories.by_tags(TENANT, ["proj", "other tag", "proj"], 9) == [newer, flat]
-    everything = [newer, flat, deep]
-    assert await store.memories.by_tags(TENANT, ["proj"], 9, prefix=True) == everything
-    assert await store.memories.by_tags(TENANT, ["proj"], 1, 1, prefix=True) == [flat]
-    assert await store.memories.by_tags(TENANT, ["proj:alpha"], 9, prefix=True) == [deep]
-    assert await store.memories.by_tags(TENANT, [], 9) == []
-
-
-async def test_a_memory_is_found_by_its_words_until_its_vector_exists(store: GraphStore) -> None:
-    one = a_memory("Loves HIKING in the Alps", tags=("t",))
-    two = a_memory("hates rain", version=one.version + 1, payload_version=one.version + 1)
-    await _created(store, one, two)
-    assert [t.id for t in await store.words.unembedded(TENANT, [])] == [two.id, one.id]
-    assert [t.id for t in await store.words.unembedded(TENANT, [], limit=1)] == [two.id]
-    (found,) = await store.words.unembedded(TENANT, ["hiking", "sea"])
-    assert found == (one.id, "Loves HIKING in the Alps")
-    assert await store.words.unembedded(TENANT, ["sea"]) == []
-    # Given up for good, it is still found: it has no vector.
-    await store.work.give_up(TENANT, Stage.EMBED, [(one.id, one.payload_version)])
-    assert len(await store.words.unembedded(TENANT, ["hiking"])) == 1
-    await store.work.embedded(TENANT, [Embedded(one.id, one.payload_version, "h", relate=False)])
-    assert await store.words.unembedded(TENANT, ["hiking"]) == []
-    assert len(await store.words.newest(TENANT, ["hiking"])) == 1
-
-
-async def test_the_newest_come_first_and_only_so_many_are_looked_at(store: GraphStore) -> None:
-    now = now_ms()
-    hours = (0, 2, 30, 24 * 45, 24 * 900)
-    memories = [a_memory(f"number {h}", timestamp=now - h * HOUR_MS - 1000) for h in hours]
-    future = a_memory("number future", timestamp=now + HOUR_MS)
-    await _created(store, *memories, future)
-    newest_first = [future, *memories]
-    for scan in range(1, 7):
-        found = await store.words.newest(TENANT, ["number"], scan=scan)
-        assert [t.id for t in found] == [m.id for m in newest_first[:scan]]
-    assert [t.id for t in await store.words.newest(TENANT, [], limit=2)] == [
-        future.id,
-        memories[0].id,
-    ]
-    assert [t.id for t in await store.words.newest(TENANT, ["number 30"])] == [memories[2].id]
-
-
-async def test_counts_tell_what_waits_and_what_was_given_up(store: GraphStore) -> None:
-    one, two = await _created(store, a_memory(), a_memory())
-    await store.work.embedded(TENANT, [Embedded(one.id, one.payload_version, "h", relate=True)])
-    await store.work.give_up(TENANT, Stage.ENRICH, [(two.id, two.version)])
-    counts = await store.memories.counts(TENANT)
-    assert counts.memories == 2
-    assert counts.lagging == {Stage.ENRICH: 1, Stage.EMBED: 1, Stage.RELATE: 1}
-    assert counts.failed == {Stage.ENRICH: 1, Stage.EMBED: 0, Stage.RELATE: 0}
-    assert counts.oldest_due_ms is not None
-    assert counts.oldest_due_ms == await store.work.next_due(TENANT)
+async def test_the_first_by_id_of_several_supersedes_and_nothing_itself(
+    store: GraphStore, settings: GraphSettings
+) -> None:
+    one, two, three = sorted(
+        await _created(store, *(a_memory() for _ in range(3))), key=lambda each: each.id
+    )
+    await associate(store, TENANT, one.id, three.id, "EVOLVED_INTO")
+    await associate(store, TENANT, one.id, two.id, "INVALIDATED_BY")
+    await cypher(settings, f"MATCH (m:Memory {{id: '{one.id}'}}) CREATE (m)-[:EVOLVED_INTO]->(m)")
+    found = await store.candidates.read(TENANT, [one.id], at_ms=now_ms())
+    assert found[one.id].successor == Successor(two.id, "INVALIDATED_BY", 0.0)
 
 
 async def test_associations_are_one_edge_per_type_and_direction(store: GraphStore) -> None:

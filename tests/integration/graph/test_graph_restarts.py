@@ -77,8 +77,8 @@ async def _create_with_keys(store: GraphStore, tenant: str, number: int) -> None
         await store.memories.create(tenant, raced, idem=_idem("raced", raced))
     except Conflict:
         assert await store.memories.idem(tenant, "raced")
-    await store.keys.take(tenant, "taken", "h")
-    await store.keys.answer(tenant, "taken", f'{{"by": {number}}}')
+    await store.memories.take_key(tenant, "taken", "h")
+    await store.memories.answer_key(tenant, "taken", f'{{"by": {number}}}')
 
 
 def _idem(key: str, memory: Memory) -> Idem:

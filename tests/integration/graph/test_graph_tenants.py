@@ -142,8 +142,8 @@ async def test_reading_or_settling_for_a_tenant_without_graph_makes_none(store: 
     assert await store.memories.get(nobody, ["x"]) == {}
     assert await store.memories.hydrate(nobody, ["x"], relation_limit=5) == {}
     assert await store.memories.by_tags(nobody, ["x"], 5) == []
-    assert await store.words.unembedded(nobody, []) == []
-    assert await store.words.newest(nobody, []) == []
+    assert await store.candidates.unembedded(nobody, []) == []
+    assert await store.candidates.newest(nobody, []) == []
     assert await store.memories.idem(nobody, "key") is None
     assert (await store.memories.counts(nobody)).memories == 0
     assert await store.memories.delete(nobody, ["x"]) == set()

@@ -149,7 +149,7 @@ async def test_an_idempotency_key_is_taken_with_its_memory_or_not_at_all(
     winner = memories[results.index(None)]
     kept = await store.memories.idem(TENANT, "key")
     assert kept is not None
-    assert (kept.body_hash, kept.ids, kept.answer_json) == ("hash", (winner.id,), "{}")
+    assert (kept.body_hash, kept.ids, kept.answer_json) == ("hash", [winner.id], "{}")
     assert kept.created_at > 0
     assert list(await store.memories.get(TENANT, [m.id for m in memories])) == [winner.id]
     assert await store.memories.idem(TENANT, "other") is None
@@ -179,7 +179,7 @@ async def test_any_other_key_is_told_apart(store: GraphStore, key: str) -> None:
         await store.memories.create(TENANT, a_memory(), idem=Idem(key, "h", (), "{}"))
     kept = await store.memories.idem(TENANT, key)
     assert kept is not None
-    assert (kept.key, kept.ids) == (key, (memory.id,))
+    assert (kept.key, kept.ids) == (key, [memory.id])
 
 
 async def test_many_are_stored_all_or_none(store: GraphStore) -> None:
@@ -195,7 +195,7 @@ async def test_many_are_stored_all_or_none(store: GraphStore) -> None:
     await store.memories.create_many(TENANT, others, idem=idem)
     kept = await store.memories.idem(TENANT, "batch")
     assert kept is not None
-    assert kept.ids == idem.ids
+    assert kept.ids == list(idem.ids)
     assert len(await store.memories.get(TENANT, [m.id for m in others])) == 3
 
 

@@ -1,6 +1,6 @@
-"""POST /associate: relations that clients author, one or up to 500 at once.
+"""Relations between memories: POST /associate authors them, GET /memories/{id}/related walks them.
 
-The same relation again updates the one edge, so a repeated request does no harm.
+The same relation again updates the one edge, so a repeated POST does no harm.
 """
 
 from __future__ import annotations
@@ -9,12 +9,12 @@ from collections.abc import Mapping
 from typing import Annotated, Literal
 
 from aiohttp import web
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
-from services.api.graph.related import LINKS
-from services.api.http.answers import Answer, Id, Success, Unit
+from services.api.http.answers import Absent, Answer, Id, Success, Time, Unit, json_answer
 from services.api.http.body import read_json, required, validate
 from services.api.http.middleware import TENANT
+from services.api.http.parameters import Query, integer, texts
 from services.api.http.route import Routes
 from services.api.memory.idempotency import IDEMPOTENCY
 from services.api.memory.requests import BATCH_ROWS, Ratio
@@ -22,7 +22,8 @@ from services.api.memory.service import check_id
 from shared.domain.memory import check_text, finite
 from shared.domain.relations import AUTHORED
 from shared.errors import InvalidInput, NotFound
-from shared.graph.memory.links import RELATION_PROPERTIES, Association, Links, Value
+from shared.graph.memory.links import MAX_DEPTH, RELATION_PROPERTIES, Association, Links, Value
+from shared.graph.store import GraphStore
 
 _DEFAULT_STRENGTH = 0.5
 _MAX_VALUE_CHARS = 2000
@@ -30,6 +31,7 @@ _MAX_VALUE_CHARS = 2000
 _MAX_NUMBER = 2**53
 _ENDS = ("memory1_id", "memory2_id")
 _MISSING = "One or both memories do not exist"
+GRAPH: web.AppKey[GraphStore] = web.AppKey("graph", GraphStore)
 
 
 def _end(value: object) -> str:
@@ -183,13 +185,14 @@ def _check_ends(item: object) -> None:
             raise InvalidInput(f"'{name}' must be a valid UUID") from error
 
 
-ROUTES = Routes(scope="write", group="relations")
+ROUTES = Routes(group="relations")
 
 
 @ROUTES.add(
     "POST",
     "/associate",
     "Relate memories to each other",
+    scope="write",
     body=AssociateIn,
     answers={
         201: "All relations exist now",
@@ -202,7 +205,7 @@ ROUTES = Routes(scope="write", group="relations")
 async def associate(request: web.Request) -> web.StreamResponse:
     given = await read_json(request)
     body = given.members()
-    links, tenant = request.app[LINKS], request[TENANT]
+    links, tenant = request.app[GRAPH].links, request[TENANT]
     run_once = request.app[IDEMPOTENCY].run_once
     many = body.get("associations")
     if isinstance(many, list) or ("associations" in body and body.keys().isdisjoint(_ENDS)):
@@ -249,3 +252,79 @@ async def _store_many(
         failed=sorted(failed, key=lambda failure: failure.index),
         summary=summary,
     )
+
+
+# -- related memories ----------------------------------------------------------------
+
+# Followed only where a request names them.
+OPT_IN = ("SIMILAR_TO", "PRECEDED_BY", "DISCOVERED")
+_CONTENT_CHARS = 160
+_RELATION_TYPES = texts(
+    "relationship_types", f"Of {', '.join((*AUTHORED, *OPT_IN))}", repeated=False, commas=True
+)
+_MAX_DEPTH = integer("max_depth", "How many relations away", default=1, least=1, most=MAX_DEPTH)
+_LIMIT = integer("limit", "Most memories", default=5, least=1, most=200)
+
+
+def _preview(content: str) -> str:
+    return content if len(content) <= _CONTENT_CHARS else content[: _CONTENT_CHARS - 1] + "…"
+
+
+_Preview = Annotated[str, AfterValidator(_preview)]
+
+
+class RelatedMemoryAnswer(Answer):
+    """A related memory: its summary, else the beginning of its content."""
+
+    id: Id
+    type: str
+    timestamp: Time
+    importance: Unit
+    confidence: Unit
+    tags: tuple[str, ...]
+    summary: Absent[str] = None
+    content: Absent[_Preview] = None
+
+
+class RelatedAnswer(Success):
+    """Related memories in short."""
+
+    memory_id: str
+    count: int
+    related_memories: list[RelatedMemoryAnswer]
+    relationship_types: tuple[str, ...]
+    max_depth: int
+    limit: int
+
+
+@ROUTES.add(
+    "GET",
+    "/memories/{memory_id}/related",
+    "What a memory is related to",
+    query=(_RELATION_TYPES, _MAX_DEPTH, _LIMIT),
+    returns=RelatedAnswer,
+)
+async def related_memories(request: web.Request) -> web.Response:
+    query = Query.of(request)
+    memory_id = check_text(request.match_info["memory_id"], "memory_id")
+    types = _relation_types(query[_RELATION_TYPES])
+    depth, limit = query[_MAX_DEPTH], query[_LIMIT]
+    found = await request.app[GRAPH].links.related(
+        request[TENANT], memory_id.lower(), types=types, depth=depth, limit=limit
+    )
+    answer = {
+        "memory_id": memory_id,
+        "count": len(found),
+        "related_memories": found,
+        "relationship_types": types,
+        "max_depth": depth,
+        "limit": limit,
+    }
+    return json_answer(RelatedAnswer.model_validate(answer))
+
+
+def _relation_types(named: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the known types among `named`; without any, those that clients author."""
+    upper = (name.upper() for name in named)
+    known = dict.fromkeys(name for name in upper if name in AUTHORED or name in OPT_IN)
+    return tuple(known) or AUTHORED

@@ -1,4 +1,4 @@
-"""A day or month that a query names, compared with the times of memories."""
+"""The times in a request: its `time_query` as a UTC window, and the day or month in its text."""
 
 from __future__ import annotations
 
@@ -7,6 +7,10 @@ import re
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
+from shared.errors import InvalidInput
+
+_LAST_N = re.compile(r"^last (\d{1,5}) (hour|day|week|month|year)s?$")
+_DAYS = {"hour": 1 / 24, "day": 1, "week": 7, "month": 30, "year": 365}
 # People still talk about an event for some days.
 _SLACK = timedelta(days=7)
 _MONTHS = {name.lower(): at for at, name in enumerate(calendar.month_name) if name}
@@ -20,6 +24,51 @@ _MONTH = re.compile(
 )
 _YEAR = re.compile(r"\b(?:19|20)\d\d\b")
 _ISO = re.compile(r"\b((?:19|20)\d\d)-(\d\d)(?:-(\d\d))?\b")
+
+
+class UnknownTime(InvalidInput):
+    """The expression is unknown; the request fails with `strict`, else it is not limited."""
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """A span of time in ms, both ends included; None means no limit."""
+
+    start_ms: int | None = None
+    end_ms: int | None = None
+
+
+def window_of(expression: str, now_ms: int) -> Window:
+    """Return the window that an expression such as "last week" means. Raises: UnknownTime."""
+    text = re.sub(r"^past\b", "last", " ".join(expression.lower().split()))
+    now = datetime.fromtimestamp(now_ms / 1000, UTC)
+    spans = _named_spans(now)
+    if counted := _LAST_N.match(text):
+        days = int(counted[1]) * _DAYS[counted[2]]
+        spans[text] = (now - timedelta(days=min(days, 365_000 / 2)), now)
+    if text not in spans:
+        raise UnknownTime(f"Unknown time expression: {expression[:100]!r}")
+    return Window(*(int(end.timestamp() * 1000) for end in spans[text]))
+
+
+def _named_spans(now: datetime) -> dict[str, tuple[datetime, datetime]]:
+    day = now.replace(hour=0, minute=0, second=0, microsecond=0)
+    monday = day - timedelta(days=day.weekday())
+    month = day.replace(day=1)
+    year = month.replace(month=1)
+    before_month = (month - timedelta(days=1)).replace(day=1)
+    before_year = year.replace(year=year.year - 1)
+    return {
+        "today": (day, now),
+        "this day": (day, now),
+        "yesterday": (day - timedelta(days=1), day),
+        "this week": (monday, now),
+        "last week": (monday - timedelta(days=7), monday),
+        "this month": (month, now),
+        "last month": (before_month, month),
+        "this year": (year, now),
+        "last year": (before_year, year),
+    }
 
 
 @dataclass(frozen=True, slots=True)
