@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import re
 import time
 from collections.abc import Iterable, Mapping
@@ -134,11 +133,7 @@ class Memory:
 
 def summary_marks(original: str) -> dict[str, Any]:
     """Return the metadata keys of a memory whose content was shortened from `original`."""
-    return {
-        "original_content": original,
-        "was_summarized": True,
-        "original_length": len(original),
-    }
+    return {"original_content": original, "was_summarized": True, "original_length": len(original)}
 
 
 def marks_of(metadata: Mapping[str, Any]) -> dict[str, Any]:
@@ -160,9 +155,7 @@ def now_ms() -> int:
 @lru_cache(maxsize=1024)  # an answer holds the same few times again and again
 def iso(ms: int | None) -> str | None:
     """Return `ms` as ISO 8601 UTC with `+00:00`, the form AutoMem's clients read."""
-    if ms is None:
-        return None
-    return datetime.fromtimestamp(ms / 1000, UTC).isoformat()
+    return None if ms is None else datetime.fromtimestamp(ms / 1000, UTC).isoformat()
 
 
 def parse_time(text: object) -> int:
@@ -217,14 +210,12 @@ def speaker_of(content: str, metadata: Mapping[str, Any]) -> str | None:
     if isinstance(named, str) and 0 < len(named.strip()) <= 64:
         return named.strip()
     leading = _SENTENCE.match(content)
-    if leading is None or not all(opens_name(word[0]) for word in leading[1].split(" ")):
+    if leading is None:
         return None
-    return leading[1]
-
-
-def opens_name(letter: str) -> bool:
-    """Return whether a name may begin with it: a capital, or a letter that has no capital."""
-    return letter.isupper() or letter.istitle() or caseless(letter)
+    # A name begins with a capital, or with a letter that has no capital.
+    first_letters = [word[0] for word in leading[1].split(" ")]
+    is_name = all(each.isupper() or each.istitle() or caseless(each) for each in first_letters)
+    return leading[1] if is_name else None
 
 
 def caseless(letter: str) -> bool:
@@ -275,12 +266,6 @@ def check_json(value: object, what: str, *, max_bytes: int, max_depth: int) -> s
 def _check_depth(value: object, what: str, left: int) -> None:
     if left < 0:
         raise InvalidInput(f"{what} is nested too deeply")
-    if isinstance(value, Mapping):
-        for child in value.values():
+    if isinstance(value, Mapping | list):
+        for child in value.values() if isinstance(value, Mapping) else value:
             _check_depth(child, what, left - 1)
-    elif isinstance(value, list):
-        for child in value:
-            _check_depth(child, what, left - 1)
-
-
-finite = math.isfinite

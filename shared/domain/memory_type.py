@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import NamedTuple
 
 from shared.domain.memory import FALLBACK_TYPE
 from shared.word_lists import read_lists
@@ -19,16 +18,10 @@ _PER_TRIGGER = 0.1
 _MOST = 0.95
 
 
-class _Trigger(NamedTuple):
-    """A phrase, and the pattern that is searched where the phrase occurs at all."""
-
-    phrase: str
-    pattern: re.Pattern[str]
-
-
-def _trigger(line: str) -> _Trigger:
+def _trigger(line: str) -> tuple[str, re.Pattern[str]]:
+    """Return a phrase, and the pattern that is searched where the phrase occurs at all."""
     phrase, colon, pattern = line.partition(": ")
-    return _Trigger(phrase, re.compile(pattern if colon else rf"\b{re.escape(phrase)}"))
+    return phrase, re.compile(pattern if colon else rf"\b{re.escape(phrase)}")
 
 
 _TRIGGERS = {

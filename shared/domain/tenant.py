@@ -7,8 +7,6 @@ import re
 from shared.errors import InvalidInput
 
 DEFAULT_TENANT = "default"
-
-
 _TENANT = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 
 

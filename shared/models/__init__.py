@@ -3,8 +3,3 @@
 The only package that imports openai, onnxruntime and tokenizers, and only inside the
 functions that need them: a role that asks no model pays for none.
 """
-
-from shared.models.embedding import EmbeddingModel
-from shared.models.open import open_embedding
-
-__all__ = ["EmbeddingModel", "open_embedding"]

@@ -10,16 +10,14 @@ from typing import Final
 
 import numpy as np
 
-from shared.models.circuit import Circuit
-from shared.models.embedding import EmbeddingModel
-from shared.models.types import Vectors
+from shared.models.types import EmbeddingModel, Vectors
 from shared.telemetry.metrics import MODEL_CACHE
 
 # The limit of each cache in bytes: 5 461 vectors of 3 072 dimensions, 43 690 of 384.
 _MAX_BYTES: Final = 64 * 1024 * 1024
 
 
-class CachedEmbedding:
+class CachedEmbedding(EmbeddingModel):
     """`model` with the vectors of its last `queries` questions and `documents` texts kept.
 
     The least recently used are dropped first. Equal texts that are requested at the same time, in
@@ -36,14 +34,7 @@ class CachedEmbedding:
         self.name = model.name
         self.dimension = model.dimension
         self.paid = model.paid
-
-    def __len__(self) -> int:
-        """Return the number of questions that are kept."""
-        return len(self._queries)
-
-    @property
-    def circuit(self) -> Circuit | None:
-        return self._model.circuit
+        self.circuit = model.circuit
 
     async def embed(self, texts: Sequence[str]) -> Vectors:
         found = self._documents.known(texts)
@@ -108,9 +99,6 @@ class _LeastRecentlyUsed:
         self._hits, self._misses = (
             MODEL_CACHE.labels(model=model, kind=kind, result=result) for result in ("hit", "miss")
         )
-
-    def __len__(self) -> int:
-        return len(self._vectors)
 
     def known(self, texts: Sequence[str]) -> dict[str, Vectors]:
         """Return the vectors of those texts that are kept."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
@@ -21,28 +21,8 @@ if TYPE_CHECKING:
 Answer = TypeVar("Answer", bound=BaseModel)
 
 
-class ChatModel(Protocol):
-    """A language model that answers in JSON of a given schema."""
-
-    @property
-    def name(self) -> str: ...
-
-    async def ask(
-        self, system: str, user: str, answer: type[Answer], *, max_tokens: int = 300
-    ) -> Answer:
-        """Return the model's answer as an `answer`, whose fields must bound what they accept.
-
-        Raises:
-            TransientError: a rate limit, or an answer that is no such object; call again.
-            Unavailable: the provider is down, or the operator must act.
-            PermanentError: refused, or longer than `max_tokens`.
-        """
-
-    async def close(self) -> None: ...
-
-
-class OpenAIChat:
-    """A chat model of an OpenAI-compatible endpoint."""
+class ChatModel:
+    """A model of an OpenAI-compatible endpoint that answers in JSON of a given schema."""
 
     def __init__(self, model: str, client: AsyncOpenAI, endpoint: Endpoint) -> None:
         self.name = model
@@ -54,15 +34,19 @@ class OpenAIChat:
         official = is_official(endpoint.base_url)
         self._limit = "max_completion_tokens" if official else "max_tokens"
 
-    @classmethod
-    async def connect(cls, model: str, endpoint: Endpoint) -> Self:
-        """Create the client; nothing is called yet."""
-        return cls(model, await connect(endpoint), endpoint)
-
     async def ask(
         self, system: str, user: str, answer: type[Answer], *, max_tokens: int = 300
     ) -> Answer:
-        options: Any = {self._limit: max_tokens, "response_format": _format(answer)}
+        """Return the model's answer as an `answer`, whose fields must bound what they accept.
+
+        Raises: TransientError for a rate limit or an answer that is no such object (call again);
+        Unavailable where the provider is down or the operator must act; PermanentError where the
+        model refuses, or answers more than `max_tokens`.
+        """
+        # Without `strict`, which servers support differently; the answer is validated anyway.
+        schema = {"name": answer.__name__, "schema": answer.model_json_schema()}
+        wanted = {"type": "json_schema", "json_schema": schema}
+        options: Any = {self._limit: max_tokens, "response_format": wanted}
         complete = partial(self._completion, system, options)
         async with self.circuit.call():
             return _validated(await isolate_bad_input(complete, user, HARMLESS), answer)
@@ -79,14 +63,12 @@ class OpenAIChat:
                 )
             except ValueError as error:
                 raise TransientError("chat: the answer is no JSON") from error
-        self._count(getattr(completion, "usage", None))
-        return completion
-
-    def _count(self, usage: Any) -> None:
+        usage = getattr(completion, "usage", None)
         self._meter.spent(
             input=getattr(usage, "prompt_tokens", None) or 0,
             output=getattr(usage, "completion_tokens", None) or 0,
         )
+        return completion
 
 
 async def open_chat(settings: ChatSettings, provider: EmbeddingSettings) -> ChatModel | None:
@@ -96,23 +78,11 @@ async def open_chat(settings: ChatSettings, provider: EmbeddingSettings) -> Chat
     """
     if settings.model.strip().lower() in ("", "none"):
         return None
-    if not provider.openai_api_key and not provider.openai_base_url:
+    key, url = provider.openai_api_key, provider.openai_base_url
+    if not key and not url:
         return None
-    key = provider.openai_api_key
-    endpoint = Endpoint(
-        key.get_secret_value() if key else None,
-        provider.openai_base_url,
-        settings.timeout_s,
-        settings.concurrency,
-        provider.prices,
-    )
-    return await OpenAIChat.connect(settings.model, endpoint)
-
-
-def _format(answer: type[BaseModel]) -> dict[str, Any]:
-    """Return the schema without `strict`, which servers support differently; we validate anyway."""
-    schema = {"name": answer.__name__, "schema": answer.model_json_schema()}
-    return {"type": "json_schema", "json_schema": schema}
+    endpoint = Endpoint(key, url, settings.timeout_s, settings.concurrency, provider.prices)
+    return ChatModel(settings.model, await connect(endpoint), endpoint)
 
 
 def _validated(completion: Any, answer: type[Answer]) -> Answer:

@@ -2,27 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
 from pydantic import SecretStr
+from tenacity import (
+    AsyncRetrying,
+    RetryCallState,
+    retry_if_exception_type,
+    stop_after_attempt,
+    stop_before_delay,
+    wait_random_exponential,
+)
 
 from shared.config import EmbeddingSettings
 from shared.errors import ConfigError, PermanentError, TransientError, Unavailable
-from shared.models.embedding import EmbeddingModel
 from shared.models.outbound import HARMLESS
 from shared.models.providers.local import LocalEmbedding
+from shared.models.providers.openai_client import connect
 from shared.models.providers.placeholder import PlaceholderEmbedding
 from shared.models.providers.remote import OpenAIEmbedding, sized_model
 from shared.models.providers.voyage import VoyageEmbedding, served_dimension
-from shared.models.retry import with_retries
-from shared.models.types import Endpoint
+from shared.models.types import EmbeddingModel, Endpoint
 from shared.telemetry.log import get_logger
 
 log = get_logger(__name__)
 
 OLLAMA_URL = "http://localhost:11434"
 OLLAMA_MODEL = "nomic-embed-text"
+_BACKOFF = wait_random_exponential(multiplier=0.5, max=8)
 _MODEL_SETTING = {"openai": "model", "voyage": "voyage_model", "ollama": "ollama_model"}
 
 
@@ -38,7 +45,20 @@ async def open_embedding(
     Raises: ConfigError naming the variable to change, also if the provider does not answer.
     """
     provider = chosen_provider(settings)
-    model = await _OPENERS[provider](settings, size, preferred)
+    model: EmbeddingModel
+    match provider:
+        case "local":
+            model = await LocalEmbedding.load(threads=settings.threads)
+        case "openai":
+            model = await _openai(settings, size, preferred)
+        case "ollama":
+            model = await _ollama(settings)
+        case "voyage":
+            model = await _voyage(settings, size, preferred)
+        case "placeholder":
+            model = PlaceholderEmbedding(size or preferred or 384)
+        case _:
+            raise ConfigError(f"EMBEDDING_PROVIDER: there is no provider {provider}")
     if size is not None and model.dimension != size:
         await model.close()
         raise ConfigError(
@@ -73,37 +93,31 @@ def named(settings: EmbeddingSettings, provider: str, model: str | None) -> Embe
     return settings.model_copy(update=given)
 
 
-_Size = int | None
-
-
-async def _local(settings: EmbeddingSettings, _size: _Size, _preferred: _Size) -> EmbeddingModel:
-    return await LocalEmbedding.load(threads=settings.threads)
-
-
-async def _placeholder(_: EmbeddingSettings, size: _Size, preferred: _Size) -> EmbeddingModel:
-    return PlaceholderEmbedding(size or preferred or 384)
-
-
-async def _openai(settings: EmbeddingSettings, size: _Size, preferred: _Size) -> EmbeddingModel:
+async def _openai(
+    settings: EmbeddingSettings, size: int | None, preferred: int | None
+) -> EmbeddingModel:
     if not settings.openai_api_key and not settings.openai_base_url:
         raise ConfigError("EMBEDDING_PROVIDER is openai, but OPENAI_API_KEY is not set")
     name, dimension = sized_model(settings.model, settings.openai_base_url, size, preferred)
     endpoint = _endpoint(settings, settings.openai_api_key, settings.openai_base_url)
-    model = await OpenAIEmbedding.connect(name, endpoint, requested_dimension=dimension)
+    model = OpenAIEmbedding(name, await connect(endpoint), endpoint, dimension)
     return await _proven(model, "OPENAI_API_KEY, OPENAI_BASE_URL and EMBEDDING_MODEL")
 
 
-async def _ollama(settings: EmbeddingSettings, _size: _Size, _preferred: _Size) -> EmbeddingModel:
+async def _ollama(settings: EmbeddingSettings) -> EmbeddingModel:
     base = (settings.ollama_base_url or OLLAMA_URL).rstrip("/")
     endpoint = replace(
         _endpoint(settings, None, base if base.endswith("/v1") else f"{base}/v1"),
         timeout_s=settings.ollama_timeout_s,
     )
-    model = await OpenAIEmbedding.connect(settings.ollama_model or OLLAMA_MODEL, endpoint)
+    name = settings.ollama_model or OLLAMA_MODEL
+    model = OpenAIEmbedding(name, await connect(endpoint), endpoint)
     return await _proven(model, "OLLAMA_BASE_URL and OLLAMA_MODEL")
 
 
-async def _voyage(settings: EmbeddingSettings, size: _Size, preferred: _Size) -> EmbeddingModel:
+async def _voyage(
+    settings: EmbeddingSettings, size: int | None, preferred: int | None
+) -> EmbeddingModel:
     if not settings.voyage_api_key:
         raise ConfigError("EMBEDDING_PROVIDER is voyage, but VOYAGE_API_KEY is not set")
     model = VoyageEmbedding(
@@ -115,19 +129,13 @@ async def _voyage(settings: EmbeddingSettings, size: _Size, preferred: _Size) ->
 
 
 def _endpoint(settings: EmbeddingSettings, key: SecretStr | None, base_url: str | None) -> Endpoint:
-    return Endpoint(
-        key.get_secret_value() if key else None,
-        base_url,
-        settings.timeout_s,
-        settings.concurrency,
-        settings.prices,
-    )
+    return Endpoint(key, base_url, settings.timeout_s, settings.concurrency, settings.prices)
 
 
 async def _proven(model: EmbeddingModel, variables: str) -> EmbeddingModel:
     """Call the model once, so that a wrong key, address or model name is reported at start."""
     try:
-        await with_retries(lambda: model.embed([HARMLESS]), total_s=10.0)
+        await retrying()(model.embed, [HARMLESS])
     except (PermanentError, TransientError) as error:
         await model.close()
         reached = "does not serve" if isinstance(error, Unavailable) else "refuses"
@@ -137,10 +145,21 @@ async def _proven(model: EmbeddingModel, variables: str) -> EmbeddingModel:
     return model
 
 
-_OPENERS: dict[str, Callable[[EmbeddingSettings, _Size, _Size], Awaitable[EmbeddingModel]]] = {
-    "local": _local,
-    "openai": _openai,
-    "ollama": _ollama,
-    "voyage": _voyage,
-    "placeholder": _placeholder,
-}
+def retrying() -> AsyncRetrying:
+    """Return the retry policy of that call: at most six tries, within ten seconds.
+
+    A worker does not retry inline: its job is delayed by the stream, which frees the slot.
+    """
+    return AsyncRetrying(
+        retry=retry_if_exception_type(TransientError),
+        wait=_wait_s,
+        stop=stop_after_attempt(6) | stop_before_delay(10.0),
+        reraise=True,
+    )
+
+
+def _wait_s(state: RetryCallState) -> float:
+    """Return `retry_after_s` where the error names one, else an exponential pause with jitter."""
+    error = state.outcome.exception() if state.outcome else None
+    wished = error.retry_after_s if isinstance(error, TransientError) else None
+    return _BACKOFF(state) if wished is None else wished

@@ -15,7 +15,7 @@ from shared.config import Settings
 from shared.errors import Unavailable
 from shared.events.emitter import Events
 from shared.graph.store import GraphStore
-from shared.models.embedding import EmbeddingModel
+from shared.models.types import EmbeddingModel
 from shared.models.open import open_embedding
 from shared.process.health import Probes
 from shared.process.lifecycle import Process

@@ -14,7 +14,7 @@ from time import monotonic
 
 from shared.config import EmbeddingSettings
 from shared.errors import ConfigError, EunoeError, TransientError, Unavailable
-from shared.models.embedding import EmbeddingModel
+from shared.models.types import EmbeddingModel
 from shared.models.open import chosen_provider, named, open_embedding
 from shared.telemetry.log import get_logger
 from shared.vectors import Generation, VectorStore

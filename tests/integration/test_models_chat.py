@@ -4,11 +4,12 @@ from collections.abc import AsyncIterator
 from typing import Annotated
 
 import pytest
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, SecretStr
 
 from shared.config import ChatSettings, EmbeddingSettings
 from shared.errors import PermanentError, PoisonInput, TransientError, Unavailable
-from shared.models.chat import OpenAIChat, open_chat
+from shared.models.chat import ChatModel, open_chat
+from shared.models.providers.openai_client import connect
 from shared.models.types import Endpoint
 from tests.support.providers import scripted
 from tests.support.providers.scripted import Answer, Provider
@@ -29,15 +30,14 @@ async def provider() -> AsyncIterator[Provider]:
 
 
 @pytest.fixture
-async def chat(provider: Provider) -> AsyncIterator[OpenAIChat]:
-    opened = await OpenAIChat.connect(
-        "c", Endpoint(api_key="k", base_url=provider.url, timeout_s=3.0)
-    )
+async def chat(provider: Provider) -> AsyncIterator[ChatModel]:
+    endpoint = Endpoint(api_key=SecretStr("k"), base_url=provider.url, timeout_s=3.0)
+    opened = ChatModel("c", await connect(endpoint), endpoint)
     yield opened
     await opened.close()
 
 
-async def test_an_answer_is_validated(chat: OpenAIChat, provider: Provider) -> None:
+async def test_an_answer_is_validated(chat: ChatModel, provider: Provider) -> None:
     verdict = await chat.ask("classify", "We chose Redis", Verdict, max_tokens=50)
     assert verdict == Verdict(type="Decision", confidence=0.9)
     (request,) = provider.requests
@@ -70,7 +70,7 @@ async def test_an_answer_is_validated(chat: OpenAIChat, provider: Provider) -> N
     ],
 )
 async def test_anything_else_is_an_error(
-    chat: OpenAIChat, provider: Provider, answer: Answer, error: type[Exception]
+    chat: ChatModel, provider: Provider, answer: Answer, error: type[Exception]
 ) -> None:
     provider.script = [answer]
     with pytest.raises(error) as caught:

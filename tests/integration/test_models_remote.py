@@ -10,9 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 from prometheus_client import REGISTRY
+from pydantic import SecretStr
 
 from shared.errors import PermanentError, PoisonInput, TransientError, Unavailable
 from shared.models.outbound import HARMLESS
+from shared.models.providers.openai_client import connect
 from shared.models.providers.remote import OpenAIEmbedding, sized_model
 from shared.models.providers.voyage import VoyageEmbedding
 from shared.models.types import Endpoint
@@ -31,10 +33,16 @@ async def provider() -> AsyncIterator[Provider]:
         yield running
 
 
+async def connected(
+    model: str, endpoint: Endpoint, *, requested_dimension: int | None = None
+) -> OpenAIEmbedding:
+    return OpenAIEmbedding(model, await connect(endpoint), endpoint, requested_dimension)
+
+
 @pytest.fixture
 async def model(provider: Provider) -> AsyncIterator[OpenAIEmbedding]:
-    opened = await OpenAIEmbedding.connect(
-        "m", Endpoint(api_key="k", base_url=provider.url, timeout_s=3.0)
+    opened = await connected(
+        "m", Endpoint(api_key=SecretStr("k"), base_url=provider.url, timeout_s=3.0)
     )
     await opened.embed(["the first answer tells the dimension"])
     provider.requests.clear()
@@ -45,7 +53,7 @@ async def model(provider: Provider) -> AsyncIterator[OpenAIEmbedding]:
 @pytest.fixture
 async def voyage(provider: Provider) -> AsyncIterator[VoyageEmbedding]:
     opened = VoyageEmbedding(
-        "v", Endpoint(api_key="k", base_url=provider.url, timeout_s=3.0), dimension=8
+        "v", Endpoint(api_key=SecretStr("k"), base_url=provider.url, timeout_s=3.0), dimension=8
     )
     yield opened
     await opened.close()
@@ -90,9 +98,7 @@ def test_only_openais_own_models_are_asked_for_a_dimension() -> None:
 
 async def test_a_shortened_model_has_a_name_of_its_own() -> None:
     for size, name in ((1536, "text-embedding-3-small"), (512, "text-embedding-3-small@512")):
-        model = await OpenAIEmbedding.connect(
-            "text-embedding-3-small", Endpoint(), requested_dimension=size
-        )
+        model = await connected("text-embedding-3-small", Endpoint(), requested_dimension=size)
         await model.close()
         assert model.name == name
 
@@ -191,9 +197,7 @@ async def test_a_provider_that_is_not_there_is_unavailable() -> None:
     with socket.socket() as taken:  # bound, not listening: refuses every connection
         taken.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{taken.getsockname()[1]}/v1"
-        model = await OpenAIEmbedding.connect(
-            "m", Endpoint(api_key="k", base_url=url, timeout_s=3.0)
-        )
+        model = await connected("m", Endpoint(api_key=SecretStr("k"), base_url=url, timeout_s=3.0))
         with pytest.raises(Unavailable):
             await model.embed(["x"])
         await model.close()
@@ -214,8 +218,8 @@ async def test_calls_in_flight_are_bounded(provider: Provider) -> None:
         return respond()
 
     provider.otherwise = slow
-    model = await OpenAIEmbedding.connect(
-        "m", Endpoint(api_key="k", base_url=provider.url, concurrency=2)
+    model = await connected(
+        "m", Endpoint(api_key=SecretStr("k"), base_url=provider.url, concurrency=2)
     )
     await asyncio.gather(*(model.embed([str(at)]) for at in range(8)))
     await model.close()
@@ -242,7 +246,7 @@ async def test_a_paid_models_cost_is_counted(provider: Provider) -> None:
         ("my-own-model", None, None),
     ):
         before = spent(name)
-        model = await OpenAIEmbedding.connect(name, Endpoint(base_url=provider.url, prices=prices))
+        model = await connected(name, Endpoint(base_url=provider.url, prices=prices))
         await model.embed(["one"])
         await model.close()
         assert spent(name) == (None if usd is None else pytest.approx((before or 0) + usd))

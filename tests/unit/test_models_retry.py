@@ -1,11 +1,11 @@
-"""The retry policy of model calls outside of jobs."""
+"""The retry policy of the call that proves a model at the start."""
 
 import time
 
 import pytest
 
 from shared.errors import PermanentError, TransientError, Unavailable
-from shared.models.retry import with_retries
+from shared.models.open import retrying
 
 
 class Flaky:
@@ -27,32 +27,27 @@ async def test_it_waits_as_long_as_the_provider_wishes() -> None:
         TransientError("busy", retry_after_s=0.05), Unavailable("chat", "down", retry_after_s=0)
     )
     started = time.monotonic()
-    assert await with_retries(flaky) == "answer"
+    assert await retrying()(flaky) == "answer"
     assert flaky.calls == 3
     assert time.monotonic() - started >= 0.05
-
-
-async def test_a_plain_function_that_returns_an_awaitable_will_do() -> None:
-    flaky = Flaky(TransientError("busy", retry_after_s=0))
-    assert await with_retries(lambda: flaky()) == "answer"  # noqa: PLW0108 (what is tested)
 
 
 async def test_a_permanent_error_is_not_tried_again() -> None:
     flaky = Flaky(PermanentError("refused"))
     with pytest.raises(PermanentError):
-        await with_retries(flaky)
+        await retrying()(flaky)
     assert flaky.calls == 1
 
 
 async def test_it_gives_up_before_a_wait_that_is_too_long() -> None:
     flaky = Flaky(TransientError("busy", retry_after_s=3600))
     with pytest.raises(TransientError, match="busy"):
-        await with_retries(flaky, total_s=60)
+        await retrying()(flaky)
     assert flaky.calls == 1
 
 
 async def test_attempts_are_bounded_when_waits_are_short() -> None:
     flaky = Flaky(*(TransientError("busy", retry_after_s=0) for _ in range(100)))
     with pytest.raises(TransientError):
-        await with_retries(flaky)
+        await retrying()(flaky)
     assert flaky.calls == 6

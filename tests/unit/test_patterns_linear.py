@@ -37,7 +37,7 @@ SAMPLES: dict[str, list[object]] = {
     "month": ["may", "september"],
     "speaker": ["Ada", "Ada Ada Ada", "a" * 60, "约翰", "Zoë"],
     "letters": ["\u0300-\u036f"],
-    "pattern": [each.pattern for kind in memory_type._TRIGGERS.values() for each in kind],
+    "pattern": [each for kind in memory_type._TRIGGERS.values() for _, each in kind],
     "colon": [": "],
 }
 # The two that froze the enricher, and one that tried every quote with every colon.

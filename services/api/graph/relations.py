@@ -5,6 +5,7 @@ The same relation again updates the one edge, so a repeated POST does no harm.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Annotated, Literal
 
@@ -19,7 +20,7 @@ from services.api.http.route import Routes
 from services.api.memory.idempotency import IDEMPOTENCY
 from services.api.memory.requests import BATCH_ROWS, Ratio
 from services.api.memory.service import check_id
-from shared.domain.memory import check_text, finite
+from shared.domain.memory import check_text
 from shared.domain.relations import AUTHORED
 from shared.errors import InvalidInput, NotFound
 from shared.graph.memory.links import MAX_DEPTH, RELATION_PROPERTIES, Association, Links, Value
@@ -142,7 +143,7 @@ def _value(name: str, value: object) -> Value:
         return check_text(value, f"'{name}'")
     if isinstance(value, bool):
         return value
-    if isinstance(value, int | float) and finite(value) and abs(value) <= _MAX_NUMBER:
+    if isinstance(value, int | float) and math.isfinite(value) and abs(value) <= _MAX_NUMBER:
         return value
     raise InvalidInput(
         f"'{name}' must be a number, a boolean or a text of at most {_MAX_VALUE_CHARS} characters"

@@ -6,13 +6,14 @@ list of pydantic errors.
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Any
 
 import numpy as np
 from pydantic import BeforeValidator, ConfigDict, Field, WithJsonSchema
 
 from services.api.http.body import Body, nullable, required, validate
-from shared.domain.memory import LAYERS, check_json, check_key, check_text, finite, parse_time
+from shared.domain.memory import LAYERS, check_json, check_key, check_text, parse_time
 from shared.errors import InvalidInput
 
 MAX_TAGS = 100
@@ -55,7 +56,7 @@ def _ratio(value: object) -> float:
         number = float(value) if not isinstance(value, bool) else None  # type: ignore[arg-type]
     except (TypeError, ValueError, OverflowError):
         number = None
-    if number is None or not finite(number):
+    if number is None or not math.isfinite(number):
         raise InvalidInput("'importance' must be a number")
     if not 0 <= number <= 1:
         raise InvalidInput("'importance' must be between 0 and 1")
@@ -112,7 +113,7 @@ def parse_embedding(value: object) -> list[float]:
     with np.errstate(over="ignore", under="ignore", invalid="ignore"):
         length = float(np.linalg.norm(np.asarray(numbers, np.float32)))
     # Otherwise single precision has no unit vector in that direction.
-    if numbers and not (finite(length) and length > 0):
+    if numbers and not (math.isfinite(length) and length > 0):
         raise InvalidInput("Embedding must contain numeric values that are finite and not all zero")
     return numbers
 

@@ -25,7 +25,7 @@ from services.api.operations.runs import (
 from shared.config import EmbeddingSettings
 from shared.errors import ConfigError, InvalidInput
 from shared.graph.upkeep.runs import Run
-from shared.models.embedding import EmbeddingModel
+from shared.models.types import EmbeddingModel
 from shared.models.open import chosen_provider, named, open_embedding
 from shared.vectors.active_model import open_generation
 from shared.vectors.generation import Generation

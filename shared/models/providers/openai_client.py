@@ -61,5 +61,5 @@ def _client(endpoint: Endpoint) -> AsyncOpenAI:
     limit_s = endpoint.timeout_s
     timeout = Timeout(limit_s, connect=min(_CONNECT_TIMEOUT_S, limit_s))
     # Private servers need no key, but the client requires one.
-    key = endpoint.api_key or "none"
+    key = endpoint.key or "none"
     return AsyncOpenAI(api_key=key, base_url=endpoint.base_url, timeout=timeout, max_retries=0)

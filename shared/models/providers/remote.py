@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
 from shared.models.circuit import Circuit
 from shared.models.outbound import HARMLESS, isolate_bad_input, vectors_of
 from shared.models.prices import Meter
-from shared.models.providers.openai_client import connect, is_official, observed_openai_call
-from shared.models.types import Endpoint, Vectors
+from shared.models.providers.openai_client import is_official, observed_openai_call
+from shared.models.types import EmbeddingModel, Endpoint, Vectors
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI
@@ -19,26 +19,31 @@ if TYPE_CHECKING:
 _NATIVE_DIMENSION: Final = {"text-embedding-3-small": 1536, "text-embedding-3-large": 3072}
 
 
-class OpenAIEmbedding:
+class OpenAIEmbedding(EmbeddingModel):
     """One model of an OpenAI-compatible endpoint.
 
-    `dimension` is `requested_dimension`, else the first answer's dimension, and 0 until then.
+    `dimension` is `requested_dimension`, which only OpenAI's own address is sent, else the first
+    answer's dimension, and 0 until then.
     Texts beyond the model's limit are refused by the provider, which is a PermanentError.
     """
 
     paid = True
+    circuit: Circuit
 
     def __init__(
         self,
         model: str,
         client: AsyncOpenAI,
         endpoint: Endpoint,
-        requested_dimension: int | None,
+        requested_dimension: int | None = None,
     ) -> None:
         self._model = model
         self._client = client
-        self._official = is_official(endpoint.base_url)
-        self._requested = requested_dimension
+        # `dimensions` and base64 only where the endpoint is OpenAI's own.
+        self._options: Any = {"encoding_format": "float"}
+        if is_official(endpoint.base_url):
+            sized = {} if requested_dimension is None else {"dimensions": requested_dimension}
+            self._options = {"encoding_format": "base64", **sized}
         self._timeout_s = endpoint.timeout_s
         self._meter = Meter(model, endpoint.prices)
         self.circuit = Circuit("embedding", model, concurrency=endpoint.concurrency)
@@ -47,14 +52,6 @@ class OpenAIEmbedding:
         shortened = requested_dimension is not None and requested_dimension != native
         # The same text has other vectors at another dimension: the name says so.
         self.name = f"{model}@{requested_dimension}" if shortened else model
-
-    @classmethod
-    async def connect(
-        cls, model: str, endpoint: Endpoint, *, requested_dimension: int | None = None
-    ) -> Self:
-        """Create the client; only OpenAI's own address is sent `requested_dimension`."""
-        client = await connect(endpoint)
-        return cls(model, client, endpoint, requested_dimension)
 
     async def embed(self, texts: Sequence[str]) -> Vectors:
         if not texts:
@@ -65,7 +62,7 @@ class OpenAIEmbedding:
     async def _request(self, texts: list[str]) -> Vectors:
         async with observed_openai_call("embedding", self._model, self._timeout_s):
             raw = await self._client.embeddings.with_raw_response.create(
-                model=self._model, input=texts, **self._options()
+                model=self._model, input=texts, **self._options
             )
             vectors, spent = vectors_of(
                 raw.http_response.content, len(texts), self.dimension or None
@@ -74,19 +71,8 @@ class OpenAIEmbedding:
         self._meter.spent(input=spent)
         return vectors
 
-    async def embed_query(self, text: str) -> Vectors:
-        vector: Vectors = (await self.embed([text]))[0]
-        return vector
-
     async def close(self) -> None:
         await self._client.close()
-
-    def _options(self) -> Any:
-        """`dimensions` and base64 only where the endpoint is OpenAI's own."""
-        if not self._official:
-            return {"encoding_format": "float"}
-        sized = {} if self._requested is None else {"dimensions": self._requested}
-        return {"encoding_format": "base64", **sized}
 
 
 def sized_model(

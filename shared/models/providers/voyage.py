@@ -19,7 +19,7 @@ from shared.models.outbound import (
     vectors_of,
 )
 from shared.models.prices import Meter
-from shared.models.types import Endpoint, Vectors
+from shared.models.types import EmbeddingModel, Endpoint, Vectors
 
 URL: Final = "https://api.voyageai.com/v1"
 DIMENSIONS: Final = (256, 512, 1024, 2048)
@@ -27,17 +27,18 @@ _DEFAULT_DIMENSION: Final = 1024
 _INPUTS_PER_CALL: Final = 128
 
 
-class VoyageEmbedding:
+class VoyageEmbedding(EmbeddingModel):
     """One of Voyage's models at one of `DIMENSIONS`."""
 
     paid = True
+    circuit: Circuit
 
     def __init__(
         self, model: str, endpoint: Endpoint, *, dimension: int = _DEFAULT_DIMENSION
     ) -> None:
         self._model = model
         self._url = f"{(endpoint.base_url or URL).rstrip('/')}/embeddings"
-        self._headers = {"Authorization": f"Bearer {endpoint.api_key}"}
+        self._headers = {"Authorization": f"Bearer {endpoint.key}"}
         self._timeout_s = endpoint.timeout_s
         self._session: aiohttp.ClientSession | None = None
         self._meter = Meter(model, endpoint.prices)
@@ -62,9 +63,8 @@ class VoyageEmbedding:
 
     async def _embed(self, texts: Sequence[str], kind: Literal["document", "query"]) -> Vectors:
         async with self.circuit.call():
-            return await isolate_bad_input(
-                partial(self._request, kind=kind), list(texts), [HARMLESS]
-            )
+            request = partial(self._request, kind=kind)
+            return await isolate_bad_input(request, list(texts), [HARMLESS])
 
     async def _request(self, texts: list[str], kind: Literal["document", "query"]) -> Vectors:
         body = {

@@ -6,10 +6,12 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+from pydantic import SecretStr
 
 from shared.config import GraphSettings
 from shared.domain.memory import Memory
-from shared.models.chat import OpenAIChat
+from shared.models.chat import ChatModel
+from shared.models.providers.openai_client import connect
 from shared.models.types import Endpoint
 from tests.support.providers import scripted
 from tests.support.providers.scripted import Provider
@@ -34,9 +36,8 @@ async def provider() -> AsyncIterator[Provider]:
 async def work(
     clients: Any, make_stream: Any, settings: GraphSettings, provider: Provider
 ) -> AsyncIterator[Enriching]:
-    chat = await OpenAIChat.connect(
-        "c", Endpoint(api_key="k", base_url=provider.url, timeout_s=60.0)
-    )
+    endpoint = Endpoint(api_key=SecretStr("k"), base_url=provider.url, timeout_s=60.0)
+    chat = ChatModel("c", await connect(endpoint), endpoint)
     async with enriching(clients, make_stream, settings, chat=chat) as work:
         yield work
     await chat.close()
