@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
 from functools import partial
 
 from services.syncer import janitor, relay
 from services.syncer.drift import repair, watch
-from services.syncer.drift.gauges import DriftGauges
-from services.syncer.drift.orphan_history import OrphanHistory
+from services.syncer.drift.findings import DriftGauges
 from services.syncer.drift.repair import Drift, drift_task
-from services.syncer.drift.watch import DriftWatch
+from services.syncer.drift.watch import DriftWatch, OrphanHistory
 from services.syncer.janitor import Janitor, report_depths, withdraw_depths
 from services.syncer.reembedding import reembed
 from services.syncer.reembedding.reembed import Reembed
@@ -45,19 +43,15 @@ async def body(process: Process) -> None:
             repair.TASK: partial(drift_task, drift, gauges),
             reembed.TASK: reembedding,
         }
+        stream, name = stores.streams[Stage.SYNC], consumer_name(process.role)
+        attempts = stream.policy.max_attempts
+        handler = RunHandler(stores.graph.runs, tasks, process.stopping, max_attempts=attempts)
         async with asyncio.TaskGroup() as group:
             # The consumer first, so that readiness waits for it.
-            group.create_task(consume(process, {Stage.SYNC: _consumer(process, stores, tasks)}))
+            consumer = Consumer(stream, handler, name=name, batch_size=1, batches=AT_ONCE)
+            group.create_task(consume(process, {Stage.SYNC: consumer}))
             scheduled = _scheduled_tasks(settings, stores, drift, gauges)
             group.create_task(lead(process, stores.redis, *scheduled))
-
-
-def _consumer(process: Process, stores: Stores, tasks: Mapping[str, Task]) -> Consumer:
-    stream = stores.streams[Stage.SYNC]
-    attempts = stream.policy.max_attempts
-    handler = RunHandler(stores.graph.runs, tasks, process.stopping, max_attempts=attempts)
-    name = consumer_name(process.role)
-    return Consumer(stream, handler, name=name, batch_size=1, batches=AT_ONCE)
 
 
 def _scheduled_tasks(

@@ -15,8 +15,8 @@ from shared.config import Settings
 from shared.errors import Unavailable
 from shared.events.emitter import Events
 from shared.graph.store import GraphStore
-from shared.models.types import EmbeddingModel
 from shared.models.open import open_embedding
+from shared.models.types import EmbeddingModel
 from shared.process.health import Probes
 from shared.process.lifecycle import Process
 from shared.redis.client import RedisClients
@@ -115,7 +115,7 @@ async def _open_model(settings: Settings, vectors: VectorStore) -> EmbeddingMode
 
 async def _follow(process: Process, stores: Stores, closing: asyncio.Event) -> None:
     if stores.following is None:
-        await process.until_open("vectors", stores.vectors.attach)
+        await process.until_open("vectors", stores.vectors.live.attach)
     else:
         await process.until_open("vectors", stores.following.open)
         await stores.following.run(closing)

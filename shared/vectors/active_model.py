@@ -8,14 +8,15 @@ generation replaces another, and work that began with the old pair ends with it.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from time import monotonic
+from typing import Any
 
 from shared.config import EmbeddingSettings
 from shared.errors import ConfigError, EunoeError, TransientError, Unavailable
-from shared.models.types import EmbeddingModel
 from shared.models.open import chosen_provider, named, open_embedding
+from shared.models.types import EmbeddingModel
 from shared.telemetry.log import get_logger
 from shared.vectors import Generation, VectorStore
 from shared.vectors.generation import mismatch_message
@@ -90,13 +91,13 @@ class ModelFollower:
         name, dimension = _key(self._configured)
         live = await self._vectors.generations.live()
         if live is None or live.fits(name, dimension):
-            await self._vectors.open(name, dimension, provider=self._provider)
+            await self._vectors.live.open(name, dimension, provider=self._provider)
         else:
             others = await self._vectors.generations.all()
             if not any(each.fits(name, dimension) for each in others):
                 await self._open_live(live)
             log.warning("serving.not_configured", live=live.collection, configured=name)
-            await self._vectors.open(live.model, live.dimension, provider=live.provider)
+            await self._vectors.live.open(live.model, live.dimension, provider=live.provider)
         await self.refresh()
         await self._open_missing()
         await self.current()
@@ -181,7 +182,7 @@ class ModelFollower:
             live = await generations.live()
         if live is None:  # Qdrant was emptied: start a new generation
             provider = used.provider if used else self._provider
-            live = await self._vectors.open(*_key(self.live.model), provider=provider)
+            live = await self._vectors.live.open(*_key(self.live.model), provider=provider)
         return live, await generations.next() if names.next else None
 
     def _follow(self) -> None:
@@ -192,7 +193,7 @@ class ModelFollower:
         if self.live.generation is not None:
             log.info("serving.switched", live=live.generation.collection)
         self.live = live
-        self._vectors.use(live.generation)
+        self._vectors.live.use(live.generation)
 
     def _pair(self, generation: Generation | None) -> ActiveModel | None:
         if generation is None:
@@ -240,6 +241,22 @@ def _key(model: EmbeddingModel) -> tuple[str, int]:
 
 def _name(pair: ActiveModel | None) -> str | None:
     return pair.generation.collection if pair and pair.generation else None
+
+
+async def open_requested(
+    settings: EmbeddingSettings, live: Generation | None, requested: Mapping[str, Any]
+) -> tuple[str, EmbeddingModel]:
+    """Open the model of the `provider`, `model` and `dimension`; return its provider too.
+
+    A value that is not requested is taken from the live generation if that has the same model.
+    """
+    live_provider = live.provider if live else ""
+    provider = requested.get("provider") or live_provider or chosen_provider(settings)
+    model, preferred = requested.get("model"), None
+    if live and provider == live_provider and model in (None, live.model):
+        model, preferred = live.model, live.dimension
+    chosen, size = named(settings, provider, model), requested.get("dimension")
+    return provider, await open_embedding(chosen, size, preferred=preferred)
 
 
 async def open_generation(settings: EmbeddingSettings, generation: Generation) -> EmbeddingModel:

@@ -4,16 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
-import numpy as np
-from numpy.typing import NDArray
 from qdrant_client import models
 
 from shared.domain.memory import tag_keys
 from shared.domain.scope import EVERYTHING, Scope, longest_prefixes
 from shared.domain.tenant import DEFAULT_TENANT
-from shared.vectors.points import ARCHIVED, MEMORY_ID, Point, StoredPoint, point_id
+from shared.vectors.points import (
+    ARCHIVED,
+    MEMORY_ID,
+    Point,
+    StoredPoint,
+    Vector,
+    point_id,
+    sent_vector,
+)
 from shared.vectors.sparse import SparseVector
 
 _Conditions = list[models.Condition]
@@ -24,9 +30,13 @@ class VectorQuery:
     """The `limit` nearest of one named vector; words for `bm25`, unit vectors otherwise."""
 
     kind: Literal["dense", "context", "bm25"]
-    vector: NDArray[np.float32] | Sequence[float] | SparseVector
+    vector: Vector | Sequence[float] | SparseVector
     limit: int
     scope: Scope = EVERYTHING
+
+    @property
+    def is_empty(self) -> bool:
+        return isinstance(self.vector, SparseVector) and not self.vector
 
 
 class Hit(NamedTuple):
@@ -43,18 +53,13 @@ def tenant_is(tenant: str) -> models.FieldCondition:
     return _is("tenant", tenant)
 
 
-def is_empty(query: VectorQuery) -> bool:
-    return isinstance(query.vector, SparseVector) and not query.vector
+def of_tenant(tenant: str) -> models.Filter:
+    return models.Filter(must=[tenant_is(tenant)])
 
 
 def request_of(tenant: str, query: VectorQuery) -> models.QueryRequest:
-    vector: Any = query.vector
-    if isinstance(vector, SparseVector):
-        vector = models.SparseVector(indices=vector.indices, values=vector.values)
-    else:
-        vector = np.asarray(vector, np.float32).tolist()
     return models.QueryRequest(
-        query=vector,
+        query=sent_vector(query.vector),
         using=query.kind,
         filter=models.Filter(
             must=[tenant_is(tenant), *_fields(query.scope), *_tags(query.scope)],

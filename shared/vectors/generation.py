@@ -26,6 +26,7 @@ log = get_logger(__name__)
 _T = TypeVar("_T")
 # Creating a collection and thirteen indexes takes longer than a query may.
 _CHANGE_TIMEOUT_S = 30.0
+_RECORDED = ("model", "dimension", "serial", "provider")
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +77,7 @@ class Generations:
         self._client = client
         self._alias = alias
         self._next_alias = f"{alias}__next"
+        self._stem = f"{alias}__"
         self._timeout_s = timeout_s
         self._ensure_indexes = ensure_indexes
 
@@ -144,11 +146,11 @@ class Generations:
         """
         name = f"{self._stem}{slug(model)}__{serial}"
         wanted = Generation(name, model, dimension, serial, provider)
-        if await self._read(wanted.collection) is None:
+        if await self._read(name) is None:
             await self._create(wanted)
-        if (found := await self._read(wanted.collection)) != wanted:
+        if (found := await self._read(name)) != wanted:
             raise ConfigError(
-                f"QDRANT_COLLECTION: {wanted.collection} is there and holds"
+                f"QDRANT_COLLECTION: {name} is there and holds"
                 f" {found.model if found else 'no model'} instead of {model} at {dimension}"
             )
         await self.ensure_indexes(wanted)
@@ -158,9 +160,8 @@ class Generations:
         """Create the index of every filtered key that has none yet."""
         if not self._ensure_indexes:
             return
-        state = await self._ask(
-            "get_collection", self._client.get_collection(generation.collection)
-        )
+        read = self._client.get_collection(generation.collection)
+        state = await self._ask("get_collection", read)
         for key in PAYLOAD_INDEXES.keys() - state.payload_schema.keys():
             await self._change(
                 "create_payload_index",
@@ -221,10 +222,6 @@ class Generations:
             delete_alias=models.DeleteAlias(alias_name=self._next_alias)
         )
 
-    @property
-    def _stem(self) -> str:
-        return f"{self._alias}__"
-
     async def _create(self, wanted: Generation) -> None:
         sizes = models.VectorParams(size=wanted.dimension, distance=models.Distance.COSINE)
         sparse = models.SparseVectorParams(modifier=models.Modifier.IDF)
@@ -235,12 +232,7 @@ class Generations:
                     wanted.collection,
                     vectors_config=dict.fromkeys(DENSE_VECTORS, sizes),
                     sparse_vectors_config=dict.fromkeys(SPARSE_VECTORS, sparse),
-                    metadata={
-                        "model": wanted.model,
-                        "dimension": wanted.dimension,
-                        "serial": wanted.serial,
-                        "provider": wanted.provider,
-                    },
+                    metadata={key: getattr(wanted, key) for key in _RECORDED},
                 ),
             )
             log.info("generation.created", collection=wanted.collection)

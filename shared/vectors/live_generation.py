@@ -42,9 +42,8 @@ class LiveGeneration:
         Several processes may do so at once, and one may do so again. If Qdrant does not answer,
         the next call of any method opens the store.
 
-        Raises:
-            ConfigError: Qdrant is too old, or the live generation is another model's.
-            Unavailable: Qdrant does not answer.
+        Raises: ConfigError if Qdrant is too old, or the live generation is another model's;
+        Unavailable if it does not answer.
         """
         self._reopen = partial(self.open, model, dimension, provider=provider)
         async with self._opening:

@@ -17,6 +17,7 @@ from shared.telemetry.metrics import STORE_DURATION, STORE_ERRORS
 _T = TypeVar("_T")
 STORE = "vectors"
 _SHOWN_CHARS = 200
+_CLIENT_ERRORS = (ResponseHandlingException, UnexpectedResponse, ResourceExhaustedResponse)
 
 
 async def observed_call(operation: str, call: Awaitable[_T], timeout_s: float) -> _T:
@@ -29,12 +30,7 @@ async def observed_call(operation: str, call: Awaitable[_T], timeout_s: float) -
     try:
         async with asyncio.timeout(timeout_s):
             return await call
-    except (
-        ResponseHandlingException,
-        UnexpectedResponse,
-        ResourceExhaustedResponse,
-        TimeoutError,
-    ) as error:
+    except (*_CLIENT_ERRORS, TimeoutError) as error:
         ours = _translated(operation, error)
         kind = "transient" if isinstance(ours, TransientError) else "permanent"
         STORE_ERRORS.labels(store=STORE, operation=operation, kind=kind).inc()
@@ -45,23 +41,17 @@ async def observed_call(operation: str, call: Awaitable[_T], timeout_s: float) -
 
 def _translated(operation: str, error: Exception) -> EunoeError:
     if isinstance(error, ResourceExhaustedResponse):
-        return TransientError(
-            f"{STORE}: {operation}: too many requests",
-            retry_after_s=float(error.retry_after_s),
-        )
-    if isinstance(error, UnexpectedResponse):
-        return _of_status(operation, error)
-    # The class says enough (ConnectError, ReadTimeout …); the text may hold a URL with a key.
-    source = error.source if isinstance(error, ResponseHandlingException) else error
-    return Unavailable(STORE, f"{operation}: {type(source).__name__}")
-
-
-def _of_status(operation: str, error: UnexpectedResponse) -> EunoeError:
+        text = f"{STORE}: {operation}: too many requests"
+        return TransientError(text, retry_after_s=float(error.retry_after_s))
+    if not isinstance(error, UnexpectedResponse):
+        # The class says enough (ConnectError, ReadTimeout …); the text may hold a URL with a key.
+        source = error.source if isinstance(error, ResponseHandlingException) else error
+        return Unavailable(STORE, f"{operation}: {type(source).__name__}")
     status = error.status_code or 500
     text = f"{operation}: HTTP {status}: {_reason(error.content)}"
     if status == 404:
         return NotFound(f"{STORE}: {text}")
-    if status in (401, 403) or status == 429 or status >= 500:
+    if status in (401, 403, 429) or status >= 500:
         return Unavailable(STORE, text)
     return PermanentError(f"{STORE}: {text}")
 
@@ -69,7 +59,6 @@ def _of_status(operation: str, error: UnexpectedResponse) -> EunoeError:
 def _reason(content: bytes) -> str:
     """Qdrant's own sentence; its errors name fields and sizes, not payloads."""
     try:
-        reason = str(json.loads(content)["status"]["error"])
+        return str(json.loads(content)["status"]["error"])[:_SHOWN_CHARS]
     except (ValueError, KeyError, TypeError):
-        reason = ""
-    return reason[:_SHOWN_CHARS]
+        return ""

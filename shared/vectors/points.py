@@ -6,7 +6,7 @@ access time. A key without a value is left out, so two equal memories give equal
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 from uuid import UUID, uuid5
@@ -22,10 +22,8 @@ from shared.vectors.sparse import SparseVector
 # `dense` is the memory alone, `context` the memory with what was said before it; a point
 # may lack any of them. Qdrant multiplies the weights of `bm25` by the query words' IDF.
 DENSE: Final = "dense"
-CONTEXT: Final = "context"
-BM25: Final = "bm25"
-DENSE_VECTORS: Final = (DENSE, CONTEXT)
-SPARSE_VECTORS: Final = (BM25,)
+DENSE_VECTORS: Final = (DENSE, "context")
+SPARSE_VECTORS: Final = ("bm25",)
 
 # Every key that is filtered on: an unindexed one makes its filter ten times slower.
 PAYLOAD_INDEXES: Final[Mapping[str, models.PayloadSchemaType | models.KeywordIndexParams]] = {
@@ -120,7 +118,7 @@ def point_for(
         # Filters read this keyword: the index of a boolean costs ten times as much per point
         # (34 of 37 ms among 30 000 points that are not in the HNSW index yet).
         "state": ARCHIVED if memory.archived else None,
-        "speaker": speaker_key(memory.speaker),
+        "speaker": memory.speaker.strip().casefold() if memory.speaker else None,
         "text_hash": text_hash,
     }
     kept = {
@@ -133,18 +131,15 @@ def point_for(
     )
 
 
-def speaker_key(speaker: str | None) -> str | None:
-    """Return the form in which speakers are compared, regardless of case."""
-    return speaker.strip().casefold() if speaker else None
+def sent_vector(vector: Vector | Sequence[float] | SparseVector) -> Any:
+    """Return the vector as qdrant-client takes it."""
+    if isinstance(vector, SparseVector):
+        return models.SparseVector(indices=vector.indices, values=vector.values)
+    return np.asarray(vector, np.float32).tolist()
 
 
 def struct_of(point: Point) -> models.PointStruct:
-    vectors: dict[str, Any] = {
-        name: models.SparseVector(indices=vector.indices, values=vector.values)
-        if isinstance(vector, SparseVector)
-        else vector.tolist()
-        for name, vector in point.vectors.items()
-    }
+    vectors = {name: sent_vector(vector) for name, vector in point.vectors.items()}
     return models.PointStruct(id=point.point_id, vector=vectors, payload=dict(point.payload))
 
 

@@ -120,7 +120,12 @@ def bm25_scores(query_tokens: Sequence[str], documents: Sequence[str]) -> list[f
         found = tokens(document)
         counted.append(Counter(token for token in found if token in wanted))
         norms.append(_length_norm(len(found)))
-    idf = _idf(counted)
+    containing = Counter(token for counts in counted for token in counts)
+    # Qdrant's IDF: ln(1 + (N - n + 0.5) / (n + 0.5)), at least 0.
+    idf = {
+        token: math.log1p((len(counted) - count + 0.5) / (count + 0.5))
+        for token, count in containing.items()
+    }
     return [
         sum(idf[token] * _saturated(count, norm) for token, count in counts.items())
         for counts, norm in zip(counted, norms, strict=True)
@@ -232,16 +237,6 @@ def _length_norm(length: float) -> float:
 
 def _saturated(count: float, norm: float) -> float:
     return count * (K1 + 1) / (count + norm)
-
-
-def _idf(counted: Sequence[Counter[str]]) -> dict[str, float]:
-    """Return Qdrant's IDF of each token: ln(1 + (N - n + 0.5) / (n + 0.5)), at least 0."""
-    containing = Counter(token for counts in counted for token in counts)
-    total = len(counted)
-    return {
-        token: math.log1p((total - count + 0.5) / (count + 0.5))
-        for token, count in containing.items()
-    }
 
 
 def _sorted(weights: dict[int, float]) -> SparseVector:

@@ -77,7 +77,7 @@ async def run(folder: Path) -> Table:
 async def fill(stack: Stack) -> Filled:
     graph, model = await opened(stack), await LocalEmbedding.load(threads=1)
     vectors = await asyncio.to_thread(VectorStore, VectorSettings(QDRANT_URL=stack.qdrant_url))
-    await vectors.open(model.name, model.dimension)
+    await vectors.live.open(model.name, model.dimension)
     rng, texts, memories = random.Random(11), notes(min(COUNT, 12_000), seed=11), list[Memory]()
     noise = np.random.default_rng(11)
     for _ in range(0, COUNT, _CHUNK):
@@ -106,7 +106,7 @@ async def fill(stack: Stack) -> Filled:
 
 async def indexed(stack: Stack, filled: Filled) -> float:
     """Wait until every vector is in its index, as in a store of that size; the seconds."""
-    live = filled.vectors.live
+    live = filled.vectors.live.generation
     assert live is not None
     began = time.perf_counter()
     async with aiohttp.ClientSession(stack.qdrant_url) as http:

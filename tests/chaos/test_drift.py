@@ -67,8 +67,8 @@ async def here(drifting: Stack) -> AsyncIterator[Place]:
 
     async def attached() -> bool:
         with suppress(Unavailable):
-            await vectors.attach()
-        return vectors.live is not None
+            await vectors.live.attach()
+        return vectors.live.generation is not None
 
     await wait_until(attached, "the embedder has made a generation")
     graph = await GraphStore(graphs, outbox_delay_s=_NEVER_S).open()

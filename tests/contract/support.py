@@ -30,6 +30,18 @@ def equals(key: str, value: object) -> models.FieldCondition:
     return field(key, match=models.MatchValue(value=value))
 
 
+def having(*ids: int) -> models.Filter:
+    return must(models.HasIdCondition(has_id=list(ids)))
+
+
+def overwriting(
+    payload: dict[str, object], wanted: models.Filter
+) -> models.OverwritePayloadOperation:
+    return models.OverwritePayloadOperation(
+        overwrite_payload=models.SetPayload(payload=payload, filter=wanted)
+    )
+
+
 async def create(
     client: AsyncQdrantClient,
     name: str,

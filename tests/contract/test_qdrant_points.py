@@ -14,11 +14,12 @@ from .support import (
     Z,
     equals,
     field,
+    having,
     ids_where,
     must,
+    overwriting,
     payload_of,
     point,
-    refused,
     sparse,
 )
 
@@ -86,11 +87,9 @@ class TestPoints:
         assert (await client.count(points)).count == 3
         assert (await client.count(points, count_filter=must(equals("a", 1)))).count == 2
 
-    async def test_deleting_by_ids_and_by_filter(
-        self, client: AsyncQdrantClient, points: str
-    ) -> None:
+    async def test_deleting(self, client: AsyncQdrantClient, points: str) -> None:
         await client.upsert(points, [point(1, a=1), point(2, a=2), point(3, a=3)])
-        await client.delete(points, [1, 99])
+        await client.delete(points, having(1, 99))
         assert await ids_where(client, points, models.Filter()) == {2, 3}
         await client.delete(points, models.FilterSelector(filter=must(equals("a", 3))))
         assert await ids_where(client, points, models.Filter()) == {2}
@@ -149,19 +148,6 @@ class TestConditionalUpserts:
 
 
 class TestPayloads:
-    async def test_set_by_ids_and_by_filter(self, client: AsyncQdrantClient, points: str) -> None:
-        await client.upsert(points, [point(1, a=1), point(2, a=2)])
-        await client.set_payload(points, {"b": 2}, points=[1])
-        await client.set_payload(points, {"c": 3}, points=must(equals("a", 2)))
-        assert await payload_of(client, points, 1) == {"a": 1, "b": 2}
-        assert await payload_of(client, points, 2) == {"a": 2, "c": 3}
-
-    async def test_an_absent_point_is_not_found(
-        self, client: AsyncQdrantClient, points: str
-    ) -> None:
-        text = await refused(404, client.set_payload(points, {"a": 1}, points=[7]))
-        assert "No point with id 7" in text
-
     async def test_a_batch_overwrites_in_order(
         self, client: AsyncQdrantClient, points: str
     ) -> None:
@@ -170,9 +156,9 @@ class TestPayloads:
         await client.batch_update_points(
             points,
             [
-                _overwriting({"n": 5, "old": 1}, points=[1, 3]),
-                _overwriting({"n": 9}, filter=by_filter),
-                _overwriting({"n": 0}, filter=must(equals("n", 2))),
+                overwriting({"n": 5, "old": 1}, having(1, 3)),
+                overwriting({"n": 9}, by_filter),
+                overwriting({"n": 0}, must(equals("n", 2))),
             ],
         )
         found, _ = await client.scroll(points, with_vectors=True)
@@ -180,9 +166,3 @@ class TestPayloads:
             key: {"n": 9} for key in (1, 2, 3)
         }
         assert {record.id: record.vector for record in found}[3] == {"dense": Z}
-
-
-def _overwriting(payload: dict[str, object], **chosen: Any) -> models.OverwritePayloadOperation:
-    return models.OverwritePayloadOperation(
-        overwrite_payload=models.SetPayload(payload=payload, **chosen)
-    )

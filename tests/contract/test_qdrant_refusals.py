@@ -17,7 +17,9 @@ from .support import (
     X,
     collection_names,
     create,
+    having,
     nearest,
+    overwriting,
     point,
     refused,
 )
@@ -35,6 +37,7 @@ VECTOR_ERRORS: dict[str, tuple[object, str]] = {
 
 VECTOR = {"query": X, "using": "dense"}
 CONDITION = {"key": "a", "match": {"value": "b"}}
+OVERWRITE: dict[str, object] = {"payload": {"a": 1}, "filter": {}}
 # What Qdrant serves and the embedded server does not, or what Qdrant refuses itself.
 MEMBERS: dict[str, tuple[str, object]] = {
     "quest": ("/query/batch", {"searches": [{**VECTOR, "quest": 1}]}),
@@ -48,7 +51,8 @@ MEMBERS: dict[str, tuple[str, object]] = {
     "min_should": ("/count", {"filter": {"min_should": {"conditions": [], "min_count": 1}}}),
     "is_empty": ("/count", {"filter": {"must": [{"is_empty": {"key": "a"}}]}}),
     "values_count": ("/count", {"filter": {"must": [{**CONDITION, "values_count": {}}]}}),
-    "key": ("/payload", {"payload": {"a": 1}, "points": [1], "key": "b"}),
+    "points": ("/delete", {"points": [1]}),
+    "key": ("/batch", {"operations": [{"overwrite_payload": {**OVERWRITE, "key": "b"}}]}),
     "upsert": ("/batch", {"operations": [{"upsert": {"points": []}}]}),
 }
 CONFIGURATIONS: dict[str, object] = {
@@ -68,6 +72,7 @@ NOT_SERVED = [
     ("POST", "/collections/{name}/points/query"),
     ("POST", "/collections/{name}/points/query/groups"),
     ("PUT", "/collections/{name}/points/payload"),
+    ("POST", "/collections/{name}/points/payload"),
     ("PUT", "/collections/{name}/points/vectors"),
     ("POST", "/collections/{name}/facet"),
     ("DELETE", "/collections/{name}/index/key"),
@@ -166,14 +171,6 @@ class TestRefusals:
         assert status == 400
         assert member in answer["status"]["error"]
 
-    async def test_points_and_a_filter_at_once(
-        self, raw: Raw, points: str, embedded_only: None
-    ) -> None:
-        for body in ({"points": [1], "filter": {}}, {}):
-            status, answer = await raw("POST", f"/collections/{points}/points/delete", body)
-            assert status == 400
-            assert "either `points` or `filter`" in answer["status"]["error"]
-
     async def test_a_limit_of_nothing(self, client: AsyncQdrantClient, points: str) -> None:
         await refused(422, nearest(client, points, X, limit=0))
         await refused(422, client.scroll(points, limit=0))
@@ -183,9 +180,10 @@ class TestRefusals:
         deep = "[" * 100 + "]" * 100
         row = f'{{"id": 1, "vector": {{}}, "payload": {{"x": {deep}}}}}'
         wanted = '{"must": [' * 50 + '{"key": "a", "match": {"value": 1}}' + "]}" * 50
+        overwritten = f'{{"overwrite_payload": {{"filter": {{}}, "payload": {{"x": {deep}}}}}}}'
         for method, path, body in [
             ("PUT", "", f'{{"points": [{row}]}}'),
-            ("POST", "/payload", f'{{"points": [1], "payload": {{"x": {deep}}}}}'),
+            ("POST", "/batch", f'{{"operations": [{overwritten}]}}'),
             ("POST", "/count", f'{{"filter": {wanted}}}'),
             ("POST", "/delete", f'{{"filter": {wanted}}}'),
         ]:
@@ -243,9 +241,10 @@ class TestUnderLoad:
 
         async def write_and_read() -> bool:
             number = len(written)
-            await client.set_payload(name, {"n": number + 1}, points=[number % 500])
+            changed = overwriting({"n": number + 1}, having(number % 500))
+            await client.batch_update_points(name, [changed])
             await client.upsert(name, [point(10_000 + number, n=number)])
-            await client.delete(name, [1_000 + number])
+            await client.delete(name, having(1_000 + number))
             written.append(number)
             assert len(await nearest(client, name, _direction(5), limit=3)) == 3
             return ((await client.get_collection(name)).indexed_vectors_count or 0) > 0

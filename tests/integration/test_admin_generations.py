@@ -86,7 +86,7 @@ async def test_one_in_use_is_not_dropped(
     admin: Operations, vectors: VectorStore, older: Generation
 ) -> None:
     await vectors.generations.fill(older)
-    live = vectors.live
+    live = vectors.live.generation
     assert live is not None
     for used in (older, live):
         await admin.asks("POST", f"{PATH}/{used.collection}/drop", 409)
@@ -97,7 +97,7 @@ async def test_one_in_use_is_not_dropped(
 async def test_an_unknown_one_is_not_found(
     admin: Operations, vectors: VectorStore, verb: str
 ) -> None:
-    live = vectors.live
+    live = vectors.live.generation
     assert live is not None
     for name in ("nothing", f"{live.collection}__x", f"{live.collection}%2F..%2Fx"):
         await admin.asks("POST", f"{PATH}/{name}/{verb}", 404)

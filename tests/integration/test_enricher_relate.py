@@ -36,7 +36,7 @@ Vectors = NDArray[np.float32]
 @pytest.fixture
 async def vectors(qdrant_url: str) -> AsyncIterator[VectorStore]:
     async with new_store(vector_settings(qdrant_url), opened=False) as store:
-        await store.open("model", _DIMENSION)
+        await store.live.open("model", _DIMENSION)
         yield store
 
 

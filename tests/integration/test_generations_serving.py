@@ -88,7 +88,7 @@ async def test_it_opens_the_next_model_and_swaps_at_the_switch(given: VectorSett
             await wait_until(lambda: served.live.generation == second, "it switched")
         assert seen(served)["model"] == "placeholder-16"
         assert seen(served)["next"] is None
-        assert served._vectors.live == second
+        assert served._vectors.live.generation == second
         assert await outside.generations.next() is None
 
 
@@ -195,13 +195,13 @@ async def test_an_emptied_qdrant_is_begun_anew(given: VectorSettings) -> None:
 async def test_a_role_without_a_model_follows_the_alias(given: VectorSettings) -> None:
     async with serving(given, 8) as served, new_store(given, opened=False) as reader:
         await served.open()
-        await reader.attach()
+        await reader.live.attach()
         second = await other(served._vectors)
         await served._vectors.generations.activate(second)
 
         async def followed() -> bool:
             await reader.count("a")
-            return bool(reader.live == second)
+            return bool(reader.live.generation == second)
 
         await wait_until(followed, "the reader followed")
 
@@ -210,7 +210,7 @@ async def test_relating_looks_at_the_alias_each_time(given: VectorSettings) -> N
     """Neighbours found in a generation that serves no more would stay."""
     async with serving(given, 8) as served, new_store(given, opened=False) as reader:
         await served.open()
-        await reader.attach()
+        await reader.live.attach()
         second = await served._vectors.generations.create(
             "same-size", 8, serial=2, provider="placeholder"
         )

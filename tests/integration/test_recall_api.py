@@ -60,7 +60,7 @@ async def _nearest(stack: Stack, tenant: str, query: str, limit: int) -> list[li
     vectors = await asyncio.to_thread(VectorStore, settings)
     model = await LocalEmbedding.load()
     try:
-        live = await vectors.attach()
+        live = await vectors.live.attach()
         assert live.fits(model.name, model.dimension)
         vector = await model.embed_query(query)
         asked = [VectorQuery("dense", vector, limit), VectorQuery("context", vector, limit)]

@@ -39,7 +39,7 @@ async def client(qdrant_url: str) -> AsyncIterator[AsyncQdrantClient]:
 async def test_five_processes_starting_at_once_make_one_generation(given: VectorSettings) -> None:
     async with AsyncExitStack() as stack:
         stores = [await stack.enter_async_context(new_store(given, opened=False)) for _ in range(5)]
-        opened = await asyncio.gather(*(store.open(MODEL, DIMENSION) for store in stores))
+        opened = await asyncio.gather(*(store.live.open(MODEL, DIMENSION) for store in stores))
         assert {each.collection for each in opened} == {f"{given.collection}__model__1"}
         assert await stores[0].generations.all() == [opened[0]]
         known = memory()
@@ -63,7 +63,7 @@ async def test_a_missing_index_is_made(given: VectorSettings, client: AsyncQdran
             given.collection, "tenant", models.PayloadSchemaType.KEYWORD, wait=True
         )
         assert (await client.get_collection(given.collection)).payload_schema.keys() == {"tenant"}
-        await second.open(MODEL, DIMENSION)
+        await second.live.open(MODEL, DIMENSION)
         state = await client.get_collection(given.collection)
         assert state.payload_schema.keys() == PAYLOAD_INDEXES.keys()
 
@@ -74,7 +74,7 @@ async def test_a_model_that_fits_no_generation_is_refused(
 ) -> None:
     async with new_store(given), new_store(given, opened=False) as second:
         with pytest.raises(ConfigError, match="EMBEDDING_MODEL") as caught:
-            await second.open(model, dimension)
+            await second.live.open(model, dimension)
         assert model in str(caught.value)
         assert MODEL in str(caught.value)
 
@@ -82,14 +82,14 @@ async def test_a_model_that_fits_no_generation_is_refused(
 async def test_a_role_without_a_model_takes_the_live_generation(given: VectorSettings) -> None:
     async with new_store(given, opened=False) as reader, new_store(given, opened=False) as writer:
         with pytest.raises(Unavailable):
-            await reader.attach()
-        made = await writer.open(MODEL, DIMENSION)
-        assert await reader.attach() == made
+            await reader.live.attach()
+        made = await writer.live.open(MODEL, DIMENSION)
+        assert await reader.live.attach() == made
 
 
 async def test_a_switch_moves_the_alias_and_keeps_the_old(given: VectorSettings) -> None:
     async with new_store(given) as store:
-        old = store.live
+        old = store.live.generation
         assert old is not None
         new = await store.generations.create("other/Model v2", 16, serial=2)
         assert new.collection == f"{given.collection}__other-model-v2__2"
@@ -100,7 +100,7 @@ async def test_a_switch_moves_the_alias_and_keeps_the_old(given: VectorSettings)
         assert await store.generations.live() == new
         assert await store.generations.all() == [old, new]
         assert await store.count("a") == 0  # this process serves the old one until told
-        store.use(new)
+        store.live.use(new)
         await store.generations.activate(old)  # rolled back
         await store.generations.drop(new)
         assert await store.generations.all() == [old]
@@ -119,7 +119,7 @@ async def test_a_plain_collection_of_the_aliass_name_is_told(
     await client.create_collection(given.collection, vectors_config={"dense": params})
     async with new_store(given, opened=False) as store:
         with pytest.raises(ConfigError, match="QDRANT_COLLECTION"):
-            await store.open(MODEL, DIMENSION)
+            await store.live.open(MODEL, DIMENSION)
     await client.delete_collection(given.collection)
 
 
@@ -134,7 +134,7 @@ async def test_an_alias_of_a_foreign_collection_is_told(
     await client.update_collection_aliases([models.CreateAliasOperation(create_alias=alias)])
     async with new_store(given, opened=False) as store:
         with pytest.raises(ConfigError, match="did not make"):
-            await store.open(MODEL, DIMENSION)
+            await store.live.open(MODEL, DIMENSION)
     await client.delete_collection(f"{given.collection}-foreign")
 
 
@@ -182,7 +182,7 @@ async def test_opened_while_down_it_opens_itself_later(
         with pytest.raises(Unavailable):
             await store.count("a")
         with pytest.raises(Unavailable):
-            await store.open(MODEL, DIMENSION)
+            await store.live.open(MODEL, DIMENSION)
         await asyncio.to_thread(server.start)
         try:
             await wait_until(lambda: answers(store), description="the store opened itself")

@@ -13,7 +13,15 @@ import pytest
 from shared.domain.memory import Memory
 from shared.errors import PermanentError
 from shared.vectors import StoredPoint, VectorQuery, VectorStore, point_for
-from tests.support.stores.vector_stores import emptied, memory, new_store, point, settings, unit
+from tests.support.stores.vector_stores import (
+    change_payloads,
+    emptied,
+    memory,
+    new_store,
+    point,
+    settings,
+    unit,
+)
 
 
 @pytest.fixture
@@ -113,9 +121,12 @@ async def test_no_write_reaches_another_tenants_point(store: VectorStore) -> Non
     known = memory(tags=("theirs",))
     await store.upsert("a", [point("a", known, unit(1))])
     [[before]] = [page async for page in store.scroll("a")]
-    assert store.live is not None
-    await store._client.set_payload(
-        store.live.collection, {"tenant": "b"}, points=[before.point_id], wait=True
+    assert store.live.generation is not None
+    await change_payloads(
+        store._client,
+        store.live.generation.collection,
+        [before.point_id],
+        lambda payload: payload | {"tenant": "b"},
     )
     mine = point("a", replace(known, payload_version=9, tags=("mine",)), unit(0, 1))
     await store.upsert("a", [mine])
@@ -124,7 +135,7 @@ async def test_no_write_reaches_another_tenants_point(store: VectorStore) -> Non
     assert await store.stored("a", [known.id]) == {}
     [[after]] = [page async for page in store.scroll("b")]
     assert after.payload == {**before.payload, "tenant": "b"}
-    await store.foreign.make_way("a", [known.id])
+    await store.make_way("a", [known.id])
     await store.upsert("a", [mine])
     assert (await only(store, known)).payload["tags"] == ["mine"]
     with pytest.raises(ValueError, match="another tenant"):

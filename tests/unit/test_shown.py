@@ -2,8 +2,7 @@
 
 from prometheus_client import REGISTRY
 
-from services.syncer.drift.findings import Audit
-from services.syncer.drift.gauges import KINDS, DriftGauges
+from services.syncer.drift.findings import KINDS, Audit, DriftGauges
 from services.syncer.janitor import withdraw_depths
 from shared.telemetry import metrics
 

@@ -87,7 +87,7 @@ class Backup:
             links = await _array(member, "relationships", self.export.links(tenant))
             tail: dict[str, object] = {"stats": {"node_count": nodes, "relationship_count": links}}
         else:
-            live = self.vectors.live
+            live = self.vectors.live.generation
             await asyncio.to_thread(member.put, head)
             count = await _array(member, "points", self._point_pages(tenant))
             collection = live.collection if live else None

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from aiohttp import web
 from pydantic import Field
@@ -25,9 +26,7 @@ from services.api.operations.runs import (
 from shared.config import EmbeddingSettings
 from shared.errors import ConfigError, InvalidInput
 from shared.graph.upkeep.runs import Run
-from shared.models.types import EmbeddingModel
-from shared.models.open import chosen_provider, named, open_embedding
-from shared.vectors.active_model import open_generation
+from shared.vectors.active_model import open_generation, open_requested
 from shared.vectors.generation import Generation
 
 MAX_BATCH = 100
@@ -90,32 +89,28 @@ class ModelCheck:
     live: Callable[[], Awaitable[Generation | None]]
     _checking: asyncio.Lock = field(default_factory=asyncio.Lock)
 
-    async def named(self, provider: str | None, model: str | None, dimension: int | None) -> None:
+    async def named(self, requested: Mapping[str, Any]) -> None:
         """Raises: InvalidInput with the reason why it cannot be opened, or is another one."""
-        live = await self.live()
-        live_provider = live.provider if live else ""
-        provider = provider or live_provider or chosen_provider(self.settings)
-        opened, preferred = model, None
-        if live and provider == live_provider and model in (None, live.model):
-            opened, preferred = live.model, live.dimension
-        settings = named(self.settings, provider, opened)
-        name = await self._opens(lambda: open_embedding(settings, dimension, preferred=preferred))
+        live, model = await self.live(), requested.get("model")
+        async with self._one_at_a_time():
+            provider, opened = await open_requested(self.settings, live, requested)
+            await opened.close()
         # Behind an @ stands the size that a model was shortened to.
-        if model is not None and name.partition("@")[0] != model.partition("@")[0]:
-            raise InvalidInput(f"'model': {provider} serves {name}, not {model}")
+        if model is not None and opened.name.partition("@")[0] != model.partition("@")[0]:
+            raise InvalidInput(f"'model': {provider} serves {opened.name}, not {model}")
 
     async def generation(self, generation: Generation) -> None:
         """Raises: InvalidInput as `named` does."""
-        await self._opens(lambda: open_generation(self.settings, generation))
+        async with self._one_at_a_time():
+            await (await open_generation(self.settings, generation)).close()
 
-    async def _opens(self, opening: Callable[[], Awaitable[EmbeddingModel]]) -> str:
+    @asynccontextmanager
+    async def _one_at_a_time(self) -> AsyncIterator[None]:
         async with self._checking:
             try:
-                opened = await opening()
+                yield
             except ConfigError as error:
                 raise InvalidInput(str(error)) from error
-            await opened.close()
-        return opened.name
 
 
 class ReembeddedAnswer(RunResultAnswer):
@@ -168,5 +163,5 @@ async def reembed(request: web.Request) -> web.Response:
     request.app[RUNS].demand_stores()
     parameters = body.model_dump(exclude_none=True)
     if {"provider", "model", "dimension"} & parameters.keys():
-        await request.app[MODELS].named(body.provider, body.model, body.dimension)
+        await request.app[MODELS].named(parameters)
     return await start_run(request, "reembed", parameters, ReembeddedAnswer)

@@ -1,4 +1,4 @@
-"""How a memory's point differs from the memory, and what an audit counts."""
+"""How a memory's point differs from the memory, what an audit counts, and the drift gauges."""
 
 from __future__ import annotations
 
@@ -10,8 +10,10 @@ from typing import Any, Self
 
 from shared.domain.memory import NEVER_MS, same_text, text_hash
 from shared.graph.upkeep.sweeps import Audited
+from shared.telemetry import metrics
 from shared.vectors import StoredPoint, point_for
 
+KINDS = ("missing", "orphaned", "stale", "payload")
 _SAMPLE = 10
 _VERSIONS = ("version", "payload_version")
 
@@ -123,15 +125,16 @@ class Audit:
         sample(self.failed_ids, failed)
         self.repairing = []
 
-    def result(self, status: str) -> dict[str, Any]:
+    def result(self, *, dry_run: bool = False) -> dict[str, Any]:
         """Return AutoMem's answer of /admin/sync, with counts that AutoMem does not have."""
+        status = "complete" if self.drifted or self.orphans_deleted else "already_synced"
         hidden = {"processed", "total", "points_through", "after", "repairing", "deleting"}
         if not self.failed_ids:
             hidden.add("failed_ids")
         shown = {key: value for key, value in asdict(self).items() if key not in hidden}
         if self.failed > len(self.failed_ids):
             shown["failed_ids_truncated"] = True
-        return {"status": status, **shown}
+        return {"status": "dry_run" if dry_run else status, **shown}
 
 
 def sample(kept: list[str], more: Iterable[str]) -> None:
@@ -141,3 +144,41 @@ def sample(kept: list[str], more: Iterable[str]) -> None:
             return
         if each not in kept:
             kept.append(each)
+
+
+class DriftGauges:
+    """The drift that this process knows of, summed up over the tenants.
+
+    One per process, for the schedule and for runs that clients requested.
+    """
+
+    def __init__(self) -> None:
+        self._counts: dict[str, dict[str, int]] = {}
+
+    def set_found(self, audits: Mapping[str, Audit]) -> None:
+        """Show what a round of the schedule found before it repaired, in all its tenants."""
+        self._counts = {tenant: counts(audit) for tenant, audit in audits.items()}
+        self._show()
+
+    def set_left(self, tenant: str, audit: Audit, *, repaired: bool) -> None:
+        """Show what a run left of one tenant; its failures are not counted by kind."""
+        left = counts(audit)
+        left["orphaned"] -= audit.orphans_deleted
+        if repaired and not audit.failed:
+            left |= {"missing": 0, "stale": 0, "payload": 0}
+        self._counts[tenant] = left
+        self._show()
+
+    def withdraw(self) -> None:
+        """Show nothing: another process leads now."""
+        self._counts = {}
+        metrics.DRIFT.clear()
+
+    def _show(self) -> None:
+        for kind in KINDS:
+            total = sum(each[kind] for each in self._counts.values())
+            metrics.DRIFT.labels(kind=kind).set(total)
+
+
+def counts(audit: Audit) -> dict[str, int]:
+    return {kind: getattr(audit, f"{kind}_count") for kind in KINDS}

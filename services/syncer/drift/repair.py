@@ -18,8 +18,15 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mappin
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
-from services.syncer.drift.findings import DRIFT, Audit, Finding, finding_of, sample, unwritable
-from services.syncer.drift.gauges import DriftGauges
+from services.syncer.drift.findings import (
+    DRIFT,
+    Audit,
+    DriftGauges,
+    Finding,
+    finding_of,
+    sample,
+    unwritable,
+)
 from services.syncer.runs import Progress
 from shared.domain.tenant import DEFAULT_TENANT
 from shared.errors import Conflict, TransientError
@@ -36,25 +43,18 @@ TASK = "drift"
 _PAGE = 500
 _FIRST_POLL_S, _LONGEST_POLL_S = 0.05, 0.5
 
-# Takes the point ids of orphans; returns those that may be deleted now.
-Deletable = Callable[[Sequence[str]], Awaitable[set[str]]]
+# Takes the point ids of orphans; returns those that may be deleted now. None: none may.
+Deletable = Callable[[Sequence[str]], Awaitable[set[str]]] | None
 
 
 class SaveAudit(Protocol):
-    """Writes the audit, at most once a second unless `at_once`.
-
-    Any error that it raises ends the pass.
-    """
+    """Writes the audit, at most once a second unless `at_once`; its errors end the pass."""
 
     async def __call__(self, *, at_once: bool = False) -> None: ...
 
 
 async def all_deletable(point_ids: Sequence[str]) -> set[str]:
     return set(point_ids)
-
-
-async def none_deletable(_point_ids: Sequence[str]) -> set[str]:
-    return set()
 
 
 @dataclass(slots=True)
@@ -91,7 +91,7 @@ class Drift:
         save: SaveAudit,
         *,
         repair: bool,
-        deletable: Deletable,
+        deletable: Deletable = None,
         page: int | None = None,
     ) -> None:
         """Audit the tenant from where `audit` is, and fill `audit`.
@@ -101,7 +101,7 @@ class Drift:
         Raises: TransientError when no embedder works: call again with the same audit;
         Conflict when the live generation was switched: begin a new audit; any error of `save`.
         """
-        live = await self.vectors.attach()
+        live = await self.vectors.live.attach()
         audit.generation = audit.generation or live.collection
         _check_generation(audit, live)
         if not audit.points_through:
@@ -112,7 +112,11 @@ class Drift:
             await self._repair(tenant, live, audit, save, compared)
         size = min(page or self.page, self.page)
         while rows_page := await self.graph.sweeps.memories_page(tenant, audit.after, size):
-            compared = await self._audit_memories(tenant, live, audit, rows_page)
+            counted = (row for row in rows_page if row.memory.type not in self.excluded_types)
+            compared = await self._compare(tenant, live, counted)
+            audit.count_memories(compared.findings)
+            audit.after = rows_page[-1].id
+            audit.processed += len(rows_page)
             if repair and compared.drifted:
                 audit.repairing = compared.drifted
                 await save(at_once=True)
@@ -128,14 +132,28 @@ class Drift:
         that were deleted before.
         """
         audit.orphans_deleted += len(audit.deleting)
-        await self._delete(tenant, await self.vectors.foreign.under(audit.deleting))
+        await self._delete(tenant, await self.vectors.under(audit.deleting))
         audit.deleting = []
         audit.qdrant_count = audit.orphaned_count = audit.processed = audit.orphans_deleted
         memories = await self.graph.sweeps.count(tenant)
         points = await self.vectors.count(tenant, generation=live)
         audit.total = audit.processed + memories + points
         async for page in self._point_pages(tenant, live):
-            await self._audit_point_page(tenant, page, audit, save, deletable)
+            orphans = await self._orphans(tenant, page)
+            audit.processed += len(page)
+            types = [point.payload.get("type") for point in page]
+            audit.qdrant_count += sum(kind not in self.excluded_types for kind in types)
+            audit.orphaned_count += len(orphans)
+            sample(audit.orphaned_sample, (point.id for point in orphans))
+            point_ids = [point.point_id for point in orphans]
+            if deletable and (chosen := await deletable(point_ids)):
+                audit.deleting = sorted(chosen)
+                await save(at_once=True)
+                deleted = await self._delete(tenant, [p for p in orphans if p.point_id in chosen])
+                audit.orphans_deleted += deleted
+                metrics.DRIFT_REPAIRED.labels(outcome="deleted").inc(deleted)
+                audit.deleting = []
+            await save()
         audit.points_through = True
         await save(at_once=True)
 
@@ -146,36 +164,10 @@ class Drift:
         if tenant != DEFAULT_TENANT:
             return
         known = await self.graph.tenants()
-        foreign = self.vectors.foreign.scroll(known, page=self.page, generation=live)
-        async for page in foreign:
+        async for page in self.vectors.scroll_foreign(known, page=self.page, generation=live):
             # A tenant has its graph before its points, so the list after the page is complete.
             tenants = await self.graph.tenants()
             yield [point for point in page if point.payload.get("tenant") not in tenants]
-
-    async def _audit_point_page(
-        self,
-        tenant: str,
-        page: Sequence[StoredPoint],
-        audit: Audit,
-        save: SaveAudit,
-        deletable: Deletable,
-    ) -> None:
-        orphans = await self._orphans(tenant, page)
-        audit.processed += len(page)
-        audit.qdrant_count += sum(
-            point.payload.get("type") not in self.excluded_types for point in page
-        )
-        audit.orphaned_count += len(orphans)
-        sample(audit.orphaned_sample, (point.id for point in orphans))
-        chosen = await deletable([point.point_id for point in orphans])
-        if chosen:
-            audit.deleting = sorted(chosen)
-            await save(at_once=True)
-            deleted = await self._delete(tenant, [p for p in orphans if p.point_id in chosen])
-            audit.orphans_deleted += deleted
-            metrics.DRIFT_REPAIRED.labels(outcome="deleted").inc(deleted)
-            audit.deleting = []
-        await save()
 
     async def _orphans(self, tenant: str, points: Sequence[StoredPoint]) -> list[StoredPoint]:
         """Return the points without a memory, or whose memory has its point under another id."""
@@ -189,18 +181,8 @@ class Drift:
         own = [each for each in orphans if each.point_id not in foreign]
         await self.vectors.delete_seen(tenant, own)
         if foreign:
-            await self.vectors.foreign.delete(await self.graph.tenants(), foreign)
+            await self.vectors.delete_foreign(await self.graph.tenants(), foreign)
         return len(orphans)
-
-    async def _audit_memories(
-        self, tenant: str, live: Generation, audit: Audit, page: Sequence[Audited]
-    ) -> _Compared:
-        rows = [row for row in page if row.memory.type not in self.excluded_types]
-        compared = await self._compare(tenant, live, rows)
-        audit.count_memories(compared.findings)
-        audit.after = page[-1].id
-        audit.processed += len(page)
-        return compared
 
     async def _compare(self, tenant: str, live: Generation, rows: Iterable[Audited]) -> _Compared:
         """Compare memories with their points.
@@ -246,7 +228,7 @@ class Drift:
         kept = [points[key] for key in drifted if unwritable(memories[key], points.get(key))]
         await self.vectors.delete_seen(tenant, kept)
         missing = [key for key in drifted if compared.findings[key] is Finding.MISSING]
-        await self.vectors.foreign.make_way(tenant, missing, generation=live)
+        await self.vectors.make_way(tenant, missing, generation=live)
         due = await self.graph.work.requeue(tenant, Stage.EMBED, drifted)
         jobs = [Job(tenant, each.id, each.payload_version) for each in due]
         answers = (await self.outbox.announce({Stage.EMBED: jobs}, exempt=True)).get(Stage.EMBED)
@@ -297,12 +279,9 @@ async def drift_task(drift: Drift, gauges: DriftGauges, progress: Progress) -> M
     async def save(*, at_once: bool = False) -> None:
         await (progress.write if at_once else progress.write_if_due)(**asdict(audit))
 
-    deletable = all_deletable if delete else none_deletable
+    deletable = all_deletable if delete else None
     page = run.request.get("batch_size")
     await drift(tenant, audit, save, repair=repair, deletable=deletable, page=page)
     progress.state |= asdict(audit)
     gauges.set_left(tenant, audit, repaired=repair)
-    if not (repair or delete):
-        return audit.result("dry_run")
-    changed = audit.drifted or audit.orphans_deleted
-    return audit.result("complete" if changed else "already_synced")
+    return audit.result(dry_run=not (repair or delete))

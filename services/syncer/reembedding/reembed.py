@@ -7,7 +7,7 @@ Another model (or a generation that was live before) means a switch, for all ten
 from __future__ import annotations
 
 import math
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,11 +20,10 @@ from shared.domain.scope import Scope
 from shared.errors import ConfigError, PermanentError
 from shared.graph.store import GraphStore
 from shared.graph.upkeep.runs import Run
-from shared.models.open import chosen_provider, named, open_embedding
 from shared.streams.job import Stage
 from shared.streams.outbox import Outbox
 from shared.vectors import Generation, VectorStore
-from shared.vectors.active_model import open_generation
+from shared.vectors.active_model import open_generation, open_requested
 
 TASK = "reembed"
 REFRESHING = "refreshing"
@@ -70,16 +69,15 @@ class Reembed:
             # Opened once, so that a model which no process could use is refused now.
             await (await open_generation(self.settings, target)).close()
         elif any(request.get(key) for key in ("provider", "model", "dimension")):
-            wanted = await self._wanted(request)
-            live = await self.vectors.attach()
-            if live.fits(wanted.model, wanted.dimension):
+            live = await self.vectors.live.attach()
+            provider, model = await open_requested(self.settings, live, request)
+            await model.close()
+            if live.fits(model.name, model.dimension):
                 return None
             # The number is written first, so a run that is killed in between finds it again.
+            serial = await self._serial(progress)
             target = await generations.create(
-                wanted.model,
-                wanted.dimension,
-                serial=await self._serial(progress),
-                provider=wanted.provider,
+                model.name, model.dimension, serial=serial, provider=provider
             )
         else:
             return None
@@ -91,22 +89,6 @@ class Reembed:
             all_made = await self.vectors.generations.all()
             await progress.write(serial=max((each.serial for each in all_made), default=0) + 1)
         return int(progress.state["serial"])
-
-    async def _wanted(self, request: Mapping[str, Any]) -> Generation:
-        """Return the requested generation, with the name and size that its model really has.
-
-        A value that is not requested is taken from the live generation if that has the same model.
-        """
-        live = await self.vectors.attach()
-        provider = request.get("provider") or live.provider or chosen_provider(self.settings)
-        model, preferred = request.get("model"), None
-        if provider == live.provider and model in (None, live.model):
-            model, preferred = live.model, live.dimension
-        opened = await open_embedding(
-            named(self.settings, provider, model), request.get("dimension"), preferred=preferred
-        )
-        await opened.close()
-        return Generation("", opened.name, opened.dimension, 0, provider)
 
     async def _switch(self, progress: Progress, target: Generation) -> list[str]:
         try:
@@ -130,21 +112,16 @@ class Reembed:
             await progress.write(**begun, cursor="", failed=0)
         forced = ForcedJobs(self.outbox, progress, run.id, self._unfinished)
         async for ids, cursor in self._pages(progress):
-            failed = await self._refresh_page(tenant, ids, forced)
+            due = await self.graph.work.requeue(tenant, Stage.EMBED, ids, anew=True)
+            versions = {each.id: each.payload_version for each in due}
+            failed = await forced(tenant, versions)
+            rows = [(key, versions[key]) for key in failed]
+            await self.graph.work.give_up(tenant, Stage.EMBED, rows)
             state["processed"] += len(ids)
             shown = [*state.get("failed_ids", ()), *sorted(failed)][:_SHOWN_IDS]
             await progress.write(
                 cursor=cursor, failed=state["failed"] + len(failed), failed_ids=shown
             )
-
-    async def _refresh_page(self, tenant: str, ids: Sequence[str], forced: ForcedJobs) -> set[str]:
-        """Have these memories embedded again; return the ids that failed."""
-        due = await self.graph.work.requeue(tenant, Stage.EMBED, ids, anew=True)
-        versions = {each.id: each.payload_version for each in due}
-        failed = await forced(tenant, versions)
-        rows = [(key, versions[key]) for key in failed]
-        await self.graph.work.give_up(tenant, Stage.EMBED, rows)
-        return failed
 
     async def _unfinished(self, tenant: str, versions: Mapping[str, int]) -> set[str]:
         found = await self.graph.memories.get(tenant, versions)
@@ -196,7 +173,7 @@ class Reembed:
             most *= 2  # All of them have one timestamp, as after an import.
 
     async def _result(self, progress: Progress) -> dict[str, Any]:
-        live, state = await self.vectors.attach(), progress.state
+        live, state = await self.vectors.live.attach(), progress.state
         failed, total = state["failed"], state["total"]
         summary: dict[str, Any] = {
             "status": "complete",

@@ -70,7 +70,11 @@ class Switch:
         # Until every process has noticed the switch, some still write to the previous generation.
         await asyncio.sleep(_SEEN_AFTER_S)
         await self._run_passes()
-        await self._mark_refused()
+        # What the new live model refused is given up, as any failed embedding.
+        for tenant, ids in self._refused.items():
+            due = await self.graph.work.requeue(tenant, Stage.EMBED, ids)
+            rows = [(each.id, each.payload_version) for each in due]
+            await self.graph.work.give_up(tenant, Stage.EMBED, rows)
         return sorted(key for keys in self._refused.values() for key in keys)
 
     async def _begin_filling(self) -> None:
@@ -133,7 +137,7 @@ class Switch:
         lacking = await self._lacking(tenant, memories)
         if not lacking:
             return 0
-        await self.vectors.foreign.make_way(tenant, list(lacking), generation=self.target)
+        await self.vectors.make_way(tenant, list(lacking), generation=self.target)
         versions = {key: each.payload_version for key, each in lacking.items()}
         refused = await forced(tenant, versions)
         self._refused.setdefault(tenant, set()).update(refused)
@@ -201,21 +205,13 @@ class Switch:
             await self.progress.write_if_due()
 
     async def _verify_sample(self, tenant: str) -> None:
-        """Search for points by their own vectors; each must find itself or an equal point.
-
-        Raises: PermanentError.
-        """
+        """Raises: PermanentError unless points find themselves, or equals, by their vectors."""
         target = self.target
-        page: Sequence[StoredPoint] = await anext(
-            self.vectors.scroll(tenant, page=_SAMPLE, generation=target), []
-        )
-        ids = [point.id for point in page]
+        pages = self.vectors.scroll(tenant, page=_SAMPLE, generation=target)
+        ids = [point.id for point in await anext(pages, list[StoredPoint]())]
         stored = await self.vectors.stored(tenant, ids, with_dense=True, generation=target)
-        queries = [
-            VectorQuery("dense", point.dense, 1)
-            for point in stored.values()
-            if point.dense is not None
-        ]
+        known = [point.dense for point in stored.values() if point.dense is not None]
+        queries = [VectorQuery("dense", dense, 1) for dense in known]
         answers = await self.vectors.search(tenant, queries, generation=target)
         lost = sum(not hits or hits[0].score < _SELF_SCORE for hits in answers)
         if lost or len(queries) < len(stored):
@@ -226,10 +222,3 @@ class Switch:
 
     def _refused_count(self) -> int:
         return sum(map(len, self._refused.values()))
-
-    async def _mark_refused(self) -> None:
-        """Mark the embeddings that the new live model refused as given up, as any failed one."""
-        for tenant, ids in self._refused.items():
-            due = await self.graph.work.requeue(tenant, Stage.EMBED, ids)
-            rows = [(each.id, each.payload_version) for each in due]
-            await self.graph.work.give_up(tenant, Stage.EMBED, rows)

@@ -14,6 +14,7 @@ from time import monotonic
 from typing import TypeVar
 
 import qdrant_edge as edge
+from pydantic import BaseModel
 
 from .config import CollectionConfig
 from .errors import collection_missing, engine_calls
@@ -27,24 +28,25 @@ _FLUSH_AFTER_POINTS = 2_000
 _FLUSH_AFTER_S = 5.0
 
 
-class Collection:
-    def __init__(
-        self,
-        name: str,
-        config: CollectionConfig,
-        folder: Path,
-        generation: str,
-        optimized_points: int,
-    ) -> None:
-        """Open the shard in the generation's folder within `folder`.
+class StoredCollection(BaseModel):
+    """What the registry's file holds of a collection.
 
-        `optimized_points` is how many points the shard had when it was last optimised.
-        """
+    `optimized_points` is how many points the shard had when it was last optimised.
+    """
+
+    folder: str
+    generation: str
+    optimized_points: int
+    config: CollectionConfig
+
+
+class Collection:
+    def __init__(self, name: str, stored: StoredCollection, root: Path) -> None:
+        """Open the shard in the generation's folder, within the collection's within `root`."""
         self.name = name
-        self.config = config
-        self.folder = folder
-        self.generation = generation
-        self.optimized_points = optimized_points
+        self.stored = stored
+        self.config = stored.config
+        self.folder = root / stored.folder
         self.optimizing = False
         self.last_write_s = monotonic()
         # Writes wait while it is cleared; reads never do.
@@ -52,7 +54,7 @@ class Collection:
         self.writable.set()
         self._shard: edge.EdgeShard | None = load(self.path)
         # The writes that the copy in the making lacks; None while none is made.
-        self._recorded: list[edge.UpdateOperation] | None = None
+        self.recorded: list[edge.UpdateOperation] | None = None
         self._operations = 0
         self._unflushed = 0
         self._unflushed_since_s = monotonic()
@@ -60,11 +62,11 @@ class Collection:
 
     @property
     def path(self) -> Path:
-        return self.folder / self.generation
+        return self.folder / self.stored.generation
 
     def unoptimized_points(self) -> int:
         """Return about how many points were written or deleted since the last optimisation."""
-        drift = abs(self.info().points_count - self.optimized_points)
+        drift = abs(self.info().points_count - self.stored.optimized_points)
         return max(self._written_since_optimize, drift)
 
     def is_behind(self) -> bool:
@@ -74,11 +76,7 @@ class Collection:
 
     @property
     def shard(self) -> edge.EdgeShard:
-        """The open shard.
-
-        Raises:
-            ServerError: 404, the collection was deleted while the request waited.
-        """
+        """The open shard. Raises: 404, the collection was deleted while the request waited."""
         if self._shard is None:
             raise collection_missing(self.name)
         return self._shard
@@ -106,8 +104,8 @@ class Collection:
     def _write(self, update: Update) -> None:
         shard = self.shard
         # Also one that the engine refuses half-way: its first half has been applied.
-        if self._recorded is not None:
-            self._recorded.append(update.operation)
+        if self.recorded is not None:
+            self.recorded.append(update.operation)
         self.last_write_s = monotonic()
         if not self._unflushed:
             self._unflushed_since_s = self.last_write_s
@@ -134,22 +132,13 @@ class Collection:
 
     def record_writes(self) -> None:
         """Record the writes from now on, for the copy that was just made."""
-        self._recorded = []
+        self.recorded = []
         self._written_since_optimize = 0
-
-    def stop_recording(self) -> None:
-        self._recorded = None
-
-    def take_recorded(self) -> list[edge.UpdateOperation]:
-        """Return the recorded writes that were not taken yet."""
-        recorded, self._recorded = self._recorded or [], []
-        return recorded
 
     def replace(self, shard: edge.EdgeShard) -> None:
         """Serve from an optimised copy, which must have every recorded write."""
-        old, self._shard = self._shard, shard
-        if old is not None:
-            old.close()
+        self.close()
+        self._shard = shard
 
 
 def load(path: Path) -> edge.EdgeShard:

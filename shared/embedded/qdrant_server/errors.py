@@ -7,8 +7,8 @@ from contextlib import contextmanager
 class ServerError(Exception):
     """A refusal: an HTTP status, and a text that goes to the client as it stands.
 
-    400 and 422: the client must change the request. 404 and 409: a collection or point is
-    missing, or a name is taken. 500: the engine failed, see the log. 501: Qdrant serves this,
+    400 and 422: the client must change the request. 404 and 409: a collection is missing,
+    or a name is taken. 500: the engine failed, see the log. 501: Qdrant serves this,
     the embedded server does not.
     """
 
@@ -52,15 +52,10 @@ def engine_calls() -> Iterator[None]:
             raise ServerError(500, f"Service internal error: {_first_line(error)}") from error
         if type(error) is not Exception:
             raise
-        raise _failed_operation(_first_line(error)) from error
-
-
-def _failed_operation(text: str) -> ServerError:
-    if text.startswith("Service runtime error"):
-        return ServerError(500, f"Service internal error: {text}")
-    if text.startswith("No point with id"):
-        return ServerError(404, f"Not found: {text} found")
-    return wrong_input(text)
+        text = _first_line(error)
+        if text.startswith("Service runtime error"):
+            raise ServerError(500, f"Service internal error: {text}") from error
+        raise wrong_input(text) from error
 
 
 def _first_line(error: BaseException) -> str:

@@ -2,40 +2,34 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Self, cast
+from typing import Annotated
 
 import qdrant_edge as edge
-from pydantic import Discriminator, Field, Tag, model_validator
+from pydantic import Discriminator, Field, Tag
 
 from .wire import SHALLOW, PointId, Wire
 
 _Int64 = Annotated[int, Field(ge=-(2**63), lt=2**63)]
 
 
-class Match(Wire):
-    value: str | _Int64 | None = None
-    any: list[str] | list[_Int64] | None = None
+class MatchValue(Wire):
+    value: str | _Int64
 
-    @model_validator(mode="after")
-    def _is_either(self) -> Self:
-        if (self.value is None) == (self.any is None):
-            raise ValueError("expected either `value` or `any`")
-        return self
 
-    def engine(self) -> edge.MatchType:
-        if self.any is not None:
-            return edge.MatchAny(self.any)
-        return edge.MatchValue(cast("str | int", self.value))
+class MatchAny(Wire):
+    any: list[str] | list[_Int64]
 
 
 class MatchCondition(Wire):
     """The value of a payload key, or one value of a list there, is one of those given."""
 
     key: str
-    match: Match
+    match: MatchValue | MatchAny
 
     def engine(self) -> edge.ConditionType:
-        return edge.FieldCondition(self.key, match=self.match.engine())
+        if isinstance(self.match, MatchAny):
+            return edge.FieldCondition(self.key, match=edge.MatchAny(self.match.any))
+        return edge.FieldCondition(self.key, match=edge.MatchValue(self.match.value))
 
 
 class Range(Wire):
@@ -93,7 +87,3 @@ RequestFilter = Annotated[Filter, SHALLOW]
 
 def _engine(conditions: list[Condition] | None) -> list[edge.ConditionType] | None:
     return None if conditions is None else [each.engine() for each in conditions]
-
-
-def optional_engine(wanted: Filter | None) -> edge.Filter | None:
-    return None if wanted is None else wanted.engine()

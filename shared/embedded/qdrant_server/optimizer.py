@@ -72,14 +72,14 @@ class Optimizer:
         now_s = monotonic()
         rest = self._rests.get(collection.folder, _Rest())
         is_quiet = now_s - collection.last_write_s >= _QUIET_S
-        has_doubled = collection.unoptimized_points() >= collection.optimized_points
+        has_doubled = collection.unoptimized_points() >= collection.stored.optimized_points
         return now_s >= (rest.at_least_until_s if is_quiet or has_doubled else rest.until_s)
 
     async def _attempt(self, collection: Collection) -> None:
         started_s = monotonic()
         try:
             await self._optimize(collection)
-        except (ServerError, OSError, ChildFailed) as error:
+        except (ServerError, OSError) as error:
             log.warning("optimising %s failed: %s", collection.name, error)
             until_s = monotonic() + _REST_AFTER_FAILURE_S
             self._rests[collection.folder] = _Rest(until_s, until_s)
@@ -99,7 +99,7 @@ class Optimizer:
             abandoned = await self._switch(collection, generation, points)
         finally:
             collection.optimizing = False
-            collection.stop_recording()
+            collection.recorded = None
             collection.writable.set()
             was_deleted = not self._registry.is_live(collection)
             removed = collection.folder if was_deleted else abandoned
@@ -125,10 +125,6 @@ class Optimizer:
         return previous
 
 
-class ChildFailed(Exception):
-    """The child process ended with an error; the collection keeps its shard."""
-
-
 async def _copy(collection: Collection, target: Path) -> int:
     """Copy the shard's files and return how many points the copy has."""
     collection.writable.clear()
@@ -147,7 +143,7 @@ async def _index(path: Path) -> None:
     child = await asyncio.create_subprocess_exec(*command, stdin=DEVNULL, stdout=DEVNULL)
     try:
         if await child.wait() != 0:
-            raise ChildFailed(f"exit code {child.returncode}")
+            raise ServerError(500, f"exit code {child.returncode}")
     finally:
         if child.returncode is None:
             child.kill()
@@ -156,7 +152,7 @@ async def _index(path: Path) -> None:
 
 async def _replay(collection: Collection, shard: edge.EdgeShard) -> int:
     """Apply the recorded writes to the copy and return how many there were."""
-    recorded = collection.take_recorded()
+    recorded, collection.recorded = collection.recorded or [], []
     for number, operation in enumerate(recorded):
         # One that the engine refused is refused again.
         with suppress(ServerError), engine_calls():

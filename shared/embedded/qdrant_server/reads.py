@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import qdrant_edge as edge
 
 from .config import CollectionConfig
-from .filters import RequestFilter, optional_engine
-from .vectors import Vector, engine_vector, vector_json
+from .filters import RequestFilter
+from .vectors import NamedVector, Vector, engine_vector, vector_json
 from .wire import PointId, Positive, Wire
 
 JsonObject = dict[str, Any]
+# Positions of two points in a sample, and their score.
+_Pair = tuple[int, int, float]
 
 # The engine selects candidates by int8 copies of the vectors, twice as many as are wanted, and
 # scores them by the vectors themselves.
@@ -40,7 +42,7 @@ class Query(Wire):
         vector = engine_vector(wanted, self.using, config)
         return edge.QueryRequest(
             query=edge.Query.Nearest(vector, using=self.using),
-            filter=optional_engine(self.filter),
+            filter=self.filter.engine() if self.filter else None,
             params=SEARCH_PARAMS,
             score_threshold=self.score_threshold,
             limit=self.limit,
@@ -82,7 +84,7 @@ class Scroll(Wire):
         page = edge.ScrollRequest(
             offset=self.offset,
             limit=self.limit,
-            filter=optional_engine(self.filter),
+            filter=self.filter.engine() if self.filter else None,
             with_payload=self.with_payload,
             with_vector=self.with_vector,
         )
@@ -98,8 +100,66 @@ class Count(Wire):
     exact: bool = True
 
     def run(self, shard: edge.EdgeShard, _config: CollectionConfig) -> JsonObject:
-        wanted = edge.CountRequest(filter=optional_engine(self.filter), exact=self.exact)
+        wanted = edge.CountRequest(
+            filter=self.filter.engine() if self.filter else None, exact=self.exact
+        )
         return {"count": shard.count(wanted)}
+
+
+class MatrixPairs(Wire):
+    """A sample of `sample` points, and for each the `limit` nearest others of the sample."""
+
+    using: str
+    filter: RequestFilter | None = None
+    sample: Positive = 10
+    limit: Positive = 3
+
+    def run(self, shard: edge.EdgeShard, _config: CollectionConfig) -> JsonObject:
+        ids, pairs = self._matrix(shard)
+        return {"pairs": [{"a": ids[a], "b": ids[b], "score": score} for a, b, score in pairs]}
+
+    def _matrix(self, shard: edge.EdgeShard) -> tuple[list[int | str], list[_Pair]]:
+        """Return the ids of the sample and every pair, the best of each row first."""
+        sampled = sorted(self._sample(shard), key=lambda point: str(point.id))
+        rows = {point.id: row for row, point in enumerate(sampled)}
+        among = edge.Filter(must=[edge.HasIdCondition(set(rows))])
+        queries = [self._nearest(point, among) for point in sampled]
+        pairs: list[_Pair] = []
+        for row, hits in enumerate(shard.query_batch(edge.QueryBatchRequest(queries))):
+            found = [(row, rows[hit.id], hit.score) for hit in hits if rows[hit.id] != row]
+            pairs += found[: self.limit]
+        return [id_json(point.id) for point in sampled], pairs
+
+    def _sample(self, shard: edge.EdgeShard) -> list[edge.ScoredPoint]:
+        wanted = [self.filter.engine()] if self.filter is not None else []
+        return shard.query(
+            edge.QueryRequest(
+                query=edge.Sample.Random,
+                limit=self.sample,
+                filter=edge.Filter(must=[edge.HasVectorCondition(self.using), *wanted]),
+                with_vector=[self.using],
+            )
+        )
+
+    def _nearest(self, point: edge.ScoredPoint, among: edge.Filter) -> edge.QueryRequest:
+        [vector] = cast("dict[str, NamedVector]", point.vector).values()
+        return edge.QueryRequest(
+            query=edge.Query.Nearest(vector, using=self.using),
+            filter=among,
+            params=SEARCH_PARAMS,
+            limit=self.limit + 1,  # the point itself is mostly its own nearest
+        )
+
+
+class MatrixOffsets(MatrixPairs):
+    def run(self, shard: edge.EdgeShard, _config: CollectionConfig) -> JsonObject:
+        ids, pairs = self._matrix(shard)
+        return {
+            "offsets_row": [row for row, _, _ in pairs],
+            "offsets_col": [column for _, column, _ in pairs],
+            "scores": [score for _, _, score in pairs],
+            "ids": ids,
+        }
 
 
 def _record_json(record: edge.Record | edge.ScoredPoint) -> JsonObject:

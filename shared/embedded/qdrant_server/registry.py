@@ -8,38 +8,63 @@ left by a failure or a kill, and is removed at the next start.
 
 import fcntl
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from shutil import rmtree
+from typing import Annotated
 from uuid import uuid4
 
 import qdrant_edge as edge
 from pydantic import BaseModel, Field, ValidationError
 
-from .collection import Collection
+from .collection import Collection, StoredCollection
 from .config import CollectionConfig
 from .errors import ServerError, collection_exists, collection_missing, engine_calls
+from .wire import Wire
 
 _FILE = "registry.json"
 _FOLDER = "collections"
 
 
-class _Entry(BaseModel):
-    folder: str
-    generation: str
-    optimized_points: int
-    config: CollectionConfig
+_Name = Annotated[str, Field(min_length=1)]
+
+
+class _CreateAlias(Wire):
+    """Point an alias at a collection, wherever it pointed before."""
+
+    collection_name: _Name
+    alias_name: _Name
+
+
+class _DeleteAlias(Wire):
+    alias_name: _Name
+
+
+class _Create(Wire):
+    create_alias: _CreateAlias
+
+
+class _Delete(Wire):
+    delete_alias: _DeleteAlias
+
+
+_AliasAction = Annotated[_Create | _Delete, Field(union_mode="left_to_right")]
+
+
+class AliasActions(Wire):
+    actions: list[_AliasAction]
 
 
 class _File(BaseModel):
-    collections: dict[str, _Entry] = Field(default_factory=dict)
+    collections: dict[str, StoredCollection] = Field(default_factory=dict)
     aliases: dict[str, str] = Field(default_factory=dict)
 
 
 class Registry:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self._root = folder / _FOLDER
         self._collections: dict[str, Collection] = {}
         self.aliases: dict[str, str] = {}
 
@@ -47,15 +72,8 @@ class Registry:
     def collections(self) -> list[Collection]:
         return list(self._collections.values())
 
-    def names(self) -> list[str]:
-        return sorted(self._collections)
-
     def resolve(self, name: str) -> Collection:
-        """Return the collection of this name or alias.
-
-        Raises:
-            ServerError: 404, there is none.
-        """
+        """Return the collection of this name or alias. Raises: ServerError 404."""
         found = self._collections.get(self.aliases.get(name, name))
         if found is None:
             raise collection_missing(name)
@@ -65,43 +83,33 @@ class Registry:
         return self._collections.get(collection.name) is collection
 
     def open(self) -> None:
-        """Open what the file names and remove the folders that it does not.
-
-        Raises:
-            UnreadableCollection: a collection cannot be opened.
-        """
-        root = self._folder / _FOLDER
-        root.mkdir(parents=True, exist_ok=True)
+        """Open what the file names, remove other folders. Raises: UnreadableCollection."""
+        self._root.mkdir(parents=True, exist_ok=True)
         stored = _read(self._folder / _FILE)
-        live = {entry.folder: entry.generation for entry in stored.collections.values()}
-        for folder in root.iterdir():
+        live = {each.folder: each.generation for each in stored.collections.values()}
+        for folder in self._root.iterdir():
             _sweep(folder, live.get(folder.name))
-        for name, entry in stored.collections.items():
-            folder = root / entry.folder
+        for name, each in stored.collections.items():
             try:
-                self._collections[name] = Collection(
-                    name, entry.config, folder, entry.generation, entry.optimized_points
-                )
+                self._collections[name] = Collection(name, each, self._root)
             except ServerError as error:
                 raise UnreadableCollection(
-                    f"cannot open collection {name} in {folder}: {error}"
+                    f"cannot open collection {name} in {self._root / each.folder}: {error}"
                 ) from error
         self.aliases = stored.aliases
 
     def create(self, name: str, config: CollectionConfig) -> None:
-        """Create a collection.
-
-        Raises:
-            ServerError: 409, the name is taken by a collection or an alias.
-        """
+        """Raises: ServerError 409 where the name is taken by a collection or an alias."""
         if name in self._collections or name in self.aliases:
             raise collection_exists(name)
-        folder, generation = self._folder / _FOLDER / uuid4().hex, uuid4().hex
-        path = folder / generation
+        stored = StoredCollection(
+            folder=uuid4().hex, generation=uuid4().hex, optimized_points=0, config=config
+        )
+        path = self._root / stored.folder / stored.generation
         path.mkdir(parents=True)
         with engine_calls():
             edge.EdgeShard.create(str(path), config.engine()).close()
-        collection = Collection(name, config, folder, generation, 0)
+        collection = Collection(name, stored, self._root)
         self._save({**self._collections, name: collection}, self.aliases)
 
     def remove(self, name: str) -> Collection | None:
@@ -116,17 +124,30 @@ class Registry:
         collection.close()
         return collection
 
-    def set_aliases(self, aliases: dict[str, str]) -> None:
+    def change_aliases(self, actions: Iterable[_AliasAction]) -> None:
+        """Take the actions in order. Raises: ServerError, so that none has taken effect."""
+        aliases = dict(self.aliases)
+        for action in actions:
+            if isinstance(action, _Delete):
+                aliases.pop(action.delete_alias.alias_name, None)
+                continue
+            alias, target = action.create_alias.alias_name, action.create_alias.collection_name
+            if target not in self._collections:
+                raise collection_missing(target)
+            if alias in self._collections:
+                raise collection_exists(alias)
+            aliases[alias] = target
         self._save(self._collections, aliases)
 
     def set_generation(self, collection: Collection, generation: str, points: int) -> None:
         """Let the next start serve the collection from another generation."""
-        previous = collection.generation, collection.optimized_points
-        collection.generation, collection.optimized_points = generation, points
+        previous = collection.stored
+        changed = {"generation": generation, "optimized_points": points}
+        collection.stored = previous.model_copy(update=changed)
         try:
             self._save(self._collections, self.aliases)
         except OSError:
-            collection.generation, collection.optimized_points = previous
+            collection.stored = previous
             raise
 
     def close(self) -> None:
@@ -136,16 +157,8 @@ class Registry:
 
     def _save(self, collections: dict[str, Collection], aliases: dict[str, str]) -> None:
         """Write the file, then change the state; a failed write changes nothing."""
-        entries = {
-            name: _Entry(
-                folder=kept.folder.name,
-                generation=kept.generation,
-                optimized_points=kept.optimized_points,
-                config=kept.config,
-            )
-            for name, kept in collections.items()
-        }
-        _replace(self._folder / _FILE, _File(collections=entries, aliases=aliases))
+        stored = {name: kept.stored for name, kept in collections.items()}
+        _replace(self._folder / _FILE, _File(collections=stored, aliases=aliases))
         self._collections, self.aliases = collections, aliases
 
 
@@ -157,8 +170,7 @@ class UnreadableCollection(Exception):
 def locked(folder: Path) -> Iterator[None]:
     """Lock the data folder for this process; a kill releases the lock.
 
-    Raises:
-        BlockingIOError: another server holds the lock.
+    Raises: BlockingIOError where another server holds it.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "lock").open("w") as file:

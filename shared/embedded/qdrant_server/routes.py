@@ -1,43 +1,38 @@
-"""The routes of Qdrant that the product and its tests call; any other answers 501."""
+"""The routes of Qdrant that the product calls, and a search matrix; any other answers 501."""
+
+from __future__ import annotations
 
 import asyncio
+import logging
+from collections.abc import Awaitable, Callable
 from shutil import rmtree
+from time import perf_counter
 from typing import Any
 
+import qdrant_edge as edge
 from aiohttp import web
+from pydantic_core import to_json
 
-from .aliases import AliasActions
 from .collection import Collection
 from .config import CollectionConfig
-from .envelope import Handler, answer, enveloped
 from .errors import ServerError, engine_calls
-from .indexes import CreateIndex, schema_json
-from .matrix import MatrixOffsets, MatrixPairs
-from .reads import Count, QueryBatch, Retrieve, Scroll
-from .registry import Registry
-from .updates import Delete, SetPayload, UpdateBatch, Upsert
+from .reads import Count, MatrixOffsets, MatrixPairs, QueryBatch, Retrieve, Scroll
+from .registry import AliasActions, Registry
+from .updates import CreateIndex, Delete, UpdateBatch, Upsert
 from .wire import read
+
+log = logging.getLogger(__name__)
+
+Handler = Callable[[web.Request], Awaitable[object]]
 
 _REGISTRY = web.AppKey("registry", Registry)
 # qdrant-client 1.20 warns unless the server reports 1.19 to 1.21.
 _VERSION = "1.19.0"
 _BODY_LIMIT_BYTES = 64 * 1024 * 1024
 _MAX_NAME_CHARS = 255
+_REQUEST_TIMEOUT_S = 60.0
 _Read = QueryBatch | Retrieve | Scroll | Count | MatrixPairs
-_Change = Upsert | Delete | SetPayload | CreateIndex
-_READS: dict[str, type[_Read]] = {
-    "/query/batch": QueryBatch,
-    "": Retrieve,
-    "/scroll": Scroll,
-    "/count": Count,
-    "/search/matrix/pairs": MatrixPairs,
-    "/search/matrix/offsets": MatrixOffsets,
-}
-_CHANGES: list[tuple[str, str, type[_Change]]] = [
-    ("PUT", "", Upsert),
-    ("POST", "/delete", Delete),
-    ("POST", "/payload", SetPayload),
-]
+_Change = Upsert | Delete | CreateIndex
 
 
 def new_application(registry: Registry) -> web.Application:
@@ -49,8 +44,14 @@ def new_application(registry: Registry) -> web.Application:
     points = f"{collection}/points"
     # aiohttp tries the routes in this order; searches are the most frequent.
     routes: list[tuple[str, str, Handler]] = [
-        *(("POST", points + path, _reading(model)) for path, model in _READS.items()),
-        *((method, points + path, _changing(model)) for method, path, model in _CHANGES),
+        ("POST", f"{points}/query/batch", _reading(QueryBatch)),
+        ("POST", points, _reading(Retrieve)),
+        ("POST", f"{points}/scroll", _reading(Scroll)),
+        ("POST", f"{points}/count", _reading(Count)),
+        ("POST", f"{points}/search/matrix/pairs", _reading(MatrixPairs)),
+        ("POST", f"{points}/search/matrix/offsets", _reading(MatrixOffsets)),
+        ("PUT", points, _changing(Upsert)),
+        ("POST", f"{points}/delete", _changing(Delete)),
         ("POST", f"{points}/batch", _change_batch),
         ("GET", "/collections", _list),
         ("POST", "/collections/aliases", _change_aliases),
@@ -62,12 +63,42 @@ def new_application(registry: Registry) -> web.Application:
         ("*", "/{path:.*}", _not_served),
     ]
     for method, path, handler in routes:
-        app.router.add_route(method, path, enveloped(handler))
+        app.router.add_route(method, path, _enveloped(handler))
     return app
 
 
+def _enveloped(handler: Handler) -> Callable[[web.Request], Awaitable[web.Response]]:
+    """Return an aiohttp handler that answers with what `handler` returns as the `result`."""
+
+    async def handle(request: web.Request) -> web.Response:
+        started_s = perf_counter()
+        try:
+            async with asyncio.timeout(_REQUEST_TIMEOUT_S):
+                result = await handler(request)
+        except ServerError as error:
+            return _refusal(error.status, str(error), started_s)
+        except web.HTTPException as error:  # aiohttp's own: the body is too large
+            return _refusal(error.status, error.reason, started_s)
+        except TimeoutError:
+            return _refusal(408, f"Timeout: not done in {_REQUEST_TIMEOUT_S:g} s", started_s)
+        except Exception:
+            log.exception("%s %s failed", request.method, request.path)
+            return _refusal(500, "Service internal error: see the server's log", started_s)
+        return _answer({"result": result, "status": "ok", "time": perf_counter() - started_s})
+
+    return handle
+
+
+def _refusal(status: int, text: str, started_s: float) -> web.Response:
+    return _answer({"status": {"error": text}, "time": perf_counter() - started_s}, status)
+
+
+def _answer(body: object, status: int = 200) -> web.Response:
+    return web.Response(body=to_json(body), status=status, content_type="application/json")
+
+
 async def _root(_request: web.Request) -> web.Response:
-    return answer({"title": "qdrant - vector search engine", "version": _VERSION})
+    return _answer({"title": "qdrant - vector search engine", "version": _VERSION})
 
 
 async def _ready(_request: web.Request) -> web.Response:
@@ -115,7 +146,8 @@ def _update_json(operation: int) -> dict[str, Any]:
 
 
 async def _list(request: web.Request) -> object:
-    return {"collections": [{"name": name} for name in request.app[_REGISTRY].names()]}
+    names = sorted(collection.name for collection in request.app[_REGISTRY].collections)
+    return {"collections": [{"name": name} for name in names]}
 
 
 async def _create(request: web.Request) -> object:
@@ -148,14 +180,22 @@ async def _info(request: web.Request) -> object:
         "indexed_vectors_count": info.indexed_vectors_count,
         "segments_count": info.segments_count,
         "config": collection.config.shown(),
-        "payload_schema": {key: schema_json(index) for key, index in info.payload_schema.items()},
+        "payload_schema": {key: _schema_json(index) for key, index in info.payload_schema.items()},
     }
 
 
+def _schema_json(info: edge.PayloadIndexInfo) -> dict[str, Any]:
+    # The engine's enums are no enum.Enum, whatever the stub says.
+    kind = str(info.data_type).rpartition(".")[2].lower()
+    body: dict[str, Any] = {"data_type": kind, "points": info.points}
+    if isinstance(info.params, edge.KeywordIndexParams):
+        body["params"] = {"type": kind, "is_tenant": bool(info.params.is_tenant)}
+    return body
+
+
 async def _change_aliases(request: web.Request) -> object:
-    registry = request.app[_REGISTRY]
-    actions = read(AliasActions, await request.read())
-    registry.set_aliases(actions.applied(registry.aliases, registry.names()))
+    wanted = read(AliasActions, await request.read())
+    request.app[_REGISTRY].change_aliases(wanted.actions)
     return True
 
 

@@ -1,4 +1,4 @@
-"""Changes of points: their JSON, and the same as the engine's update operations.
+"""Changes of points and their indexes: their JSON, and the same as the engine's update operations.
 
 A request is read completely before its first operation is applied, so a refused one has
 changed nothing.
@@ -6,14 +6,13 @@ changed nothing.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import NamedTuple, Self
+from typing import Literal, NamedTuple
 
 import qdrant_edge as edge
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from .config import CollectionConfig
-from .filters import RequestFilter, optional_engine
+from .filters import RequestFilter
 from .vectors import Vector, engine_vector
 from .wire import Payload, PointId, Wire
 
@@ -47,7 +46,7 @@ class Upsert(Wire):
 
     def updates(self, config: CollectionConfig) -> list[Update]:
         points = [point.engine(config) for point in self.points]
-        condition = optional_engine(self.update_filter)
+        condition = self.update_filter.engine() if self.update_filter else None
         steps = [
             points[at : at + _POINTS_PER_CALL] for at in range(0, len(points), _POINTS_PER_CALL)
         ]
@@ -57,58 +56,48 @@ class Upsert(Wire):
         ]
 
 
-class Selection(Wire):
-    """The points to change: those with these ids, or those that match the filter."""
+class Delete(Wire):
+    """The points to delete: those that match the filter."""
 
-    points: list[PointId] | None = None
-    filter: RequestFilter | None = None
+    filter: RequestFilter
 
-    @model_validator(mode="after")
-    def _is_either(self) -> Self:
-        if (self.points is None) == (self.filter is None):
-            raise ValueError("expected either `points` or `filter`")
-        return self
-
-    def _update(
-        self,
-        by_ids: Callable[..., edge.UpdateOperation],
-        by_filter: Callable[..., edge.UpdateOperation],
-        *arguments: object,
-    ) -> Update:
-        if self.filter is not None:
-            return Update(by_filter(self.filter.engine(), *arguments), 1)
-        ids = self.points or []
-        return Update(by_ids(ids, *arguments), len(ids))
-
-
-class Delete(Selection):
     def updates(self, _config: CollectionConfig) -> list[Update]:
-        operation = edge.UpdateOperation
-        return [self._update(operation.delete_points, operation.delete_points_by_filter)]
+        return [Update(edge.UpdateOperation.delete_points_by_filter(self.filter.engine()), 1)]
 
 
-class SetPayload(Selection):
-    """The payload whose keys the selected points get, or which replaces theirs."""
+class KeywordIndexParams(Wire):
+    type: Literal["keyword"]
+    is_tenant: bool = False
+
+
+class CreateIndex(Wire):
+    field_name: str
+    field_schema: Literal["keyword", "integer"] | KeywordIndexParams
+
+    def updates(self, _config: CollectionConfig) -> list[Update]:
+        wanted = self.field_schema
+        if isinstance(wanted, KeywordIndexParams):
+            schema = edge.KeywordIndexParams(is_tenant=wanted.is_tenant)
+        else:
+            schema = getattr(edge.PayloadSchemaType, wanted.capitalize())
+        return [Update(edge.UpdateOperation.create_field_index(self.field_name, schema), 0)]
+
+
+class OverwritePayload(Wire):
+    """The payload that replaces that of the points which match the filter."""
 
     payload: Payload
-
-    def updates(self, _config: CollectionConfig) -> list[Update]:
-        operation = edge.UpdateOperation
-        by_ids, by_filter = operation.set_payload, operation.set_payload_by_filter
-        return [self._update(by_ids, by_filter, self.payload)]
-
-    def overwriting(self) -> Update:
-        operation = edge.UpdateOperation
-        by_ids, by_filter = operation.overwrite_payload, operation.overwrite_payload_by_filter
-        return self._update(by_ids, by_filter, self.payload)
+    filter: RequestFilter
 
 
 class OverwritePayloadOperation(Wire):
-    overwrite_payload: SetPayload
+    overwrite_payload: OverwritePayload
 
 
 class UpdateBatch(Wire):
     operations: list[OverwritePayloadOperation]
 
     def updates(self) -> list[Update]:
-        return [each.overwrite_payload.overwriting() for each in self.operations]
+        overwrite = edge.UpdateOperation.overwrite_payload_by_filter
+        changes = [each.overwrite_payload for each in self.operations]
+        return [Update(overwrite(each.filter.engine(), each.payload), 1) for each in changes]

@@ -41,9 +41,8 @@ Vector = list[Number] | SparseVector
 def engine_vector(vector: Vector, name: str, config: CollectionConfig) -> NamedVector:
     """Return the vector for the engine.
 
-    Raises:
-        ServerError: the collection has no vector of that name, kind and size, or the vector
-            is zero and so has no direction.
+    Raises: ServerError where the collection has no vector of that name, kind and size, or the
+    vector is zero and so has no direction.
     """
     is_sparse = isinstance(vector, SparseVector)
     if name in (config.vectors if is_sparse else config.sparse_vectors):

@@ -61,8 +61,7 @@ _Model = TypeVar("_Model", bound=Wire)
 def read(model: type[_Model], body: bytes) -> _Model:
     """Return the request in a JSON text; an empty text counts as an empty object.
 
-    Raises:
-        ServerError: the text is no JSON, or not a request that the embedded server serves.
+    Raises: ServerError for other text, and for a request that the embedded server does not serve.
     """
     try:
         return model.model_validate(from_json(body, allow_inf_nan=False) if body else {})

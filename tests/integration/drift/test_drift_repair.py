@@ -9,7 +9,7 @@ import pytest
 from qdrant_client import models
 
 from services.syncer.drift.findings import Audit
-from services.syncer.drift.repair import TASK, none_deletable
+from services.syncer.drift.repair import TASK
 from services.syncer.runs import Progress, RunLost
 from shared.domain.memory import next_version, now_ms
 from shared.errors import Conflict
@@ -281,7 +281,7 @@ async def test_a_switch_of_the_generation_ends_the_audit(here: Place) -> None:
     """Repaired for the one that served before: told as failed, another run is to begin."""
     ids = [each.id for each in await here.seed(3)]
     await here.drop_points(ids[:1])
-    live = here.vectors.live
+    live = here.vectors.live.generation
     assert live is not None
     other = await here.vectors.generations.create(live.model, live.dimension, serial=99)
 
@@ -294,10 +294,10 @@ async def test_a_switch_of_the_generation_ends_the_audit(here: Place) -> None:
     try:
         async with here.embedding():
             with pytest.raises(Conflict, match="switched"):
-                await here.drift(TENANT, audit, beat, repair=True, deletable=none_deletable)
+                await here.drift(TENANT, audit, beat, repair=True)
     finally:
         await here.vectors.generations.activate(live)
-        await here.vectors.attach()
+        await here.vectors.live.attach()
 
 
 async def test_a_point_under_a_number_goes_as_any_orphan(here: Place) -> None:

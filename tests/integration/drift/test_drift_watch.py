@@ -10,9 +10,8 @@ from typing import Any
 import pytest
 from prometheus_client import REGISTRY
 
-from services.syncer.drift.gauges import DriftGauges
-from services.syncer.drift.orphan_history import OrphanHistory
-from services.syncer.drift.watch import DriftWatch
+from services.syncer.drift.findings import DriftGauges
+from services.syncer.drift.watch import DriftWatch, OrphanHistory
 from shared.config import LeaseSettings, SyncSettings
 from shared.errors import Fenced, TransientError
 from shared.graph.upkeep.runs import RunState

@@ -32,7 +32,7 @@ async def taken(here: Place, run_id: str) -> Progress:
 async def switched(here: Place) -> list[str]:
     """To the generation that is live already: the passes after the switch are all there is."""
     progress = await begun(here)
-    live = await here.vectors.attach()
+    live = await here.vectors.live.attach()
     stores = (here.graph, here.vectors, here.outbox)
     return await Switch(*stores, progress=progress, target=live)()
 

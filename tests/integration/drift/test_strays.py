@@ -8,10 +8,9 @@ from functools import partial
 import pytest
 from prometheus_client import REGISTRY
 
-from services.syncer.drift.gauges import DriftGauges
-from services.syncer.drift.orphan_history import OrphanHistory
+from services.syncer.drift.findings import DriftGauges
 from services.syncer.drift.repair import TASK, drift_task
-from services.syncer.drift.watch import DriftWatch
+from services.syncer.drift.watch import DriftWatch, OrphanHistory
 from shared.config import SyncSettings
 from shared.leading.lease import Lease
 from shared.streams.job import Job

@@ -144,7 +144,7 @@ async def test_a_switch_fills_and_proves_what_both_tenants_hold(here: Place) -> 
     assert run is not None
     stores = (here.graph, here.vectors, here.outbox)
     progress = Progress(here.graph.runs, TENANT, run, asyncio.Event())
-    target = await here.vectors.attach()
+    target = await here.vectors.live.attach()
     switching = Switch(*stores, progress=progress, target=target)
     async with here.embedding():
         assert await switching() == []

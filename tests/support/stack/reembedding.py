@@ -100,7 +100,7 @@ async def back(stack: Stack) -> AsyncIterator[Back]:
 
 async def _attached(vectors: VectorStore) -> bool:
     try:
-        await vectors.attach()
+        await vectors.live.attach()
     except Unavailable:
         return False
     return True

@@ -14,11 +14,10 @@ from typing import Any
 from uuid import uuid4
 
 import numpy as np
-from qdrant_client import AsyncQdrantClient, models
+from qdrant_client import AsyncQdrantClient
 
-from services.syncer.drift.findings import Audit
-from services.syncer.drift.gauges import DriftGauges
-from services.syncer.drift.repair import TASK, Drift, drift_task, none_deletable
+from services.syncer.drift.findings import Audit, DriftGauges
+from services.syncer.drift.repair import TASK, Drift, drift_task
 from services.syncer.runs import RunHandler, Task
 from shared.config import GraphSettings, RedisSettings
 from shared.domain.memory import Memory, text_hash
@@ -34,7 +33,7 @@ from shared.vectors import Point, VectorStore, point_for
 from shared.vectors.points import Vector
 from shared.vectors.sparse import SparseVector, sparse_document
 from tests.support.stores.graphs import TENANT, a_memory, opened
-from tests.support.stores.vector_stores import DIMENSION, MODEL
+from tests.support.stores.vector_stores import DIMENSION, MODEL, change_payloads, having
 from tests.support.workers.working import Running, consuming
 
 _SEED_PAGE = 500
@@ -110,7 +109,7 @@ class Place:
         async def beat(*, at_once: bool = False) -> None:
             del at_once
 
-        await self.drift(TENANT, audit, beat, repair=False, deletable=none_deletable)
+        await self.drift(TENANT, audit, beat, repair=False)
         return audit
 
     def handler(
@@ -135,30 +134,23 @@ class Place:
 
     @property
     def collection(self) -> str:
-        assert self.vectors.live is not None
-        return self.vectors.live.collection
+        assert self.vectors.live.generation is not None
+        return self.vectors.live.generation.collection
 
     async def set_payload(self, ids: Sequence[str], **payload: Any) -> None:
         """Change points behind the product's back."""
-        await self.client.set_payload(self.collection, payload, points=list(ids), wait=True)
+        await change_payloads(self.client, self.collection, ids, lambda before: before | payload)
 
     async def drop_keys(self, ids: Sequence[str], *keys: str) -> None:
         """Delete keys of points' payloads behind the product's back."""
-        found = await self.client.retrieve(self.collection, list(ids))
-        operations: list[models.UpdateOperation] = [
-            models.OverwritePayloadOperation(
-                overwrite_payload=models.SetPayload(
-                    payload={k: v for k, v in (record.payload or {}).items() if k not in keys},
-                    points=[record.id],
-                )
-            )
-            for record in found
-        ]
-        await self.client.batch_update_points(self.collection, operations, wait=True)
+
+        def kept(before: dict[str, Any]) -> dict[str, Any]:
+            return {key: value for key, value in before.items() if key not in keys}
+
+        await change_payloads(self.client, self.collection, ids, kept)
 
     async def drop_points(self, ids: Sequence[str]) -> None:
-        selector = models.PointIdsList(points=list(ids))
-        await self.client.delete(self.collection, selector, wait=True)
+        await self.client.delete(self.collection, having(ids), wait=True)
 
     async def add_orphans(self, count: int) -> list[str]:
         made = [a_memory(f"orphan {number}") for number in range(count)]

@@ -1,13 +1,14 @@
 """What the tests of the vector store share: a store on a collection of its own, points."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 from uuid import uuid4
 
 import numpy as np
 from numpy.typing import NDArray
+from qdrant_client import AsyncQdrantClient, models
 
 from shared.config import VectorSettings
 from shared.domain.memory import Memory
@@ -33,7 +34,7 @@ async def new_store(given: VectorSettings, *, opened: bool = True) -> AsyncItera
     """A store over a new alias; its generations are deleted afterwards."""
     store = await asyncio.to_thread(VectorStore, given)
     if opened:
-        await store.open(MODEL, DIMENSION)
+        await store.live.open(MODEL, DIMENSION)
     try:
         yield store
     finally:
@@ -48,6 +49,28 @@ async def emptied(store: VectorStore, tenants: Iterable[str]) -> None:
     for tenant in tenants:
         async for page in store.scroll(tenant):
             await store.delete_seen(tenant, page)
+
+
+def having(ids: Iterable[Any]) -> models.Filter:
+    return models.Filter(must=[models.HasIdCondition(has_id=list(ids))])
+
+
+async def change_payloads(
+    client: AsyncQdrantClient,
+    collection: str,
+    ids: Sequence[str],
+    changed: Callable[[dict[str, Any]], dict[str, Any]],
+) -> None:
+    """Replace the payloads of points behind the product's back."""
+    operations: list[models.UpdateOperation] = [
+        models.OverwritePayloadOperation(
+            overwrite_payload=models.SetPayload(
+                payload=changed(record.payload or {}), filter=having([record.id])
+            )
+        )
+        for record in await client.retrieve(collection, list(ids))
+    ]
+    await client.batch_update_points(collection, operations, wait=True)
 
 
 def unit(*numbers: float) -> NDArray[np.float32]:
