@@ -30,8 +30,6 @@ _HEADERS = {
     " style-src 'self' 'unsafe-inline'; img-src 'self' data:; font-src 'self' data:;"
     " frame-ancestors 'none'",
 }
-
-
 ROUTES = Routes(scope="open", group="operations")
 
 

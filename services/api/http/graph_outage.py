@@ -24,8 +24,8 @@ class GraphCircuit:
 
     def __init__(self, probes: Probes) -> None:
         self._probes = probes
-        self._waiting: set[asyncio.Task[object]] = set()
-        self._cancelled: set[asyncio.Task[object]] = set()
+        # Tasks inside `protected`, and whether they were cancelled because the graph went down.
+        self._waiting: dict[asyncio.Task[object], bool] = {}
         probes.when_down("graph", self._cancel_waiting)
 
     @contextmanager
@@ -37,19 +37,18 @@ class GraphCircuit:
             return
         if self._probes.known_down("graph"):
             raise Unavailable("graph", "down")
-        self._waiting.add(task)
+        self._waiting[task] = False
         try:
             yield
         except asyncio.CancelledError:
-            if task not in self._cancelled:
+            if not self._waiting[task]:
                 raise
             task.uncancel()
             raise Unavailable("graph", "went down meanwhile") from None
         finally:
-            self._waiting.discard(task)
-            self._cancelled.discard(task)
+            del self._waiting[task]
 
     def _cancel_waiting(self) -> None:
         for task in self._waiting:
-            self._cancelled.add(task)
+            self._waiting[task] = True
             task.cancel()

@@ -7,8 +7,8 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator
 
 from services.api.http.answers import Absent, Answer, Id, OnlyTrue, Success, Time, Unit, attribute
-from services.api.memory.service import Queued, Stored
-from shared.domain.memory import tag_prefixes
+from services.api.memory.service import Queued
+from shared.domain.memory import Memory, tag_prefixes
 
 _Prefixes = Annotated[tuple[str, ...], BeforeValidator(tag_prefixes)]
 
@@ -76,8 +76,9 @@ class StoredAnswer(Success):
     query_time_ms: float
 
     @classmethod
-    def of(cls, stored: Stored, elapsed_ms: float) -> StoredAnswer:
-        memory, queued = stored.memory, stored.queued
+    def of(
+        cls, memory: Memory, queued: Queued, elapsed_ms: float, *, has_embedding: bool
+    ) -> StoredAnswer:
         return cls(
             memory_id=memory.id,
             id=memory.id,
@@ -89,7 +90,7 @@ class StoredAnswer(Success):
             confidence=memory.confidence,
             metadata=memory.shown_metadata,
             session_id=memory.session_id,
-            embedding_status="provided" if stored.embedding else "queued",
+            embedding_status="provided" if has_embedding else "queued",
             enrichment_queued=queued.enrich,
             embedding_queued=queued.embed,
             queued=queued.enrich and queued.embed,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 
 from aiohttp import web
 
@@ -23,7 +24,7 @@ from services.api.memory.answers import (
 )
 from services.api.memory.idempotency import IDEMPOTENCY
 from services.api.memory.requests import BatchIn, MemoryIn, MemoryPatch, parse_batch
-from services.api.memory.service import MOST_TAGGED, Memories, Queued, Stored
+from services.api.memory.service import MOST_TAGGED, Memories, Queued
 from shared.domain.memory import now_ms
 from shared.errors import Conflict
 from shared.events import emitter
@@ -61,17 +62,18 @@ async def store_memory(request: web.Request) -> web.StreamResponse:
     if isinstance(write, web.Response):
         return write
     memory = await memories.prepare(write.tenant, memory_in, write.id)
-    expected = Stored(memory, embedding=memory_in.embedding is not None)
-    idem = write.keep([memory.id], lambda: StoredAnswer.of(expected, ms_since(began)))
+    embedding = memory_in.embedding
+    answer = partial(StoredAnswer.of, has_embedding=embedding is not None)
+    idem = write.keep([memory.id], lambda: answer(memory, Queued(), ms_since(began)))
     try:
-        stored = await memories.store(
-            write.tenant, memory, memory_in.embedding, idem=idem, trace=request[REQUEST_ID]
+        stored, queued = await memories.store(
+            write.tenant, memory, embedding, idem=idem, trace=request[REQUEST_ID]
         )
     except Conflict as conflict:
         return await idempotency.resolve(write, conflict)
-    event = emitter.stored(stored.memory, ms_since(began))
+    event = emitter.stored(stored, ms_since(began))
     request.app[EVENTS].emit(write.tenant, Event.STORE, event)
-    return await idempotency.finish(request, write, StoredAnswer.of(stored, ms_since(began)))
+    return await idempotency.finish(request, write, answer(stored, queued, ms_since(began)))
 
 
 @ROUTES.add(

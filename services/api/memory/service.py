@@ -53,15 +53,6 @@ class Queued:
     embed: bool = True
 
 
-@dataclass(frozen=True, slots=True)
-class Stored:
-    """`embedding`: whether the request brought the memory's vector."""
-
-    memory: Memory
-    queued: Queued = field(default_factory=Queued)
-    embedding: bool = False
-
-
 # A memory whose jobs are to be published, and the id of the request that wrote it.
 _Announcement = tuple[Memory, str]
 
@@ -97,7 +88,7 @@ class Memories:
         *,
         idem: Idem | None = None,
         trace: str = "",
-    ) -> Stored:
+    ) -> tuple[Memory, Queued]:
         """Write one memory and publish its jobs. A repeat without a key publishes them again.
 
         Raises: Unavailable("graph"), Conflict where the key was used meanwhile.
@@ -110,8 +101,7 @@ class Memories:
             if idem is not None:
                 raise
             memory = await self.fetch(tenant, memory.id)  # the first try of this request stored it
-        queued = await self._announcer.submit(tenant, (memory, trace))
-        return Stored(memory, queued, embedding=embedding is not None)
+        return memory, await self._announcer.submit(tenant, (memory, trace))
 
     async def prepare_many(
         self, tenant: str, bodies: Sequence[MemoryIn], ids: Sequence[str]

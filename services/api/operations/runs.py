@@ -28,7 +28,6 @@ from shared.streams.outbox import Outbox
 from shared.waiting import wait
 
 MAX_LISTED = 100
-TASKS = ("drift", "reembed")
 _POLL_S = (0.05, 1.0)
 _RETRY_AFTER_S = 5.0
 
@@ -172,7 +171,7 @@ WAIT = flag(
     " EUNOE_ADMIN_WAIT_SECONDS",
     default=True,
 )
-_TASK = text("task", f"Only runs of this task: {', '.join(TASKS)}, …")
+_TASK = text("task", "Only runs of this task: drift, reembed, …")
 _LIMIT = integer("limit", "Most runs", default=20, least=1, most=MAX_LISTED)
 
 
