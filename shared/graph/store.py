@@ -17,8 +17,7 @@ from shared.graph.recall.candidates import Candidates
 from shared.graph.stages.memory_status import MemoryStatuses
 from shared.graph.stages.patterns import Patterns
 from shared.graph.stages.writes import Work
-from shared.graph.upkeep.export import Export
-from shared.graph.upkeep.restore import Restore
+from shared.graph.upkeep.backup import Export, Restore
 from shared.graph.upkeep.runs import Runs
 from shared.graph.upkeep.sweeps import Sweeps
 

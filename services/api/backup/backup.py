@@ -23,7 +23,7 @@ from services.api.http.parameters import Param, Query, text
 from services.api.http.route import Routes
 from shared.config import Settings
 from shared.errors import InvalidInput, Overloaded
-from shared.graph.upkeep.export import Export
+from shared.graph.upkeep.backup import Export
 from shared.vectors import StoredPoint, VectorStore
 
 PARTS = ("falkordb", "qdrant")

@@ -26,7 +26,7 @@ from shared.domain.memory import now_ms
 from shared.domain.relations import RELATIONS
 from shared.domain.tenant import check_tenant
 from shared.errors import EunoeError, InvalidInput
-from shared.graph.upkeep.restore import LABELS, Restore, Restored
+from shared.graph.upkeep.backup import LABELS, Restore, Restored
 
 _Row = Mapping[str, Any]
 BATCH = 500

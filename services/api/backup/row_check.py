@@ -26,7 +26,7 @@ from shared.domain.memory import (
 )
 from shared.errors import InvalidInput
 from shared.graph.records import PROPERTIES, check_key, embedding_of, memory_of
-from shared.graph.upkeep.restore import Restored
+from shared.graph.upkeep.backup import Restored
 
 # Edge labels of older AutoMem graphs → the kind of the DISCOVERED edge that replaces them.
 _LEGACY = {

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Annotated, Literal
 
@@ -197,19 +196,16 @@ class Entities:
             jobs = [Job(tenant, each.id, each.version, run) for each in due]
             await self.outbox.announce({Stage.ENRICH: jobs}, exempt=True)
 
-    async def audit(
-        self, tenant: str
-    ) -> tuple[list[AcceptedEntityAnswer], list[RejectedEntityAnswer]]:
+    async def audit(self, tenant: str) -> tuple[list[Entity], list[RejectedEntityAnswer]]:
         """Judge the COMPARED_ENTITIES most referenced entities; nothing is changed."""
         entities = await self.graph.entities.top(tenant, limit=COMPARED_ENTITIES, ghosts=True)
         accepted, rejected = [], []
         for entity in sorted(entities, key=lambda entity: entity.id):
-            reason = flaw(entity.category, entity.slug, entity.references)
-            if reason is None:
-                accepted.append(AcceptedEntityAnswer.model_validate(entity))
-            else:
+            if reason := flaw(entity.category, entity.slug, entity.references):
                 row = asdict(entity) | {"reason": reason}
                 rejected.append(RejectedEntityAnswer.model_validate(row))
+            else:
+                accepted.append(entity)
         return accepted, sorted(rejected, key=lambda row: row.reason)
 
 
@@ -283,6 +279,7 @@ async def audit_entities(request: web.Request) -> web.Response:
     of_category = [row for row in rejected if category in (None, row.category)]
     refused = [row for row in of_category if reason in (None, row.reason)]
     page = slice(query[_OFFSET], query[_OFFSET] + query[_AUDIT_LIMIT])
+    fit, unfit = (Counter(row.category for row in rows) for rows in (accepted, rejected))
     automatic = sum(candidate.auto_merge for candidate in candidates)
     answer = {
         "accepted_sample" if summary else "accepted": passed[page],
@@ -298,23 +295,15 @@ async def audit_entities(request: web.Request) -> web.Response:
             "review_merge_candidates": len(candidates) - automatic,
         },
         "counts_by_reason": dict(sorted(Counter(row.reason for row in rejected).items())),
-        "counts_by_category": _by_category(accepted, rejected),
+        "counts_by_category": {
+            name: {"accepted": fit[name], "rejected": unfit[name]} for name in sorted(fit | unfit)
+        },
         "summary": summary,
         "limit": query[_AUDIT_LIMIT],
         "offset": query[_OFFSET],
         "merge_candidates_skipped": not compared,
     }
     return json_answer(AuditAnswer.model_validate(answer))
-
-
-def _by_category(
-    accepted: Sequence[AcceptedEntityAnswer], rejected: Sequence[RejectedEntityAnswer]
-) -> dict[str, dict[str, int]]:
-    passed, refused = (Counter(row.category for row in rows) for rows in (accepted, rejected))
-    return {
-        name: {"accepted": passed[name], "rejected": refused[name]}
-        for name in sorted(passed | refused)
-    }
 
 
 @ROUTES.add(

@@ -7,38 +7,27 @@ at a time, so that viewers leave room for the requests of agents.
 from __future__ import annotations
 
 import asyncio
+import json
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from pathlib import Path
+from typing import Annotated, Any
 
 from aiohttp import web
+from pydantic import BeforeValidator, Field
 from pydantic_core import to_json
 
-from services.api.graph.view_answers import (
-    CenterAnswer,
-    DayAnswer,
-    EdgeAnswer,
-    GraphStatsAnswer,
-    MetaAnswer,
-    NeighborsAnswer,
-    NeighborsMetaAnswer,
-    NodeAnswer,
-    RelationsAnswer,
-    SnapshotAnswer,
-    SnapshotStatsAnswer,
-    SnapshotTail,
-    TypesAnswer,
-)
-from services.api.http.answers import json_answer
+from services.api.http.answers import Absent, Answer, attribute, json_answer
 from services.api.http.middleware import TENANT
 from services.api.http.parameters import SETTINGS, Query, flag, integer, moment, number, texts
 from services.api.http.route import Routes
+from services.api.memory.answers import MemoryAnswer
 from services.api.memory.handlers import ms_since
 from shared.domain.memory import TYPES, check_text, iso, now_ms
 from shared.domain.relations import RELATIONS
 from shared.errors import NotFound, TransientError
-from shared.graph.memory.views import Edge, NodeFilter
+from shared.graph.memory.views import NodeFilter
 from shared.graph.store import GraphStore
 from shared.vectors import VectorStore
 
@@ -54,6 +43,136 @@ _ACTIVITY_DAYS = 7
 PUBLIC_RELATIONS = tuple(
     kind for kind in RELATIONS if kind not in ("DISCOVERED", "REFERENCED_IN", "SUMMARIZES")
 )
+
+_COLORS = json.loads(Path(__file__).with_name("colors.json").read_bytes())
+TYPE_COLORS: Mapping[str, str] = _COLORS["types"]
+RELATION_COLORS: Mapping[str, str] = _COLORS["relations"]
+_OTHER_COLOR: str = _COLORS["other"]
+_Color = Annotated[str, BeforeValidator(lambda type_: TYPE_COLORS.get(type_, _OTHER_COLOR))]
+_Radius = Annotated[float, BeforeValidator(lambda importance: round(0.5 + 1.5 * importance, 4))]
+_Opacity = Annotated[float, BeforeValidator(lambda confidence: round(0.4 + 0.6 * confidence, 4))]
+_LeftOut = Annotated[Any, Field(exclude=True)]
+
+
+class CenterAnswer(MemoryAnswer):
+    """A memory with how it is drawn."""
+
+    color: _Color = attribute("type")
+    radius: _Radius = attribute("importance")
+    opacity: _Opacity = attribute("confidence")
+
+
+class NodeAnswer(CenterAnswer):
+    """A memory in a picture, without what only its clients read."""
+
+    memory_id: _LeftOut = None
+    tag_prefixes: _LeftOut = None
+    last_accessed: _LeftOut = None
+    version: _LeftOut = None
+    processed: _LeftOut = None
+    similarity: Absent[float] = None
+
+
+def _shown_properties(properties: Mapping[str, Any]) -> dict[str, Any]:
+    at = properties.get("updated_at")
+    return {**properties, "updated_at": iso(at)} if isinstance(at, int) else dict(properties)
+
+
+class EdgeAnswer(Answer):
+    """An edge between two memories, with its properties."""
+
+    id: str
+    source: str
+    target: str
+    type: str
+    strength: float
+    color: str
+    properties: Annotated[dict[str, Any], BeforeValidator(_shown_properties)]
+
+
+class MetaAnswer(Answer):
+    """How a picture is drawn, and how long it took."""
+
+    type_colors: Mapping[str, str] = TYPE_COLORS
+    relation_colors: Mapping[str, str] = RELATION_COLORS
+    query_time_ms: float
+    archive_threshold: float
+
+
+class SnapshotStatsAnswer(Answer):
+    """How much of the graph a snapshot shows."""
+
+    total_nodes: int
+    total_edges: int
+    returned_nodes: int
+    returned_edges: int
+    sampled: bool
+    sample_ratio: float
+    edges_truncated: bool
+
+
+class SnapshotTail(Answer):
+    """What follows the nodes and edges of a snapshot, which are encoded page by page."""
+
+    stats: SnapshotStatsAnswer
+    meta: MetaAnswer
+
+
+class SnapshotAnswer(SnapshotTail):
+    """The most important memories and the edges between them."""
+
+    nodes: list[NodeAnswer]
+    edges: list[EdgeAnswer]
+
+
+class NeighborsMetaAnswer(Answer):
+    """`degraded` names the stores or channels that could not be searched."""
+
+    depth: int
+    query_time_ms: float = 0.0
+    degraded: Absent[tuple[str, ...]] = None
+
+
+class NeighborsAnswer(Answer):
+    """A memory and its neighbours."""
+
+    center: CenterAnswer
+    graph_neighbors: list[NodeAnswer]
+    semantic_neighbors: list[NodeAnswer]
+    edges: list[EdgeAnswer]
+    meta: NeighborsMetaAnswer
+
+
+class DayAnswer(Answer):
+    """How many memories have a timestamp of one day (UTC)."""
+
+    date: str
+    count: int
+
+
+class GraphStatsAnswer(Answer):
+    """Counts over all memories and edges."""
+
+    totals: dict[str, int]
+    by_type: Mapping[str, int]
+    by_relationship: dict[str, int]
+    importance_distribution: Mapping[str, int]
+    recent_activity: list[DayAnswer]
+    meta: MetaAnswer
+
+
+class TypesAnswer(Answer):
+    """The memory types and their colors."""
+
+    types: Sequence[str]
+    colors: Mapping[str, str] = TYPE_COLORS
+
+
+class RelationsAnswer(Answer):
+    """The relation types that clients may name, and all colors."""
+
+    relations: Sequence[str]
+    colors: Mapping[str, str] = RELATION_COLORS
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +245,7 @@ class GraphViews:
             center=CenterAnswer.model_validate(found[memory_id]),
             graph_neighbors=[nodes[key] for key in ids if key in nodes],
             semantic_neighbors=similar[:semantic],
-            edges=[EdgeAnswer.of(edge) for edge in edges],
+            edges=list(map(_edge, edges)),
             meta=NeighborsMetaAnswer(depth=depth, degraded=degraded or None),
         )
 
@@ -169,11 +288,16 @@ class GraphViews:
         return days
 
 
-async def _encoded(edges: Sequence[Edge]) -> bytes:
+def _edge(row: Mapping[str, Any]) -> EdgeAnswer:
+    edge_id = "-".join((row["source"], row["type"], row["target"]))
+    return EdgeAnswer(id=edge_id, color=RELATION_COLORS.get(row["type"], _OTHER_COLOR), **row)
+
+
+async def _encoded(edges: Sequence[Mapping[str, Any]]) -> bytes:
     """Return one JSON array; other requests get their turn between pages."""
     rows: list[bytes] = []
     for at in range(0, len(edges), _PAGE):
-        rows += [to_json(EdgeAnswer.of(edge)) for edge in edges[at : at + _PAGE]]
+        rows += [to_json(_edge(edge)) for edge in edges[at : at + _PAGE]]
         await asyncio.sleep(0)
     return b"[" + b",".join(rows) + b"]"
 

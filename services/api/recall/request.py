@@ -156,6 +156,7 @@ _TIME_QUERY = parsed(
 )
 _START = moment("start", "Earliest timestamp, ISO 8601", complaint="Invalid start time")
 _END = moment("end", "Latest timestamp, ISO 8601", complaint="Invalid end time")
+_NO_LIMITS: Window = (None, None)
 _STRICT = flag("strict", "Refuse an unknown time_query instead of warning")
 _PLACE: _Table = {
     "project": _label("project", "Only this project"),
@@ -245,7 +246,7 @@ PARAMETERS: tuple[Param[Any], ...] = (
 def parse_recall(query: Query, *, now_ms: int) -> RecallRequest:
     """Raises: InvalidInput naming the parameter."""
     warnings: list[str] = []
-    window = _window(query, warnings, now_ms)
+    start_ms, end_ms = window = _window(query, warnings, now_ms)
     searched = query[_QUERY] or ""
     searched = "" if searched == "*" else searched
     queries = tuple(checked(each, "query", MAX_QUERY_CHARS) for each in query[_QUERIES])
@@ -259,15 +260,15 @@ def parse_recall(query: Query, *, now_ms: int) -> RecallRequest:
         per_query_limit=query[_per_query_limit(limit)],
         embedding=None if embedding is None else tuple(embedding),
         scope=Scope(
-            start_ms=window.start_ms,
-            end_ms=window.end_ms,
+            start_ms=start_ms,
+            end_ms=end_ms,
             exclude_types=tuple(sorted(query.settings.recall.hidden_types)),
             current_at_ms=now_ms if current else None,
             **_fields(query, _TAGS),
             **_fields(query, _PLACE),
         ),
         sort=_sort(
-            query, only_a_window=window != Window() and not (searched or queries or embedding)
+            query, only_a_window=window != _NO_LIMITS and not (searched or queries or embedding)
         ),
         expansion=Expansion(**_fields(query, _EXPANSION)),
         hints=Hints(**_fields(query, _HINTS)),
@@ -283,7 +284,7 @@ def _fields(query: Query, table: _Table) -> dict[str, Any]:
 
 def _window(query: Query, warnings: list[str], now_ms: int) -> Window:
     """Return the window of `time_query`, with `start` and `end` in its place where given."""
-    expression, window = query[_TIME_QUERY], Window()
+    expression, window = query[_TIME_QUERY], _NO_LIMITS
     if expression:
         try:
             window = window_of(expression, now_ms)
@@ -294,9 +295,7 @@ def _window(query: Query, warnings: list[str], now_ms: int) -> Window:
     start, end = query[_START], query[_END]
     if start is not None and end is not None and start > end:
         raise InvalidInput("'start' must not be after 'end'")
-    return Window(
-        window.start_ms if start is None else start, window.end_ms if end is None else end
-    )
+    return window[0] if start is None else start, window[1] if end is None else end
 
 
 def _sort(query: Query, *, only_a_window: bool) -> str:

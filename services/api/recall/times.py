@@ -26,16 +26,12 @@ _YEAR = re.compile(r"\b(?:19|20)\d\d\b")
 _ISO = re.compile(r"\b((?:19|20)\d\d)-(\d\d)(?:-(\d\d))?\b")
 
 
+# The first and the last millisecond of a span of time; None means no limit.
+Window = tuple[int | None, int | None]
+
+
 class UnknownTime(InvalidInput):
     """The expression is unknown; the request fails with `strict`, else it is not limited."""
-
-
-@dataclass(frozen=True, slots=True)
-class Window:
-    """A span of time in ms, both ends included; None means no limit."""
-
-    start_ms: int | None = None
-    end_ms: int | None = None
 
 
 def window_of(expression: str, now_ms: int) -> Window:
@@ -48,7 +44,8 @@ def window_of(expression: str, now_ms: int) -> Window:
         spans[text] = (now - timedelta(days=min(days, 365_000 / 2)), now)
     if text not in spans:
         raise UnknownTime(f"Unknown time expression: {expression[:100]!r}")
-    return Window(*(int(end.timestamp() * 1000) for end in spans[text]))
+    start, end = spans[text]
+    return int(start.timestamp() * 1000), int(end.timestamp() * 1000)
 
 
 def _named_spans(now: datetime) -> dict[str, tuple[datetime, datetime]]:

@@ -7,12 +7,13 @@ over ranges of slots, so that no write waits longer than for one range.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from shared.domain.memory import FALLBACK_TYPE
 from shared.domain.relations import RELATIONS
+from shared.graph.engine.client import Row
 from shared.graph.engine.part import EACH_MEMORY, StorePart
 from shared.graph.records import SLOTS
 
@@ -56,17 +57,6 @@ _HIDDEN = (
     "MATCH (m:Memory)-[x]-(:Memory) WHERE m.type IN $hidden"
     " RETURN type(x) AS type, count(DISTINCT x) AS count"
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Edge:
-    """An edge between memories; `strength` is the first value it has, 0.5 where it has none."""
-
-    source: str
-    target: str
-    type: str
-    strength: float
-    properties: Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,16 +120,19 @@ class Views(StorePart):
                 least = max(least, -best[-1][0])
         return [memory_id for _, _, memory_id in sorted(best)[: chosen.limit]]
 
-    async def edges(self, tenant: str, ids: Iterable[str], *, most: int) -> list[Edge]:
-        """Return the first `most` edges between any two of `ids`, in the ids' order."""
+    async def edges(self, tenant: str, ids: Iterable[str], *, most: int) -> list[Row]:
+        """Return the first `most` edges between any two of `ids`, in the ids' order.
+
+        `strength` is the first value that the edge has, 0.5 where it has none.
+        """
         chosen = list(dict.fromkeys(ids))
         inside = frozenset(chosen)
-        found: list[Edge] = []
+        found: list[Row] = []
         for at in range(0, len(chosen), _EDGES_OF):
             page = {memory_id: place for place, memory_id in enumerate(chosen[at : at + _EDGES_OF])}
             rows = await self._read(tenant, "view_edges", _EDGES, ids=list(page))
-            edges = [Edge(**row) for row in rows if row["target"] in inside]
-            found += sorted(edges, key=lambda edge: (page[edge.source], edge.type, edge.target))
+            edges = (row for row in rows if row["target"] in inside)
+            found += sorted(edges, key=lambda x: (page[x["source"]], x["type"], x["target"]))
             if len(found) >= most:
                 break
         return found[:most]

@@ -16,7 +16,7 @@ from shared.domain.memory import Memory, now_ms
 from shared.errors import Unavailable
 from shared.graph.records import CREATED
 from shared.graph.store import GraphStore
-from shared.graph.upkeep.restore import Restore
+from shared.graph.upkeep.backup import Restore
 from shared.streams.job import Stage
 from shared.vectors import VectorStore
 from tests.support.stores.backing_up import OTHER, backup_app, filled, raw_backup, restored

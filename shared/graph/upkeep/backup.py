@@ -1,8 +1,11 @@
-"""Write a backup into the graph; nodes and edges that exist already stay as they are.
+"""What a backup holds of a tenant's graph: read page by page, and written into a graph again.
 
-Every method may be repeated. A memory is written unless the graph holds it at the same or a
-newer version; its new version is the time now, which is above the version of any point still
-stored, and it is due to be embedded at once.
+Pages are ranges of FalkorDB's own node ids, each found by a seek, so a backup delays writes
+no longer than one page takes. It is no snapshot: a write during the backup may be in it or not.
+
+Every method of Restore may be repeated; nodes and edges that exist stay as they are. A memory is
+written unless the graph holds it at the same or a newer version; its new version is the time now,
+which is above the version of any point still stored, and it is due to be embedded at once.
 
 An edge that workers derived from a memory belongs to one version of it: it is written only
 where this restore wrote the memory and nobody has changed it since. Until its edges are back,
@@ -11,7 +14,7 @@ where this restore wrote the memory and nobody has changed it since. Until its e
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -24,6 +27,17 @@ from shared.graph.engine.schema import GUARD, PROPERTY_KEYS, UNIQUE
 from shared.graph.memory.memories import STAGES
 from shared.graph.records import CREATED, created_columns
 
+# Labels of nodes that belong to this installation and not to its memories.
+INTERNAL = ("Schema", "Fence", "Idem", "Generation")
+_PAGE = 500
+_NODES = (
+    "MATCH (n) WHERE id(n) >= $lo AND id(n) < $hi"
+    " RETURN id(n) AS id, labels(n) AS labels, properties(n) AS properties"
+)
+_EDGES = (
+    "MATCH (a) WHERE id(a) >= $lo AND id(a) < $hi MATCH (a)-[x]->(b)"
+    " RETURN id(a) AS source_id, type(x) AS type, id(b) AS target_id, properties(x) AS properties"
+)
 # Nodes besides memories that a backup brings back.
 LABELS = ("Entity", "Pattern", "Session", "Part")
 EDGE_PROPERTIES = (
@@ -41,6 +55,32 @@ _MEMORIES = numbered(
     + " RETURN r.id AS id, fresh",
     (*CREATED, "seen"),
 )
+
+
+class Export(StorePart):
+    """`store.export`; every method only reads."""
+
+    def name(self, tenant: str) -> str:
+        """Return the key of the tenant's graph in FalkorDB."""
+        return self._client.graph(tenant)
+
+    async def nodes(self, tenant: str, *, page: int = _PAGE) -> AsyncIterator[list[Row]]:
+        """Yield every node that has no INTERNAL label, in pages; edges refer to its `id`."""
+        async for rows in self._pages(tenant, "export_nodes", _NODES, page):
+            yield [row for row in rows if not any(x in INTERNAL for x in row["labels"])]
+
+    async def links(self, tenant: str, *, page: int = _PAGE) -> AsyncIterator[list[Row]]:
+        """Yield every edge, in pages by the node it starts from."""
+        async for rows in self._pages(tenant, "export_edges", _EDGES, page):
+            yield rows
+
+    async def _pages(
+        self, tenant: str, operation: str, cypher: str, page: int
+    ) -> AsyncIterator[list[Row]]:
+        last = await self._read(tenant, operation, "MATCH (n) RETURN max(id(n)) AS id")
+        end = last[0]["id"] + 1 if last and last[0]["id"] is not None else 0
+        for lo in range(0, end, page):
+            yield await self._read(tenant, operation, cypher, lo=lo, hi=lo + page)
 
 
 class Restored(NamedTuple):
