@@ -210,12 +210,14 @@ def speaker_of(content: str, metadata: Mapping[str, Any]) -> str | None:
     if isinstance(named, str) and 0 < len(named.strip()) <= 64:
         return named.strip()
     leading = _SENTENCE.match(content)
-    if leading is None:
+    if leading is None or not all(opens_name(word[0]) for word in leading[1].split(" ")):
         return None
-    # A name begins with a capital, or with a letter that has no capital.
-    first_letters = [word[0] for word in leading[1].split(" ")]
-    is_name = all(each.isupper() or each.istitle() or caseless(each) for each in first_letters)
-    return leading[1] if is_name else None
+    return leading[1]
+
+
+def opens_name(letter: str) -> bool:
+    """Return whether a name may begin with it: a capital, or a letter that has no capital."""
+    return letter.isupper() or letter.istitle() or caseless(letter)
 
 
 def caseless(letter: str) -> bool:

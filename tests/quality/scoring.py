@@ -14,9 +14,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from services.enricher.entities.filter import CATEGORIES
+from services.enricher.entities.filter import CATEGORIES, slug
 from services.enricher.entities.nlp import Pipeline
-from services.enricher.entities.recognizer import Found, entities_of, slug
+from services.enricher.entities.recognizer import Found, entities_of
 
 SENTENCES = Path(__file__).with_name("labelled_sentences.json")
 

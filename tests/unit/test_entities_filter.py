@@ -1,4 +1,4 @@
-"""Each rule that refuses a name, one by one; and the slug that names are told apart by."""
+"""The rules that refuse a name, each with a name that only it refuses; and slugs."""
 
 from __future__ import annotations
 
@@ -8,74 +8,84 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.enricher.entities.filter import CATEGORIES, Refusal, refusal, slug
+from services.enricher.entities.filter import CATEGORIES, may_be_entity, slug
 
 REFUSED = [
     # the shape filter
-    ("tools", "Go", Refusal.LENGTH),
-    ("tools", "X" * 81, Refusal.LENGTH),
-    ("tools", "2024", Refusal.NO_LETTER),
-    ("tools", "Redis:", Refusal.COLON),
-    ("tools", "True", Refusal.JSON_LITERAL),
-    ("tools", '{"a": 1}', Refusal.JSON_LITERAL),
-    ("tools", "DATABASE_URL", Refusal.ENV_VAR),
-    ("tools", "$HOME", Refusal.ENV_VAR),
-    ("tools", "**Kafka", Refusal.MARKUP),
-    ("tools", "#Heading", Refusal.MARKUP),
-    ("tools", "memcached-like", Refusal.LOWER_CASE),
-    ("tools", "billing-service", Refusal.LOWER_CASE),
-    ("projects", "main branch", Refusal.LOWER_CASE),
+    ("tools", "Go"),
+    ("tools", "X" * 81),
+    ("tools", "2024"),
+    ("tools", "Redis:"),
+    *(("tools", word) for word in ("True", "False", "Null", "None", "NaN", "Undefined")),
+    ("tools", '{"a": 1}'),
+    ("tools", "DATABASE_URL"),
+    ("tools", "$HOME"),
+    ("tools", "**Kafka"),
+    ("tools", "#Heading"),
+    ("tools", "memcached-like"),
+    ("tools", "billing-service"),
+    ("projects", "main branch"),
     *(
-        ("tools", f"Order{ending}", Refusal.CLASS_NAME)
+        ("tools", f"Order{ending}")
         for ending in (
             *("Adapter", "Handler", "Manager", "Service", "Controller", "Provider", "Factory"),
             *("Builder", "Helper", "Util"),
         )
     ),
-    ("concepts", "The", Refusal.STOPWORD),
-    ("concepts", "Monday", Refusal.STOPWORD),
-    ("organizations", "Mit", Refusal.STOPWORD),
-    ("tools", "Error", Refusal.ERROR),
-    ("tools", "Failed", Refusal.ERROR),
-    ("tools", "ECONNREFUSED", Refusal.ERROR),
-    ("tools", "TypeError", Refusal.ERROR),
-    ("tools", "Bad Gateway", Refusal.ERROR),
-    ("organizations", "HTTP 503", Refusal.ERROR),
+    ("concepts", "The"),
+    ("concepts", "Monday"),
+    ("organizations", "Mit"),
+    ("people", "Jan"),
+    ("projects", "Frau"),
+    ("tools", "Error"),
+    ("tools", "Failed"),
+    ("tools", "ECONNREFUSED"),
+    ("tools", "TypeError"),
+    ("tools", "Bad Gateway"),
+    ("organizations", "HTTP 503"),
     # the quality validator
-    ("animals", "Toby", Refusal.CATEGORY),
-    ("tools", "C++", Refusal.LENGTH),
-    ("tools", "Caf\\u00e9", Refusal.ESCAPE),
-    ("tools", "Ten u00e9", Refusal.ESCAPE),
-    ("concepts", "Five Minutes", Refusal.COUNT),
-    ("concepts", "Q3 2026", Refusal.COUNT),
-    ("concepts", "Last Week", Refusal.COUNT),
-    ("tools", "Pending", Refusal.ACTION),
-    ("tools", "Deployed", Refusal.ACTION),
-    ("concepts", "Awareness", Refusal.ABSTRACT),
-    ("concepts", "Improvement", Refusal.ABSTRACT),
-    ("concepts", "Privacy", Refusal.ABSTRACT),
-    ("tools", "Deadbeef", Refusal.HEX),
-    ("tools", "A1b2c3d4", Refusal.HEX),
-    ("projects", "Commit 9f8e7d6c5b4a", Refusal.HEX),
-    ("tools", "Order::create", Refusal.CODE),
-    ("tools", "Read `this`", Refusal.CODE),
-    ("projects", "settings-file.py", Refusal.LOWER_CASE),
-    ("projects", "Settings.py", Refusal.CODE),
-    ("organizations", "Ticket OPS-154", Refusal.CODE),
-    ("tools", "Placeholder Tool", Refusal.GENERATED),
-    ("projects", "User Asked Something", Refusal.GENERATED),
-    ("tools", "Dashboard", Refusal.GENERIC),
-    ("organizations", "API Server", Refusal.GENERIC),
-    ("tools", "The Kafka", Refusal.ARTICLE),
-    ("tools", "Use Kafka", Refusal.VERB),
-    ("concepts", "One Place That Has Far Too Many Words", Refusal.WORDS),
-    ("people", "R2D2 Smith", Refusal.NOT_LETTERS),
-    ("people", "Kafka", Refusal.TECHNICAL),
-    ("people", "Alice Server", Refusal.TECHNICAL),
-    ("people", "Acme Inc", Refusal.TECHNICAL),
-    ("people", "Alice Alice", Refusal.NOT_NAME_SHAPED),
-    ("people", "Mary Jane Watson", Refusal.NOT_NAME_SHAPED),
-    ("people", "WatchTower", Refusal.NOT_NAME_SHAPED),
+    ("tools", "C++"),
+    ("tools", "Caf\\u00e9"),
+    ("tools", "Ten u00e9"),
+    ("concepts", "Five Minutes"),
+    ("concepts", "Q3 2026"),
+    ("concepts", "Last Week"),
+    ("tools", "Pending"),
+    ("tools", "Deployed"),
+    ("concepts", "Awareness"),
+    ("concepts", "Improvement"),
+    ("concepts", "Privacy"),
+    ("tools", "Deadbeef"),
+    ("tools", "A1b2c3d4"),
+    ("projects", "Commit 9f8e7d6c5b4a"),
+    ("tools", "Order::create"),
+    ("concepts", "Order_Create"),
+    ("tools", "Read `this`"),
+    ("projects", "settings-file.py"),
+    ("projects", "Settings.py"),
+    ("organizations", "Ticket OPS-154"),
+    ("tools", "Placeholder Tool"),
+    ("projects", "User Asked Something"),
+    ("tools", "Dashboard"),
+    ("organizations", "API Server"),
+    ("concepts", "In SQL"),
+    ("tools", "Done About"),
+    ("organizations", "Nordwind Users"),
+    ("tools", "The Kafka"),
+    ("tools", "Use Kafka"),
+    ("concepts", "One Place That Has Far Too Many Words"),
+    ("people", "R2D2 Smith"),
+    ("people", "Kafka"),
+    ("people", "Alice Server"),
+    ("people", "Acme Inc"),
+    ("people", "Alice Alice"),
+    ("people", "Mary Jane Watson"),
+    ("people", "Watson van der de la"),
+    ("people", "Sean O'B"),
+    ("people", "Watson hari"),
+    ("people", "Memory Watson"),
+    ("people", "Watson Robotics"),
+    ("people", "WatchTower"),
 ]
 
 ACCEPTED = [
@@ -92,6 +102,7 @@ ACCEPTED = [
     ("people", "Élodie Girard"),
     ("people", "Ronan McCarthy"),
     ("people", "李明华"),
+    ("people", "თამარ"),
     ("tools", "Next.js"),
     ("tools", "GitHub Actions"),
     ("tools", "Memcached"),
@@ -105,24 +116,19 @@ ACCEPTED = [
 ]
 
 
-@pytest.mark.parametrize(("category", "name", "reason"), REFUSED)
-def test_a_name_is_refused_for_its_reason(category: str, name: str, reason: Refusal) -> None:
-    assert refusal(category, name) is reason
+@pytest.mark.parametrize(("category", "name"), REFUSED)
+def test_a_name_is_refused(category: str, name: str) -> None:
+    assert not may_be_entity(category, name)
 
 
 @pytest.mark.parametrize(("category", "name"), ACCEPTED)
 def test_a_name_passes(category: str, name: str) -> None:
-    assert refusal(category, name) is None
-
-
-def test_every_rule_has_a_case() -> None:
-    assert {reason for _, _, reason in REFUSED} == set(Refusal)
+    assert may_be_entity(category, name)
 
 
 @given(st.sampled_from(CATEGORIES), st.text(max_size=100))
 def test_any_text_is_judged(category: str, name: str) -> None:
-    verdict = refusal(category, name)
-    if verdict is None:
+    if may_be_entity(category, name):
         assert len(name) >= 3
         assert len(slug(name)) >= 3
 

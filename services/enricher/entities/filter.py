@@ -1,53 +1,21 @@
 """Decide whether a name may be an entity, by its shape and by the words of its slug.
 
-`refusal` returns the first rule that a name breaks, in a fixed order, so that a test can tell
-one rule from another. The rules are AutoMem's shape filter and quality validator; the word
-lists are our own.
+The rules are AutoMem's shape filter and quality validator; the word lists are our own.
 """
 
 from __future__ import annotations
 
 import re
 import unicodedata
-from enum import StrEnum
+from collections.abc import Sequence
 from functools import lru_cache
 
 from services.enricher.entities import words as lists
+from shared.domain.memory import opens_name
 
 CATEGORIES = ("tools", "projects", "people", "concepts", "organizations")
-MAX_NAME_CHARS = 80
-MAX_CONCEPT_WORDS = 6
-
-
-class Refusal(StrEnum):
-    """Why a name is no entity."""
-
-    CATEGORY = "unknown category"
-    LENGTH = "shorter than 3 or longer than 80 characters"
-    NO_LETTER = "no letter"
-    MARKUP = "markup, quote or code at its start"
-    COLON = "ends with a colon"
-    JSON_LITERAL = "JSON literal"
-    ENV_VAR = "environment variable"
-    LOWER_CASE = "does not start upper-case"
-    CLASS_NAME = "name of a class"
-    STOPWORD = "stopword"
-    ERROR = "error phrase"
-    ESCAPE = "unicode escape"
-    COUNT = "duration, count or date"
-    ACTION = "action or status"
-    ABSTRACT = "abstract noun"
-    HEX = "hexadecimal fragment"
-    CODE = "code or markdown"
-    GENERATED = "generated phrase"
-    GENERIC = "generic word"
-    ARTICLE = "led by an article"
-    VERB = "led by a verb"
-    WORDS = "too many words"
-    NOT_LETTERS = "a person's name has letters only"
-    TECHNICAL = "technical or common word in a person's name"
-    NOT_NAME_SHAPED = "not shaped like a person's name"
-
+_MAX_NAME_CHARS = 80
+_MAX_CONCEPT_WORDS = 6
 
 _FOLDED = str.maketrans(
     {"ß": "ss", "æ": "ae", "œ": "oe", "ø": "o", "ł": "l", "đ": "d", "ð": "d", "þ": "th", "ı": "i"}
@@ -55,15 +23,11 @@ _FOLDED = str.maketrans(
 _MARKS_ON_LATIN = re.compile(r"([a-z])[\u0300-\u036f]+")
 _NOT_SLUG = re.compile(r"[\W_]+")
 
-_JSON_LITERAL = re.compile(
-    r"(?:true|false|null|none|nan|undefined)$|[{\[].*[}\]]$", re.IGNORECASE | re.DOTALL
-)
-_ENV_VAR = re.compile(r"[A-Z][A-Z0-9]*(?:_[A-Z0-9]+)+$|\$\{?\w+\}?$")
 _CLASS_NAME = re.compile(rf"[A-Za-z0-9]*(?:{lists.any_of('class_endings')})$")
 _SLUG_NAME = re.compile(r"[a-z0-9]+(?:-[a-z0-9]+)*$")
 _ERROR_NAME = re.compile(r"\w*(?:Error|Exception|Warning|Fault)s?$|E[A-Z]{4,}$|SIG[A-Z]{3,}$")
 _HTTP_STATUS = re.compile(r"(?:http|error|status|code)-?[1-5]\d\d(?:-|$)|[1-5]\d\d-[a-z]")
-_ESCAPE = re.compile(r"\\[ux][0-9a-f]{2}|(?:^|-)u(?=[0-9a-f]*\d)[0-9a-f]{4}(?:-|$)", re.IGNORECASE)
+_ESCAPE = re.compile(r"(?:^|-)u(?=[0-9a-f]*\d)[0-9a-f]{4}(?:-|$)")
 _NUMBER = rf"(?:\d|{lists.any_of('numbers')})"
 _UNIT = rf"(?:{lists.any_of('units')})(?:-|$)"
 _COUNT = re.compile(
@@ -91,6 +55,12 @@ _NAME_PREFIX = r"(?:Mc|Mac|Fitz|[OoDdLl]['’‘]|De|Di|Du|La|Le|Van|Von|St|Ben|
 _NAME_TOKEN = re.compile(rf"{_NAME_PREFIX}?[^\W\d_]['’‘\w]*$")
 _INNER_CAPITAL = re.compile(rf"{_NAME_PREFIX}[^\W\d_][^\W\d_A-Z]*$")
 
+_VAGUE_ALONE = lists.ACTIONS | lists.VERBS | lists.GENERIC | lists.STOPWORDS
+_VAGUE = lists.GENERIC | lists.STOPWORDS | lists.ERRORS
+_ACTIONS = lists.ACTIONS | lists.STOPWORDS
+_GENERIC_ENDINGS = lists.GENERIC - lists.ORG_ENDINGS
+_NOT_IN_NAMES = lists.NOT_IN_NAMES | lists.STOPWORDS | lists.ERRORS
+
 
 @lru_cache(maxsize=8192)
 def slug(name: str) -> str:
@@ -110,158 +80,105 @@ def slug(name: str) -> str:
 
 
 @lru_cache(maxsize=8192)
-def refusal(category: str, name: str) -> Refusal | None:
-    """Return the first rule that `name` breaks as an entity of `category`, or None."""
-    if category not in CATEGORIES:
-        return Refusal.CATEGORY
-    return _shape_refusal(category, name) or _sense_refusal(category, name)
-
-
-def _shape_refusal(category: str, name: str) -> Refusal | None:
-    if not 3 <= len(name) <= MAX_NAME_CHARS:
-        return Refusal.LENGTH
-    if not any(map(str.isalpha, name)):
-        return Refusal.NO_LETTER
-    if name[-1] == ":":
-        return Refusal.COLON
-    if _JSON_LITERAL.match(name):
-        return Refusal.JSON_LITERAL
-    if _ENV_VAR.match(name):
-        return Refusal.ENV_VAR
-    if not name[0].isalnum():
-        return Refusal.MARKUP
-    return _case_refusal(category, name)
-
-
-def _case_refusal(category: str, name: str) -> Refusal | None:
-    is_project_slug = category == "projects" and _SLUG_NAME.match(name)
-    if not (name[0].isupper() or is_project_slug or _caseless(name[0])):
-        return Refusal.LOWER_CASE
-    if _CLASS_NAME.match(name.rpartition(" ")[2]):
-        return Refusal.CLASS_NAME
-    lowered = name.lower()
-    if lowered in lists.FOREIGN_STOPWORDS and not name.isupper():
-        return Refusal.STOPWORD
-    if lowered in lists.STOPWORDS or (lowered in lists.HONORIFICS and lowered not in lists.GIVEN):
-        return Refusal.STOPWORD
-    return None
-
-
-def _caseless(letter: str) -> bool:
-    return letter.isalpha() and letter.lower() == letter.upper()
-
-
-def _sense_refusal(category: str, name: str) -> Refusal | None:
-    its_slug = slug(name)
+def may_be_entity(category: str, name: str) -> bool:
+    """Return whether no rule refuses `name` as an entity of `category`."""
+    its_slug = slug(name) if _has_shape(category, name) else ""
     if len(its_slug) < 3:
-        return Refusal.LENGTH
+        return False
     known = lists.KNOWN.get(name.lower())
-    if known is not None and known[0] == category:
-        return None
-    return (
-        _noise_refusal(name, its_slug)
-        or _word_refusal(category, its_slug)
-        or (_person_refusal(name) if category == "people" else None)
+    return (known is not None and known[0] == category) or (
+        not _is_noise(name, its_slug)
+        and _has_sense(category, its_slug.split("-"))
+        and (category != "people" or _is_person(name))
     )
 
 
-def _noise_refusal(name: str, its_slug: str) -> Refusal | None:
-    if its_slug in lists.ERRORS or _ERROR_NAME.match(name) or _HTTP_STATUS.match(its_slug):
-        return Refusal.ERROR
-    if _ESCAPE.search(name) or _ESCAPE.search(its_slug):
-        return Refusal.ESCAPE
-    if _COUNT.match(its_slug):
-        return Refusal.COUNT
-    if _HEX.search(its_slug):
-        return Refusal.HEX
-    if _CODE.search(name) or _DOTTED_CODE.match(name):
-        return Refusal.CODE
-    if _GENERATED.match(its_slug):
-        return Refusal.GENERATED
-    return None
+def _has_shape(category: str, name: str) -> bool:
+    """Return whether it begins as a name, and is no class or stopword."""
+    is_project_slug = category == "projects" and _SLUG_NAME.match(name)
+    lowered = name.lower()
+    return (
+        3 <= len(name) <= _MAX_NAME_CHARS
+        and name[-1] != ":"
+        and bool(is_project_slug or opens_name(name[0]))
+        and not _CLASS_NAME.match(name.rpartition(" ")[2])
+        and (name.isupper() or lowered not in lists.FOREIGN_STOPWORDS)
+        and lowered not in lists.STOPWORDS
+        and (lowered in lists.GIVEN or lowered not in lists.HONORIFICS)
+    )
 
 
-def _word_refusal(category: str, its_slug: str) -> Refusal | None:
-    words = its_slug.split("-")
+def _is_noise(name: str, its_slug: str) -> bool:
+    """Return whether it is an error, an escape, a count or date, a hash, code or a phrase."""
+    return its_slug in lists.ERRORS or bool(
+        _ERROR_NAME.match(name)
+        or _HTTP_STATUS.match(its_slug)
+        or _ESCAPE.search(its_slug)
+        or _COUNT.match(its_slug)
+        or _HEX.search(its_slug)
+        or _CODE.search(name)
+        or _DOTTED_CODE.match(name)
+        or _GENERATED.match(its_slug)
+    )
+
+
+def _has_sense(category: str, words: Sequence[str]) -> bool:
+    """Return whether the words of a slug are more than actions, generic and abstract words."""
     if len(words) == 1:
-        return _single_word_refusal(category, words[0])
-    if words[0] in lists.ARTICLES:
-        return Refusal.ARTICLE
-    if words[0] in lists.VERBS and category != "people":
-        return Refusal.VERB
-    if all(
-        word in lists.GENERIC or word in lists.STOPWORDS or word in lists.ERRORS for word in words
-    ):
-        return Refusal.GENERIC
-    if (
-        category == "organizations"
-        and words[-1] in lists.GENERIC
-        and words[-1] not in lists.ORG_ENDINGS
-    ):
-        return Refusal.GENERIC
-    if all(word in lists.ACTIONS or word in lists.STOPWORDS for word in words):
-        return Refusal.ACTION
-    if category == "concepts" and len(words) > MAX_CONCEPT_WORDS:
-        return Refusal.WORDS
-    return None
+        is_vague = words[0] in _VAGUE_ALONE or bool(_ABSTRACT.match(words[0]))
+        return not is_vague or (category == "people" and words[0] in lists.GIVEN)
+    return not (
+        words[0] in lists.ARTICLES
+        or (words[0] in lists.VERBS and category != "people")
+        or _VAGUE.issuperset(words)
+        or _ACTIONS.issuperset(words)
+        or (category == "organizations" and words[-1] in _GENERIC_ENDINGS)
+        or (category == "concepts" and len(words) > _MAX_CONCEPT_WORDS)
+    )
 
 
-def _single_word_refusal(category: str, word: str) -> Refusal | None:
-    if category == "people" and word in lists.GIVEN:
-        return None
-    if word in lists.ACTIONS or word in lists.VERBS:
-        return Refusal.ACTION
-    if word in lists.GENERIC or word in lists.STOPWORDS:
-        return Refusal.GENERIC
-    if _ABSTRACT.match(word):
-        return Refusal.ABSTRACT
-    return None
-
-
-def _person_refusal(name: str) -> Refusal | None:
-    if not _PERSON_LETTERS.match(name):
-        return Refusal.NOT_LETTERS
+def _is_person(name: str) -> bool:
     tokens = name.split()
-    if any(_is_technical(token, tokens) for token in tokens):
-        return Refusal.TECHNICAL
-    return None if _name_shaped(tokens) else Refusal.NOT_NAME_SHAPED
+    return (
+        _PERSON_LETTERS.match(name) is not None
+        and not any(_is_technical(token, tokens) for token in tokens)
+        and _name_shaped(tokens)
+    )
 
 
 def _is_technical(token: str, tokens: list[str]) -> bool:
-    word = token.lower().strip(".")
+    word, is_alone = token.lower().strip("."), len(tokens) == 1
     if word in lists.GIVEN or word in lists.PARTICLES or _INITIAL.match(token):
         return False
-    if word in lists.TOOLS_AND_GIVEN and len(tokens) > 1:
+    if word in lists.TOOLS_AND_GIVEN and not is_alone:
         return False
-    if (
+    return (
         word in lists.KNOWN
-        or word in lists.NOT_IN_NAMES
-        or word in lists.STOPWORDS
-        or word in lists.ERRORS
-    ):
-        return True
-    if word in lists.ORG_ENDINGS and token is tokens[-1] and len(tokens) > 1:
-        return True
-    return word in lists.GENERIC and not (len(tokens) > 1 and tokens[0].lower() in lists.GIVEN)
+        or word in _NOT_IN_NAMES
+        or (word in lists.ORG_ENDINGS and token is tokens[-1] and not is_alone)
+        or (word in lists.GENERIC and (is_alone or tokens[0].lower() not in lists.GIVEN))
+    )
 
 
 def _name_shaped(tokens: list[str]) -> bool:
     """Return whether these are one or two names, with initials and particles between them."""
-    minor = [token.lower() in lists.PARTICLES or bool(_INITIAL.match(token)) for token in tokens]
-    names = [token for token, is_minor in zip(tokens, minor, strict=True) if not is_minor]
-    if not names or len(names) > 2 or len(tokens) > len(names) + 3:
-        return False
-    if not all(_is_name_token(token) for token in names):
-        return False
-    return len(names) == 1 or names[0].lower() != names[1].lower()
+    names = [
+        token
+        for token in tokens
+        if token.lower() not in lists.PARTICLES and not _INITIAL.match(token)
+    ]
+    return (
+        len(names) in (1, 2)
+        and len(tokens) <= len(names) + 3
+        and all(_is_name_part(part) for name in names for part in name.split("-"))
+        and len({name.lower() for name in names}) == len(names)
+    )
 
 
-def _is_name_token(token: str) -> bool:
-    for part in token.split("-"):
-        if not _NAME_TOKEN.match(part) or (part.isupper() and len(part) > 1):
-            return False
-        if any(map(str.isupper, part[1:])) and not _INNER_CAPITAL.match(part):
-            return False
-        if not (part[0].isupper() or _caseless(part[0])):
-            return False
-    return True
+def _is_name_part(part: str) -> bool:
+    return (
+        _NAME_TOKEN.match(part) is not None
+        and opens_name(part[0])
+        and (len(part) == 1 or not part.isupper())
+        and (not any(map(str.isupper, part[1:])) or _INNER_CAPITAL.match(part) is not None)
+    )

@@ -64,8 +64,7 @@ class Pipeline:
             docs = self._nlp.pipe(map(_quick, clean), batch_size=64, n_process=1)
             return [
                 Annotated(
-                    text,
-                    tuple(Span(ent.label_, ent.start_char, ent.end_char) for ent in doc.ents),
+                    text, tuple(Span(ent.label_, ent.start_char, ent.end_char) for ent in doc.ents)
                 )
                 for text, doc in zip(clean, docs, strict=True)
             ]

@@ -19,6 +19,7 @@ from typing import Generic, TypeVar
 from services.enricher.entities.nlp import MAX_CHARS, Annotated, Pipeline
 from services.enricher.entities.recognizer import Found, entities_of
 from shared.errors import PermanentError
+from shared.waiting import wait
 
 # The rules need some 50 ms for the longest text, 20,000 characters.
 TEXT_CPU_S = 2.0
@@ -94,28 +95,21 @@ class _Worker(threading.Thread, Generic[_T]):
         self.results: list[_T] = []
         self._make_steps = make_steps
         self._loop = asyncio.get_running_loop()
-        self._ended: asyncio.Future[None] = self._loop.create_future()
+        self._ended = asyncio.Event()
+        self._failure: Exception | None = None
         self._clock = 0
 
     def run(self) -> None:
         with suppress(_GivenUp):
             self._clock = time.pthread_getcpuclockid(threading.get_ident())
-            results, failure = self.results, None
+            results = self.results
             try:
                 for result in self._make_steps():
                     results.append(result)
             except Exception as error:  # noqa: BLE001 - it is raised where the batch is awaited
-                failure = error
+                self._failure = error
             with suppress(RuntimeError):  # the loop is closed, so nobody waits for the result
-                self._loop.call_soon_threadsafe(self._end, failure)
-
-    def _end(self, failure: Exception | None) -> None:
-        if self._ended.done():
-            return
-        if failure is None:
-            self._ended.set_result(None)
-        else:
-            self._ended.set_exception(failure)
+                self._loop.call_soon_threadsafe(self._ended.set)
 
     async def ends_within(self, step_cpu_s: float) -> bool:
         """Run to the end, or until a single step has used `step_cpu_s` of CPU time.
@@ -125,14 +119,15 @@ class _Worker(threading.Thread, Generic[_T]):
         """
         self.start()
         steps, began_s = -1, 0.0
-        while not (await asyncio.wait({self._ended}, timeout=_LOOK_EVERY_S))[0]:
+        while not await wait(self._ended, _LOOK_EVERY_S):
             used_s = self._used_s()
             if len(self.results) != steps:
                 steps, began_s = len(self.results), used_s
             elif used_s - began_s > step_cpu_s:
                 self._give_up()
                 return False
-        self._ended.result()
+        if self._failure:
+            raise self._failure
         return True
 
     def _used_s(self) -> float:

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from itertools import accumulate, pairwise
 
 from services.enricher.entities import words as lists
-from services.enricher.entities.filter import CATEGORIES, refusal, slug
+from services.enricher.entities.filter import CATEGORIES, may_be_entity, slug
 from services.enricher.entities.nlp import Annotated, Span
 from services.enricher.entities.rules import (
     NamedSpan,
@@ -26,8 +26,6 @@ from services.enricher.entities.rules import (
     worded,
     words_of,
 )
-
-__all__ = ["MAX_ENTITIES", "Found", "entities_of", "entity_tag", "entity_tags", "renamed", "slug"]
 
 MAX_ENTITIES = 40
 # category → names, sorted; categories without a name are absent
@@ -128,7 +126,7 @@ def _is_entity(span: NamedSpan) -> bool:
     known = lists.KNOWN.get(span.name.lower())
     if known is not None and known[0] != span.category and span.rank > Rank.NAMED:
         return False
-    return refusal(span.category, span.name) is None
+    return may_be_entity(span.category, span.name)
 
 
 def _seen(annotated: Annotated, words: list[Word]) -> Iterator[NamedSpan]:
@@ -196,7 +194,7 @@ def _judged(category: str, name: str, previous: str, *, foreign: bool) -> tuple[
         return Rank.SEEN, known[0]
     if len(words) > 1 and words[-1].strip(".") in lists.ORG_ENDINGS and not foreign:
         return Rank.NAMED, "organizations"
-    if words[0] in lists.GIVEN and refusal("people", name) is None and previous != "the":
+    if words[0] in lists.GIVEN and may_be_entity("people", name) and previous != "the":
         return Rank.NAMED, "people"
     if category == "people" and len(words) > 1:
         return Rank.NAMED, "people"

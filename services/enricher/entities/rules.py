@@ -207,17 +207,16 @@ def known_names(words: list[Word], seen: set[int]) -> Iterator[NamedSpan]:
 
     A longer name that spaCy marked wins over a place or organization in it: Air France.
     """
-    index = 0
-    while index < len(words):
-        taken = 0
-        if words[index].lower in lists.KNOWN_FIRST_WORDS:
-            taken, span = _known_at(words, index, seen)
+    end = 0
+    for index, word in enumerate(words):
+        if word.start >= end and word.lower in lists.KNOWN_FIRST_WORDS:
+            span = _known_at(words, index, seen)
             if span is not None:
                 yield span
-        index += max(taken, 1)
+                end = span.end
 
 
-def _known_at(words: list[Word], index: int, seen: set[int]) -> tuple[int, NamedSpan | None]:
+def _known_at(words: list[Word], index: int, seen: set[int]) -> NamedSpan | None:
     for count in range(min(lists.KNOWN_MOST_WORDS, len(words) - index), 0, -1):
         run = words[index : index + count]
         entry = lists.KNOWN.get(" ".join(word.lower for word in run))
@@ -225,8 +224,8 @@ def _known_at(words: list[Word], index: int, seen: set[int]) -> tuple[int, Named
             continue
         if (name := _spelling(run, *entry)) and _is_name_here(words, index, run, seen):
             rank = Rank.KNOWN if entry[0] == "tools" else Rank.SEEN
-            return count, NamedSpan(rank, entry[0], name, run[0].start, run[-1].end)
-    return 0, None
+            return NamedSpan(rank, entry[0], name, run[0].start, run[-1].end)
+    return None
 
 
 def _spelling(run: list[Word], category: str, usual: str) -> str | None:
@@ -261,23 +260,19 @@ def _is_name_here(words: list[Word], index: int, run: list[Word], seen: set[int]
 
 def named_people(words: list[Word]) -> Iterator[NamedSpan]:
     """Yield the names that follow a title or begin with a known given name."""
-    index = 0
-    while index < len(words):
-        word = words[index]
-        if word.lower in lists.HONORIFICS and word.text[0].isupper():
+    end = 0
+    for index, word in enumerate(words):
+        if index < end or not word.text[0].isupper():
+            continue
+        if word.lower in lists.HONORIFICS:
             following = _after_titles(words, index)
             if following is not None and _surname(words[following]):
                 end = _name_end(words, following)
                 yield _person(Rank.STATED, words[following:end])
-                index = end
-                continue
-        elif word.lower in lists.GIVEN and word.text[0].isupper() and not word.text.isupper():
+        elif word.lower in lists.GIVEN and not word.text.isupper():
             end = _name_end(words, index)
             if end - index > 1 or not _is_word_too(words, index):
                 yield _person(Rank.NAMED, words[index:end])
-            index = end
-            continue
-        index += 1
 
 
 def _person(rank: Rank, run: list[Word]) -> NamedSpan:

@@ -11,19 +11,20 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from services.enricher.entities.filter import slug
 from services.enricher.entities.reader import TEXT_CPU_S, EntityReader
-from services.enricher.entities.recognizer import Found, entity_tags, renamed, slug
+from services.enricher.entities.recognizer import Found, entity_tags, renamed
 from services.enricher.stages.patterns import Detected, detect
 from services.enricher.stages.summarize import summarize
 from shared.config import EnrichmentSettings
 from shared.domain.memory import Memory, iso, now_ms
 from shared.domain.memory_type import classify, has_fallback_type
-from shared.events.emitter import Event, Events, enriched, enrichment_failed
+from shared.events.emitter import Event, Events, preview
 from shared.events.enrichment_stats import EnrichmentStats, Tally
 from shared.graph.stages.enrich_query import Enriched
 from shared.graph.stages.writes import EnrichedResult
 from shared.graph.store import GraphStore
-from shared.streams.handler import Failure
+from shared.streams.batch import Failure
 from shared.streams.job import Job, Stage, by_tenant
 from shared.streams.outbox import Outbox
 from shared.streams.transitions import DeadLetter, Done, Outcome
@@ -58,12 +59,15 @@ class Enricher:
         lagging = {tenant: await self._lagging(tenant, its) for tenant, its in jobs_of.items()}
         began = time.perf_counter()
         for tenant, memories in lagging.items():
-            self._announce_start(tenant, memories, jobs_of[tenant])
-        found, too_slow = await self._entities(lagging)
+            for memory in memories:
+                body = {"memory_id": memory.id, "attempt": jobs_of[tenant][memory.id].attempt + 1}
+                self.events.emit(tenant, Event.ENRICHMENT_START, body)
+        entities = await self._entities(lagging)
+        too_slow = {key for key, found in entities.items() if found is None}
         tallies: dict[str, Tally] = {}
         for tenant, memories in lagging.items():
-            quick = [memory for memory in memories if (tenant, memory.id) not in too_slow]
-            written = await self._write(tenant, quick, jobs_of[tenant], found[tenant])
+            found = {m.id: names for m in memories if (names := entities[tenant, m.id]) is not None}
+            written = await self._write(tenant, memories, jobs_of[tenant], found)
             tallies[tenant] = self._tally(written)
             finished = [key for key in jobs_of[tenant] if (tenant, key) not in too_slow]
             elapsed_ms = (time.perf_counter() - began) * 1000
@@ -76,24 +80,17 @@ class Enricher:
         tallies: dict[str, Tally] = defaultdict(Tally)
         for failure in failures:
             job, tally = failure.job, tallies[failure.job.tenant]
-            body = enrichment_failed(
-                job.memory_id,
-                failure.error,
-                job.attempt,
-                failure.elapsed_ms,
-                will_retry=failure.will_retry,
-            )
+            body = {
+                "memory_id": job.memory_id,
+                "error": preview(failure.error, 100),
+                "attempt": job.attempt,
+                "elapsed_ms": round(failure.elapsed_ms, 2),
+                "will_retry": failure.will_retry,
+            }
             self.events.emit(job.tenant, Event.ENRICHMENT_FAILED, body)
             tally.failures += 1
             tally.last_error = failure.error
         await self.stats.add(tallies)
-
-    def _announce_start(
-        self, tenant: str, memories: Sequence[Memory], jobs: Mapping[str, Job]
-    ) -> None:
-        for memory in memories:
-            body = {"memory_id": memory.id, "attempt": jobs[memory.id].attempt + 1}
-            self.events.emit(tenant, Event.ENRICHMENT_START, body)
 
     def _announce_completion(
         self, tenant: str, ids: Sequence[str], written: Sequence[Memory], elapsed_ms: float
@@ -101,7 +98,12 @@ class Enricher:
         """Emit an event per id; a memory that is gone, up to date or changed was skipped."""
         written_ids = {memory.id for memory in written}
         for key in ids:
-            body = enriched(key, elapsed_ms, skipped=key not in written_ids)
+            body = {
+                "memory_id": key,
+                "success": True,
+                "elapsed_ms": round(elapsed_ms, 2),
+                "skipped": key not in written_ids,
+            }
             self.events.emit(tenant, Event.ENRICHMENT_COMPLETE, body)
 
     async def _lagging(self, tenant: str, jobs: Mapping[str, Job]) -> list[Memory]:
@@ -111,18 +113,12 @@ class Enricher:
 
     async def _entities(
         self, memories: Mapping[str, Sequence[Memory]]
-    ) -> tuple[dict[str, dict[str, Found]], set[tuple[str, str]]]:
-        """Entities by tenant and memory, and (tenant, id) of each text that took too long."""
+    ) -> dict[tuple[str, str], Found | None]:
+        """Return the entities by (tenant, memory id); None for a text that took too long."""
         keyed = [(tenant, memory) for tenant, each in memories.items() for memory in each]
         entities = await self.reader.read([memory.content for _, memory in keyed])
-        found: dict[str, dict[str, Found]] = {tenant: {} for tenant in memories}
-        too_slow = set()
-        for (tenant, memory), names in zip(keyed, entities, strict=True):
-            if names is None:
-                too_slow.add((tenant, memory.id))
-            else:
-                found[tenant][memory.id] = names
-        return found, too_slow
+        ids = [(tenant, memory.id) for tenant, memory in keyed]
+        return dict(zip(ids, entities, strict=True))
 
     async def _write(
         self,
@@ -131,7 +127,11 @@ class Enricher:
         jobs: Mapping[str, Job],
         found: Mapping[str, Found],
     ) -> list[Memory]:
-        """Return the memories that were written, with their types; a fixed number of queries."""
+        """Write the memories in `found` with a fixed number of queries; return those it wrote.
+
+        They are returned with their types.
+        """
+        memories = [memory for memory in memories if memory.id in found]
         if not memories:
             return []
         typed = {memory.id: _typed(memory) for memory in memories}
