@@ -1,7 +1,10 @@
-"""PointWriter: write one generation's points from what the graph holds of a batch.
+"""Write one generation's points from what the graph holds of a batch.
 
-Each generation is planned for itself: a memory may need both vectors in one of them and only its
-payload in the other.
+A memory is embedded with what was said just before it in its session: the vector `context`
+is of both texts, and the sparse vector holds the words of the two memories before it at half and
+quarter weight (docs/benchmarks.md has the ablation). `text_hash` has two halves, of the text and
+of its context: while the first is equal the memory's own vector is kept, and while both are equal
+no model is called.
 """
 
 from __future__ import annotations
@@ -11,18 +14,17 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from services.embedder.batch import Plan, StoredVector, Vector, plan, whole_hash
-from shared.domain.memory import Memory
+from shared.domain.memory import HASH_HALF, Memory, same_text, text_hash
 from shared.errors import PermanentError, PoisonInput
 from shared.graph.records import Embedding, Text
 from shared.halving import in_halves
-from shared.vectors import Point, VectorStore, point_for
+from shared.vectors import Point, StoredPoint, VectorStore, point_for
 from shared.vectors.active_model import ActiveModel
-from shared.vectors.sparse import sparse_document
+from shared.vectors.points import Vector
+from shared.vectors.sparse import SparseVector, sparse_document
 
 # By (tenant, id): a backup may have been restored into a second tenant.
 Key = tuple[str, str]
-_Fresh = Mapping[tuple[str, str, str], Vector]
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,111 +39,118 @@ class Read:
 
 
 @dataclass(frozen=True, slots=True)
-class _Part:
-    """A Read with what one generation holds of it already."""
+class _Plan:
+    """What one generation needs of a memory.
 
-    read: Read
-    stored: Mapping[str, StoredVector]
-    supplied: Mapping[str, Vector]
-    plan: Plan
+    `texts` go to the model, by the vector's name; `own` is the memory's own vector where it is
+    known. Unless `renewed` the point keeps its vectors, and only its payload is written.
+    """
 
+    memory: Memory
+    before: Sequence[Text]
+    text_hash: str
+    own: Vector | None
+    texts: Mapping[str, str]
+    renewed: bool
 
-@dataclass(frozen=True, slots=True)
-class PointWriter:
-    """Writes points; any number of processes may do so, and a batch may be written twice."""
-
-    vectors: VectorStore
-
-    async def fill(self, active: ActiveModel, reads: Sequence[Read]) -> None:
-        """Embed all texts in one model call, then make two conditional writes per tenant."""
-        parts = [await self._part(active, read) for read in reads]
-        texts = {
-            (part.read.tenant, *key): text
-            for part in parts
-            for key, text in part.plan.texts.items()
-        }
-        vectors = await active.model.embed(list(texts.values())) if texts else ()
-        fresh = dict(zip(texts, vectors, strict=True))
-        for part in parts:
-            await self._write(active, part, fresh)
-
-    async def fill_accepted(
-        self, active: ActiveModel, reads: Sequence[Read]
-    ) -> dict[Key, Exception]:
-        """Fill every memory that the model accepts; returns the others with the error."""
-
-        async def fill(rows: Sequence[tuple[Read, Memory]]) -> Sequence[Exception | None]:
-            await self.fill(active, _by_tenant(rows))
-            return [None] * len(rows)
-
-        rows = [(read, memory) for read in reads for memory in read.memories.values()]
-        refusals = await in_halves(
-            fill, rows, split_on=(PermanentError, PoisonInput), failed=lambda error: error
-        )
-        return {
-            (read.tenant, memory.id): refusal
-            for (read, memory), refusal in zip(rows, refusals, strict=True)
-            if refusal is not None
-        }
-
-    async def _part(self, active: ActiveModel, read: Read) -> _Part:
-        # A memory that requests new vectors is treated as if none were stored.
-        ids = [key for key, memory in read.memories.items() if not memory.embed_anew]
-        points = await self.vectors.stored(
-            read.tenant, ids, with_dense=True, generation=active.generation
-        )
-        stored = {
-            key: StoredVector(point.text_hash, point.dense)
-            for key, point in points.items()
-            if point.dense is not None
-        }
-        name = active.model.name
-        # A supplied vector belongs to the model that was live then; other models ignore it.
-        supplied = {
-            key: unit(given.vector) for key, given in read.supplied.items() if given.model == name
-        }
-        planned = plan(name, read.memories, read.before, stored, supplied)
-        return _Part(read, stored, supplied, planned)
-
-    async def _write(self, active: ActiveModel, part: _Part, fresh: _Fresh) -> None:
-        tenant = part.read.tenant
-        points = [_point(active, part, memory, fresh) for memory in part.plan.points]
-        payloads = [
-            point_for(tenant, memory, text_hash=part.stored[memory.id].text_hash)
-            for memory in part.plan.payloads
-        ]
-        await self.vectors.upsert(tenant, points, generation=active.generation)
-        await self.vectors.write_payload(tenant, payloads, generation=active.generation)
-
-
-def _point(active: ActiveModel, part: _Part, memory: Memory, fresh: _Fresh) -> Point:
-    tenant, key, before = part.read.tenant, memory.id, part.read.before.get(memory.id, ())
-    own = part.supplied.get(key, fresh.get((tenant, key, "dense")))
-    own = part.stored[key].dense if own is None else own
-    return point_for(
-        tenant,
-        memory,
-        text_hash=whole_hash(active.model.name, memory.content, before),
-        vectors={
+    def point(self, tenant: str, fresh: Mapping[tuple[str, str, str], Vector]) -> Point:
+        if not self.renewed:
+            return point_for(tenant, self.memory, text_hash=self.text_hash)
+        own = fresh[tenant, self.memory.id, "dense"] if self.own is None else self.own
+        before = [row.content for row in self.before]
+        vectors: dict[str, Vector | SparseVector] = {
             "dense": own,
-            "context": fresh.get((tenant, key, "context"), own),
-            "bm25": sparse_document(memory.content, before=[row.content for row in before]),
-        },
+            "context": fresh.get((tenant, self.memory.id, "context"), own),
+            "bm25": sparse_document(self.memory.content, before=before),
+        }
+        return point_for(tenant, self.memory, text_hash=self.text_hash, vectors=vectors)
+
+
+async def fill(vectors: VectorStore, active: ActiveModel, reads: Sequence[Read]) -> None:
+    """Embed all texts in one model call, then make two conditional writes per tenant.
+
+    Any number of processes may do so, and a batch may be written twice.
+    """
+    plans = {read.tenant: await _plans(vectors, active, read) for read in reads}
+    texts = {
+        (tenant, plan.memory.id, name): text
+        for tenant, its_plans in plans.items()
+        for plan in its_plans
+        for name, text in plan.texts.items()
+    }
+    embedded = await active.model.embed(list(texts.values())) if texts else ()
+    fresh = dict(zip(texts, embedded, strict=True))
+    for tenant, its_plans in plans.items():
+        points = [plan.point(tenant, fresh) for plan in its_plans if plan.renewed]
+        payloads = [plan.point(tenant, fresh) for plan in its_plans if not plan.renewed]
+        await vectors.upsert(tenant, points, generation=active.generation)
+        await vectors.write_payload(tenant, payloads, generation=active.generation)
+
+
+async def fill_accepted(
+    vectors: VectorStore, active: ActiveModel, reads: Sequence[Read]
+) -> dict[Key, Exception]:
+    """Fill every memory that the model accepts; return the others with the error."""
+
+    async def fill_some(some: Sequence[Key]) -> Sequence[Exception | None]:
+        chosen = set(some)
+        parts = [
+            replace(
+                read,
+                memories={k: m for k, m in read.memories.items() if (read.tenant, k) in chosen},
+            )
+            for read in reads
+        ]
+        await fill(vectors, active, [part for part in parts if part.memories])
+        return [None] * len(some)
+
+    keys = [(read.tenant, key) for read in reads for key in read.memories]
+    refusals = await in_halves(
+        fill_some, keys, split_on=(PermanentError, PoisonInput), failed=lambda error: error
     )
+    return {key: error for key, error in zip(keys, refusals, strict=True) if error is not None}
 
 
-def _by_tenant(rows: Sequence[tuple[Read, Memory]]) -> list[Read]:
-    found: dict[str, tuple[Read, dict[str, Memory]]] = {}
-    for read, memory in rows:
-        found.setdefault(read.tenant, (read, {}))[1][memory.id] = memory
-    return [replace(read, memories=memories) for read, memories in found.values()]
+async def _plans(vectors: VectorStore, active: ActiveModel, read: Read) -> list[_Plan]:
+    # A memory that requests new vectors is treated as if none were stored.
+    ids = [key for key, memory in read.memories.items() if not memory.embed_anew]
+    stored = await vectors.stored(read.tenant, ids, with_dense=True, generation=active.generation)
+    return [
+        _plan(
+            active.model.name,
+            memory,
+            read.before.get(key, ()),
+            stored.get(key),
+            read.supplied.get(key),
+        )
+        for key, memory in read.memories.items()
+    ]
 
 
-def keys(reads: Sequence[Read]) -> list[Key]:
-    return [(read.tenant, key) for read in reads for key in read.memories]
+def _plan(
+    model: str,
+    memory: Memory,
+    before: Sequence[Text],
+    stored: StoredPoint | None,
+    supplied: Embedding | None,
+) -> _Plan:
+    whole = whole_hash(model, memory.content, before)
+    stored_hash = stored.text_hash if stored and stored.dense is not None else ""
+    own = stored.dense if stored and same_text(stored_hash, whole) else None
+    renewed = stored_hash != whole
+    # A supplied vector belongs to the model that was live then; other models ignore it. It is
+    # stored at unit length, as the vectors of a model are.
+    if supplied and supplied.model == model:
+        given = np.asarray(supplied.vector, np.float32)
+        renewed, own = True, given / np.float32(np.linalg.norm(given))
+    texts = {}
+    if own is None:
+        texts["dense"] = memory.content
+    if before and renewed:
+        texts["context"] = f"{before[0].content}\n{memory.content}"
+    return _Plan(memory, before, whole, own, texts, renewed)
 
 
-def unit(values: Sequence[float]) -> Vector:
-    """Return a supplied vector at unit length, as the vectors of a model are."""
-    vector = np.asarray(values, np.float32)
-    return vector / np.float32(np.linalg.norm(vector))
+def whole_hash(model: str, content: str, before: Sequence[Text]) -> str:
+    context = "\0".join(memory.content for memory in before)
+    return text_hash(model, content)[:HASH_HALF] + text_hash(model, context)[:HASH_HALF]

@@ -11,17 +11,15 @@ only the jobs that fill it.
 from __future__ import annotations
 
 import asyncio
-from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from services.embedder.batch import whole_hash
-from services.embedder.point_writer import Key, PointWriter, Read, keys
+from services.embedder.point_writer import Key, Read, fill, fill_accepted, whole_hash
 from shared.domain.memory import Memory, same_text
 from shared.errors import PermanentError, TransientError
 from shared.graph.stages.writes import Embedded
 from shared.graph.store import GraphStore
-from shared.streams.job import Job, Stage
+from shared.streams.job import Job, Stage, by_tenant
 from shared.streams.outbox import Outbox
 from shared.streams.transitions import DeadLetter, Defer, Done, Outcome, Retry
 from shared.telemetry.log import get_logger
@@ -45,11 +43,8 @@ class Embedder:
     async def __call__(self, jobs: Sequence[Job]) -> list[Outcome]:
         """Write the point of every job's memory; raises an error that concerns the whole batch."""
         live, filling = await self.serving.current()
-        by_tenant: dict[str, list[Job]] = defaultdict(list)
-        for job in jobs:
-            by_tenant[job.tenant].append(job)
-        reads = [await self._read(tenant, own_jobs) for tenant, own_jobs in by_tenant.items()]
-        await PointWriter(self.vectors).fill(live, reads)
+        reads = [await self._read(tenant, jobs_of) for tenant, jobs_of in by_tenant(jobs).items()]
+        await fill(self.vectors, live, reads)
         outcomes = await self._fill_next(filling, reads) if filling else {}
         for read in reads:
             await self._write(live, filling, read)
@@ -57,28 +52,27 @@ class Embedder:
             outcomes.get((job.tenant, job.memory_id), Done()) if job.run else Done() for job in jobs
         ]
 
-    async def _read(self, tenant: str, jobs: Sequence[Job]) -> Read:
-        ids = [job.memory_id for job in jobs]
+    async def _read(self, tenant: str, jobs: Mapping[str, Job]) -> Read:
+        ids = list(jobs)
         found, before, supplied = await asyncio.gather(
             self.graph.memories.get(tenant, ids),
             self.graph.dialogue.before(tenant, ids),
             self.graph.memories.embeddings(tenant, ids),
         )
         memories = {
-            job.memory_id: found[job.memory_id]
-            for job in jobs
-            if job.memory_id in found and _lags(found[job.memory_id], job)
+            key: found[key] for key, job in jobs.items() if key in found and _lags(found[key], job)
         }
         return Read(tenant, [key for key in ids if key not in found], memories, before, supplied)
 
     async def _fill_next(self, filling: ActiveModel, reads: Sequence[Read]) -> dict[Key, Outcome]:
         """Return the outcomes of the jobs that fill `filling`; other jobs do not depend on it."""
         try:
-            refused = await PointWriter(self.vectors).fill_accepted(filling, reads)
+            refused = await fill_accepted(self.vectors, filling, reads)
         except TransientError as error:
             log.warning("generation.not_filled", model=filling.model.name, error=str(error))
             wait_s = max(_NEXT_MODEL_DOWN_S, error.retry_after_s or 0.0)
-            return dict.fromkeys(keys(reads), Defer(str(error), wait_s))
+            deferred = Defer(str(error), wait_s)
+            return {(read.tenant, key): deferred for read in reads for key in read.memories}
         for (_, memory_id), refusal in refused.items():
             log.warning("generation.refused", memory_id=memory_id, error=str(refusal))
         return {key: _refused(refusal) for key, refusal in refused.items()}
