@@ -67,13 +67,18 @@ class Events:
 
     async def run(self, stopping: asyncio.Event) -> None:
         """Flush in the background until `stopping`, then once more."""
-        while not stopping.is_set():
-            if not self._buffer:
-                await _either(self._some, stopping)
-            if await wait(stopping, _GATHER_S):
-                break
-            if not await self.flush():
-                await self._until_redis_answers(stopping)
+        stop = asyncio.create_task(stopping.wait(), name="events-stop")
+        stop.add_done_callback(lambda _: self._some.set())  # ends the wait for an event
+        try:
+            while not stopping.is_set():
+                if not self._buffer:
+                    await self._some.wait()
+                if await wait(stopping, _GATHER_S):
+                    break
+                if not await self.flush():
+                    await self._until_redis_answers(stopping)
+        finally:
+            stop.cancel()
         await self.flush()
 
     async def _until_redis_answers(self, stopping: asyncio.Event) -> None:
@@ -119,17 +124,6 @@ class Events:
         return True
 
 
-async def _either(one: asyncio.Event, other: asyncio.Event) -> None:
-    """Return once either is set."""
-    waits = [asyncio.create_task(each.wait()) for each in (one, other)]
-    try:
-        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for each in waits:
-            each.cancel()
-        await asyncio.gather(*waits, return_exceptions=True)
-
-
 def preview(text: str, limit: int) -> str:
     """Return at most `limit` characters; of a longer text the last three are dots."""
     return text if len(text) <= limit else text[: limit - 3] + "..."
@@ -145,40 +139,4 @@ def stored(memory: Memory, elapsed_ms: float) -> dict[str, Any]:
         "tags": list(memory.tags[:5]),
         "size_bytes": len(memory.content.encode(errors="replace")),
         "elapsed_ms": round(elapsed_ms, 2),
-    }
-
-
-def recalled(
-    query: str, *, limit: int, count: int, elapsed_ms: float, tags: Sequence[str] = ()
-) -> dict[str, Any]:
-    """Return the data of `memory.recall`."""
-    return {
-        "query": preview(query, 50),
-        "limit": limit,
-        "result_count": count,
-        "elapsed_ms": round(elapsed_ms, 2),
-        "tags": list(tags[:3]),
-    }
-
-
-def enriched(memory_id: str, elapsed_ms: float, *, skipped: bool) -> dict[str, Any]:
-    """Return the data of `enrichment.complete`; skipped: it was up to date, or is deleted."""
-    return {
-        "memory_id": memory_id,
-        "success": True,
-        "elapsed_ms": round(elapsed_ms, 2),
-        "skipped": skipped,
-    }
-
-
-def enrichment_failed(
-    memory_id: str, error: str, attempt: int, elapsed_ms: float, *, will_retry: bool
-) -> dict[str, Any]:
-    """Return the data of `enrichment.failed`."""
-    return {
-        "memory_id": memory_id,
-        "error": preview(error, 100),
-        "attempt": attempt,
-        "elapsed_ms": round(elapsed_ms, 2),
-        "will_retry": will_retry,
     }

@@ -6,12 +6,13 @@ from typing import Any
 
 import pytest
 
-from services.enricher.stages.chat_summary import Summary, condensed, is_long, request
+from services.enricher.stages.chat_summary import Summary, ask, condensed, is_long
 from shared.config import ApiSettings, EnrichmentSettings, Settings, StreamSettings, variables
 from shared.domain.memory import Memory
 from shared.domain.memory_type import classify, has_fallback_type
 from shared.streams.job import Stage
 from shared.streams.policy import StreamPolicy, policy_for
+from tests.support.providers.recording_chat import RecordingChat
 
 # automem-background-processing.txt, "Enrichment Configuration"
 SEED = {
@@ -81,11 +82,13 @@ def test_only_what_is_past_the_soft_limit_is_shortened() -> None:
     assert not is_long(_memory(505), ApiSettings(_env_file=None, MEMORY_AUTO_SUMMARIZE=False))
 
 
-def test_the_target_is_asked_for_and_bounds_the_answer() -> None:
+async def test_the_target_is_asked_for_and_bounds_the_answer() -> None:
+    chat = RecordingChat({"summary": "short"})
     settings = ApiSettings(_env_file=None, MEMORY_SUMMARY_TARGET_LENGTH=120)
-    asked = request(_memory(1000), settings)
-    assert "120 characters" in asked.system
-    assert asked.max_tokens == 220
+    assert await ask(chat, _memory(1000), settings) == Summary(summary="short")
+    [(system, _, max_tokens)] = chat.asked
+    assert "120 characters" in system
+    assert max_tokens == 220
 
 
 def test_an_original_that_metadata_cannot_hold_stays_the_content() -> None:

@@ -23,8 +23,7 @@ from services.api.recall.request import PARAMETERS, parse_recall
 from services.api.recall.service import Recall
 from services.api.recall.words import keywords
 from shared.domain.memory import iso, now_ms
-from shared.events import emitter
-from shared.events.emitter import Event
+from shared.events.emitter import Event, preview
 from shared.graph.records import Hydrated, Relation
 
 _SHOWN_ENTITIES = 10
@@ -115,13 +114,13 @@ async def recall(request: web.Request) -> web.Response:
     wanted = parse_recall(Query.of(request), now_ms=now_ms())
     found = await request.app[RECALL].recall(request[TENANT], wanted)
     elapsed_ms = ms_since(began)
-    event = emitter.recalled(
-        wanted.query,
-        limit=wanted.limit,
-        count=len(found.rows),
-        elapsed_ms=elapsed_ms,
-        tags=wanted.scope.tags,
-    )
+    event = {
+        "query": preview(wanted.query, 50),
+        "limit": wanted.limit,
+        "result_count": len(found.rows),
+        "elapsed_ms": round(elapsed_ms, 2),
+        "tags": list(wanted.scope.tags[:3]),
+    }
     request.app[EVENTS].emit(request[TENANT], Event.RECALL, event)
     return json_answer(answer_of(found, elapsed_ms))
 

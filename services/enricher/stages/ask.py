@@ -59,16 +59,21 @@ class ChatClassifier:
 
         Raises: Unavailable once the answers so far are stored; the rest is asked later.
         """
-        jobs_of = by_tenant(jobs)
-        replies: dict[str, list[_Reply]] = {}
-        for tenant, its_jobs in jobs_of.items():
-            replies[tenant] = await self._ask(tenant, its_jobs)
-            await self._store(tenant, replies[tenant])
-            await self._finish(tenant, its_jobs, replies[tenant])
-        await self.stats.add(
-            {tenant: _tally(its_replies) for tenant, its_replies in replies.items()}
-        )
-        failed = _failed(replies)
+        tallies: dict[str, Tally] = {}
+        # The errors of the questions that are to be repeated.
+        failed: dict[tuple[str, str], TransientError] = {}
+        for tenant, its_jobs in by_tenant(jobs).items():
+            replies = await self._ask(tenant, its_jobs)
+            await self._store(tenant, replies)
+            for reply in replies:
+                if isinstance(reply.answer, TransientError):
+                    failed[tenant, reply.memory.id] = reply.answer
+            done = [
+                (key, job.version) for key, job in its_jobs.items() if (tenant, key) not in failed
+            ]
+            await self.graph.work.ask_done(tenant, done)
+            tallies[tenant] = _tally(replies)
+        await self.stats.add(tallies)
         for error in failed.values():
             if isinstance(error, Unavailable):
                 raise error
@@ -98,35 +103,16 @@ class ChatClassifier:
         """
         for_type = False
         try:
-            if self._is_long(memory) and (summary := await self._summary(chat, memory)):
+            if self._is_long(memory) and (
+                summary := await chat_summary.ask(chat, memory, self.settings)
+            ):
                 return _Reply(memory, summary, for_type)
             if not has_fallback_type(memory.type, memory.confidence):
                 return _Reply(memory, None, for_type)
             for_type = True
-            prompt = chat_type.prompt(memory.content)
-            answer = await chat.ask(*prompt, Classification, max_tokens=chat_type.MAX_ANSWER_TOKENS)
-            return _Reply(memory, answer, for_type)
+            return _Reply(memory, await chat_type.ask(chat, memory.content), for_type)
         except (TransientError, PermanentError) as error:
             return _Reply(memory, error, for_type)
-
-    async def _summary(self, chat: ChatModel, memory: Memory) -> Summary | None:
-        """Return the model's summary; None if it refuses, or its answer may not be stored."""
-        request = chat_summary.request(memory, self.settings)
-        try:
-            answer = await chat.ask(
-                request.system, request.user, Summary, max_tokens=request.max_tokens
-            )
-        except PermanentError:
-            return None
-        return answer if chat_summary.condensed(memory, answer, self.settings) else None
-
-    async def _finish(
-        self, tenant: str, jobs: Mapping[str, Job], replies: Sequence[_Reply]
-    ) -> None:
-        """Mark the memories as asked about, except those whose question is to be repeated."""
-        again = {each.memory.id for each in replies if isinstance(each.answer, TransientError)}
-        done = [(key, job.version) for key, job in jobs.items() if key not in again]
-        await self.graph.work.ask_done(tenant, done)
 
     async def _store(self, tenant: str, replies: Sequence[_Reply]) -> None:
         typed = [
@@ -165,16 +151,6 @@ class ChatClassifier:
 
     def _is_long(self, memory: Memory) -> bool:
         return chat_summary.is_long(memory, self.settings)
-
-
-def _failed(replies: Mapping[str, Sequence[_Reply]]) -> dict[tuple[str, str], TransientError]:
-    """Return the error of each question that is to be repeated, by (tenant, memory id)."""
-    return {
-        (tenant, reply.memory.id): reply.answer
-        for tenant, its_replies in replies.items()
-        for reply in its_replies
-        if isinstance(reply.answer, TransientError)
-    }
 
 
 def _tally(replies: Sequence[_Reply]) -> Tally:

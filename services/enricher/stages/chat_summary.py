@@ -8,21 +8,14 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from typing import NamedTuple
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel
 
 from services.enricher.stages.summarize import cut
 from shared.config import ApiSettings
-from shared.domain.memory import (
-    Memory,
-    check_json,
-    check_text,
-    next_version,
-    now_ms,
-    summary_marks,
-)
-from shared.errors import InvalidInput
+from shared.domain.memory import Memory, check_json, check_text, next_version, now_ms, summary_marks
+from shared.errors import InvalidInput, PermanentError
+from shared.models.chat import ChatModel
 
 _MAX_PROMPT_CHARS = 16_000
 _METADATA_BYTES = 64 * 1024
@@ -40,17 +33,7 @@ Answer with one JSON object and nothing else: {{"summary": "<the short text>"}}"
 class Summary(BaseModel):
     """The model's answer; `condensed` makes of it what may be stored."""
 
-    model_config = ConfigDict(extra="ignore")
-
     summary: str
-
-
-class Request(NamedTuple):
-    """What to send to the chat model for one summary."""
-
-    system: str
-    user: str
-    max_tokens: int
 
 
 def is_long(memory: Memory, settings: ApiSettings) -> bool:
@@ -62,11 +45,17 @@ def is_long(memory: Memory, settings: ApiSettings) -> bool:
     )
 
 
-def request(memory: Memory, settings: ApiSettings) -> Request:
+async def ask(chat: ChatModel, memory: Memory, settings: ApiSettings) -> Summary | None:
+    """Return the model's summary; None if it refuses, or its answer may not be stored."""
     target = settings.summary_target_chars
+    system = _SYSTEM.format(target=target)
     user = json.dumps({"memory": memory.content[:_MAX_PROMPT_CHARS]}, ensure_ascii=False)
-    # In some scripts each character takes a token.
-    return Request(_SYSTEM.format(target=target), user, target + 100)
+    try:
+        # In some scripts each character takes a token.
+        answer = await chat.ask(system, user, Summary, max_tokens=target + 100)
+    except PermanentError:
+        return None
+    return answer if condensed(memory, answer, settings) else None
 
 
 def condensed(memory: Memory, answer: Summary, settings: ApiSettings) -> Memory | None:

@@ -10,12 +10,13 @@ import json
 import math
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, field_validator
+from pydantic import BaseModel, field_validator
 
 from shared.domain.memory import TYPES
+from shared.models.chat import ChatModel
 from shared.word_lists import read_words
 
-MAX_ANSWER_TOKENS = 50
+_MAX_ANSWER_TOKENS = 50
 _MAX_PROMPT_CHARS = 1000
 _DEFAULT_CONFIDENCE = 0.7
 _UNMAPPED = ("Context", 0.5)
@@ -44,8 +45,6 @@ Answer with one JSON object and nothing else: {"type": "<one of the seven>", "co
 class Classification(BaseModel):
     """The model's answer; `believed` returns what may be stored of it."""
 
-    model_config = ConfigDict(extra="ignore")
-
     type: str
     confidence: float = _DEFAULT_CONFIDENCE
 
@@ -62,9 +61,10 @@ class Classification(BaseModel):
         return (kind, self.confidence) if kind else _UNMAPPED
 
 
-def prompt(content: str) -> tuple[str, str]:
-    """Return the system and the user message, with the first 1000 characters of `content`."""
-    return _SYSTEM, json.dumps({"memory": content[:_MAX_PROMPT_CHARS]}, ensure_ascii=False)
+async def ask(chat: ChatModel, content: str) -> Classification:
+    """Return the type that the model chooses for the first 1000 characters of `content`."""
+    user = json.dumps({"memory": content[:_MAX_PROMPT_CHARS]}, ensure_ascii=False)
+    return await chat.ask(_SYSTEM, user, Classification, max_tokens=_MAX_ANSWER_TOKENS)
 
 
 def canonical_type(text: str) -> str | None:

@@ -13,7 +13,6 @@ from typing import Any
 
 from services.enricher.entities.words import FOREIGN_STOPWORDS, STOPWORDS
 from shared.domain.memory import TYPES, Memory
-from shared.graph.records import Text
 from shared.graph.stages.patterns import SAMPLES, Exemplified
 from shared.graph.store import GraphStore
 
@@ -47,9 +46,17 @@ async def detect(
             by_type[memory.type].append(memory)
     samples = await graph.patterns.samples(tenant, by_type)
     found: dict[str, Detected] = {}
+    rows = []
     for kind, its_memories in by_type.items():
-        found.update(_of_type(kind, its_memories, samples[kind]))
-    await graph.patterns.exemplify(tenant, _rows(found, memories))
+        others = {m.id: sum(sample.id != m.id for sample in samples[kind]) for m in its_memories}
+        showing = [memory for memory in its_memories if others[memory.id] >= _LEAST_OTHERS]
+        if showing:
+            texts = dict(samples[kind])
+            texts |= {memory.id: memory.content[:_CHARS] for memory in its_memories}
+            terms = key_terms(texts.values())
+            rows.append(Exemplified(kind, terms, tuple((m.id, m.version) for m in showing)))
+            found |= {m.id: Detected(kind, min(others[m.id], SAMPLES - 1), terms) for m in showing}
+    await graph.patterns.exemplify(tenant, rows)
     return found
 
 
@@ -63,25 +70,3 @@ def key_terms(texts: Iterable[str]) -> tuple[str, ...]:
     )
     ranked = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
     return tuple(word for word, _ in ranked[:_KEY_TERMS])
-
-
-def _of_type(kind: str, memories: Sequence[Memory], samples: Sequence[Text]) -> dict[str, Detected]:
-    others = {memory.id: sum(sample.id != memory.id for sample in samples) for memory in memories}
-    if not any(count >= _LEAST_OTHERS for count in others.values()):
-        return {}
-    texts = dict(samples)
-    texts |= {memory.id: memory.content[:_CHARS] for memory in memories}
-    terms = key_terms(texts.values())
-    return {
-        memory_id: Detected(kind, min(count, SAMPLES - 1), terms)
-        for memory_id, count in others.items()
-        if count >= _LEAST_OTHERS
-    }
-
-
-def _rows(found: Mapping[str, Detected], memories: Iterable[Memory]) -> list[Exemplified]:
-    members: dict[tuple[str, tuple[str, ...]], list[tuple[str, int]]] = defaultdict(list)
-    for memory in memories:
-        if pattern := found.get(memory.id):
-            members[pattern.type, pattern.key_terms].append((memory.id, memory.version))
-    return [Exemplified(kind, terms, tuple(ids)) for (kind, terms), ids in members.items()]

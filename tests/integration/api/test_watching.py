@@ -71,7 +71,8 @@ async def test_a_recall_is_told(api: ApiProcess) -> None:
     tag = f"told-{uuid4()}"
     await api.stored("Recalled", tags=[tag])
     async with watching(api) as watcher:
-        await api.ask("GET", f"/recall?query=Recalled&tags={tag}&limit=7")
+        await api.ask("GET", f"/recall?query=Recalled{'+again' * 10}&tags={tag}&limit=7")
         data = await watcher.next("memory.recall")
     assert data.pop("elapsed_ms") > 0
-    assert data == {"query": "Recalled", "limit": 7, "result_count": 1, "tags": [tag]}
+    shown = ("Recalled" + " again" * 10)[:47] + "..."
+    assert data == {"query": shown, "limit": 7, "result_count": 1, "tags": [tag]}
