@@ -1,12 +1,14 @@
-"""Wait for an event with a time limit, and choose the pause after failures."""
+"""Wait for an event with a time limit, and choose and keep the pause after failures."""
 
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from prometheus_client import Gauge
 from tenacity import RetryCallState, wait_exponential
 
 
@@ -31,6 +33,47 @@ def backoff_s(
     state = RetryCallState(unused, unused, (), {})
     state.attempt_number = failures
     return float(wait_exponential(first_s, max=longest_s, exp_base=factor)(state))
+
+
+class Pause:
+    """How long nothing is tried after a dependency went down.
+
+    1 s, doubling to 30 s while probes fail, or as long as the dependency itself says. After a
+    pause one call or batch probes the dependency, and everything resumes when it succeeds. Calls
+    that were running when the pause began neither end nor prolong it.
+    """
+
+    def __init__(self, gauge: Gauge, pause_s: tuple[float, float] = (1.0, 30.0)) -> None:
+        """`pause_s`: the first pause and the longest."""
+        self._gauge = gauge
+        self._first_s, self._longest_s = pause_s
+        self._length_s = 0.0
+        self._began = 0.0
+        gauge.set(0)
+
+    @property
+    def probing(self) -> bool:
+        """Return whether the dependency was down and no batch has succeeded since."""
+        return self._length_s > 0
+
+    def remaining_s(self) -> float:
+        """Return the seconds until the next probe; 0 when reading is allowed."""
+        return max(0.0, self._began + self._length_s - time.monotonic()) if self.probing else 0.0
+
+    def begin(self, started_at: float, *, wish_s: float = 0.0) -> float:
+        """Begin a pause after a failed batch of this start time; return its length in s."""
+        if not self.probing or started_at >= self._began:
+            doubled = min(self._longest_s, max(self._first_s, self._length_s * 2))
+            self._length_s = wish_s or doubled
+            self._began = time.monotonic()
+            self._gauge.set(1)
+        return self._length_s
+
+    def end(self, started_at: float) -> None:
+        """End the pause, unless it began after the successful batch had started."""
+        if self.probing and started_at >= self._began:
+            self._length_s = 0.0
+            self._gauge.set(0)
 
 
 @contextmanager

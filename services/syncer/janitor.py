@@ -34,7 +34,7 @@ class Janitor:
 
     async def __call__(self, lease: Lease) -> None:
         for stage, stream in self.streams.items():
-            idle_s = _DEAD_AFTER_VISIBILITIES * stream.policy.visibility_s
+            idle_s = _DEAD_AFTER_VISIBILITIES * stream.policy.limits.visibility_s
             reaped = await stream.reap_consumers(idle_s)
             cleared = await stream.sweep()
             if reaped or cleared:

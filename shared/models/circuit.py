@@ -15,8 +15,8 @@ from typing import Final
 
 from shared.errors import PermanentError, PoisonInput, TransientError, Unavailable
 from shared.models.types import Kind
-from shared.streams.pause import Pause
 from shared.telemetry.metrics import MODEL_CIRCUIT_OPEN
+from shared.waiting import Pause
 
 # One failure may be one lost packet; three in a row mean that the provider is down.
 _FAILURES: Final = 3

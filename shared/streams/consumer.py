@@ -14,17 +14,16 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 from shared.errors import Unavailable
-from shared.streams.batch import Batch
-from shared.streams.handler import FailureListener, Handler
+from shared.streams.batch import Batch, FailureListener, Handler
 from shared.streams.job import Delivery
-from shared.streams.pause import Pause
 from shared.streams.policy import redis_backoff_s
 from shared.streams.stream import Stream
 from shared.telemetry import log, metrics
-from shared.waiting import wait
+from shared.waiting import Pause, wait
 
 _log = log.get_logger(__name__)
 _PROMOTE_ROWS = 100
@@ -63,6 +62,7 @@ class Consumer:
     ) -> None:
         self._stream = stream
         self._policy = stream.policy
+        self._visibility_s = stream.policy.limits.visibility_s
         self._handler = handler
         self._name = name
         self._batch_size = batch_size
@@ -107,14 +107,10 @@ class Consumer:
             await self._leave()
 
     async def _drain(self, timeout_s: float) -> None:
-        """Wait for the running batches; cancel those that take longer."""
-        if not self._running:
-            return
-        _, late = await asyncio.wait(self._running.values(), timeout=timeout_s)
-        for task in late:
-            task.cancel()
-        if late:
-            await asyncio.wait(late)
+        """Wait for the running batches; cancel those that take longer, and wait until they end."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                await asyncio.gather(*self._running.values(), return_exceptions=True)
 
     async def _leave(self) -> None:
         self._waiting.clear()
@@ -176,7 +172,7 @@ class Consumer:
         reclaimed = await self._stream.reclaim(self._name, room, alone=alone)
         self._poison_waits = reclaimed.poison_waits
         count = len(reclaimed.deliveries)
-        self._reclaim_at = claimed_at + (0.0 if count >= room else self._policy.visibility_s / 10)
+        self._reclaim_at = claimed_at + (0.0 if count >= room else self._visibility_s / 10)
         if alone and count:
             self._start(Batch(self._stream, reclaimed.deliveries, claimed_at, alone=True))
         else:
@@ -185,10 +181,8 @@ class Consumer:
 
     async def _read(self, room: int) -> None:
         claimed_at = time.monotonic()
-        wait_s = self._policy.block_s
-        if self._waiting:
-            wait_s = max(0.0, min(wait_s, self._leave_at() - claimed_at))
-        deliveries = await self._stream.read(self._name, room, block_s=wait_s)
+        block_s = max(0.0, self._leave_at() - claimed_at) if self._waiting else None
+        deliveries = await self._stream.read(self._name, room, block_s=block_s)
         self.ready.set()
         self._add_waiting(deliveries, claimed_at)
 
@@ -248,7 +242,7 @@ class Consumer:
 
     async def _renew_forever(self) -> None:
         """Keep holding every entry; without an answer for a whole visibility, drop them."""
-        every_s = self._policy.visibility_s / 3
+        every_s = self._visibility_s / 3
         wait_s = every_s
         while True:
             await asyncio.sleep(wait_s)
@@ -269,11 +263,11 @@ class Consumer:
         now = time.monotonic()
         claims = [batch.claimed_at for batch in self._running if batch.handling]
         since = max(self._renewed_at, min(claims, default=now))
-        return max(0.0, since + self._policy.visibility_s - now)
+        return max(0.0, since + self._visibility_s - now)
 
     def _expired_ids(self) -> set[str]:
         """Return the entries that another consumer may have by now: no renewal succeeded."""
-        oldest = time.monotonic() - self._policy.visibility_s
+        oldest = time.monotonic() - self._visibility_s
         if self._renewed_at > oldest:
             return set()
         expired = {row.delivery.entry_id for row in self._waiting if row.claimed_at <= oldest}
@@ -297,7 +291,7 @@ class Consumer:
             except Unavailable:
                 moved = 0  # the read loop reports it
             if moved < _PROMOTE_ROWS:
-                await asyncio.sleep(self._policy.promote_every_s)
+                await asyncio.sleep(self._policy.limits.promote_every_s)
 
     def _held_ids(self) -> list[str]:
         running = [entry_id for batch in self._running for entry_id in batch.entry_ids]

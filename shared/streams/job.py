@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Self
 
@@ -51,9 +51,6 @@ class Job:
     def key(self) -> str:
         """Return the ledger's field: tenants never contain `|`, ids are UUIDs."""
         return f"{self.tenant}|{self.memory_id}|{self.version}|{self.run}"
-
-    def failed_once_more(self) -> Job:
-        return replace(self, attempt=self.attempt + 1)
 
     def encode(self) -> str:
         return compact_json(

@@ -6,14 +6,17 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
-from shared.config import Settings
+from shared.config import Settings, StreamSettings
 from shared.streams.job import Stage
 from shared.waiting import backoff_s
+
+# The pause in s after the n-th call to Redis in a row that failed.
+redis_backoff_s = partial(backoff_s, first_s=0.1, longest_s=2.0)
 
 
 @dataclass(frozen=True, slots=True)
 class StreamPolicy:
-    """One stage's limits.
+    """One stage's limits; `limits` are those that all stages have.
 
     `backoff_s(attempts)` is the longest wait in s before a retry of what failed so often.
     """
@@ -21,12 +24,8 @@ class StreamPolicy:
     stage: Stage
     max_attempts: int
     backoff_s: Callable[[int], float]
-    max_deliveries: int
-    visibility_s: float
     block_s: float
-    promote_every_s: float
-    high_water: int
-    tenant_share: float
+    limits: StreamSettings
 
     @property
     def silence_limit_s(self) -> float:
@@ -41,19 +40,4 @@ def policy_for(stage: Stage, settings: Settings) -> StreamPolicy:
     if stage in (Stage.ENRICH, Stage.RELATE):
         attempts, block_s = enrichment.max_attempts, min(block_s, enrichment.idle_sleep_s)
         backoff = partial(backoff_s, first_s=enrichment.failure_backoff_s, factor=5.0)
-    return StreamPolicy(
-        stage=stage,
-        max_attempts=attempts,
-        backoff_s=backoff,
-        max_deliveries=streams.max_deliveries,
-        visibility_s=streams.visibility_s,
-        block_s=block_s,
-        promote_every_s=streams.promote_every_s,
-        high_water=streams.high_water,
-        tenant_share=streams.tenant_share,
-    )
-
-
-def redis_backoff_s(failures: int) -> float:
-    """Return the pause in s after the n-th call to Redis in a row that failed."""
-    return backoff_s(failures, first_s=0.1, longest_s=2.0)
+    return StreamPolicy(stage, attempts, backoff, block_s, streams)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from typing import ClassVar, Literal, TypeAlias
+from typing import ClassVar, Literal, Self, TypeAlias
 
-from shared.streams.job import Delivery, Job
+from shared.streams.job import Delivery, Job, Malformed
 
+MALFORMED = "malformed"
 State: TypeAlias = Literal["queued", "in_flight", "delayed", "dead"]
 
 
@@ -79,7 +81,7 @@ class Settlement:
         job = self.delivery.job
         match self.outcome:
             case Retry() | DeadLetter(charged=True):
-                return job.failed_once_more()
+                return replace(job, attempt=job.attempt + 1)
         return job
 
 
@@ -118,10 +120,27 @@ class JobLocation:
     reason: str = ""
     dead_since_ms: int | None = None
 
+    @classmethod
+    def of(
+        cls,
+        state: State,
+        job: str,
+        due_ms: str,
+        error: str,
+        dead_id: str,
+        reason: str,
+        dead_ms: str,
+    ) -> Self:
+        """Return what the reply of locations.lua says of one job."""
+        due, dead_since = int(float(due_ms or 0)), int(dead_ms or 0)
+        return cls(
+            state, _job_or_none(job), due or None, error, dead_id, reason, dead_since or None
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class DeadJob:
-    """A dead letter; `job` is None for a malformed entry, whose fields `raw` keeps."""
+    """A dead letter; `job` is None for a malformed entry."""
 
     entry_id: str
     job: Job | None
@@ -132,7 +151,22 @@ class DeadJob:
     first_ms: int
     dead_since_ms: int
     consumer: str
-    raw: str
+
+    @classmethod
+    def of(cls, entry_id: str, fields: Mapping[str, str]) -> Self:
+        """Return the dead letter that an entry of the dead stream holds."""
+        reason = fields.get("reason", "")
+        return cls(
+            entry_id=entry_id,
+            job=None if reason == MALFORMED else _job_or_none(fields.get("job", "")),
+            reason=reason,
+            error=fields.get("error", ""),
+            attempts=int(fields.get("attempts", 0)),
+            deliveries=int(fields.get("deliveries", 0)),
+            first_ms=int(fields.get("first", 0)),
+            dead_since_ms=int(fields.get("buried", 0)),
+            consumer=fields.get("consumer", ""),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,3 +182,10 @@ class Reclaimed:
 
     deliveries: list[Delivery]
     poison_waits: bool
+
+
+def _job_or_none(text: str) -> Job | None:
+    try:
+        return Job.decode(text)
+    except Malformed:
+        return None

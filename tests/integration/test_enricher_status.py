@@ -12,7 +12,7 @@ from shared.config import RedisSettings, StreamSettings
 from shared.errors import PermanentError, TransientError, Unavailable
 from shared.events.enrichment_stats import EnrichmentStats, Tally
 from shared.redis.client import RedisClients
-from shared.streams.handler import Failure
+from shared.streams.batch import Failure
 from shared.streams.job import Job, Stage
 from shared.streams.transitions import Done, Outcome
 from tests.support.stores.graphs import TENANT

@@ -7,7 +7,7 @@ import time
 import pytest
 from prometheus_client import CollectorRegistry, Gauge
 
-from shared.streams.pause import Pause
+from shared.waiting import Pause
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from shared.config import EnrichmentSettings, Settings, StreamSettings
-from shared.streams.handler import with_pause
+from shared.streams.batch import with_pause
 from shared.streams.job import Delivery, Job, Stage
 from shared.streams.policy import StreamPolicy, policy_for
 from shared.streams.transitions import DeadLetter, Defer, Done, Outcome, Retry, Settlement

@@ -27,8 +27,8 @@ from shared.errors import InvalidInput, NotFound
 from shared.graph.memory.entities import Entity
 from shared.graph.store import GraphStore
 from shared.streams.job import Job, Stage
-from shared.streams.lua import CHUNK
 from shared.streams.outbox import Outbox
+from shared.streams.stream import CHUNK
 
 MAX_LISTED = 500
 # The least referenced entities, and the least similar pairs, beyond these are not compared.

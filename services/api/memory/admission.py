@@ -25,9 +25,9 @@ class Admission:
     def __init__(self, streams: Sequence[Stream], *, up: Callable[[], bool] = lambda: True) -> None:
         self._streams = streams
         self._up = up
-        policy = streams[0].policy
-        self._high_water = policy.high_water
-        self._share = int(policy.tenant_share * policy.high_water)
+        limits = streams[0].policy.limits
+        self._high_water = limits.high_water
+        self._share = int(limits.tenant_share * limits.high_water)
         self._read_at = -_TRUSTED_FOR_S
         self._backlog = 0
         self._loads: dict[str, tuple[float, int]] = {}

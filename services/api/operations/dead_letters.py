@@ -29,9 +29,8 @@ from shared.errors import InvalidInput
 from shared.graph.records import VERSION_OF
 from shared.graph.store import GraphStore
 from shared.streams.job import Stage
-from shared.streams.lua import CHUNK
 from shared.streams.outbox import Outbox
-from shared.streams.stream import Stream
+from shared.streams.stream import CHUNK, Stream
 from shared.streams.transitions import DeadJob
 
 MAX_LISTED = 500

@@ -22,9 +22,8 @@ from shared.errors import InvalidInput, TransientError
 from shared.events.enrichment_stats import EnrichmentStats
 from shared.graph.store import GraphStore
 from shared.streams.job import Job, Stage
-from shared.streams.lua import CHUNK
 from shared.streams.outbox import Outbox
-from shared.streams.stream import Stream
+from shared.streams.stream import CHUNK, Stream
 
 MAX_IDS = 5_000
 _SAMPLE = 10

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -108,7 +109,7 @@ async def test_what_may_succeed_later_is_tried_again_and_then_fails(here: Place)
     handler = here.handler({"steps": Steps(fails=lambda _step: TransientError("busy"))})
     assert await handler([job]) == [Retry("busy")]
     assert (await stored_run(here, job)).state is RunState.RUNNING
-    last = job.failed_once_more().failed_once_more()
+    last = replace(job, attempt=2)
     assert await handler([last]) == [Done()]
     run = await stored_run(here, job)
     assert (run.state, run.error) == (RunState.FAILED, "busy")
@@ -271,7 +272,7 @@ async def test_the_janitor_keeps_the_newest_runs_of_each_task(here: Place) -> No
     await here.run(dry_run=True)
     waiting = await queued(here, number=9)
     janitor = Janitor(here.graph, here.streams, idempotency_ttl_s=60, runs_kept=2)
-    lease = Lease("janitor", 2, "test", expires_at=1e12, clock=lambda: 0.0)
+    lease = Lease(2, "test", expires_at=1e12)
     await janitor(lease)
     left = await here.graph.runs.latest(TENANT, tasks=["steps"])
     assert sorted(run.request["number"] for run in left) == [3, 4, 9]

@@ -7,8 +7,8 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
+from shared.streams.batch import Handler
 from shared.streams.consumer import Consumer
-from shared.streams.handler import Handler
 from shared.streams.job import Delivery, Job
 from shared.streams.stream import Stream
 from shared.streams.transitions import Done, Outcome, Settlement
@@ -129,7 +129,7 @@ async def silence(stream: Stream, consumer: str, *entry_ids: str) -> None:
     """
     rows = await stream._command.xpending_range(stream.keys.jobs, GROUP, "-", "+", 1000, consumer)
     wanted = list(entry_ids) or [row["message_id"] for row in rows]
-    idle_ms = int(stream.policy.visibility_s * 1000) + 1
+    idle_ms = int(stream.policy.limits.visibility_s * 1000) + 1
     if wanted:
         await stream._command.xclaim(
             stream.keys.jobs, GROUP, consumer, 0, wanted, idle=idle_ms, justid=True
