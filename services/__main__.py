@@ -14,7 +14,7 @@ import argparse
 import asyncio
 import sys
 
-from services.supervisor import SILENCE_LIMIT_S, Stack, StackBusy
+from services.supervisor import Stack, StackBusy
 from shared import config
 from shared.config import ROLES
 from shared.errors import ConfigError
@@ -41,7 +41,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m services", description=__doc__)
     parser.add_argument("--only", type=_only, default=list(ROLES), metavar="ROLE,ROLE")
     parser.add_argument("--replicas", type=_replicas, action="append", default=[], metavar="ROLE=N")
-    parser.add_argument("--silence", type=float, default=SILENCE_LIMIT_S, metavar="SECONDS")
+    parser.add_argument("--silence", type=float, default=30.0, metavar="SECONDS")
     given = parser.parse_args()
     counts = dict.fromkeys(given.only, 1) | {
         role: count for role, count in given.replicas if role in given.only

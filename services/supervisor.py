@@ -20,7 +20,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, ClassVar
+from typing import IO
 
 from shared.config import ROLES, Settings
 from shared.embedded import stores
@@ -30,7 +30,6 @@ from shared.process.lifecycle import EX_CONFIG
 from shared.telemetry import log, metrics
 from shared.waiting import backoff_s, wait
 
-SILENCE_LIMIT_S = 30.0
 _log = log.get_logger(__name__)
 _STEADY_AFTER_S = 60.0
 # Only tries that were made count, so no process is killed because the machine slept. A process
@@ -40,7 +39,8 @@ _SILENT_TRIES_AT_START = 60
 _LIBC = ctypes.CDLL(None)
 _PR_SET_PDEATHSIG = 1
 _GET = b"GET %s HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
-_HTTP_OK = b"HTTP/1.1 200"
+_GOOD = (b"HTTP/1.1 200", b"+PONG")
+_STORES = ("qdrant", "redis")
 
 
 class StackBusy(Exception):
@@ -69,25 +69,21 @@ class Child:
 
     async def ready(self) -> bool:
         """Return whether it serves; a Redis that still loads its data answers an error."""
-        if self.role == "redis":
-            return (await self._ask(b"PING\r\n", 1.0)).startswith(b"+PONG")
-        return (await self._ask(_GET % b"/readyz", 1.0)).startswith(_HTTP_OK)
+        return (await self._ask(b"/readyz", 1.0)).startswith(_GOOD)
 
     async def alive(self, limit_s: float) -> bool:
         """Return whether a role's /livez answers 200, or a store answers, within `limit_s`."""
-        if self.role == "redis":
-            return bool(await self._ask(b"PING\r\n", limit_s))
-        reply = await self._ask(_GET % b"/livez", limit_s)
-        return bool(reply) if self.role == "qdrant" else reply.startswith(_HTTP_OK)
+        reply = await self._ask(b"/livez", limit_s)
+        return bool(reply) if self.role in _STORES else reply.startswith(_GOOD)
 
-    async def _ask(self, request: bytes, limit_s: float) -> bytes:
-        """Return the first bytes of its answer; empty if none comes within `limit_s`."""
+    async def _ask(self, path: bytes, limit_s: float) -> bytes:
+        """Return the first bytes of its answer (of Redis to PING); empty if none comes in time."""
         port = next(iter(self.ports.values()))
         try:
             async with asyncio.timeout(limit_s):
                 reader, writer = await asyncio.open_connection("127.0.0.1", port)
                 try:
-                    writer.write(request)
+                    writer.write(b"PING\r\n" if self.role == "redis" else _GET % path)
                     return await reader.read(64)
                 finally:
                     writer.close()
@@ -115,14 +111,8 @@ class Stack:
     A process that answers nothing for `silence_limit_s` is killed and started again.
     """
 
-    _WORKERS: ClassVar = ("enricher", "embedder", "consolidator", "syncer")
-
     def __init__(
-        self,
-        settings: Settings,
-        counts: dict[str, int],
-        *,
-        silence_limit_s: float = SILENCE_LIMIT_S,
+        self, settings: Settings, counts: dict[str, int], *, silence_limit_s: float
     ) -> None:
         self._settings = settings
         self._dir = settings.process.data_dir.resolve()
@@ -162,7 +152,7 @@ class Stack:
                     self._print_ready(time.monotonic() - began)
                 await self._stopping.wait()
                 # The API first (nothing new comes in), then the workers, the stores last.
-                for group in (("api",), self._WORKERS, ("qdrant", "redis")):
+                for group in (("api",), ROLES[1:], _STORES):
                     members = [child for child in self._children if child.role in group]
                     await asyncio.gather(*(child.stop() for child in members))
         finally:
@@ -184,14 +174,19 @@ class Stack:
     def _port(self, wanted: int = 0) -> int:
         """Claim a port of EUNOE_HOST: `wanted` where it is free and not claimed, else any."""
         host = self._settings.process.host
-        while True:
-            port = _free_port(host, wanted)
-            if port is None and wanted == 0:
-                raise StackBusy(f"EUNOE_HOST: no port on {host}")
-            if port is not None and port not in self._ports:
-                self._ports.add(port)
-                return port
-            wanted = 0
+        try:
+            with socket.socket() as probe:
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                probe.bind((host, wanted))
+                port = int(probe.getsockname()[1])
+        except OSError as error:
+            if wanted == 0:
+                raise StackBusy(f"EUNOE_HOST: no port on {host}") from error
+            return self._port()
+        if port in self._ports:
+            return self._port()
+        self._ports.add(port)
+        return port
 
     def _store_children(self) -> list[Child]:
         """Describe the embedded stores whose address the environment does not name."""
@@ -327,17 +322,6 @@ class Stack:
                 """ -d '{"content": "Ada prefers window seats", "tags": ["travel"]}'"""
             )
         print("Ctrl-C stops everything.", flush=True)
-
-
-def _free_port(host: str, wanted: int) -> int | None:
-    """Return `wanted`, for 0 any free port; None if it is in use or cannot be bound."""
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, wanted))
-        except OSError:
-            return None
-        return int(probe.getsockname()[1])
 
 
 def _end_with_parent() -> None:

@@ -22,8 +22,6 @@ from shared.redis.client import RedisClients, Script, scripts_beside
 from shared.telemetry import log
 from shared.waiting import wait
 
-Clock = Callable[[], float]
-
 _log = log.get_logger(__name__)
 _SCRIPTS = scripts_beside(__file__)
 _TOKEN_KEPT_MS = 30 * 86_400_000
@@ -34,41 +32,28 @@ _WEDGED_AFTER_S = 5.0
 class Lease:
     """One term of one leader; `token` is greater than that of every term before it."""
 
-    name: str
     token: int
     holder: str
-    expires_at: float
-    clock: Clock
-
-    def remaining_s(self) -> float:
-        """Return the seconds until another process may lead; 0 or less once expired."""
-        return self.expires_at - self.clock()
+    expires_at: float  # monotonic; from then on another process may lead
 
 
 class Election:
     """Campaigns for one lease; `holder` names the process to people who look into Redis."""
 
     def __init__(
-        self,
-        name: str,
-        clients: RedisClients,
-        settings: LeaseSettings,
-        *,
-        holder: str = "process",
-        clock: Clock = time.monotonic,
+        self, name: str, clients: RedisClients, settings: LeaseSettings, *, holder: str = "process"
     ) -> None:
         self.name = name
         self.lease: Lease | None = None  # the term that this process is in
         self._settings = settings
         self._holder = holder
-        self._clock = clock
         self._acquire = Script(clients.lease, _SCRIPTS["acquire"])
         self._release = Script(clients.lease, _SCRIPTS["release"])
         self._keys = [clients.key("lease", name), clients.key("lease", f"{name}:token")]
 
     def healthy(self) -> bool:
         """Return False once a body runs 5 s after its lease has ended: restart the process."""
-        return self.lease is None or self.lease.remaining_s() >= -_WEDGED_AFTER_S
+        return self.lease is None or time.monotonic() - self.lease.expires_at <= _WEDGED_AFTER_S
 
     async def lead(self, body: Callable[[Lease], Awaitable[None]], stopping: asyncio.Event) -> None:
         """Wait until this process leads, then run `body(lease)` for at most that term.
@@ -103,15 +88,15 @@ class Election:
         return None
 
     async def _try_acquire(self, holder: str) -> Lease | None:
-        sent_at = self._clock()
+        sent_at = time.monotonic()
         try:
             token = await self._token(holder, "acquire", self._settings.ttl_s)
         except Unavailable:
             return None
         expires_at = sent_at + self._settings.ttl_s
-        if not token or expires_at <= self._clock():
+        if not token or expires_at <= time.monotonic():
             return None
-        return Lease(self.name, token, holder, expires_at, self._clock)
+        return Lease(token, holder, expires_at)
 
     async def _run_term(
         self, lease: Lease, body: Callable[[Lease], Awaitable[None]], stopping: asyncio.Event
@@ -136,10 +121,10 @@ class Election:
     async def _renew(self, lease: Lease) -> None:
         """Return when the lease is lost, or could not be renewed for the deadline."""
         settings = self._settings
-        deadline = self._clock() + settings.renew_deadline_s
-        while (remaining_s := deadline - self._clock()) > 0:
+        deadline = time.monotonic() + settings.renew_deadline_s
+        while (remaining_s := deadline - time.monotonic()) > 0:
             await asyncio.sleep(min(settings.retry_every_s, remaining_s))
-            sent_at = self._clock()
+            sent_at = time.monotonic()
             try:
                 token = await self._token(lease.holder, "renew", max(0.0, deadline - sent_at))
             except Unavailable as error:

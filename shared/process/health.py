@@ -23,11 +23,9 @@ _FAILURES_OF_A_STORE_DOWN = 2
 
 @dataclass(slots=True)
 class Seen:
-    """What the last probe of one dependency found; `at` is monotonic."""
+    """When one dependency last answered (monotonic), and the failed probes since then."""
 
-    ok: bool = False
-    at: float = 0.0
-    error: str = "not probed yet"
+    answered_at: float = float("-inf")
     failures: int = 0
 
 
@@ -55,28 +53,27 @@ class Probes:
                 await wait(stopping, _PROBE_EVERY_S)
 
     async def _probe(self, name: str) -> None:
+        seen = self.seen[name]
         try:
             async with asyncio.timeout(_PROBE_TIMEOUT_S):
                 await self._pings[name]()
-        except (TransientError, TimeoutError) as error:
-            failures = self.seen[name].failures + 1
+        except (TransientError, TimeoutError):
             # One failure changes nothing but the count: the store may merely be slow.
-            ok = self.seen[name].ok and failures < _FAILURES_OF_A_STORE_DOWN
-            self.seen[name] = Seen(ok, time.monotonic(), str(error) or "timeout", failures)
-            if failures == _FAILURES_OF_A_STORE_DOWN:
+            seen.failures += 1
+            if seen.failures == _FAILURES_OF_A_STORE_DOWN:
                 for listener in self._listeners[name]:
                     listener()
         else:
-            self.seen[name] = Seen(ok=True, at=time.monotonic(), error="")
+            seen.answered_at, seen.failures = time.monotonic(), 0
 
     def known_down(self, name: str) -> bool:
         """Return whether `name` failed twice in a row; False before the first probe."""
         return self.seen[name].failures >= _FAILURES_OF_A_STORE_DOWN
 
     def up(self, name: str) -> bool:
-        """Return whether `name` answered its last probe within the last 10 s."""
-        seen = self.seen[name]
-        return seen.ok and time.monotonic() - seen.at < _TRUSTED_FOR_S
+        """Return whether `name` answered within the last 10 s, and has not failed twice since."""
+        is_recent = time.monotonic() - self.seen[name].answered_at < _TRUSTED_FOR_S
+        return is_recent and not self.known_down(name)
 
 
 Check = Callable[[], bool]

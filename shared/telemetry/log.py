@@ -21,9 +21,8 @@ _QUIET = (
 )
 
 
-def configure(level: str, *, role: str, json_lines: bool | None = None) -> None:
+def configure(level: str, *, role: str) -> None:
     """Route structlog and the standard library through one renderer to stdout."""
-    as_json = not sys.stdout.isatty() if json_lines is None else json_lines
     shared: list[Any] = [
         contextvars.merge_contextvars,
         processors.add_log_level,
@@ -32,7 +31,7 @@ def configure(level: str, *, role: str, json_lines: bool | None = None) -> None:
     final: list[Any] = [
         stdlib.ProcessorFormatter.remove_processors_meta,
         processors.format_exc_info,
-        processors.JSONRenderer() if as_json else structlog.dev.ConsoleRenderer(),
+        structlog.dev.ConsoleRenderer() if sys.stdout.isatty() else processors.JSONRenderer(),
     ]
     handler = logging.StreamHandler(sys.stdout)
     formatter = stdlib.ProcessorFormatter(foreign_pre_chain=shared, processors=final)

@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 import subprocess
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -51,7 +52,7 @@ class Leader:
             if self.cleans_up_until_renewed:
                 await renewed(lease)
             self.leading = False
-            self.ended.append(lease.remaining_s())
+            self.ended.append(lease.expires_at - time.monotonic())
 
     async def run(self) -> None:
         while not self.stopping.is_set():

@@ -25,7 +25,7 @@ from tests.support.waiting.conditions import wait_until
 
 
 def lease(token: int = 5) -> Lease:
-    return Lease("drift", token, "test", expires_at=1e12, clock=lambda: 0.0)
+    return Lease(token, "test", expires_at=1e12)
 
 
 def watch(here: Place, *, grace_s: float = 3600.0, **settings: Any) -> DriftWatch:

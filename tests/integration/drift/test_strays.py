@@ -51,7 +51,7 @@ async def test_the_schedule_deletes_them_after_the_grace(here: Place) -> None:
     ids = await nobodys(here)
     sightings = OrphanHistory(here.clients, grace_s=0.0, interval_s=60.0)
     watch = DriftWatch(here.graph, here.drift, sightings, SyncSettings(), DriftGauges())
-    lease = Lease("drift", 5, "test", expires_at=1e12, clock=lambda: 0.0)
+    lease = Lease(5, "test", expires_at=1e12)
     await watch(lease)
     assert await left(here, ids) == set(ids)
     await watch(lease)

@@ -38,7 +38,7 @@ def probes(**up: bool) -> Probes:
     found = Probes({})
     for name in ("graph", "vectors", "redis"):
         ok = up.get(name, True)
-        found.seen[name] = Seen(ok, time.monotonic() + 3600, failures=0 if ok else 2)
+        found.seen[name] = Seen(time.monotonic() + 3600, failures=0 if ok else 2)
         found._listeners[name] = []
     return found
 
