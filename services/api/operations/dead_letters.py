@@ -57,12 +57,6 @@ class DeadJobAnswer(Answer):
     buried_at: Time = attribute("dead_since_ms")
     consumer: str
 
-    @classmethod
-    def of(cls, stage: Stage, dead: DeadJob) -> DeadJobAnswer:
-        answer = cls.model_validate(dead)
-        answer.stream = stage.value
-        return answer
-
 
 class DeadPageAnswer(Success):
     """Newest first; `next` is the `before` of the following page."""
@@ -116,7 +110,10 @@ class DeadLetters:
             cut += 1  # two stages may have equal ids: a page ends behind both
         if cut < len(rows):
             ends = [rows[cut - 1][2].entry_id]
-        answers = [DeadJobAnswer.of(stage, dead) for _, stage, dead in rows[:cut]]
+        answers = [
+            DeadJobAnswer.model_validate(dead).model_copy(update={"stream": stage.value})
+            for _, stage, dead in rows[:cut]
+        ]
         following = max(ends, key=entry_order, default=None)
         return DeadPageAnswer(dead=answers, count=len(answers), next=following)
 

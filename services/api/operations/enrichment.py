@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal
 
@@ -87,9 +88,7 @@ class Enrichment:
             classification=stats["classification"],
         )
 
-    async def reprocess(
-        self, tenant: str, ids: Sequence[str], *, trace: str = ""
-    ) -> ReprocessingAnswer:
+    async def reprocess(self, tenant: str, ids: Sequence[str], trace: str) -> ReprocessingAnswer:
         """Enrich and relate the memories again, whether they were done or given up before.
 
         A memory without a vector is related once it has one.
@@ -104,32 +103,25 @@ class Enrichment:
             if with_vector:
                 related = await self.graph.work.requeue(tenant, Stage.RELATE, with_vector)
                 again[Stage.RELATE] = related
-            jobs = {
-                stage: [Job(tenant, row.id, row.job_version(stage), trace=trace) for row in rows]
-                for stage, rows in again.items()
-            }
-            await self._discard_dead(jobs)
-            forced = {
-                stage: [replace(job, run=run) for job in ordinary]
-                for stage, ordinary in jobs.items()
-            }
+            forced: dict[Stage, list[Job]] = {}
+            for stage, rows in again.items():
+                jobs = [Job(tenant, row.id, row.job_version(stage), trace=trace) for row in rows]
+                await self._discard_dead(stage, jobs)
+                forced[stage] = [replace(job, run=run) for job in jobs]
             await self.outbox.announce(forced, exempt=True)
             found.update(row.id for row in due)
         missing = [memory_id for memory_id in chosen if memory_id not in found]
         return ReprocessingAnswer(count=len(chosen), ids=chosen, missing=missing)
 
-    async def _discard_dead(self, jobs: Mapping[Stage, Sequence[Job]]) -> None:
+    async def _discard_dead(self, stage: Stage, ordinary: Sequence[Job]) -> None:
         """Discard the dead letters of the ordinary jobs.
 
         Should a forced job get lost, the relay would find the dead letter and give up.
         """
-        try:
-            for stage, ordinary in jobs.items():
-                found = await self.streams[stage].locations(ordinary)
-                dead_ids = [location.dead_id for location in found if location and location.dead_id]
-                await self.streams[stage].discard(dead_ids)
-        except TransientError:
-            return  # Redis is down; the memories are due, and the relay publishes them
+        with suppress(TransientError):  # the memories are due, so the relay publishes them
+            found = await self.streams[stage].locations(ordinary)
+            dead_ids = [location.dead_id for location in found if location and location.dead_id]
+            await self.streams[stage].discard(dead_ids)
 
 
 def _ids(value: object) -> list[str]:
@@ -176,10 +168,7 @@ async def enrichment_status(request: web.Request) -> web.Response:
 async def reprocess(request: web.Request) -> web.Response:
     body = await read_model(request, ReprocessIn, optional=True)
     named = Query.of(request)[_IDS]
-    ids = body.ids or named
-    if not ids:
+    if not (ids := body.ids or named):
         raise InvalidInput("No memory ids provided for reprocessing")
-    answer = await request.app[ENRICHMENT].reprocess(
-        request[TENANT], ids, trace=request[REQUEST_ID]
-    )
+    answer = await request.app[ENRICHMENT].reprocess(request[TENANT], ids, request[REQUEST_ID])
     return json_answer(answer, status=202)
