@@ -7,12 +7,11 @@ from typing import Self
 from shared.config import GraphSettings
 from shared.graph.engine.client import GraphClient
 from shared.graph.engine.schema import Schema
-from shared.graph.memory.analytics import Analytics
 from shared.graph.memory.dialogue import Dialogue
 from shared.graph.memory.entities import Entities
 from shared.graph.memory.links import Links
 from shared.graph.memory.memories import Memories
-from shared.graph.memory.views import Views
+from shared.graph.memory.views import Analytics, Views
 from shared.graph.recall.candidates import Candidates
 from shared.graph.stages.memory_status import MemoryStatuses
 from shared.graph.stages.patterns import Patterns

@@ -14,7 +14,7 @@ from services.api.http.answers import Answer, Success, json_answer
 from services.api.http.middleware import TENANT
 from services.api.http.route import Routes
 from services.api.memory.handlers import ms_since
-from shared.graph.memory.analytics import Group, Pattern, Preference
+from shared.graph.memory.views import Group, Pattern, Preference
 
 _MOST_PATTERNS = 10
 _MOST_PREFERENCES = 10

@@ -3,38 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from services.api.recall.request import Hints
-from services.api.recall.words import query_tokens
+from services.api.recall.words import QUERY_WORDS, query_tokens
 from shared.domain.memory import Memory, tag_keys
+from shared.word_lists import read_words
 
 TAG_BOOST = 0.45
 TYPE_BOOST = 0.25
 LANGUAGE_BOOST = 0.2
 PRIORITY_BOOST = 0.9
 _MOST_TAGS = 10
-_SPELLINGS = {
-    "python": "python py",
-    "typescript": "typescript ts tsx",
-    "javascript": "javascript js jsx",
-    "go": "go golang",
-    "rust": "rust rs",
-    "java": "java",
-    "csharp": "csharp cs",
-    "cpp": "cpp cc",
-    "swift": "swift",
-}
 _LANGUAGES = {
-    spelling: language for language, names in _SPELLINGS.items() for spelling in names.split()
+    spelling: language
+    for language, spellings in read_words(Path(__file__).with_name("languages.txt")).items()
+    for spelling in spellings
 }
-# These English words and short names mean a language only as a hint or a file's ending.
-_NOT_IN_QUERIES = frozenset({"go", "ts", "js", "cs", "cc", "rs", "py", "swift"})
-_STYLE_WORDS = frozenset(
-    (
-        *("style", "styles", "guideline", "guidelines", "lint", "linting", "formatting"),
-        *("preference", "preferences", "convention", "conventions", "naming"),
-    )
-)
 _STYLE_TAGS = ("coding-style", "style", "style-guide", "preferences", "preference:coding")
 _STYLE_TYPES = ("Style", "Preference")
 
@@ -71,7 +56,7 @@ def profile_of(hints: Hints, query: str) -> Profile | None:
     tokens = query_tokens([query])
     language = _language(hints, tokens)
     # A query that only names a language asks about it, and not for style guides.
-    styled = (language is not None and bool(hints)) or bool(_STYLE_WORDS.intersection(tokens))
+    styled = (language is not None and bool(hints)) or not QUERY_WORDS["style"].isdisjoint(tokens)
     if not hints and language is None and not styled:
         return None
     tags = list(hints.tags)
@@ -90,5 +75,5 @@ def _language(hints: Hints, tokens: list[str]) -> str | None:
     """Read it from `language`, the context, the open file's ending or the query, in this order."""
     ending = hints.active_path.rpartition(".")[2].lower() if hints.active_path else ""
     named = [(hints.language or "").lower(), (hints.context or "").lower(), ending]
-    named += [token for token in tokens if token not in _NOT_IN_QUERIES]
+    named += [token for token in tokens if token not in QUERY_WORDS["no_language"]]
     return next((_LANGUAGES[name] for name in named if name in _LANGUAGES), None)
