@@ -13,6 +13,7 @@ A change that names a new label, type or key adds it here and raises SCHEMA_VERS
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Sequence
 from contextlib import suppress
 
@@ -99,6 +100,7 @@ _FENCES = (
     "UNWIND $names AS name OPTIONAL MATCH (f:Fence {name: name}) WITH name, f WHERE f IS NULL"
     " CREATE (:Fence {name: name, token: 0})"
 )
+_EXISTS = re.compile("already (indexed|exists)")
 _MARK = "MERGE (s:Schema {name: 'schema'}) SET s.version = $schema"
 
 
@@ -138,7 +140,6 @@ class Schema:
         """Every step may run twice and beside others; the Schema node comes after all of them."""
         await self._client.write(tenant, "ensure", _REGISTER)
         await self._client.write(tenant, "ensure", "MATCH (a:Registering) DELETE a")
-        await self._index(tenant)
         await self._constrain(tenant)
         for query in (_FENCES, _MARK):
             with suppress(Conflict):  # Another process that did the same was first.
@@ -146,21 +147,22 @@ class Schema:
                     tenant, "ensure", query, names=SCHEDULES, schema=SCHEMA_VERSION
                 )
 
-    async def _index(self, tenant: str) -> None:
-        graph = self._client.graph(tenant)
-        keys = list(UNIQUE.items())
-        keys += [(label, key) for label, names in INDEXED.items() for key in names]
-        commands = [
-            ("GRAPH.QUERY", graph, f"CREATE INDEX FOR (n:{label}) ON (n.{key})")
-            for label, key in keys
-        ]
-        await self._send(commands, unless="already indexed")
-
     async def _constrain(self, tenant: str) -> None:
-        """Create the constraints, and wait until the server has made every one of them."""
-        create = ("GRAPH.CONSTRAINT", "CREATE", self._client.graph(tenant), "UNIQUE", "NODE")
-        commands = [(*create, label, "PROPERTIES", 1, key) for label, key in UNIQUE.items()]
-        await self._send(commands, unless="already exists")
+        """Create the indexes and constraints; wait until the server has made the constraints.
+
+        Raises: PermanentError for an error that does not say that one is there already.
+        """
+        graph = self._client.graph(tenant)
+        others = ((label, key) for label, names in INDEXED.items() for key in names)
+        index = "CREATE INDEX FOR (n:{}) ON (n.{})"
+        create = ("GRAPH.CONSTRAINT", "CREATE", graph, "UNIQUE", "NODE")
+        commands: list[Sequence[object]] = [
+            *(("GRAPH.QUERY", graph, index.format(*each)) for each in (*UNIQUE.items(), *others)),
+            *((*create, label, "PROPERTIES", 1, key) for label, key in UNIQUE.items()),
+        ]
+        for answer in await self._client.pipeline("ensure", commands):
+            if isinstance(answer, ResponseError) and not _EXISTS.search(str(answer)):
+                raise PermanentError(f"graph: {str(answer)[:200]}")
         for wait_s in (0.0, 0.001, 0.005, 0.02, *[0.1] * 50):
             await asyncio.sleep(wait_s)
             if await self._constrained(tenant):
@@ -174,9 +176,3 @@ class Schema:
         if failed:
             raise PermanentError(f"graph of {tenant}: duplicates among {', '.join(failed)}")
         return {row["label"] for row in rows if row["status"] == "OPERATIONAL"} >= UNIQUE.keys()
-
-    async def _send(self, commands: Sequence[Sequence[object]], *, unless: str) -> None:
-        """Raises: PermanentError for an error of the server that does not say `unless`."""
-        for answer in await self._client.pipeline("ensure", commands):
-            if isinstance(answer, ResponseError) and unless not in str(answer):
-                raise PermanentError(f"graph: {str(answer)[:200]}")
