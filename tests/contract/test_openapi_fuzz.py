@@ -27,7 +27,7 @@ CHECKS = (
     "unsupported_method",
     "allow_header_conformance",
 )
-# Its answer has no end; tests/integration/test_events.py reads it.
+# Its answer has no end; tests/integration/events/test_stream.py reads it.
 ENDLESS = "/stream"
 CONFIG = """\
 [checks.not_a_server_error]
