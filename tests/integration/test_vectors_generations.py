@@ -40,7 +40,7 @@ async def test_five_processes_starting_at_once_make_one_generation(given: Vector
     async with AsyncExitStack() as stack:
         stores = [await stack.enter_async_context(new_store(given, opened=False)) for _ in range(5)]
         opened = await asyncio.gather(*(store.live.open(MODEL, DIMENSION) for store in stores))
-        assert {each.collection for each in opened} == {f"{given.collection}__model__1"}
+        assert {each.collection for each in opened} == {f"{given.collection}__{MODEL}__1"}
         assert await stores[0].generations.all() == [opened[0]]
         known = memory()
         await stores[1].upsert("a", [point("a", known, unit(1))])
@@ -109,7 +109,7 @@ async def test_a_switch_moves_the_alias_and_keeps_the_old(given: VectorSettings)
 async def test_a_name_taken_by_another_model_is_refused(given: VectorSettings) -> None:
     async with new_store(given) as store:
         with pytest.raises(ConfigError, match="QDRANT_COLLECTION"):
-            await store.generations.create("MODEL", DIMENSION, serial=1)
+            await store.generations.create(MODEL.upper(), DIMENSION, serial=1)
 
 
 async def test_a_plain_collection_of_the_aliass_name_is_told(
@@ -143,7 +143,7 @@ async def test_a_collection_that_vanished_is_made_again(
 ) -> None:
     """Someone emptied Qdrant: the next calls make the generation anew, repair fills it."""
     async with new_store(given) as store:
-        await client.delete_collection(f"{given.collection}__model__1")
+        await client.delete_collection(f"{given.collection}__{MODEL}__1")
         with pytest.raises(Unavailable, match="gone"):
             await store.count("a")
         await wait_until(lambda: answers(store), description="a new generation")

@@ -10,6 +10,7 @@ from shared.domain.memory import text_hash
 from shared.streams.job import Stage
 from tests.support.stores.drifting import Place, point_of
 from tests.support.stores.graphs import TENANT, a_memory, cypher
+from tests.support.stores.vector_stores import MODEL
 
 
 async def test_two_stores_that_agree_have_no_drift(here: Place) -> None:
@@ -86,7 +87,7 @@ async def test_a_tag_renamed_in_the_graph_alone_is_found(here: Place) -> None:
         {"version": 1},
         {"payload_version": 1},
         {"payload_version": 9_000_000_000_000},
-        {"text_hash": text_hash("model", "words of something else")},
+        {"text_hash": text_hash(MODEL, "words of something else")},
         {"text_hash": text_hash("another-model", "note")},
         {"text_hash": ""},
     ],

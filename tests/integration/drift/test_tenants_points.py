@@ -44,7 +44,7 @@ async def as_before(here: Place, tenant: str, memories: Sequence[Memory]) -> Non
     """Have an older Eunoe's points of them, and a graph that calls them embedded."""
     await here.embed(memories, tenant)
     await here.vectors.delete(tenant, [each.id for each in memories])
-    old = [struct_of(point_of(each, here.model, tenant)) for each in memories]
+    old = [struct_of(point_of(each, tenant)) for each in memories]
     for each, memory in zip(old, memories, strict=True):
         assert each.payload is not None
         del each.payload["memory_id"]

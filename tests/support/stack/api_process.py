@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
@@ -16,11 +15,11 @@ from uuid import uuid4
 
 import aiohttp
 from redis.asyncio import Redis
-from yarl import URL
 
 from shared.config import GraphSettings
 from tests.support.processes import started
-from tests.support.stack.stack import REPOSITORY, Answer
+from tests.support.stack.client import Answer, Client
+from tests.support.stack.stack import REPOSITORY
 from tests.support.stores.graphs import cypher, drop
 from tests.support.stores.redis_server import free_port
 from tests.support.waiting.conditions import wait_until
@@ -108,23 +107,13 @@ class ApiProcess:
 
     async def ask(self, method: str, path: str, **options: Any) -> Answer:
         """Any request, on a connection of its own; `path` is sent as it is."""
-        began = time.monotonic()
-        url = URL(self.url + path, encoded=True)
-        async with (
-            aiohttp.ClientSession() as session,
-            session.request(method, url, **options) as response,
-        ):
-            text = await response.text()
-            headers = dict(response.headers)
-        return Answer(
-            response.status, json.loads(text), headers, text, seconds=time.monotonic() - began
-        )
+        async with Client(self) as client:
+            return await client.ask(method, path, **options)
 
     async def stored(self, content: str, **fields: Any) -> str:
         """The id of a memory that was acknowledged."""
-        answer = await self.ask("POST", "/memory", json={"content": content, **fields})
-        assert answer.status == 201, answer
-        return str(answer.body["memory_id"])
+        async with Client(self) as client:
+            return await client.stored(content, **fields)
 
     async def ids(self, content: str) -> list[str]:
         """Whatever the graph holds with this content, read past the API."""

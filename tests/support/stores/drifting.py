@@ -1,7 +1,4 @@
-"""A tenant in both stores that a test breaks, and the parts of the syncer that mend it.
-
-The embedder here is the least that a point needs: the real one has tests of its own.
-"""
+"""A tenant in both stores that a test breaks, and the syncer and embedder that mend it."""
 
 from __future__ import annotations
 
@@ -16,25 +13,29 @@ from uuid import uuid4
 import numpy as np
 from qdrant_client import AsyncQdrantClient
 
+from services.embedder.point_writer import whole_hash
+from services.embedder.service import Embedder
 from services.syncer.drift.findings import Audit, DriftGauges
 from services.syncer.drift.repair import TASK, Drift, drift_task
 from services.syncer.runs import RunHandler, Task
-from shared.config import GraphSettings, RedisSettings
-from shared.domain.memory import Memory, text_hash
+from shared.config import EmbeddingSettings, GraphSettings, RedisSettings
+from shared.domain.memory import Memory
 from shared.graph.stages.writes import Embedded
 from shared.graph.store import GraphStore
 from shared.graph.upkeep.runs import Run
+from shared.models.providers.placeholder import PlaceholderEmbedding
 from shared.redis.client import RedisClients
 from shared.streams.job import Job, Stage
 from shared.streams.outbox import Outbox
 from shared.streams.stream import Stream
 from shared.streams.transitions import Done, Outcome
 from shared.vectors import Point, VectorStore, point_for
+from shared.vectors.active_model import ModelFollower
 from shared.vectors.points import Vector
 from shared.vectors.sparse import SparseVector, sparse_document
 from tests.support.stores.graphs import TENANT, a_memory, opened
 from tests.support.stores.vector_stores import DIMENSION, MODEL, change_payloads, having
-from tests.support.workers.working import Running, consuming
+from tests.support.workers.working import Running, consuming, drained
 
 _SEED_PAGE = 500
 
@@ -54,7 +55,6 @@ class Place:
     refused: set[str] = field(default_factory=set)
     embedded: list[str] = field(default_factory=list)
     gate: asyncio.Event = field(default_factory=asyncio.Event)
-    model: str = MODEL
 
     async def seed(self, count: int, tenant: str = TENANT, **fields: Any) -> list[Memory]:
         """Memories with their points, as an embedder would have left them."""
@@ -68,40 +68,32 @@ class Place:
         return made
 
     async def embed(self, memories: Sequence[Memory], tenant: str = TENANT) -> None:
-        points = [point_of(each, self.model, tenant) for each in memories]
-        await self.vectors.upsert(tenant, points)
-        rows = [
-            Embedded(
-                m.id,
-                m.payload_version,
-                whole(m.content, self.model),
-                relate=False,
-                anew=m.embed_anew,
-            )
-            for m in memories
-        ]
-        result = await self.graph.work.embedded(tenant, rows)
-        await self.vectors.delete(tenant, sorted(result.absent))
-
-    async def __call__(self, jobs: Sequence[Job]) -> list[Outcome]:
-        """The handler of the embed stage."""
-        await self.gate.wait()
-        for tenant in {job.tenant for job in jobs}:
-            ids = [job.memory_id for job in jobs if job.tenant == tenant]
-            found = await self.graph.memories.get(tenant, ids)
-            willing = [found[key] for key in ids if key in found and key not in self.refused]
-            await self.embed(willing, tenant)
-            await self.vectors.delete(tenant, [key for key in ids if key not in found])
-            self.embedded += [each.id for each in willing]
-        return [Done()] * len(jobs)
+        """Leave the memories as an embedder would: with their points, and nothing to relate."""
+        await self.vectors.upsert(tenant, [point_of(each, tenant) for each in memories])
+        rows = [Embedded(m.id, m.payload_version, whole(m.content), relate=False) for m in memories]
+        await self.graph.work.embedded(tenant, rows)
 
     @asynccontextmanager
     async def embedding(self, *, opened: bool = True) -> AsyncIterator[Running]:
+        """The product's embedder at work, once `gate` is open; `refused` ones never come up."""
+        settings = EmbeddingSettings(_env_file=None, EMBEDDING_PROVIDER="placeholder")
+        serving = ModelFollower(self.vectors, settings, PlaceholderEmbedding(DIMENSION))
+        await serving.open()
+        embedder = Embedder(self.graph, self.vectors, serving, self.outbox)
+
+        async def handler(jobs: Sequence[Job]) -> list[Outcome]:
+            await self.gate.wait()
+            willing = [job for job in jobs if job.memory_id not in self.refused]
+            await embedder(willing)
+            self.embedded += [job.memory_id for job in willing]
+            return [Done()] * len(jobs)
+
         if opened:
             self.gate.set()
-        async with consuming(self.streams[Stage.EMBED], self, batch_size=64) as running:
+        async with consuming(self.streams[Stage.EMBED], handler, batch_size=64) as running:
             yield running
             self.gate.set()
+        await drained(self.streams[Stage.RELATE])  # nobody here is an enricher
 
     async def audit(self) -> Audit:
         audit = Audit()
@@ -154,20 +146,20 @@ class Place:
 
     async def add_orphans(self, count: int) -> list[str]:
         made = [a_memory(f"orphan {number}") for number in range(count)]
-        await self.vectors.upsert(TENANT, [point_of(each, self.model) for each in made])
+        await self.vectors.upsert(TENANT, [point_of(each) for each in made])
         return [each.id for each in made]
 
     async def add_point_of_beta(self) -> None:
         """A point without a memory, of another tenant that has a graph."""
         await self.graph.ensure("beta")
-        await self.vectors.upsert("beta", [point_of(a_memory("of beta"), self.model, "beta")])
+        await self.vectors.upsert("beta", [point_of(a_memory("of beta"), "beta")])
 
     async def agree(self, tenant: str = TENANT) -> bool:
         """Return whether each memory has exactly the point that it should have."""
         wanted: dict[str, Mapping[str, Any]] = {}
         after = ""
         while page := await self.graph.sweeps.memories_page(tenant, after, 1000):
-            wanted |= {row.id: point_of(row.memory, self.model, tenant).payload for row in page}
+            wanted |= {row.id: point_of(row.memory, tenant).payload for row in page}
             after = page[-1].id
         stored: dict[str, Mapping[str, Any]] = {}
         async for points in self.vectors.scroll(tenant):
@@ -176,12 +168,12 @@ class Place:
         return wanted == stored and count == len(stored)
 
 
-def whole(content: str, model: str = MODEL) -> str:
+def whole(content: str) -> str:
     """Return the text_hash of a memory without predecessors in its session."""
-    return text_hash(model, content)[:16] + text_hash(model, "")[:16]
+    return whole_hash(MODEL, content, ())
 
 
-def point_of(memory: Memory, model: str = MODEL, tenant: str = TENANT) -> Point:
+def point_of(memory: Memory, tenant: str = TENANT) -> Point:
     seed = int.from_bytes(memory.content.encode()[-8:], "little")
     dense = np.random.default_rng(seed).standard_normal(DIMENSION, np.float32)
     vectors: dict[str, Vector | SparseVector] = {
@@ -189,7 +181,7 @@ def point_of(memory: Memory, model: str = MODEL, tenant: str = TENANT) -> Point:
         "context": dense,
         "bm25": sparse_document(memory.content),
     }
-    return point_for(tenant, memory, text_hash=whole(memory.content, model), vectors=vectors)
+    return point_for(tenant, memory, text_hash=whole(memory.content), vectors=vectors)
 
 
 @asynccontextmanager

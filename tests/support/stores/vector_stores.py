@@ -17,7 +17,8 @@ from shared.vectors import Point, VectorStore, point_for
 from shared.vectors.sparse import SparseVector, sparse_document
 
 DIMENSION = 8
-MODEL = "model"
+# The one that the product opens for EMBEDDING_PROVIDER=placeholder and VECTOR_SIZE=8.
+MODEL = f"placeholder-{DIMENSION}"
 
 
 def settings(url: str, **variables: Any) -> VectorSettings:
