@@ -48,7 +48,7 @@ KINDS = ("missing", "stale", "payload", "orphaned")
 @pytest.fixture(scope="module")
 async def drifting(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stack]:
     folder = tmp_path_factory.mktemp("drift") / "stack"
-    async with running(folder, ENVIRONMENT) as stack:
+    async with running(folder, ENVIRONMENT, "--only", "embedder,syncer") as stack:
         yield stack
         assert await stack.stop() == 0
 
@@ -74,7 +74,6 @@ async def here(drifting: Stack) -> AsyncIterator[Place]:
     graph = await GraphStore(graphs, outbox_delay_s=_NEVER_S).open()
     drift = Drift(graph, vectors, outbox, excluded_types=frozenset(), wait_s=60.0)
     place = Place(graphs, graph, vectors, vectors._client, clients, outbox, streams, drift)
-    place.model = f"placeholder-{DIMENSION}"
     try:
         await graph.ensure(TENANT)
         yield place

@@ -10,13 +10,14 @@ from contextlib import asynccontextmanager
 import pytest
 
 from tests.bench.notes import notes
-from tests.chaos.conftest import StartStack
+from tests.chaos.conftest import TOKEN, StartStack
 from tests.chaos.finished import finished
-from tests.support.stack.stack import Client, Running, Stack, StoreView
+from tests.conftest import TENANTS
+from tests.support.stack.stack import Client, Running, Stack, StoreView, running, write_tokens
 from tests.support.waiting.conditions import wait_until
 
 pytestmark = pytest.mark.chaos
-COUNT = 500
+COUNT = 300
 NOTES = notes(COUNT)
 SPLIT = ("enricher", "embedder")
 _MOMENT_S = 0.05
@@ -104,11 +105,27 @@ async def delete_keys(stack: Stack) -> None:
         await redis.delete(*keys)
 
 
-async def test_with_the_consumers_stopped_each_job_is_queued_once(start: StartStack) -> None:
+@pytest.fixture(scope="module")
+async def patient(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stack]:
+    """Nobody takes work over, however long its holder is silent; the relay looks often."""
+    folder = tmp_path_factory.mktemp("patient")
+    tokens = write_tokens(folder / "tokens.json", {TOKEN: TENANTS})
+    given = {
+        "EUNOE_TOKENS_FILE": str(tokens),
+        "EUNOE_VISIBILITY_SECONDS": "600",
+        "EUNOE_OUTBOX_DELAY_SECONDS": "0.3",
+    }
+    roles = ("--only", "api,enricher,embedder,syncer")
+    async with running(folder / "stack", given, *roles) as started:
+        yield started
+
+
+async def test_with_the_consumers_stopped_each_job_is_queued_once(
+    patient: Stack, tenant: str
+) -> None:
     """The relay takes each memory again and again, but the backlog does not grow."""
-    stack = await start({"EUNOE_OUTBOX_DELAY_SECONDS": "0.3"})
-    count, stores = 60, stack.stores()
-    async with stack.client() as client, stack.frozen(*SPLIT):
+    count, stores = 60, patient.stores(tenant)
+    async with patient.client(TOKEN, tenant) as client, patient.frozen(*SPLIT):
         ids = await client.store_all(NOTES[:count])
 
         async def came_round() -> bool:
@@ -117,19 +134,19 @@ async def test_with_the_consumers_stopped_each_job_is_queued_once(start: StartSt
 
         await wait_until(came_round, "the relay has taken every memory three times")
         assert await stores.work() == {"enrich": count, "embed": count, "relate": 0}
-    await finished(stack, ids)
+    await finished(patient, ids, tenant=tenant)
 
 
-async def test_a_worker_told_to_stop_hands_its_work_back_at_once(start: StartStack) -> None:
+async def test_a_worker_told_to_stop_hands_its_work_back_at_once(
+    patient: Stack, tenant: str
+) -> None:
     """No job that a draining worker held waits for its visibility time to pass."""
-    stack = await start({"EUNOE_VISIBILITY_SECONDS": "600"})
-    async with stack.client() as client:
-        async with stack.frozen(*SPLIT):
-            ids = await client.store_all(NOTES, connections=32, persistent=True)
-        async with in_the_middle(stack):
-            for role in SPLIT:
-                stack.kill(role, signal.SIGTERM)
-        await finished(stack, ids)
+    async with patient.client(TOKEN, tenant) as client, patient.frozen(*SPLIT):
+        ids = await client.store_all(NOTES, connections=32, persistent=True)
+    async with in_the_middle(patient, tenant):
+        gone = [patient.kill(role, signal.SIGTERM) for role in SPLIT]
+    await patient.back(gone)
+    await finished(patient, ids, tenant=tenant)
 
 
 @pytest.mark.long

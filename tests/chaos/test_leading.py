@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import signal
+from collections.abc import AsyncIterator
 
 import pytest
 
 from tests.bench.notes import notes
-from tests.chaos.conftest import StartStack
-from tests.support.stack.stack import Running, Stack
+from tests.support.stack.stack import Running, Stack, running
 from tests.support.waiting.conditions import wait_until
 
 pytestmark = pytest.mark.chaos
@@ -19,8 +19,24 @@ SWEEPING = {
     "CONSOLIDATION_DECAY_INTERVAL_SECONDS": "1",
     "EUNOE_SWEEP_CHUNK_MS": "0.05",
     "EUNOE_SWEEP_DUTY_RATIO": "0.002",
+    # Long enough for a leader to be overtaken before its own clock ends its term.
+    "EUNOE_LEASE_TTL_SECONDS": "9",
+    "EUNOE_LEASE_RENEW_DEADLINE_SECONDS": "7",
+    "EUNOE_LEASE_RETRY_SECONDS": "2",
 }
 LEASE = "eunoe:{lease}:decay"
+# What is left of a lease that has just been renewed: its next renewal is as far off as it can be.
+RENEWED_MS = 8700
+
+
+@pytest.fixture(scope="module")
+async def stack(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stack]:
+    """Two consolidators and a graph to sweep."""
+    roles = ("--only", "api,consolidator", "--replicas", "consolidator=2")
+    async with running(tmp_path_factory.mktemp("led") / "stack", SWEEPING, *roles) as started:
+        async with started.client() as client:
+            await client.store_all(notes(200), persistent=True)
+        yield started
 
 
 async def leader(stack: Stack) -> tuple[Running, int]:
@@ -55,10 +71,8 @@ async def events(stack: Stack, process: Running) -> list[dict[str, object]]:
     return [json.loads(line) for line in lines if line.startswith("{")]
 
 
-async def two_leaders_in_turn(stack: Stack) -> tuple[Running, int]:
-    """A stack whose leader sweeps a graph; who leads, once its token stands in the graph."""
-    async with stack.client() as client:
-        await client.store_all(notes(200), persistent=True)
+async def sweeping(stack: Stack) -> tuple[Running, int]:
+    """Who leads, once its token stands in the graph."""
     first, token = await leader(stack)
 
     async def stands() -> bool:
@@ -68,9 +82,8 @@ async def two_leaders_in_turn(stack: Stack) -> tuple[Running, int]:
     return first, token
 
 
-async def test_a_leader_that_slept_past_its_lease_writes_nothing(start: StartStack) -> None:
-    stack = await start(SWEEPING, "--only", "api,consolidator", "--replicas", "consolidator=2")
-    first, token = await two_leaders_in_turn(stack)
+async def test_a_leader_that_slept_past_its_lease_writes_nothing(stack: Stack) -> None:
+    first, token = await sweeping(stack)
     first.signal(signal.SIGSTOP)
     try:
         second, newer = await leader_other_than(stack, first)
@@ -88,20 +101,12 @@ async def test_a_leader_that_slept_past_its_lease_writes_nothing(start: StartSta
     assert (await leader(stack))[0].pid == second.pid
 
 
-async def test_the_graph_refuses_a_leader_that_still_believes_in_its_lease(
-    start: StartStack,
-) -> None:
+async def test_the_graph_refuses_a_leader_that_still_believes_in_its_lease(stack: Stack) -> None:
     """Redis lost the lease, so two lead at once; the older one is told so by the graph.
 
     Or by its next renewal, if that comes first: then the dance begins anew.
     """
-    environment = SWEEPING | {
-        "EUNOE_LEASE_TTL_SECONDS": "60",
-        "EUNOE_LEASE_RENEW_DEADLINE_SECONDS": "50",
-        "EUNOE_LEASE_RETRY_SECONDS": "2",
-    }
-    stack = await start(environment, "--only", "api,consolidator", "--replicas", "consolidator=2")
-    first, token = await two_leaders_in_turn(stack)
+    first, token = await sweeping(stack)
     for _ in range(8):
         told = len(await events(stack, first))
         second, newer = await overtaken(stack, first)
@@ -116,10 +121,15 @@ async def test_the_graph_refuses_a_leader_that_still_believes_in_its_lease(
 
 async def overtaken(stack: Stack, first: Running) -> tuple[Running, int]:
     """Take the lease from `first` while it sleeps, and wake it once another's token stands."""
-    first.signal(signal.SIGSTOP)
+    async with stack.stores().redis() as redis:
+
+        async def renewed() -> bool:
+            return bool(await redis.pttl(LEASE) > RENEWED_MS)
+
+        await wait_until(renewed, "the lease is renewed")
+        first.signal(signal.SIGSTOP)
+        await redis.delete(LEASE)
     try:
-        async with stack.stores().redis() as redis:
-            await redis.delete(LEASE)
         second, newer = await leader_other_than(stack, first)
 
         async def raised() -> bool:

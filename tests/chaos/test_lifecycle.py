@@ -4,18 +4,30 @@ from __future__ import annotations
 
 import signal
 import urllib.request
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from redis.asyncio import Redis
 
 from tests.bench.notes import notes
 from tests.chaos.conftest import StartStack
 from tests.chaos.finished import finished
-from tests.support.stack.stack import Stack
+from tests.support.stack.stack import Stack, running
+from tests.support.stores.redis_server import EmbeddedServer
 from tests.support.waiting.conditions import wait_until
 from tests.support.waiting.pace import limit_s
 
 pytestmark = pytest.mark.chaos
+
+
+@pytest.fixture(scope="module")
+async def stack(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stack]:
+    """Its supervisor takes eight silent seconds for the end of a process."""
+    folder = tmp_path_factory.mktemp("stack")
+    async with running(folder, None, "--only", "enricher,syncer", "--silence", "8") as started:
+        yield started
+        assert await started.stop() == 0
 
 
 @pytest.mark.parametrize(
@@ -26,7 +38,7 @@ pytestmark = pytest.mark.chaos
     ],
 )
 async def test_a_stop_in_the_middle_leaves_no_process_and_nothing_pending(
-    start: StartStack, number: signal.Signals
+    start: StartStack, tmp_path: Path, number: signal.Signals
 ) -> None:
     stack = await start({"EUNOE_VISIBILITY_SECONDS": "600"})
     async with stack.client() as client:
@@ -35,19 +47,20 @@ async def test_a_stop_in_the_middle_leaves_no_process_and_nothing_pending(
     assert not (stack.folder / "stack.json").exists()
     assert "Traceback" not in stack.told(lines=10_000)
 
-    # The stores alone, on what was left: all that is queued is free to be taken.
-    stores_only = Stack(stack.folder, {}, "--only", "consolidator")
+    # The store alone, on what was left: all that is queued is free to be taken.
+    server = EmbeddedServer(tmp_path, data=stack.folder / "redis")
     try:
-        await stores_only.start()
-        async with stores_only.stores().redis() as redis:
+        await server.start()
+        async with Redis.from_url(server.settings.url, decode_responses=True) as redis:
             for stage in ("enrich", "embed", "relate"):
                 key = f"eunoe:{{{stage}}}:jobs"
                 for group in await redis.xinfo_groups(key) if await redis.exists(key) else []:
                     assert group["pending"] == 0, stage
     finally:
-        await stores_only.destroy()
+        await server.kill()
 
-    again = Stack(stack.folder, {"EUNOE_VISIBILITY_SECONDS": "600"})
+    workers = ("--only", "enricher,embedder,syncer")
+    again = Stack(stack.folder, {"EUNOE_VISIBILITY_SECONDS": "600"}, *workers)
     try:
         await again.start()
         await finished(again, ids)
@@ -85,12 +98,10 @@ async def test_a_role_that_dies_is_counted_and_replaced(stack: Stack) -> None:
     assert 'eunoe_process_restarts_total{process="syncer"} 1.0' in told
 
 
-async def test_what_answers_nothing_is_killed_and_replaced(start: StartStack) -> None:
+async def test_what_answers_nothing_is_killed_and_replaced(stack: Stack) -> None:
     """A frozen process never ends by itself; those that answer are left alone."""
-    stack = await start(None, "--only", "enricher,syncer", "--silence", "12")
     syncer = stack.one("syncer")
-    for frozen in ("enricher", "qdrant"):
-        await stack.killed_and_back(frozen, number=signal.SIGSTOP)
+    await stack.killed_and_back("enricher", "qdrant", number=signal.SIGSTOP)
     restarts = fetched(stack.one("supervisor").ports["admin"], "/metrics")
     for role in ("enricher", "qdrant"):
         assert f'eunoe_process_restarts_total{{process="{role}"}}' in restarts
@@ -99,8 +110,8 @@ async def test_what_answers_nothing_is_killed_and_replaced(start: StartStack) ->
 
 
 async def test_a_role_that_says_it_is_ready_is_ready(tmp_path: Path) -> None:
-    """The first request after /readyz said yes is served; workers have made their first read."""
-    stack = Stack(tmp_path / "own")
+    """The first request after /readyz said yes is served."""
+    stack = Stack(tmp_path / "own", None, "--only", "api")
     stack.launch()
     try:
         await wait_until(lambda: is_ready(stack, "api"), "the API says it is ready")

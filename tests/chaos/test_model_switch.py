@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager
 
 import pytest
@@ -15,13 +15,29 @@ from shared.vectors import Generation
 from tests.bench.notes import notes
 from tests.chaos.conftest import StartStack
 from tests.support.stack.reembedding import Back, back, recalling
-from tests.support.stack.stack import Client, Stack
+from tests.support.stack.stack import Client, Stack, running
 
 pytestmark = pytest.mark.chaos
 COUNT = 300
-OTHER = {"provider": "placeholder", "dimension": 768}
 LOCAL = {"EMBEDDING_PROVIDER": "local", "VECTOR_SIZE": "384"}
+ROLES = ("--only", "api,enricher,embedder,syncer")
 QUERIES = 50
+
+
+@pytest.fixture(scope="module")
+async def switching(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stack]:
+    """Filled once; a test begins with the model that another one has left, and takes its own."""
+    async with running(tmp_path_factory.mktemp("switch") / "stack", LOCAL, *ROLES) as stack:
+        async with stack.client() as client:
+            await filled(stack, client, COUNT)
+        yield stack
+
+
+@pytest.fixture(scope="module")
+def others() -> Iterator[dict[str, object]]:
+    """Requests for models of which there is no generation yet."""
+    dimensions = itertools.count(512, 64)
+    return ({"provider": "placeholder", "dimension": each} for each in dimensions)
 
 
 @asynccontextmanager
@@ -53,10 +69,17 @@ async def writing(client: Client, *, every_s: float = 0.2) -> AsyncIterator[list
 
 async def filled(stack: Stack, client: Client, count: int) -> list[str]:
     """Store, embed and relate so many; what to recall of them."""
-    contents = notes(count)
-    await client.store_all(contents, connections=32, persistent=True)
+    await client.store_all(notes(count), connections=32, persistent=True)
     await stack.stores().all_done(count)
-    return [each[:60] for each in contents[:: max(1, count // QUERIES)]]
+    return queries_of(count)
+
+
+def queries_of(count: int) -> list[str]:
+    return [each[:60] for each in notes(count)[:: max(1, count // QUERIES)]]
+
+
+async def memories(stack: Stack) -> int:
+    return await stack.stores().number("MATCH (m:Memory) RETURN count(m)")
 
 
 async def holds_all(stores: Back, generation: Generation) -> None:
@@ -87,7 +110,7 @@ async def moved(
 ) -> list[str]:
     """One switch under a load of recalls and writes, none of which fails; what was written."""
     async with recalling(client, queries) as load, writing(client) as written:
-        await asyncio.sleep(2.0)  # a while without a switch, to compare with
+        await asyncio.sleep(0.5)  # a while without a switch, to compare with
         began = time.monotonic()
         run = await stores.start(request)
         if kill:
@@ -109,27 +132,33 @@ async def moved(
     return written
 
 
-async def test_a_switch_and_its_rollback_fail_no_recall(start: StartStack) -> None:
-    stack = await start(LOCAL, "--only", "api,enricher,embedder,syncer")
-    await there_and_back(stack, COUNT)
+async def test_a_switch_and_its_rollback_fail_no_recall(
+    switching: Stack, others: Iterator[dict[str, object]]
+) -> None:
+    await there_and_back(switching, queries_of(COUNT), next(others))
 
 
 @pytest.mark.long
-async def test_five_thousand_memories_are_switched_and_back(start: StartStack) -> None:
-    stack = await start(LOCAL, "--only", "api,enricher,embedder,syncer")
-    await there_and_back(stack, 5000)
+async def test_five_thousand_memories_are_switched_and_back(
+    start: StartStack, others: Iterator[dict[str, object]]
+) -> None:
+    stack = await start(LOCAL, *ROLES)
+    async with stack.client() as client:
+        queries = await filled(stack, client, 5000)
+    await there_and_back(stack, queries, next(others))
 
 
-async def there_and_back(stack: Stack, count: int) -> None:
+async def there_and_back(stack: Stack, queries: list[str], other: dict[str, object]) -> None:
     async with stack.client() as client, back(stack) as stores:
-        queries = await filled(stack, client, count)
-        first = await live(stores)
-        written = await moved(stores, client, queries, OTHER)
+        count, first = await memories(stack), await live(stores)
+        newest = (await stores.vectors.generations.all())[-1]
+        written = await moved(stores, client, queries, other)
         second = await live(stores)
-        assert (second.dimension, second.serial) == (768, first.serial + 1)
+        assert (second.dimension, second.serial) == (other["dimension"], newest.serial + 1)
         await stack.stores().all_done(count + len(written))
         await holds_all(stores, second)
-        assert (await client.health())["vector_dimensions"]["effective"] == 768
+        shown = (await client.health())["vector_dimensions"]
+        assert shown["effective"] == other["dimension"]
 
         # What goes meanwhile leaves its point in the generation that is not written to.
         [gone] = await client.recalled(queries[0], limit=1)
@@ -147,47 +176,51 @@ async def there_and_back(stack: Stack, count: int) -> None:
         await holds_all(stores, first)
 
 
-async def test_kills_in_the_middle_only_delay_a_switch(start: StartStack) -> None:
-    stack = await start(LOCAL, "--only", "api,enricher,embedder,syncer")
-    async with stack.client() as client, back(stack) as stores:
-        queries = await filled(stack, client, COUNT)
-        written = await moved(stores, client, queries, OTHER, kill=("syncer", "embedder"))
-        await stack.stores().all_done(COUNT + len(written))
+async def test_kills_in_the_middle_only_delay_a_switch(
+    switching: Stack, others: Iterator[dict[str, object]]
+) -> None:
+    async with switching.client() as client, back(switching) as stores:
+        count, kill = await memories(switching), ("syncer", "embedder")
+        written = await moved(stores, client, queries_of(COUNT), next(others), kill=kill)
+        await switching.stores().all_done(count + len(written))
         await holds_all(stores, await live(stores))
 
 
-async def test_a_cancelled_switch_leaves_all_as_it_was(start: StartStack) -> None:
+async def test_a_cancelled_switch_leaves_all_as_it_was(
+    switching: Stack, others: Iterator[dict[str, object]]
+) -> None:
     """And what restarts afterwards serves the generation that was live."""
-    stack = await start(LOCAL, "--only", "api,enricher,embedder,syncer")
-    async with stack.client() as client, back(stack) as stores:
-        queries = await filled(stack, client, 40)
-        first = await live(stores)
-        async with stack.frozen("embedder"):
-            run = await stores.start(OTHER)
+    async with switching.client() as client, back(switching) as stores:
+        count, first = await memories(switching), await live(stores)
+        async with switching.frozen("embedder"):
+            run = await stores.start(next(others))
             await stores.progressed(run, lambda p: p.get("phase") == "filling", "filling")
             assert await stores.vectors.generations.next() is not None
             await stores.graph.runs.cancel("default", run.id)
             await stores.without_next()
         assert await live(stores) == first
-        await stack.killed_and_back("api", "embedder")
-        assert await client.recalled(queries[0])
+        await switching.killed_and_back("api", "embedder")
+        assert await client.recalled(queries_of(COUNT)[0])
         assert await client.stored("Written after the cancelled switch.")
-        await stack.stores().all_done(41)
+        await switching.stores().all_done(count + 1)
         await holds_all(stores, first)
 
 
 async def test_a_process_that_starts_after_a_switch_serves_the_new_model(
-    start: StartStack,
+    switching: Stack, others: Iterator[dict[str, object]]
 ) -> None:
     """Its environment still names the old one, whose generation is still there."""
-    stack = await start(LOCAL, "--only", "api,enricher,embedder,syncer")
-    async with stack.client() as client, back(stack) as stores:
-        queries = await filled(stack, client, 40)
-        ended = await stores.ended(await stores.start(OTHER))
+    other = next(others)
+    async with switching.client() as client, back(switching) as stores:
+        count = await memories(switching)
+        ended = await stores.ended(await stores.start(other))
         assert ended.state is RunState.COMPLETE, ended
-        await stack.killed_and_back("api", "embedder", "enricher", "syncer")
-        assert await client.recalled(queries[0])
+        await switching.killed_and_back("api", "embedder", "enricher", "syncer")
+        assert await client.recalled(queries_of(COUNT)[0])
         await client.stored("Written after the restart.")
-        await stack.stores().all_done(41)
-        await holds_all(stores, await live(stores))
-        assert (await client.health())["vector_dimensions"]["collection"] == 768
+        await switching.stores().all_done(count + 1)
+        serving = await live(stores)
+        assert any(each.dimension == 384 for each in await stores.vectors.generations.all())
+        await holds_all(stores, serving)
+        shown = (await client.health())["vector_dimensions"]
+        assert serving.dimension == shown["collection"] == other["dimension"]

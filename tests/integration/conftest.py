@@ -7,10 +7,12 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator, Mapping
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
+from redis.asyncio import Redis
 
-from shared.config import GraphSettings, VectorSettings
+from shared.config import GraphSettings, RedisSettings, VectorSettings
 from shared.graph.store import GraphStore
 from shared.redis.client import RedisClients
 from shared.streams.job import Stage
@@ -19,7 +21,8 @@ from shared.vectors import VectorStore
 from tests.conftest import TENANTS, MakeStream
 from tests.support.stack.operating import Operations, operated
 from tests.support.stack.stack import Client, Stack, StoreView, quiet, running, write_tokens
-from tests.support.stores.graphs import graph_settings, opened
+from tests.support.stack.whole_api import WholeApi, whole_api
+from tests.support.stores.graphs import drop, graph_settings, opened
 from tests.support.stores.qdrant_server import running_qdrant
 from tests.support.stores.redis_server import RedisServer
 from tests.support.stores.vector_stores import new_store
@@ -62,6 +65,25 @@ async def api(stack: Stack, tenant: str) -> AsyncIterator[Client]:
 @pytest.fixture
 def stores(stack: Stack, tenant: str) -> StoreView:
     return stack.stores(tenant)
+
+
+# -- the API without workers -----------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+async def whole(
+    redis_url: str, falkordb_url: str, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[WholeApi]:
+    """The API in this process, with the tasks that it begins and ends all the time."""
+    tokens = write_tokens(tmp_path_factory.mktemp("api") / "tokens.json", {TOKEN: TENANTS})
+    redis = RedisSettings(REDIS_URL=redis_url, EUNOE_REDIS_PREFIX=f"t{uuid4().hex[:12]}")
+    graph = graph_settings(falkordb_url)
+    async with whole_api(redis, graph, tokens) as started:
+        yield started
+    await drop(graph)
+    async with Redis.from_url(redis_url) as client:
+        if keys := [key async for key in client.scan_iter(f"{redis.prefix}:*", count=1000)]:
+            await client.unlink(*keys)
 
 
 # -- the stores of one part ---------------------------------------------------------------

@@ -22,7 +22,8 @@ from tests.support.waiting.conditions import wait_until
 async def own(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stack]:
     """A stack that has an admin token; the tests of this module share its one tenant."""
     settings = {"ADMIN_API_TOKEN": ADMIN_TOKEN, "EMBEDDING_PROVIDER": "placeholder"}
-    async with running(tmp_path_factory.mktemp("admin"), settings) as started:
+    roles = ("--only", "api,enricher,embedder,syncer")
+    async with running(tmp_path_factory.mktemp("admin"), settings, *roles) as started:
         yield started
         for name, text in started.logs().items():
             assert ADMIN_TOKEN not in text, name

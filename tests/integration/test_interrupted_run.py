@@ -27,11 +27,11 @@ HERE = Path(__file__).parent
 
 
 def test_that_waits() -> None:
+    stack = Stack(HERE / "stack", None, "--only", "consolidator")
+    stack.launch()
     redis, qdrant = RedisServer(HERE, graph=False), QdrantProcess(HERE)
     redis.start()
     qdrant.start()
-    stack = Stack(HERE / "stack", None, "--only", "consolidator")
-    stack.launch()
     wait_for(stack.ready, "the stack is ready")
     pids = [redis._process.pid, qdrant._process.pid, *(each.pid for each in stack.processes())]
     (HERE / "made").write_text(" ".join(map(str, pids)))

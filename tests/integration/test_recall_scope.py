@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,7 +15,7 @@ from shared.domain.scope import Scope
 from shared.graph.recall import candidates
 from shared.graph.store import GraphStore
 from tests.integration.conftest import CANARY
-from tests.support.stack.stack import Client, Stack, StoreView, running
+from tests.support.stack.stack import Client, Stack, StoreView
 from tests.support.stores.graphs import TENANT, a_memory, associate, cypher
 
 # After every memory of a test became valid.
@@ -84,21 +83,19 @@ async def test_tags_that_begin_with_an_excluded_one_take_no_places(
     assert set(found) == set(ids[-3:])
 
 
-async def test_without_the_vectors_narrow_tags_fill(tmp_path: Path) -> None:
-    async with (
-        running(tmp_path / "stack") as stack,
-        stack.client() as api,
-    ):
-        rows = [{"content": f"{CANARY} deploy deploy {n}"} for n in range(60)]
-        late = {"content": f"{CANARY} at night we deploy with care", "tags": ["narrow:z"]}
-        *_, wanted = await stored(api, [*rows, late])
-        await stack.stores().all_done(61)
-        async with stack.frozen("qdrant"):
-            answer = await api.recall("deploy", tags="narrow:z")
-            outside = await api.recalled("night care", tags="none", scope_fallback="true")
-        assert outside == [wanted]
-        assert answer.body["degraded"] == ["vector"]
-        assert [row["id"] for row in answer.body["results"]] == [wanted]
+async def test_without_the_vectors_narrow_tags_fill(
+    api: Client, stack: Stack, stores: StoreView
+) -> None:
+    rows = [{"content": f"{CANARY} deploy deploy {n}"} for n in range(60)]
+    late = {"content": f"{CANARY} at night we deploy with care", "tags": ["narrow:z"]}
+    *_, wanted = await stored(api, [*rows, late])
+    await stores.all_done(61)
+    async with stack.frozen("qdrant"):
+        answer = await api.recall("deploy", tags="narrow:z")
+        outside = await api.recalled("night care", tags="none", scope_fallback="true")
+    assert outside == [wanted]
+    assert answer.body["degraded"] == ["vector"]
+    assert [row["id"] for row in answer.body["results"]] == [wanted]
 
 
 # -- each condition in the graph ------------------------------------------------------------

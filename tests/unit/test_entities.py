@@ -220,6 +220,6 @@ def test_any_text_gives_valid_names_that_occur_in_it(data: st.DataObject, text: 
 def test_no_text_takes_long(piece: str) -> None:
     """20 000 characters made for backtracking: well under a second each."""
     text = piece * (20_000 // len(piece))
-    started = time.perf_counter()
+    started = time.thread_time()
     entities_of(Annotated(text))
-    assert time.perf_counter() - started < 2
+    assert time.thread_time() - started < 2

@@ -6,21 +6,25 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from tests.support.stack.api_process import ApiProcess, running_api
+from tests.integration.conftest import TOKEN
+from tests.support.stack.client import Client
+from tests.support.stack.whole_api import WholeApi
 from tests.support.stores.graphs import cypher
 
 
+@pytest.fixture(autouse=True)
+def no_task_left() -> None:
+    """Not looked for: the API beside the tests begins and ends tasks all the time."""
+
+
 @pytest.fixture
-async def empty(
-    tmp_path_factory: pytest.TempPathFactory, redis_url: str, falkordb_url: str
-) -> AsyncIterator[ApiProcess]:
-    """An API that nobody has stored anything in."""
-    folder = tmp_path_factory.mktemp("empty")
-    async with running_api(ApiProcess(folder, redis_url, falkordb_url)) as started:
-        yield started
+async def empty(whole: WholeApi, tenant: str) -> AsyncIterator[Client]:
+    """A tenant that nobody has stored anything in."""
+    async with whole.client(TOKEN, tenant) as client:
+        yield client
 
 
-async def test_a_new_tenant_has_an_overview_too(empty: ApiProcess) -> None:
+async def test_a_new_tenant_has_an_overview_too(empty: Client) -> None:
     startup = (await empty.ask("GET", "/startup-recall")).body
     assert (startup["critical_lessons"], startup["system_rules"]) == ([], [])
     assert (startup["lesson_count"], startup["has_critical"]) == (0, False)
@@ -36,7 +40,7 @@ async def test_a_new_tenant_has_an_overview_too(empty: ApiProcess) -> None:
     }
 
 
-async def test_lessons_and_rules_by_importance(empty: ApiProcess) -> None:
+async def test_lessons_and_rules_by_importance(empty: Client) -> None:
     for at in range(12):
         await empty.stored(f"Lesson {at}", tags=["Lesson"], importance=at / 20)
     await empty.stored("Critical", tags=["critical", "x"], importance=0.9, type="Insight")
@@ -66,7 +70,7 @@ async def test_lessons_and_rules_by_importance(empty: ApiProcess) -> None:
     assert isinstance(found["summary"], str)
 
 
-async def test_an_invalidated_lesson_is_left_out(empty: ApiProcess) -> None:
+async def test_an_invalidated_lesson_is_left_out(empty: Client) -> None:
     """Only while what invalidates it holds; the next one takes its place."""
     ids = {f"Rule {at}": await empty.stored(f"Rule {at}", tags=["system"]) for at in range(3)}
     wrong = await empty.stored("Wrong", tags=["lesson"], importance=1)
@@ -87,7 +91,7 @@ async def test_an_invalidated_lesson_is_left_out(empty: ApiProcess) -> None:
     assert {rule["content"] for rule in found["system_rules"]} == {"Rule 0", "Rule 2"}
 
 
-async def test_an_analysis_counts_everything(empty: ApiProcess) -> None:
+async def test_an_analysis_counts_everything(empty: Client, whole: WholeApi, tenant: str) -> None:
     for at in range(8):
         await empty.stored(
             f"Decision {at}",
@@ -110,12 +114,13 @@ async def test_an_analysis_counts_everything(empty: ApiProcess) -> None:
         },
     )
     await cypher(
-        empty.graph,
+        whole.graph,
         "MATCH (m:Memory) WHERE m.type = 'Decision' WITH collect(m) AS ms"
         " CREATE (e:Entity {id: 'entity:people:ada', name: 'Ada', category: 'people'})"
         " CREATE (p:Pattern {id: 'p', type: 'Decision', content: 'decides', confidence: 0.3,"
         " observations: 1}) CREATE (:Pattern {id: 'q', type: 'Habit', confidence: 0.9})"
         " FOREACH (m IN ms | CREATE (e)-[:REFERENCED_IN]->(m), (m)-[:EXEMPLIFIES]->(p))",
+        tenant,
     )
 
     found = (await empty.ask("GET", "/analyze")).body["analytics"]

@@ -32,7 +32,8 @@ QUERY = "where is my cooking pot for tea"
 async def own(tmp_path: Path) -> AsyncIterator[Stack]:
     tokens = write_tokens(tmp_path / "tokens.json", {TOKEN: list(TENANTS)})
     settings = {"ADMIN_API_TOKEN": ADMIN_TOKEN, "EUNOE_TOKENS_FILE": str(tokens)}
-    async with running(tmp_path / "stack", settings) as started:
+    roles = ("--only", "api,enricher,embedder,syncer")
+    async with running(tmp_path / "stack", settings, *roles) as started:
         yield started
 
 

@@ -52,10 +52,16 @@ class WholeApi:
         await self.left()
 
     async def left(self) -> None:
-        """Return once no connection is open."""
+        """Return once no connection is open.
+
+        One whose body was left unread is gone before aiohttp's task for it, which reads for 10 s.
+        """
         server = self.runner.server
         assert server is not None
-        await wait_until(lambda: not server.connections, "every connection is closed")
+        await wait_until(
+            lambda: not any(each.transport for each in server.connections),
+            "every connection is closed",
+        )
 
 
 @asynccontextmanager

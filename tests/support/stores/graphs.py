@@ -68,32 +68,32 @@ async def opened(
 async def unregistered(settings: GraphSettings) -> set[str]:
     """Names in use that the schema does not list: a failing query would corrupt values."""
     found: set[str] = set()
-    for call, known in _NAMES.items():
-        for graph in await _graphs(settings):
-            found |= {row[0] for row in await _query(settings, graph, call)} - known
+    async with Redis.from_url(settings.url, decode_responses=True) as redis:
+        for graph in await _graphs(redis, settings):
+            for call, known in _NAMES.items():
+                found |= {row[0] for row in await _query(redis, graph, call)} - known
     return found
 
 
 async def drop(settings: GraphSettings) -> None:
     """Delete every graph of these settings, behind any store's back."""
-    async with Redis.from_url(settings.url) as redis:
-        for graph in await _graphs(settings):
+    async with Redis.from_url(settings.url, decode_responses=True) as redis:
+        for graph in await _graphs(redis, settings):
             await redis.delete(graph)
 
 
 async def cypher(settings: GraphSettings, text: str, tenant: str = TENANT) -> list[list[Any]]:
     """Rows of a query past the store, for what only a test wants to see (verbose form)."""
     graph = settings.graph if tenant == TENANT else f"{settings.graph}:{tenant}"
-    return await _query(settings, graph, text)
-
-
-async def _graphs(settings: GraphSettings) -> list[str]:
     async with Redis.from_url(settings.url, decode_responses=True) as redis:
-        names = await redis.execute_command("GRAPH.LIST")  # type: ignore[no-untyped-call]
+        return await _query(redis, graph, text)
+
+
+async def _graphs(redis: Redis, settings: GraphSettings) -> list[str]:
+    names = await redis.execute_command("GRAPH.LIST")  # type: ignore[no-untyped-call]
     return [name for name in names if name.partition(":")[0] == settings.graph]
 
 
-async def _query(settings: GraphSettings, graph: str, text: str) -> list[list[Any]]:
-    async with Redis.from_url(settings.url, decode_responses=True) as redis:
-        reply = await redis.execute_command("GRAPH.QUERY", graph, text)  # type: ignore[no-untyped-call]
+async def _query(redis: Redis, graph: str, text: str) -> list[list[Any]]:
+    reply = await redis.execute_command("GRAPH.QUERY", graph, text)  # type: ignore[no-untyped-call]
     return list(reply[1]) if len(reply) == 3 else []

@@ -74,11 +74,17 @@ class RedisServer:
 
 
 class EmbeddedServer:
-    """The product's own embedded server over one folder, on one port over restarts."""
+    """The product's own embedded server over one folder, on one port over restarts.
 
-    def __init__(self, folder: Path, settings: GraphSettings | None = None) -> None:
+    `data`: a folder that there is already, such as a stack's; else one that is not there yet.
+    """
+
+    def __init__(
+        self, folder: Path, settings: GraphSettings | None = None, *, data: Path | None = None
+    ) -> None:
         self._port = free_port()
         self._folder = folder
+        self._data = data or folder / "made" / "data"
         url = f"redis://127.0.0.1:{self._port}"
         self.settings = (settings or graph_settings(url)).model_copy(update={"url_given": url})
         self._process: subprocess.Popen[bytes] | None = None
@@ -86,7 +92,7 @@ class EmbeddedServer:
     async def start(self) -> None:
         """Return once it answers, with all that it had kept."""
         argv = await asyncio.to_thread(
-            redis_argv, self.settings, port=self._port, data_dir=self._folder / "made" / "data"
+            redis_argv, self.settings, port=self._port, data_dir=self._data
         )
         # Not in another thread, whose end would be the server's end.
         self._process = _served(argv, self._port, self._folder / "log")
