@@ -31,17 +31,11 @@ async def body(process: Process) -> None:
     async with open_stores(process, embeds=False) as stores:
         process.probe(stores.probes, "graph", "redis")
         gauges = DriftGauges()
-        drift = Drift(
-            stores.graph,
-            stores.vectors,
-            stores.outbox,
-            excluded_types=settings.recall.hidden_types,
-            wait_s=settings.sync.repair_wait_s,
-        )
-        reembedding = Reembed(stores.graph, stores.vectors, stores.outbox, settings.embedding)
+        used = stores.graph, stores.vectors, stores.outbox
+        drift = Drift(*used, settings.recall.hidden_types, settings.sync.repair_wait_s)
         tasks: dict[str, Task] = {
             repair.TASK: partial(drift_task, drift, gauges),
-            reembed.TASK: reembedding,
+            reembed.TASK: Reembed(*used, settings.embedding),
         }
         stream, name = stores.streams[Stage.SYNC], consumer_name(process.role)
         attempts = stream.policy.max_attempts
@@ -59,27 +53,18 @@ def _scheduled_tasks(
 ) -> list[ScheduledTask]:
     sync = settings.sync
     relaying = Relay(stores.graph, stores.outbox, stores.streams, sync)
-    cleaning = Janitor(
-        stores.graph,
-        stores.streams,
-        idempotency_ttl_s=settings.api.idempotency_ttl_s,
-        runs_kept=sync.runs_kept,
-    )
+    cleaning = Janitor(stores.graph, stores.streams, settings.api.idempotency_ttl_s, sync.runs_kept)
     interval_s = sync.check_interval_s
     history = OrphanHistory(stores.redis, grace_s=sync.orphan_grace_s, interval_s=interval_s)
     watching = DriftWatch(stores.graph, drift, history, sync, gauges)
+    reporting = partial(report_depths, stores.streams)
     return [
         ScheduledTask(relay.SCHEDULE, sync.relay_every_s, relaying),
         ScheduledTask(janitor.SCHEDULE, sync.janitor_every_s, cleaning),
         ScheduledTask(
             watch.SCHEDULE, interval_s, watching, wait_first=True, resign=gauges.withdraw
         ),
-        ScheduledTask(
-            "depths",
-            _DEPTHS_EVERY_S,
-            partial(report_depths, stores.streams),
-            resign=withdraw_depths,
-        ),
+        ScheduledTask("depths", _DEPTHS_EVERY_S, reporting, resign=withdraw_depths),
     ]
 
 

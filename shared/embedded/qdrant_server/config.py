@@ -1,19 +1,43 @@
-"""The configuration of a collection: the creation request, the engine's, the one shown."""
+"""The configuration of a collection: the creation request, the engine's, the one shown.
+
+It also checks vectors before the engine sees them, which would store NaN for a number beyond 32
+bits, and panics over a sparse vector of unequal lengths after it has logged the operation.
+"""
 
 from typing import Annotated, Any, Literal, Self
 
 import qdrant_edge as edge
 from pydantic import Field, model_validator
 
-from .wire import Payload, Positive, Wire
+from .errors import wrong_input
+from .wire import Number, Payload, Positive, Wire
 
-_HNSW_M, _HNSW_EF_CONSTRUCT, _FULL_SCAN_THRESHOLD = 16, 100, 10_000
+_HNSW: dict[str, Any] = {"m": 16, "ef_construct": 100, "full_scan_threshold": 10_000}
 # KiB of vectors that a segment may hold unindexed, as Qdrant has it by default; at 384
 # dimensions these are 6 800 vectors, which a full scan answers in under a millisecond.
 _INDEXING_THRESHOLD_KIB = 10_000
 # With two, each round would index everything again: 100 000 points took 500 s, with eight and
 # int8 copies of the vectors 60 s, at equal quality.
 _DEFAULT_SEGMENTS = 8
+# The third form is never made here: the engine's signatures ask for it.
+NamedVector = list[float] | edge.SparseVector | list[list[float]]
+_Index = Annotated[int, Field(ge=0, lt=2**32)]
+
+
+class SparseVector(Wire):
+    indices: list[_Index]
+    values: list[Number]
+
+    @model_validator(mode="after")
+    def _is_consistent(self) -> Self:
+        if len(self.indices) != len(self.values):
+            raise ValueError("indices must be as many as values")
+        if len(set(self.indices)) != len(self.indices):
+            raise ValueError("indices must be unique")
+        return self
+
+
+Vector = list[Number] | SparseVector
 
 
 class DenseVectorConfig(Wire):
@@ -63,9 +87,7 @@ class CollectionConfig(Wire):
                 for name in self.sparse_vectors
             },
             # Indexing runs beside the server on the same cores: one is its share.
-            hnsw_config=edge.HnswIndexConfig(
-                _HNSW_M, _HNSW_EF_CONSTRUCT, _FULL_SCAN_THRESHOLD, max_indexing_threads=1
-            ),
+            hnsw_config=edge.HnswIndexConfig(**_HNSW, max_indexing_threads=1),
             optimizers=edge.EdgeOptimizersConfig(
                 indexing_threshold=self.optimizers_config.indexing_threshold,
                 default_segment_number=_DEFAULT_SEGMENTS,
@@ -76,15 +98,31 @@ class CollectionConfig(Wire):
             ),
         )
 
+    def engine_vector(self, vector: Vector, name: str) -> NamedVector:
+        """Return the vector for the engine.
+
+        Raises: ServerError where the collection has no vector of that name, kind and size, or the
+        vector is zero and so has no direction.
+        """
+        is_sparse = isinstance(vector, SparseVector)
+        if name in (self.vectors if is_sparse else self.sparse_vectors):
+            raise wrong_input(f"Conversion between sparse and regular vectors failed: {name}")
+        if name not in self.vectors and name not in self.sparse_vectors:
+            raise wrong_input(f"Not existing vector name error: {name}")
+        if isinstance(vector, SparseVector):
+            return edge.SparseVector(vector.indices, vector.values)
+        size = self.vectors[name].size
+        if len(vector) != size:
+            raise wrong_input(f"Vector dimension error: expected dim: {size}, got {len(vector)}")
+        if not any(vector):
+            raise wrong_input("Vector must not be zero for Cosine distance")
+        return vector
+
     def shown(self) -> dict[str, Any]:
         """Return `config` of the collection info route."""
         return {
             "params": self.model_dump(include={"vectors", "sparse_vectors"}),
-            "hnsw_config": {
-                "m": _HNSW_M,
-                "ef_construct": _HNSW_EF_CONSTRUCT,
-                "full_scan_threshold": _FULL_SCAN_THRESHOLD,
-            },
+            "hnsw_config": _HNSW,
             "optimizer_config": {
                 "deleted_threshold": 0.2,
                 "vacuum_min_vector_number": 1000,

@@ -12,7 +12,6 @@ import os
 import sys
 from asyncio.subprocess import DEVNULL
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from shutil import copytree, rmtree
 from time import monotonic
@@ -40,22 +39,13 @@ _MOST_ROUNDS = 10
 _CHILD = Path(__file__).with_name("optimize_copy.py")
 
 
-@dataclass(frozen=True, slots=True)
-class _Rest:
-    """A pause after an optimisation, in times of the monotonic clock.
-
-    The collection is optimised again from `until_s` on, and from `at_least_until_s` on if it
-    is quiet or has doubled.
-    """
-
-    at_least_until_s: float = 0.0
-    until_s: float = 0.0
-
-
 class Optimizer:
     def __init__(self, registry: Registry) -> None:
         self._registry = registry
-        self._rests: dict[Path, _Rest] = {}
+        # Times of the monotonic clock, by the collection's folder. A collection that is quiet or
+        # has doubled is optimised again without a rest, but not after a failure.
+        self._failed_until_s: dict[Path, float] = {}
+        self._rests_until_s: dict[Path, float] = {}
 
     async def run(self) -> None:
         """Optimise one due collection after the other until cancelled."""
@@ -67,13 +57,12 @@ class Optimizer:
 
     def _is_due(self, collection: Collection) -> bool:
         """Return whether so much is unindexed that it counts, and no rest forbids a start."""
-        if not collection.is_behind():
+        now_s, folder = monotonic(), collection.folder
+        if not collection.is_behind() or now_s < self._failed_until_s.get(folder, 0.0):
             return False
-        now_s = monotonic()
-        rest = self._rests.get(collection.folder, _Rest())
         is_quiet = now_s - collection.last_write_s >= _QUIET_S
         has_doubled = collection.unoptimized_points() >= collection.stored.optimized_points
-        return now_s >= (rest.at_least_until_s if is_quiet or has_doubled else rest.until_s)
+        return is_quiet or has_doubled or now_s >= self._rests_until_s.get(folder, 0.0)
 
     async def _attempt(self, collection: Collection) -> None:
         started_s = monotonic()
@@ -82,12 +71,12 @@ class Optimizer:
         except (ServerError, OSError) as error:
             log.warning("optimising %s failed: %s", collection.name, error)
             until_s = monotonic() + _REST_AFTER_FAILURE_S
-            self._rests[collection.folder] = _Rest(until_s, until_s)
+            self._failed_until_s[collection.folder] = until_s
         else:
-            ended_s = monotonic()
-            log.info("optimised %s in %.1f s", collection.name, ended_s - started_s)
-            until_s = ended_s + _REST_RATIO * (ended_s - started_s)
-            self._rests[collection.folder] = _Rest(ended_s, until_s)
+            length_s = monotonic() - started_s
+            log.info("optimised %s in %.1f s", collection.name, length_s)
+            until_s = monotonic() + _REST_RATIO * length_s
+        self._rests_until_s[collection.folder] = until_s
 
     async def _optimize(self, collection: Collection) -> None:
         generation = uuid4().hex

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, cast
 
 import qdrant_edge as edge
 
-from .config import CollectionConfig
+from .config import CollectionConfig, NamedVector, Vector
 from .filters import RequestFilter
-from .vectors import NamedVector, Vector, engine_vector, vector_json
 from .wire import PointId, Positive, Wire
 
 JsonObject = dict[str, Any]
@@ -39,7 +39,7 @@ class Query(Wire):
 
     def engine(self, config: CollectionConfig) -> edge.QueryRequest:
         wanted = self.query.nearest if isinstance(self.query, Nearest) else self.query
-        vector = engine_vector(wanted, self.using, config)
+        vector = config.engine_vector(wanted, self.using)
         return edge.QueryRequest(
             query=edge.Query.Nearest(vector, using=self.using),
             filter=self.filter.engine() if self.filter else None,
@@ -91,7 +91,7 @@ class Scroll(Wire):
         records, following = shard.scroll(page)
         return {
             "points": [_record_json(record) for record in records],
-            "next_page_offset": None if following is None else id_json(following),
+            "next_page_offset": following,
         }
 
 
@@ -118,7 +118,7 @@ class MatrixPairs(Wire):
         ids, pairs = self._matrix(shard)
         return {"pairs": [{"a": ids[a], "b": ids[b], "score": score} for a, b, score in pairs]}
 
-    def _matrix(self, shard: edge.EdgeShard) -> tuple[list[int | str], list[_Pair]]:
+    def _matrix(self, shard: edge.EdgeShard) -> tuple[list[edge.PointId], list[_Pair]]:
         """Return the ids of the sample and every pair, the best of each row first."""
         sampled = sorted(self._sample(shard), key=lambda point: str(point.id))
         rows = {point.id: row for row, point in enumerate(sampled)}
@@ -128,7 +128,7 @@ class MatrixPairs(Wire):
         for row, hits in enumerate(shard.query_batch(edge.QueryBatchRequest(queries))):
             found = [(row, rows[hit.id], hit.score) for hit in hits if rows[hit.id] != row]
             pairs += found[: self.limit]
-        return [id_json(point.id) for point in sampled], pairs
+        return [point.id for point in sampled], pairs
 
     def _sample(self, shard: edge.EdgeShard) -> list[edge.ScoredPoint]:
         wanted = [self.filter.engine()] if self.filter is not None else []
@@ -163,11 +163,11 @@ class MatrixOffsets(MatrixPairs):
 
 
 def _record_json(record: edge.Record | edge.ScoredPoint) -> JsonObject:
-    body: JsonObject = {"id": id_json(record.id)}
+    body: JsonObject = {"id": record.id}
     if record.payload is not None:
         body["payload"] = record.payload
     if record.vector is not None:
-        body["vector"] = vector_json(record.vector)
+        body["vector"] = _vector_json(record.vector)
     return body
 
 
@@ -175,5 +175,10 @@ def _scored_json(point: edge.ScoredPoint) -> JsonObject:
     return _record_json(point) | {"version": point.version, "score": point.score}
 
 
-def id_json(point_id: edge.PointId) -> int | str:
-    return point_id if isinstance(point_id, int) else str(point_id)
+def _vector_json(vector: object) -> object:
+    """Return a stored vector, or a point's named vectors, as Qdrant shows them."""
+    if isinstance(vector, Mapping):
+        return {name: _vector_json(each) for name, each in vector.items()}
+    if isinstance(vector, edge.SparseVector):
+        return {"indices": vector.indices, "values": vector.values}
+    return vector

@@ -11,9 +11,8 @@ from typing import Literal, NamedTuple
 import qdrant_edge as edge
 from pydantic import Field
 
-from .config import CollectionConfig
+from .config import CollectionConfig, Vector
 from .filters import RequestFilter
-from .vectors import Vector, engine_vector
 from .wire import Payload, PointId, Wire
 
 # A call into the engine stops everything else: 64 points of 384 dimensions take 1.3 ms with a
@@ -34,7 +33,7 @@ class PointStruct(Wire):
     payload: Payload = Field(default_factory=dict)
 
     def engine(self, config: CollectionConfig) -> edge.Point:
-        vectors = {name: engine_vector(each, name, config) for name, each in self.vector.items()}
+        vectors = {name: config.engine_vector(each, name) for name, each in self.vector.items()}
         return edge.Point(self.id, vectors, self.payload)
 
 
