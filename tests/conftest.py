@@ -19,6 +19,7 @@ from uuid import uuid4
 import pytest
 from blockbuster import blockbuster_ctx
 from redis.asyncio import Redis
+from xdist.scheduler import LoadScopeScheduling
 
 from shared.config import EnrichmentSettings, RedisSettings, Settings, StreamSettings
 from shared.redis.client import RedisClients
@@ -43,13 +44,40 @@ def pytest_configure(config: pytest.Config) -> None:
         measure()
 
 
-# What takes long begins first: a worker that has nothing left to do waits for the other.
-_LONG_FIRST = ("tests/chaos/", "tests/contract/", "tests/integration/", "tests/unit/")
+# Modules of a group share a process that takes seconds to start, so one worker runs them all.
+_BROKEN_STACK = ("tests/chaos/test_kills", "tests/chaos/test_stores_down")
+_SHARED_STACK = tuple(
+    f"tests/integration/test_{name}" for name in ("docs_page", "recall_", "reembed_", "stack_")
+)
+_SHARED_API = ("tests/integration/api/",)
+_GROUPS = (_BROKEN_STACK, _SHARED_STACK, _SHARED_API)
+# What takes long begins first: a worker that has nothing left to do waits for the other. The
+# shared stack ends as soon as another folder begins.
+_IN_ORDER = (
+    ("tests/chaos/",),
+    _SHARED_STACK,
+    ("tests/contract/",),
+    ("tests/integration/",),
+    ("tests/unit/",),
+)
 
 
 @pytest.hookimpl(trylast=True)  # after pytest-randomly
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    items.sort(key=lambda item: [not item.nodeid.startswith(each) for each in _LONG_FIRST])
+    items.sort(key=lambda item: [not item.nodeid.startswith(each) for each in _IN_ORDER])
+
+
+class _Scheduling(LoadScopeScheduling):  # type: ignore[misc]
+    """A module's tests, or those of a group's modules, go to one worker."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        grouped = (group[0] for group in _GROUPS if nodeid.startswith(group))
+        return next(grouped, nodeid.partition("::")[0])
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling:
+    return _Scheduling(config, log)
 
 
 @pytest.fixture(scope="session")

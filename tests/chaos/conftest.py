@@ -1,4 +1,4 @@
-"""Stacks that tests break: one of a module where it heals, else one of the test's own."""
+"""Stacks that tests break: a shared one where it heals, else one of the test's own."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ async def start(tmp_path: Path) -> AsyncIterator[StartStack]:
         yield start_one
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="package")
 async def stack(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stack]:
     """For tests after which everything runs again; each works in a tenant of its own."""
     folder = tmp_path_factory.mktemp("stack")

@@ -1,4 +1,4 @@
-"""One stack for all tests of a worker, and a tenant of its own for each of them.
+"""One stack for all tests that ask one, and a tenant of its own for each of them.
 
 For tests of a part of the product, in this process: the real stores behind it.
 """
@@ -35,7 +35,7 @@ TOKEN = "token-of-every-tenant-4ce1"
 ALPHA, BETA = "token-of-alpha-91d0", "token-of-beta-7a3f"
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 async def stack(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stack]:
     """The running product; at its end nothing of anybody's work or words is left over."""
     folder = tmp_path_factory.mktemp("stack")

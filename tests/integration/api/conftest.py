@@ -1,4 +1,4 @@
-"""One API process of a worker; its tests share a graph and differ by their words."""
+"""One API process; its tests share a graph and differ by their words."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from tests.support.stack.api_process import ApiProcess, running_api
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 async def api(
     tmp_path_factory: pytest.TempPathFactory, redis_url: str, falkordb_url: str
 ) -> AsyncIterator[ApiProcess]:
