@@ -38,6 +38,11 @@ CREATED = (
     *("slot", "tag_keys", "tag_prefixes", "embedding", "embedding_model"),
     *("enrich_due", "embed_due"),
 )
+# Of these, what a memory may lack.
+NULLABLE = frozenset(
+    {each.name for each in fields(Memory) if each.default is None}
+    | {*_JSON, "embedding", "embedding_model", "enrich_due", "embed_due"}
+)
 
 # The version that a stage's jobs carry and that guards its results.
 VERSION_OF = {

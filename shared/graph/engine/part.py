@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from shared.domain.memory import NEVER_MS, now_ms
 from shared.graph.engine.client import GraphClient, Row
 from shared.graph.engine.schema import Schema
+from shared.graph.records import NULLABLE
 
 # Each memory `m` of the parameter `ids` that exists.
 EACH_MEMORY = "UNWIND $ids AS id MATCH (m:Memory {id: id})"
@@ -72,14 +73,39 @@ def is_waiting(stage: str) -> str:
 
 
 def set_due(stage: str, due: str, node: str = "m") -> str:
-    """Return SET items that make a stage due at the expression `due`, as if never tried."""
-    keys = (f"{node}.{stage}_waits", f"{node}.{stage}_failed_version")
-    return f"{node}.{stage}_due = {due}, " + ", ".join(f"{key} = null" for key in keys)
+    """Return SET items that make a stage due at the expression `due`, as if never tried.
+
+    They clear the due time at most, as one SET may (see `set_each`): what counts tries becomes 0.
+    """
+    counts = (f"{node}.{stage}_waits", f"{node}.{stage}_failed_version")
+    items = (f"{key} = {reset(key, '0')}" for key in counts)
+    return f"{node}.{stage}_due = {due}, " + ", ".join(items)
+
+
+def reset(key: str, value: str) -> str:
+    """Return the expression that gives a property `value` where the node has it, else none."""
+    return f"CASE WHEN {key} IS NULL THEN null ELSE {value} END"
+
+
+def set_each(*items: str) -> str:
+    """Return one clause for each SET item whose value may be null.
+
+    One SET must not clear two properties of a node: FalkorDB 4.16.3 then keeps one of them and
+    loses another (docs/decisions/0008).
+    """
+    return "".join(f" FOREACH (_ IN [1] | SET {item})" for item in items)
 
 
 def set_if(condition: str, items: str) -> str:
     """Return the clause that sets the items where the condition holds."""
     return f" FOREACH (_ IN CASE WHEN {condition} THEN [1] ELSE [] END | SET {items})"
+
+
+def set_columns(node: str, values: Mapping[str, str]) -> str:
+    """Return the clauses that set properties of a memory to expressions, in any number."""
+    items = {name: f"{node}.{name} = {value}" for name, value in values.items()}
+    sure = ", ".join(item for name, item in items.items() if name not in NULLABLE)
+    return f" SET {sure}" + set_each(*(items[name] for name in items if name in NULLABLE))
 
 
 def next_payload_version(node: str) -> str:

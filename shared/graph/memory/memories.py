@@ -16,7 +16,15 @@ from shared.domain.memory import NEVER_MS, Memory, now_ms
 from shared.domain.relations import SUPERSEDING
 from shared.errors import Conflict, EunoeError, PermanentError
 from shared.graph.engine.client import GraphClient, Row
-from shared.graph.engine.part import EACH_MEMORY, StorePart, is_waiting, set_due, unique
+from shared.graph.engine.part import (
+    EACH_MEMORY,
+    StorePart,
+    is_waiting,
+    set_columns,
+    set_due,
+    set_each,
+    unique,
+)
 from shared.graph.engine.schema import GUARD, Schema
 from shared.graph.records import (
     AUTHORED,
@@ -86,10 +94,10 @@ _REPLACE = (
     # A supplied vector stays for as long as the content that it was supplied for.
     " WITH m, CASE WHEN $supplied[0] IS NULL AND ($keep OR m.content = $row[2]) THEN"
     " [m.embedding, m.embedding_model] ELSE $supplied END AS kept"
-    " SET "
-    + ", ".join(f"m.{name} = $row[{at}]" for at, name in enumerate(_CHANGED))
-    + ", m.embedding = kept[0], m.embedding_model = kept[1]"
-    + f", {set_due('enrich', '$due')}, {set_due('embed', '$due')} RETURN m.id"
+    f" SET {set_due('enrich', '$due')}, {set_due('embed', '$due')}"
+    + set_columns("m", {name: f"$row[{at}]" for at, name in enumerate(_CHANGED)})
+    + set_each("m.embedding = kept[0]", "m.embedding_model = kept[1]")
+    + " RETURN m.id"
 )
 
 

@@ -8,7 +8,14 @@ from typing import Any
 
 from shared.compact_json import compact_json
 from shared.domain.memory import tag_keys, tag_prefixes
-from shared.graph.engine.part import EACH_ROW, next_payload_version, numbered, set_due, set_if
+from shared.graph.engine.part import (
+    EACH_ROW,
+    next_payload_version,
+    numbered,
+    set_due,
+    set_each,
+    set_if,
+)
 from shared.graph.records import check_key
 from shared.graph.stages.patterns import pattern_id
 from shared.graph.stages.preceded_by import WEEK_MS
@@ -59,16 +66,19 @@ WRITE = numbered(
     " WITH r, m, changed, CASE WHEN NOT changed THEN m.payload_version"
     f" ELSE {next_payload_version('m')} END AS payload"
     " SET m.payload_version = payload, m.entity_tags = r.entity_tags, m.tag_keys = r.tag_keys,"
-    " m.tag_prefixes = r.tag_prefixes, m.entities = r.entity_json, m.summary = r.summary,"
-    " m.enrichment = r.block + $tail +"
+    " m.tag_prefixes = r.tag_prefixes, m.enrichment = r.block + $tail +"
     " CASE WHEN m.enrichment CONTAINS $tail THEN split(m.enrichment, $tail)[1]"
     " ELSE '[]}' END,"
     " m.type = coalesce(r.type, m.type), m.confidence = coalesce(r.confidence, m.confidence),"
     " m.enriched_version = r.version, m.enriched_at = $now,"
-    f" {set_due('enrich', 'null')},"
-    f" {set_due('ask', 'CASE WHEN r.asks THEN $due ELSE null END')}"
-    f"{set_if('changed', set_due('embed', '$due'))}"
-    " RETURN m.id, payload AS payload_version, changed AS payload_changed",
+    f" {set_due('enrich', 'null')}"
+    + set_each(
+        "m.entities = r.entity_json",
+        "m.summary = r.summary",
+        set_due("ask", "CASE WHEN r.asks THEN $due ELSE null END"),
+    )
+    + set_if("changed", set_due("embed", "$due"))
+    + " RETURN m.id, payload AS payload_version, changed AS payload_changed",
     _ROW,
 )
 

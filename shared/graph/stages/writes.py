@@ -19,6 +19,7 @@ from shared.graph.engine.part import (
     EACH_ROW,
     is_waiting,
     numbered,
+    reset,
     set_due,
     set_if,
     unique,
@@ -98,7 +99,8 @@ _EMBEDDED = numbered(
     " AND (r.anew OR NOT coalesce(m.embed_anew, false)) AS current"
     + set_if(
         "current",
-        "m.embedded_version = r.payload_version, m.text_hash = r.text_hash, m.embed_anew = null,"
+        "m.embedded_version = r.payload_version, m.text_hash = r.text_hash,"
+        f" m.embed_anew = {reset('m.embed_anew', 'false')},"
         f" m.embedded_at = $now, {set_due('embed', 'null')}",
     )
     + set_if("current AND r.relate", set_due("relate", "$due"))

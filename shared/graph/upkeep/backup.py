@@ -22,10 +22,17 @@ from shared.domain.memory import Memory, now_ms
 from shared.domain.relations import RELATIONS, WORKERS
 from shared.errors import InvalidInput, PermanentError
 from shared.graph.engine.client import Row
-from shared.graph.engine.part import EACH_MEMORY, StorePart, numbered
+from shared.graph.engine.part import (
+    EACH_MEMORY,
+    StorePart,
+    numbered,
+    set_columns,
+    set_due,
+    set_each,
+)
 from shared.graph.engine.schema import GUARD, PROPERTY_KEYS, UNIQUE
-from shared.graph.memory.memories import STAGES
 from shared.graph.records import CREATED, created_columns
+from shared.streams.job import Stage
 
 # Labels of nodes that belong to this installation and not to its memories.
 INTERNAL = ("Schema", "Fence", "Idem", "Generation")
@@ -45,13 +52,14 @@ EDGE_PROPERTIES = (
     *("reason", "context", "pattern_type", "resolution", "observations", "timestamp"),
     *("transformation", "role"),
 )
+_COPIED = [name for name in CREATED if name not in ("id", "enrich_due", "embed_due")]
+_DUE = {Stage.ENRICH: "r.enrich_due", Stage.EMBED: "r.embed_due", Stage.RELATE: "null"}
 _MEMORIES = numbered(
     f"{GUARD} UNWIND $rows AS r OPTIONAL MATCH (m:Memory {{id: r.id}})"
     " WITH r, m WHERE m IS NULL OR m.version < r.seen"
-    " WITH r, m IS NULL AS fresh MERGE (n:Memory {id: r.id}) SET "
-    + ", ".join(f"n.{name} = r.{name}" for name in CREATED if name != "id")
-    + ", n.progress = r.version, n.relate_due = null"
-    + "".join(f", n.{stage}_waits = null, n.{stage}_failed_version = null" for stage in STAGES)
+    " WITH r, m IS NULL AS fresh MERGE (n:Memory {id: r.id})"
+    + set_columns("n", {name: f"r.{name}" for name in _COPIED} | {"progress": "r.version"})
+    + set_each(*(set_due(stage, due, "n") for stage, due in _DUE.items()))
     + " RETURN r.id AS id, fresh",
     (*CREATED, "seen"),
 )

@@ -113,7 +113,7 @@ class Runs(StorePart):
 
     async def advance(self, tenant: str, run: Run, progress: Mapping[str, Any]) -> bool:
         """Store the progress; False if the run was cancelled or taken over: write no more."""
-        query = f"{_HELD} SET r.progress = $progress, r.due = $due, r.waits = null RETURN r.id"
+        query = f"{_HELD} SET r.progress = $progress, r.due = $due RETURN r.id"
         given = {"id": run.id, "token": run.token, "progress": compact_json(progress)}
         return bool(await self._change(tenant, "advance_run", query, **given))
 
