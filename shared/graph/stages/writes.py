@@ -38,6 +38,11 @@ _LAG_AGAIN = {
     Stage.EMBED: ", m.embedded_version = 0",
     Stage.RELATE: "",
 }
+# The condition that a stage has nothing to do for `m`.
+_DONE = {
+    Stage.ENRICH: "m.enriched_version >= m.version",
+    Stage.EMBED: "m.embedded_version >= m.payload_version AND NOT coalesce(m.embed_anew, false)",
+}
 MAX_WAIT_MS = 3_600_000
 # 2^16 × any delay is past the cap; without the bound the power would overflow.
 _MAX_DOUBLINGS = 16
@@ -229,18 +234,22 @@ class Work(PrecededBy):
         """Take up to `limit` memories that were due before `now_ms`, in no order.
 
         Each is pushed back in the same query, by the outbox delay doubled per claim and at
-        most an hour; until then no other relay takes it.
+        most an hour; until then no other relay takes it. One that the stage is done with is not
+        returned, and is no longer due: its due time was left behind (decision 0008).
         """
+        done = _DONE.get(stage, "false")
         query = (
             f"MATCH (m:Memory) WHERE m.{stage}_due > 0 AND m.{stage}_due < $now"
             f" WITH m, coalesce(m.{stage}_waits, 0) AS waits LIMIT $most"
-            f" WITH m, waits, {self._outbox_ms} * 2 ^ waits AS wait"
+            f" WITH m, waits, {self._outbox_ms} * 2 ^ waits AS wait,"
+            f" coalesce({done}, false) AS done"
             f" SET m.{stage}_waits = CASE WHEN waits < {_MAX_DOUBLINGS} THEN waits + 1 ELSE waits"
-            f" END, m.{stage}_due = $now + toInteger(CASE WHEN wait < {MAX_WAIT_MS} THEN wait"
-            f" ELSE {MAX_WAIT_MS} END) RETURN m.id, m.version, m.payload_version"
+            f" END, m.{stage}_due = CASE WHEN done THEN null ELSE $now + toInteger("
+            f"CASE WHEN wait < {MAX_WAIT_MS} THEN wait ELSE {MAX_WAIT_MS} END) END"
+            " RETURN done, m.id, m.version, m.payload_version"
         )
         rows = await self._change(tenant, "claim_due", query, now=now_ms, most=limit)
-        return [Due(**row) for row in rows]
+        return [Due(**row) for row in rows if not row.pop("done")]
 
     async def next_due(self, tenant: str) -> int | None:
         """Return the smallest due time of all stages and runs in ms; None where nothing waits."""

@@ -11,7 +11,7 @@ from shared.domain.memory import Memory
 from shared.graph.records import Due
 from shared.graph.store import GraphStore
 from shared.streams.job import Stage
-from tests.support.stores.graphs import TENANT, a_memory, opened
+from tests.support.stores.graphs import TENANT, a_memory, cypher, opened
 
 DELAY_MS = 60_000
 
@@ -56,6 +56,19 @@ async def test_waits_double_up_to_an_hour(store: GraphStore) -> None:
         now = found + 1
     assert waits[:7] == [DELAY_MS * 2**n if n < 6 else 3_600_000 for n in range(7)]
     assert set(waits[6:]) == {3_600_000}
+
+
+@pytest.mark.parametrize("stage", [Stage.ENRICH, Stage.EMBED])
+async def test_a_due_time_that_was_left_behind_is_cleared_and_not_claimed(
+    store: GraphStore, settings: GraphSettings, memories: list[Memory], stage: Stage
+) -> None:
+    done, *waiting = memories
+    reached = "m.enriched_version = m.version, m.embedded_version = m.payload_version"
+    await cypher(settings, f"MATCH (m:Memory {{id: '{done.id}'}}) SET {reached}")
+    claimed = await store.work.claim_due(TENANT, stage, 10**14, 10)
+    assert {row.id for row in claimed} == {memory.id for memory in waiting}
+    due = f"MATCH (m:Memory) WHERE m.{stage}_due IS NULL RETURN m.id"
+    assert await cypher(settings, due) == [[done.id]]
 
 
 async def _relate_due(store: GraphStore, memory: Memory) -> int:
