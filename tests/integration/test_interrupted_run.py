@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import math
 import os
 import signal
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -14,11 +12,7 @@ import pytest
 from tests.support.processes import started
 from tests.support.stack.stack import REPOSITORY, is_alive
 from tests.support.waiting.conditions import wait_until
-from tests.support.waiting.pace import limit_s
 
-# Python drops a KeyboardInterrupt that meets a finalizer; a person would press Ctrl-C again. An
-# interrupted run takes some ten seconds to end: xdist waits for its workers before it kills them.
-_AGAIN_AFTER_S = 20.0
 # Starts one of each kind of process that tests start, and waits to be interrupted.
 _TEST = """
 import time
@@ -75,14 +69,6 @@ async def test_an_interrupted_run_leaves_no_process(number: signal.Signals, tmp_
     children = [int(pid) for pid in pids.read_text().split()]
     assert len(children) >= 5
     assert all(is_alive(pid) for pid in children)
-    sent_at = -math.inf
-
-    def ended() -> bool:
-        nonlocal sent_at
-        if run.poll() is None and time.monotonic() - sent_at > limit_s(_AGAIN_AFTER_S):
-            run.send_signal(number)
-            sent_at = time.monotonic()
-        return run.poll() is not None
-
-    await wait_until(ended, "the run ended")
+    run.send_signal(number)
+    await wait_until(lambda: run.poll() is not None, "the run ended")
     await wait_until(lambda: not any(map(is_alive, children)), "every process ended")

@@ -17,8 +17,12 @@ _PR_SET_PDEATHSIG = 1
 
 
 def end_with_parent() -> None:
-    """Have this process killed once the thread that started it has ended."""
+    """Have this process killed once the thread that started it has ended.
+
+    It heeds SIGINT: a shell's background job ignores it, and would pass that on.
+    """
     _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def started(command: Sequence[str], **options: Any) -> subprocess.Popen[bytes]:

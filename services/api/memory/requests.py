@@ -27,8 +27,12 @@ SESSION_CHARS = 200
 def _content(value: object) -> str:
     if not isinstance(value, str) or not value.strip():
         raise InvalidInput("'content' is required")
-    # Only spaces and line ends: other control characters are stored as they came.
-    return check_text(value.strip(" \t\r\n"), "'content'")
+    return check_text(_trimmed(value), "'content'")
+
+
+def _trimmed(content: str) -> str:
+    """Remove spaces and line ends only: other white space is stored as it came."""
+    return content.strip(" \t\r\n")
 
 
 def _tags(value: object) -> list[str]:
@@ -235,7 +239,7 @@ def _memory(at: int, item: object, content_chars: int, warnings: list[str]) -> M
     content = item.get("content")
     if not isinstance(content, str) or not content.strip():
         raise InvalidInput(f"Memory at index {at} missing 'content'")
-    length = len(content.strip())
+    length = len(_trimmed(content))
     if length > content_chars:
         raise InvalidInput(f"Memory at index {at} exceeds content limit ({length}/{content_chars})")
     members = {name: item[name] for name in BatchItem.model_fields if name in item}

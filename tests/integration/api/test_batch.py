@@ -83,6 +83,10 @@ async def test_a_chunked_body_past_the_limit_is_refused(api: ApiProcess) -> None
             "Memory at index 0 exceeds content limit (2001/2000)",
         ),
         (
+            {"memories": [{"content": "\f\f" + "x" * 1999}]},
+            "Memory at index 0 exceeds content limit (2001/2000)",
+        ),
+        (
             {"memories": [{"content": "x", "tags": [1]}]},
             "'tags' must be a list of strings or a single string (memory at index 0)",
         ),
