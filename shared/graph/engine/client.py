@@ -201,10 +201,15 @@ class GraphClient:
         with _observed(operation):
             return await self._query("GRAPH.QUERY", tenant, cypher, params)
 
-    async def pipeline(self, operation: str, commands: Sequence[Sequence[object]]) -> list[Any]:
-        """Return answers in order; an error of the server is in its place, not raised."""
+    async def pipeline(
+        self, operation: str, commands: Sequence[Sequence[object]], *, alone: bool = False
+    ) -> list[Any]:
+        """Return answers in order; an error of the server is in its place, not raised.
+
+        With `alone` they are one transaction: the server plans and runs nothing beside them.
+        """
         with _observed(operation):
-            async with self._open_db().connection.pipeline(transaction=False) as pipe:
+            async with self._open_db().connection.pipeline(transaction=alone) as pipe:
                 for words in commands:
                     pipe.execute_command(*words)
                 return list(await pipe.execute(raise_on_error=False))

@@ -96,6 +96,7 @@ _REGISTER = (
     + "}) "
     + " ".join(f"CREATE (a)-[:{kind}]->(a)" for kind in RELATIONS)
 )
+_UNREGISTER = "MATCH (a:Registering) DELETE a"
 _FENCES = (
     "UNWIND $names AS name OPTIONAL MATCH (f:Fence {name: name}) WITH name, f WHERE f IS NULL"
     " CREATE (:Fence {name: name, token: 0})"
@@ -138,8 +139,11 @@ class Schema:
 
     async def _make(self, tenant: str) -> None:
         """Every step may run twice and beside others; the Schema node comes after all of them."""
-        await self._client.write(tenant, "ensure", _REGISTER)
-        await self._client.write(tenant, "ensure", "MATCH (a:Registering) DELETE a")
+        graph = self._client.graph(tenant)
+        # A query is planned beside others and registers its keys then, but its effects are logged
+        # later: keys that two queries registered in turns had other numbers after a restart.
+        registering = [("GRAPH.QUERY", graph, query) for query in (_REGISTER, _UNREGISTER)]
+        await self._send(registering, alone=True)
         await self._constrain(tenant)
         for query in (_FENCES, _MARK):
             with suppress(Conflict):  # Another process that did the same was first.
@@ -148,10 +152,7 @@ class Schema:
                 )
 
     async def _constrain(self, tenant: str) -> None:
-        """Create the indexes and constraints; wait until the server has made the constraints.
-
-        Raises: PermanentError for an error that does not say that one is there already.
-        """
+        """Create the indexes and constraints; wait until the server has made the constraints."""
         graph = self._client.graph(tenant)
         others = ((label, key) for label, names in INDEXED.items() for key in names)
         index = "CREATE INDEX FOR (n:{}) ON (n.{})"
@@ -160,14 +161,18 @@ class Schema:
             *(("GRAPH.QUERY", graph, index.format(*each)) for each in (*UNIQUE.items(), *others)),
             *((*create, label, "PROPERTIES", 1, key) for label, key in UNIQUE.items()),
         ]
-        for answer in await self._client.pipeline("ensure", commands):
-            if isinstance(answer, ResponseError) and not _EXISTS.search(str(answer)):
-                raise PermanentError(f"graph: {str(answer)[:200]}")
+        await self._send(commands)
         for wait_s in (0.0, 0.001, 0.005, 0.02, *[0.1] * 50):
             await asyncio.sleep(wait_s)
             if await self._constrained(tenant):
                 return
         raise Unavailable("graph", "constraints are still being made")
+
+    async def _send(self, commands: Sequence[Sequence[object]], *, alone: bool = False) -> None:
+        """Raises: PermanentError for an error that does not say that something is there already."""
+        for answer in await self._client.pipeline("ensure", commands, alone=alone):
+            if isinstance(answer, ResponseError) and not _EXISTS.search(str(answer)):
+                raise PermanentError(f"graph: {str(answer)[:200]}")
 
     async def _constrained(self, tenant: str) -> bool:
         query = "CALL db.constraints() YIELD label, status RETURN label, status"

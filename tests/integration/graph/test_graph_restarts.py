@@ -186,6 +186,32 @@ async def test_a_mixed_load_reads_back_equal_after_every_kill(
             await store.close()
 
 
+async def test_property_keys_keep_their_numbers_whoever_makes_the_graph(
+    server: EmbeddedServer,
+) -> None:
+    """Values are kept under the keys' numbers, which replay gives in the order of the log.
+
+    Keys that two connections registered in turns had other numbers after a restart: one graph of
+    forty was made so, hence so many of them.
+    """
+    tenants = [f"t{number}" for number in range(100)]
+    stores = [
+        await GraphStore(server.settings, outbox_delay_s=60).open() for _ in range(_CONNECTIONS)
+    ]
+    try:
+        for tenant in tenants:
+            writes = (store.memories.create(tenant, a_memory()) for store in stores)
+            await asyncio.gather(*writes)
+    finally:
+        for store in stores:
+            await store.close()
+    names = "CALL db.propertyKeys()"
+    before = [await cypher(server.settings, names, tenant) for tenant in tenants]
+    await server.kill()
+    await server.start()
+    assert [await cypher(server.settings, names, tenant) for tenant in tenants] == before
+
+
 @pytest.mark.chaos
 async def test_twenty_thousand_memories_are_back_within_seconds_of_a_kill(
     server: EmbeddedServer,
