@@ -18,12 +18,15 @@ class Watcher:
     def __init__(self, answer: aiohttp.ClientResponse) -> None:
         self._answer = answer
 
-    async def next(self, kind: str) -> dict[str, Any]:
-        """The data of the next event of that kind."""
+    async def next(self, kind: str, key: str, *values: Any) -> dict[str, Any]:
+        """The data of the next event of that kind with one of the values under the key.
+
+        Other tests share the API: an event of theirs may come after this test began to watch.
+        """
         async with limited():
             async for line in self._answer.content:
                 event = json.loads(line[6:]) if line.startswith(b"data: ") else {}
-                if event.get("type") == kind:
+                if event.get("type") == kind and event["data"][key] in values:
                     return dict(event["data"])
         raise EOFError
 
@@ -42,7 +45,7 @@ async def watching(api: ApiProcess) -> AsyncIterator[Watcher]:
 async def test_a_store_is_told(api: ApiProcess) -> None:
     async with watching(api) as watcher:
         memory_id = await api.stored("Told at once", tags=["t"], type="Habit", importance=0.7)
-        data = await watcher.next("memory.store")
+        data = await watcher.next("memory.store", "id", memory_id)
     assert data.pop("elapsed_ms") > 0
     assert data == {
         "id": memory_id,
@@ -61,9 +64,10 @@ async def test_every_memory_of_a_batch_is_told_once(api: ApiProcess) -> None:
         stored = await api.ask("POST", "/memory/batch", json={"memories": rows}, headers=key)
         again = await api.ask("POST", "/memory/batch", json={"memories": rows}, headers=key)
         last = await api.stored("The one after them")
-        events = [await watcher.next("memory.store") for _ in range(4)]
+        ids = [*stored.body["memory_ids"], last]
+        events = [await watcher.next("memory.store", "id", *ids) for _ in range(4)]
     assert (stored.status, again.status) == (201, 201)
-    assert [data["id"] for data in events] == [*stored.body["memory_ids"], last]
+    assert [data["id"] for data in events] == ids
     assert [data["content_preview"] for data in events[:3]] == [row["content"] for row in rows]
 
 
@@ -72,7 +76,7 @@ async def test_a_recall_is_told(api: ApiProcess) -> None:
     await api.stored("Recalled", tags=[tag])
     async with watching(api) as watcher:
         await api.ask("GET", f"/recall?query=Recalled{'+again' * 10}&tags={tag}&limit=7")
-        data = await watcher.next("memory.recall")
+        data = await watcher.next("memory.recall", "tags", [tag])
     assert data.pop("elapsed_ms") > 0
     shown = ("Recalled" + " again" * 10)[:47] + "..."
     assert data == {"query": shown, "limit": 7, "result_count": 1, "tags": [tag]}
