@@ -6,9 +6,9 @@ import asyncio
 from functools import partial
 
 from services.syncer import janitor, relay
-from services.syncer.drift import repair, watch
+from services.syncer.drift import audit, watch
+from services.syncer.drift.audit import Drift, drift_task
 from services.syncer.drift.findings import DriftGauges
-from services.syncer.drift.repair import Drift, drift_task
 from services.syncer.drift.watch import DriftWatch, OrphanHistory
 from services.syncer.janitor import Janitor, report_depths, withdraw_depths
 from services.syncer.reembedding import reembed
@@ -34,7 +34,7 @@ async def body(process: Process) -> None:
         used = stores.graph, stores.vectors, stores.outbox
         drift = Drift(*used, settings.recall.hidden_types, settings.sync.repair_wait_s)
         tasks: dict[str, Task] = {
-            repair.TASK: partial(drift_task, drift, gauges),
+            audit.TASK: partial(drift_task, drift, gauges),
             reembed.TASK: Reembed(*used, settings.embedding),
         }
         stream, name = stores.streams[Stage.SYNC], consumer_name(process.role)

@@ -19,8 +19,8 @@ from shared.errors import ConfigError, PermanentError, TransientError, Unavailab
 from shared.models.outbound import HARMLESS
 from shared.models.providers.local import LocalEmbedding
 from shared.models.providers.openai_client import connect
+from shared.models.providers.openai_embedding import OpenAIEmbedding, sized_model
 from shared.models.providers.placeholder import PlaceholderEmbedding
-from shared.models.providers.remote import OpenAIEmbedding, sized_model
 from shared.models.providers.voyage import VoyageEmbedding, served_dimension
 from shared.models.types import EmbeddingModel, Endpoint
 from shared.telemetry.log import get_logger

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from services.syncer.drift.repair import TASK, Drift
+from services.syncer.drift.audit import TASK, Drift
 from shared.config import (
     GraphSettings,
     RedisSettings,

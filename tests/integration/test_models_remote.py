@@ -15,7 +15,7 @@ from pydantic import SecretStr
 from shared.errors import PermanentError, PoisonInput, TransientError, Unavailable
 from shared.models.outbound import HARMLESS
 from shared.models.providers.openai_client import connect
-from shared.models.providers.remote import OpenAIEmbedding, sized_model
+from shared.models.providers.openai_embedding import OpenAIEmbedding, sized_model
 from shared.models.providers.voyage import VoyageEmbedding
 from shared.models.types import Endpoint
 from tests.support.providers import scripted

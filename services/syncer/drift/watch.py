@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 
+from services.syncer.drift.audit import TASK, Drift
 from services.syncer.drift.findings import Audit, DriftGauges, counts
-from services.syncer.drift.repair import TASK, Drift
 from shared.config import SyncSettings
 from shared.domain.memory import now_ms
 from shared.errors import Fenced, PermanentError, TransientError, Unavailable

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from qdrant_client import models
 
+from services.syncer.drift.audit import TASK
 from services.syncer.drift.findings import Audit
-from services.syncer.drift.repair import TASK
 from services.syncer.runs import Progress, RunLost
 from shared.domain.memory import next_version, now_ms
 from shared.errors import Conflict

@@ -8,8 +8,8 @@ from functools import partial
 import pytest
 from prometheus_client import REGISTRY
 
+from services.syncer.drift.audit import TASK, drift_task
 from services.syncer.drift.findings import DriftGauges
-from services.syncer.drift.repair import TASK, drift_task
 from services.syncer.drift.watch import DriftWatch, OrphanHistory
 from shared.config import SyncSettings
 from shared.leading.lease import Lease

@@ -15,8 +15,8 @@ from qdrant_client import AsyncQdrantClient
 
 from services.embedder.point_writer import whole_hash
 from services.embedder.service import Embedder
+from services.syncer.drift.audit import TASK, Drift, drift_task
 from services.syncer.drift.findings import Audit, DriftGauges
-from services.syncer.drift.repair import TASK, Drift, drift_task
 from services.syncer.runs import RunHandler, Task
 from shared.config import EmbeddingSettings, GraphSettings, RedisSettings
 from shared.domain.memory import Memory
