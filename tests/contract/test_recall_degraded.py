@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 
 from tests.support.providers import scripted
 from tests.support.providers.scripted import Provider
 from tests.support.stack.api_process import ApiProcess, running_api
+from tests.support.waiting.conditions import wait_until
 from tests.support.waiting.pace import limit_s
 
 _REMOTE = {
@@ -26,34 +29,52 @@ _ANSWERS = {
 _PATIENCE_S = 2.0
 
 
+@pytest.fixture(scope="module")
+async def remote(
+    tmp_path_factory: pytest.TempPathFactory, redis_url: str, falkordb_url: str, qdrant_url: str
+) -> AsyncIterator[tuple[ApiProcess, Provider]]:
+    provider = Provider(scripted.embeddings(384))
+    folder = tmp_path_factory.mktemp("api")
+    async with scripted.running(provider):
+        settings = {**_REMOTE, "OPENAI_BASE_URL": provider.url, "QDRANT_URL": qdrant_url}
+        process = ApiProcess(folder, redis_url, falkordb_url, **settings)
+        async with running_api(process) as api:
+            yield api, provider
+
+
 @pytest.mark.parametrize("down", ["fails", "refuses", "is silent"])
 async def test_without_the_model_the_other_candidates_answer(
-    tmp_path: Path, redis_url: str, falkordb_url: str, qdrant_url: str, down: str
+    remote: tuple[ApiProcess, Provider], down: str
 ) -> None:
-    provider = Provider(scripted.embeddings(384))
-    async with scripted.running(provider):
-        remote = {**_REMOTE, "OPENAI_BASE_URL": provider.url, "QDRANT_URL": qdrant_url}
-        async with running_api(ApiProcess(tmp_path, redis_url, falkordb_url, **remote)) as api:
-            provider.otherwise = _ANSWERS[down]
-            await _still_answers(api)
+    api, provider = remote
+    provider.otherwise = _ANSWERS[down]
+    await _still_answers(api, f"{down}: window seats")
+
+    async def served() -> bool:
+        answer = await api.ask("GET", f"/recall?query={uuid4()}")
+        return "degraded" not in answer.body
+
+    provider.otherwise = scripted.embeddings(384)
+    await wait_until(served, "recall has its model back")
 
 
 async def test_without_the_vectors_the_other_candidates_answer(
     tmp_path: Path, redis_url: str, falkordb_url: str
 ) -> None:
     async with running_api(ApiProcess(tmp_path, redis_url, falkordb_url)) as api:
-        await _still_answers(api)
+        await _still_answers(api, "window seats")
 
 
-async def _still_answers(api: ApiProcess) -> None:
-    wanted = await api.stored("Ada prefers window seats", tags=["travel"])
+async def _still_answers(api: ApiProcess, query: str) -> None:
+    tag = f"travel-{uuid4()}"
+    wanted = await api.stored("Ada prefers window seats", tags=[tag])
     await api.stored("The cat sleeps")
-    answer = await api.ask("GET", "/recall?query=window+seats&tags=travel")
+    answer = await api.ask("GET", "/recall", params={"query": query, "tags": tag})
     assert answer.status == 200, answer
     assert [row["id"] for row in answer.body["results"]] == [wanted]
     assert answer.body["degraded"] == ["vector"]
     assert answer.body["vector_search"] == {"enabled": False, "matched": False}
     assert answer.seconds < limit_s(_PATIENCE_S)
-    listed = await api.ask("GET", "/recall?tags=travel")
+    listed = await api.ask("GET", f"/recall?tags={tag}")
     assert [row["id"] for row in listed.body["results"]] == [wanted]
     assert "degraded" not in listed.body
