@@ -373,8 +373,8 @@ def render_table() -> str:
     ]
     for name, (branch, field, default) in variables().items():
         value = str(default).lower() if isinstance(default, bool) else default
-        shown = "–" if value is None else f"`{value}`"
-        lines.append(f"| `{name}` | {shown} | {branch}.{field} |")
+        cell = "–" if value is None else f"`{value}`"
+        lines.append(f"| `{name}` | {cell} | {branch}.{field} |")
     return "\n".join(lines) + "\n"
 
 

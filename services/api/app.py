@@ -16,7 +16,7 @@ from services.api.graph import entities, views
 from services.api.graph.relations import GRAPH
 from services.api.http import docs_page, openapi
 from services.api.http.authentication import authenticate, guarded
-from services.api.http.graph_outage import GraphCircuit
+from services.api.http.graph_circuit import GraphCircuit
 from services.api.http.middleware import make_middleware, mark_response
 from services.api.http.parameters import SETTINGS
 from services.api.http.route import Route
@@ -36,7 +36,7 @@ from services.api.operations.memory_status import MEMORY_STATUS, MemoryStatus
 from services.api.operations.queues import STREAMS
 from services.api.operations.runs import RUNS, RunRequests
 from services.api.operations.vectors import MODELS, ModelCheck
-from services.api.recall.gather import Gather
+from services.api.recall.candidate_source import CandidateSource
 from services.api.recall.handler import RECALL
 from services.api.recall.service import Recall
 from services.api.routes import ROUTES
@@ -92,7 +92,7 @@ def _install_memories(app: web.Application, stores: Stores, settings: Settings) 
     streams = [stores.streams[Stage.ENRICH], stores.streams[Stage.EMBED]]
     admission = Admission(streams, up=lambda: not stores.probes.known_down("redis"))
     app[handlers.MEMORIES] = Memories(
-        stores.graph, stores.outbox, admission, settings.api, stores.serving
+        stores.graph, stores.outbox, admission, settings.api, stores.model_follower
     )
     app[handlers.ACCESS_TIMES] = AccessTimes(stores.graph)
     app[handlers.EVENTS] = stores.events
@@ -101,14 +101,14 @@ def _install_memories(app: web.Application, stores: Stores, settings: Settings) 
 
 def _install_recall_and_graph(app: web.Application, stores: Stores, settings: Settings) -> None:
     graph = stores.graph
-    gather = Gather(
+    candidates = CandidateSource(
         graph,
         stores.vectors,
-        stores.serving,
+        stores.model_follower,
         settings.recall,
         vectors_up=lambda: not stores.probes.known_down("vectors"),
     )
-    app[RECALL] = Recall(graph, gather, app[handlers.ACCESS_TIMES], settings.recall)
+    app[RECALL] = Recall(graph, candidates, app[handlers.ACCESS_TIMES], settings.recall)
     app[GRAPH] = graph
     app[views.GRAPH_VIEWS] = views.GraphViews(
         graph, stores.vectors, hidden=tuple(settings.recall.hidden_types)
@@ -128,7 +128,7 @@ def _install_operations(app: web.Application, stores: Stores, settings: Settings
     app[RUNS] = runs
     app.on_shutdown.append(runs.close)
     app[health.HEALTH] = health.HealthReport(
-        graph, stores.vectors, streams, stores.probes, settings, stores.serving
+        graph, stores.vectors, streams, stores.probes, settings, stores.model_follower
     )
     app[backup.BACKUP] = backup.Backup(graph.export, stores.vectors)
     app[MODELS] = ModelCheck(settings.embedding, stores.vectors.generations.live)

@@ -23,11 +23,11 @@ async def body(process: Process) -> None:
         process.probe(stores.probes, "graph", "redis", "vectors")
 
         def paid() -> bool:
-            return stores.serving.live.model.paid
+            return stores.model_follower.live.model.paid
 
         consumer = Consumer(
             stores.streams[Stage.EMBED],
-            Embedder(stores.graph, stores.vectors, stores.serving, stores.outbox),
+            Embedder(stores.graph, stores.vectors, stores.model_follower, stores.outbox),
             name=consumer_name(process.role),
             batch_size=settings.batch_size,
             # Evaluated for each batch: after a switch the model may be of the other kind.

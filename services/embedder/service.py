@@ -37,12 +37,12 @@ class Embedder:
 
     graph: GraphStore
     vectors: VectorStore
-    serving: ModelFollower
+    follower: ModelFollower
     outbox: Outbox
 
     async def __call__(self, jobs: Sequence[Job]) -> list[Outcome]:
         """Write the point of every job's memory; raises an error that concerns the whole batch."""
-        live, filling = await self.serving.current()
+        live, filling = await self.follower.current()
         reads = [await self._read(tenant, jobs_of) for tenant, jobs_of in by_tenant(jobs).items()]
         await fill(self.vectors, live, reads)
         outcomes = await self._fill_next(filling, reads) if filling else {}
@@ -60,7 +60,11 @@ class Embedder:
             self.graph.memories.embeddings(tenant, ids),
         )
         memories = {
-            key: found[key] for key, job in jobs.items() if key in found and _lags(found[key], job)
+            key: memory
+            for key, job in jobs.items()
+            if (memory := found.get(key))
+            # Another job may have embedded this version.
+            and (job.run or memory.embedded_version < memory.payload_version)
         }
         return Read(tenant, [key for key in ids if key not in found], memories, before, supplied)
 
@@ -83,7 +87,13 @@ class Embedder:
         rows = [_row(live, read, memory) for memory in read.memories.values()]
         # What the graph has recorded decides, not what was written just now: an earlier run may
         # have written the point and then lost its guarded write to a change.
-        renewed = [row.id for row in rows if _other_words(read.memories[row.id], row)]
+        # The successors of a memory in a session may have been embedded with its former words.
+        renewed = [
+            row.id
+            for row in rows
+            if (memory := read.memories[row.id]).session_id is not None
+            and not same_text(memory.text_hash, row.text_hash)
+        ]
         successors = await self.graph.dialogue.refresh_after(tenant, renewed)
         result = await self.graph.work.embedded(tenant, rows)
         gone = [*read.absent, *result.absent]
@@ -110,13 +120,3 @@ def _row(live: ActiveModel, read: Read, memory: Memory) -> Embedded:
     return Embedded(
         memory.id, memory.payload_version, whole, relate=renewed, anew=memory.embed_anew
     )
-
-
-def _other_words(memory: Memory, row: Embedded) -> bool:
-    """Return whether successors may have been embedded with other words of this memory."""
-    return memory.session_id is not None and not same_text(memory.text_hash, row.text_hash)
-
-
-def _lags(memory: Memory, job: Job) -> bool:
-    """Return whether anything is to be done: another job may have embedded this version."""
-    return bool(job.run) or memory.embedded_version < memory.payload_version

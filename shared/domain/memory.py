@@ -122,13 +122,13 @@ class Memory:
     @property
     def shown_metadata(self) -> dict[str, Any]:
         """The client's metadata with the workers' keys on top, as AutoMem shows it."""
-        shown = dict(self.metadata)
+        metadata = dict(self.metadata)
         blocks = {Derived.ENTITIES: self.entities, Derived.ENRICHMENT: self.enrichment}
         for key, block in blocks.items():
-            own = shown.get(key)
+            own = metadata.get(key)
             if block:
-                shown[key] = {**own, **block} if isinstance(own, Mapping) else dict(block)
-        return shown
+                metadata[key] = {**own, **block} if isinstance(own, Mapping) else dict(block)
+        return metadata
 
 
 def summary_marks(original: str) -> dict[str, Any]:

@@ -198,10 +198,6 @@ def embedding_of(text: str | None, model: str | None) -> Embedding | None:
     return Embedding(model, vector.tolist())
 
 
-def _tuple(value: list[str] | None) -> tuple[str, ...]:
-    return tuple(value) if value else ()
-
-
 def _or(default: Any, convert: Convert) -> Convert:
     return lambda value: default if value is None else convert(value)
 
@@ -211,7 +207,7 @@ def _or(default: Any, convert: Convert) -> Convert:
 _CONVERSIONS: Mapping[str, Convert] = {
     name: convert
     for names, convert in (
-        (("tags", "entity_tags", "meta_terms"), _tuple),
+        (("tags", "entity_tags", "meta_terms"), lambda value: tuple(value or ())),
         (_JSON, lambda value: json.loads(value) if value else {}),
         (("confidence", "importance"), _or(0.5, float)),
         (("content",), _or("", str)),

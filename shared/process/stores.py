@@ -42,7 +42,7 @@ class Stores:
     following: ModelFollower | None
 
     @property
-    def serving(self) -> ModelFollower:
+    def model_follower(self) -> ModelFollower:
         """Return the model and generation in use; read them per request: a switch changes both."""
         if self.following is None:
             raise RuntimeError("this role opened its stores without a model")
@@ -70,7 +70,7 @@ async def open_stores(
     if embeds:
         model = await _open_model(settings, vectors)
         following = ModelFollower(vectors, settings.embedding, model, wrap=wrap)
-        process.health.detail["embedding"] = following.shown
+        process.health.detail["embedding"] = following.report
     streams = {stage: Stream(redis, policy_for(stage, settings)) for stage in Stage}
     probes = Probes({"graph": graph.ping, "vectors": vectors.ping, "redis": redis.ping})
     outbox = Outbox(redis, streams, delay_s=delay_s, up=lambda: not probes.known_down("redis"))

@@ -140,7 +140,7 @@ class ModelFollower:
             raise Unavailable("embedding", f"{name}: {reason}")
         return self.live, self.next
 
-    def shown(self) -> dict[str, object]:
+    def report(self) -> dict[str, object]:
         """Return what /readyz shows; `live` is in use here even if the alias has moved on."""
         circuit = self.live.model.circuit
         return {

@@ -122,13 +122,13 @@ def parsed(text: str) -> int | str:
     return int(text) if text.isdecimal() else text
 
 
-def foreign(tenants: Sequence[str], point_ids: Sequence[str] | None = None) -> models.Filter:
+def foreign_points(tenants: Sequence[str], point_ids: Sequence[str] | None = None) -> models.Filter:
     """Match the points (of these ids) whose tenant is missing or none of `tenants`."""
     chosen = None if point_ids is None else [_ids(point_ids)]
     return models.Filter(must=chosen, must_not=[_any("tenant", tenants)])
 
 
-def in_the_way(tenant: str, ids: Sequence[str]) -> models.Filter:
+def of_other_tenants(tenant: str, ids: Sequence[str]) -> models.Filter:
     """Match points with the ids of these memories' points that belong to another tenant."""
     return models.Filter(must=[_of_memories(tenant, ids)], must_not=[tenant_is(tenant)])
 

@@ -200,7 +200,7 @@ class VectorStore:
 
     async def delete_foreign(self, spared: Sequence[str], point_ids: Sequence[str]) -> None:
         """Delete the points under these ids that belong to none of the tenants in `spared`."""
-        await self._delete(filters.foreign(spared, point_ids), len(point_ids))
+        await self._delete(filters.foreign_points(spared, point_ids), len(point_ids))
 
     async def make_way(
         self, tenant: str, ids: Sequence[str], *, generation: Generation | None = None
@@ -211,7 +211,7 @@ class VectorStore:
         embedded again.
         """
         if ids:
-            wanted = filters.in_the_way(tenant, ids)
+            wanted = filters.of_other_tenants(tenant, ids)
             call = partial(self._client.delete, points_selector=wanted)
             await self._ask("delete", generation, call)
 
@@ -219,7 +219,7 @@ class VectorStore:
         self, tenants: Sequence[str], *, page: int = 1000, generation: Generation | None = None
     ) -> AsyncIterator[list[StoredPoint]]:
         """Yield every point of none of `tenants`, in pages, by point id: payloads only."""
-        return self._scroll(filters.foreign(tenants), page, generation)
+        return self._scroll(filters.foreign_points(tenants), page, generation)
 
     async def _retrieve(
         self,

@@ -149,8 +149,8 @@ async def test_a_next_model_that_cannot_be_opened_is_told_and_the_live_one_serve
         second = await other(store, provider="voyage")
         async with following(served):
             await store.generations.fill(second)
-            await wait_until(lambda: served.shown()["not_opened"], "it is told")
-            assert "VOYAGE_API_KEY" in str(served.shown()["not_opened"])
+            await wait_until(lambda: served.report()["not_opened"], "it is told")
+            assert "VOYAGE_API_KEY" in str(served.report()["not_opened"])
             live, filling = await served.current()
             assert (live.model.dimension, filling) == (8, None)
             await store.generations.activate(second)
@@ -160,7 +160,7 @@ async def test_a_next_model_that_cannot_be_opened_is_told_and_the_live_one_serve
 
 
 def seen(served: ModelFollower) -> dict[str, object]:
-    return served.shown()
+    return served.report()
 
 
 async def is_behind(served: ModelFollower) -> bool:

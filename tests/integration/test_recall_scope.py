@@ -195,7 +195,7 @@ async def test_an_alias_means_the_entity_that_it_was_merged_into(
         " category: 'people', name: 'Bob', aliases: [], merged_into: 'entity:people:robert'})",
     )
     for slugs in (["bob"], ["robert"], ["bob", "robert"]):
-        _, entities = await store.candidates.known(TENANT, [], slugs)
+        _, entities = await store.candidates.speakers_and_entities(TENANT, [], slugs)
         assert [each["name"] for each in entities] == ["Robert"]
 
 

@@ -8,7 +8,7 @@ from contextlib import suppress
 import pytest
 from aiohttp import web
 
-from services.api.http.graph_outage import GraphCircuit
+from services.api.http.graph_circuit import GraphCircuit
 from services.api.http.route import Route
 from shared.errors import Unavailable
 from tests.support.stack.in_process import API_TOKEN, make_app, probes, served, tokens

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from services.enricher.stages.chat_summary import Summary, ask, condensed, is_long
+from services.enricher.stages.chat_summary import Summary, ask, is_long, summarized
 from shared.config import ApiSettings, EnrichmentSettings, Settings, StreamSettings, variables
 from shared.domain.memory import Memory
 from shared.domain.memory_type import classify, has_fallback_type
@@ -93,7 +93,7 @@ async def test_the_target_is_asked_for_and_bounds_the_answer() -> None:
 
 def test_an_original_that_metadata_cannot_hold_stays_the_content() -> None:
     settings = ApiSettings(_env_file=None, MEMORY_CONTENT_HARD_LIMIT=200_000)
-    assert condensed(_memory(100_000), Summary(summary="short"), settings) is None
-    kept = condensed(_memory(10_000), Summary(summary="short"), settings)
+    assert summarized(_memory(100_000), Summary(summary="short"), settings) is None
+    kept = summarized(_memory(10_000), Summary(summary="short"), settings)
     assert kept is not None
     assert (kept.content, kept.version > 5, kept.payload_version) == ("short", True, kept.version)

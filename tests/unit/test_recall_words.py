@@ -96,18 +96,18 @@ def test_periods(query: str, period: Period | None) -> None:
 
 
 def test_a_period_lasts_a_week_longer() -> None:
-    held = Period(2023, 5, None)
-    assert held.holds(ms(2023, 5, 1))
-    assert held.holds(ms(2023, 6, 7))
-    assert not held.holds(ms(2023, 6, 8))
-    assert not held.holds(ms(2024, 5, 2))
-    assert Period(None, 5, 2).holds(ms(2024, 5, 2))
+    may = Period(2023, 5, None)
+    assert may.includes(ms(2023, 5, 1))
+    assert may.includes(ms(2023, 6, 7))
+    assert not may.includes(ms(2023, 6, 8))
+    assert not may.includes(ms(2024, 5, 2))
+    assert Period(None, 5, 2).includes(ms(2024, 5, 2))
 
 
 @given(st.text(max_size=60), st.integers(-62_135_596_800_000, 253_370_764_799_999))
-def test_any_query_has_a_period_that_can_be_held_against_any_time(query: str, at_ms: int) -> None:
+def test_any_query_has_a_period_that_can_be_may_against_any_time(query: str, at_ms: int) -> None:
     if (period := period_of(query)) is not None:
-        period.holds(at_ms)
+        period.includes(at_ms)
 
 
 @given(
@@ -116,10 +116,10 @@ def test_any_query_has_a_period_that_can_be_held_against_any_time(query: str, at
     st.none() | st.integers(1, 31),
     st.integers(-62_135_596_800_000, 253_370_764_799_999),
 )
-def test_any_period_can_be_held_against_any_time(
+def test_any_period_can_be_may_against_any_time(
     year: int | None, month: int, day: int | None, at_ms: int
 ) -> None:
-    assert Period(year, month, day).holds(at_ms) in (True, False)
+    assert Period(year, month, day).includes(at_ms) in (True, False)
 
 
 # -- words ----------------------------------------------------------------------------------
@@ -239,8 +239,8 @@ def test_words_never_fail(query: str, speakers: list[str]) -> None:
 
 
 def test_metadata_terms_are_those_of_known_fields() -> None:
-    held = {"repo": "eunoe/core", "source_agents": ["Claude", 7, "x" * 97], "note": "secret"}
-    assert metadata.terms(held) == ("claude", "eunoe", "core")
+    may = {"repo": "eunoe/core", "source_agents": ["Claude", 7, "x" * 97], "note": "secret"}
+    assert metadata.terms(may) == ("claude", "eunoe", "core")
 
 
 @pytest.mark.parametrize(
@@ -258,8 +258,8 @@ def test_metadata_needs_strong_evidence(query: str, strong: bool) -> None:
 
 
 def test_another_field_that_is_named_weakens_a_match() -> None:
-    held = {"repo": "eunoe core"}
-    assert metadata.match_score("tool eunoe core", held) < metadata.match_score("eunoe core", held)
+    may = {"repo": "eunoe core"}
+    assert metadata.match_score("tool eunoe core", may) < metadata.match_score("eunoe core", may)
 
 
 ORGANIZED = {"entities": {"organizations": ["Root Cause", 7], "people": ["Ada Lovelace"]}}
@@ -281,16 +281,16 @@ def test_entities_are_searched_where_the_query_names_them(query: str, found: boo
 
 
 def test_a_query_reaches_the_terms_of_entities_by_their_field_alone() -> None:
-    held = set(metadata.terms(ORGANIZED))
-    assert held == {"entities:root", "entities:cause"}
-    assert held.isdisjoint(metadata.tokens("the root cause"))
-    assert held <= set(metadata.tokens("which entities are a root cause"))
+    may = set(metadata.terms(ORGANIZED))
+    assert may == {"entities:root", "entities:cause"}
+    assert may.isdisjoint(metadata.tokens("the root cause"))
+    assert may <= set(metadata.tokens("which entities are a root cause"))
 
 
 def test_naming_entities_weakens_other_fields() -> None:
-    held = {"repo": "eunoe core"}
-    named = metadata.match_score("entities eunoe core", held)
-    assert 0 < named < metadata.match_score("about eunoe core", held)
+    may = {"repo": "eunoe core"}
+    named = metadata.match_score("entities eunoe core", may)
+    assert 0 < named < metadata.match_score("about eunoe core", may)
 
 
 _JSON = st.recursive(
@@ -306,7 +306,7 @@ _JSON = st.recursive(
     st.text(max_size=40),
     st.dictionaries(st.sampled_from([*metadata.FIELDS, "entities", "other"]), _JSON, max_size=5),
 )
-def test_any_metadata_scores_between_nothing_and_all(query: str, held: dict[str, Any]) -> None:
-    assert 0 <= metadata.match_score(query, held) <= 1
-    assert len(metadata.terms(held)) <= 64
-    metadata.is_exact(query, held)
+def test_any_metadata_scores_between_nothing_and_all(query: str, may: dict[str, Any]) -> None:
+    assert 0 <= metadata.match_score(query, may) <= 1
+    assert len(metadata.terms(may)) <= 64
+    metadata.is_exact(query, may)

@@ -21,7 +21,8 @@ REVIEW = 0.5
 AUTO = 0.8
 AUTO_OVERLAP = 0.6
 _PREFIX_CHARS = 3
-# Of its block (the slugs that share a word or a beginning) a slug meets so many that follow it.
+# In each block (the slugs that share a word or a beginning) a slug is compared with at most
+# so many of those that follow it.
 _NEIGHBOURS = 12
 _PEOPLE = "people"
 _CATEGORIES = ("tools", "projects", _PEOPLE, "concepts", "organizations")

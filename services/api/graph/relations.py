@@ -175,7 +175,7 @@ def parse_associations(
 
 
 def _check_ends(item: object) -> None:
-    """Name the end that is no UUID, as AutoMem does for many relations (not for a single one)."""
+    """Raise InvalidInput for an end that is not a UUID, as AutoMem does for batches only."""
     if not isinstance(item, dict):
         raise InvalidInput("An association must be an object")
     for name in _ENDS:

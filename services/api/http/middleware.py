@@ -13,7 +13,7 @@ from aiohttp import web
 from aiohttp.typedefs import Middleware
 
 from services.api.http.answers import error_answer
-from services.api.http.graph_outage import GraphCircuit
+from services.api.http.graph_circuit import GraphCircuit
 from services.api.http.tenancy import Access, Forbidden, Unauthorized
 from shared.errors import (
     Conflict,
@@ -51,7 +51,7 @@ _log = log.get_logger(__name__)
 def make_middleware(
     authenticate: Callable[[web.Request], None], circuit: GraphCircuit
 ) -> Middleware:
-    """Return the middleware; `authenticate` puts the sender and the tenant on a request."""
+    """Return the middleware; `authenticate` puts the tenant and its access on a request."""
 
     @web.middleware
     async def around(request: web.Request, handler: Handler) -> web.StreamResponse:

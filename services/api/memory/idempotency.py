@@ -80,7 +80,7 @@ class Idempotency:
     def __init__(self, clients: RedisClients, graph: GraphStore) -> None:
         self._clients = clients
         self._graph = graph
-        self._script = Script(clients.command, scripts_beside(__file__)["repeats"])
+        self._script = Script(clients.command, scripts_beside(__file__)["fingerprints"])
         # One call is in flight at a time, so that Redis deletes the fingerprint of an answered
         # write before it looks for the fingerprint of a later write.
         self._calls: GroupCommit[str, Write | None, str] = GroupCommit(
@@ -159,8 +159,8 @@ class Idempotency:
         write = Write(request[TENANT])
         if time.monotonic() < self._skip_until:
             return write
-        sender = (write.tenant, request[ACCESS].digest, request.remote or "", _target(request))
-        head = "\0".join(sender).encode()
+        identity = (write.tenant, request[ACCESS].digest, request.remote or "", _target(request))
+        head = "\0".join(identity).encode()
         fingerprint = await in_thread_if_large(len(raw), lambda: _digest(head, [raw]))
         write.fingerprint = self._clients.key("writes", fingerprint)
         claimed_id = await self._calls.submit("", write)

@@ -292,7 +292,7 @@ def authored(metadata: dict[str, Any], stored: Mapping[str, Any] | None = None) 
 
 
 def _uncovered(read: object, workers: Sequence[str], hidden: object) -> object:
-    """Return a block as it was `read`, with the client's `hidden` values for the workers'."""
+    """Remove the workers' keys from a block, and restore the client's own values of them."""
     if not isinstance(read, dict):
         return read
     own = {name: value for name, value in read.items() if name not in workers}

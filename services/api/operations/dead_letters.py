@@ -107,7 +107,7 @@ class DeadLetters:
         rows = sorted((r for r in rows if r[0] >= oldest), key=itemgetter(0), reverse=True)
         cut = limit
         while 0 < cut < len(rows) and rows[cut][0] == rows[cut - 1][0]:
-            cut += 1  # two stages may have equal ids: a page ends behind both
+            cut += 1  # entries of two stages may share an id; a page never ends between them
         if cut < len(rows):
             ends = [rows[cut - 1][2].entry_id]
         answers = [
@@ -208,7 +208,7 @@ _EntryIds = Annotated[list[_EntryId], Field(min_length=1, max_length=MAX_MOVED)]
 class DeadIn(Body):
     """POST /admin/dead/replay and …/discard: `ids` of one stream, or `all` of the tenant's.
 
-    Of `all` one request moves 500; `next` of its answer, given as `before`, goes on.
+    With `all`, one request moves 500; send its `next` as `before` for the rest.
     """
 
     model_config = ConfigDict(json_schema_extra=required("stream"))

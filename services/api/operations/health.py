@@ -66,7 +66,7 @@ class HealthReport:
     streams: Mapping[Stage, Stream]
     probes: Probes
     settings: Settings
-    serving: ModelFollower
+    follower: ModelFollower
     # Tenant → when the reading of its answer began, and the reading.
     _readings: dict[str, tuple[float, asyncio.Task[HealthAnswer]]] = field(default_factory=dict)
 
@@ -108,7 +108,7 @@ class HealthReport:
         )
 
     def _dimensions(self) -> dict[str, Any]:
-        live = self.serving.live
+        live = self.follower.live
         effective = live.model.dimension
         return {
             "configured": self.settings.vectors.size or effective,

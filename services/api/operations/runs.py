@@ -143,7 +143,7 @@ class RunFoundAnswer(Success):
 
 
 class AcceptedAnswer(Answer):
-    """It goes on; `location` tells how far it is."""
+    """The run continues; the URL in `location` answers its progress."""
 
     status: Literal["accepted"] = "accepted"
     run_id: str
@@ -246,7 +246,7 @@ async def cancel_run(request: web.Request) -> web.Response:
 # What a route that starts a run may answer.
 RUN_ANSWERS: Mapping[int, str] = {
     200: "What the run came to",
-    202: "It goes on; ask for it under `location`",
+    202: "The run continues; poll the URL in `location`",
     409: "The run was cancelled meanwhile",
     500: "The run failed; the message says why",
 }

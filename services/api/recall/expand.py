@@ -50,7 +50,9 @@ def by_relations(draft: Draft, links: Sequence[Link], limit: int) -> list[Scored
 def _related(draft: Draft, memory: Memory, relation: float, query: str) -> Scored:
     row = _reached(draft, memory, match_type="relation", query=query)
     weighted = draft.settings.weight_relation * relation
-    return row.with_score("relation", weighted, shown=relation).with_note(relation_score=relation)
+    return row.with_score("relation", weighted, reported=relation).with_note(
+        relation_score=relation
+    )
 
 
 def _reached(draft: Draft, memory: Memory, **fields: Any) -> Scored:

@@ -130,11 +130,11 @@ def biased(
     if span == 0:
         return list(rows), on
     shares = [(time - oldest) / span for time in times]
-    raised = [
-        row.with_score("temporal", weight * share, shown=share)
+    with_recency = [
+        row.with_score("temporal", weight * share, reported=share)
         for row, share in zip(rows, shares, strict=True)
     ]
-    return ordered(raised, "score"), on
+    return ordered(with_recency, "score"), on
 
 
 def floored(
@@ -145,9 +145,9 @@ def floored(
     With `adaptive`, the rows below a wide gap in the scores of the first `most` are dropped; in
     any case, those below `min_score`.
     """
-    shown = rows[:most]
-    above = _above_gap(shown) if adaptive else len(shown)
-    upper = rows if above == len(shown) else rows[:above]
+    first = rows[:most]
+    above = _above_gap(first) if adaptive else len(first)
+    upper = rows if above == len(first) else rows[:above]
     return [row for row in upper if row.final >= min_score]
 
 

@@ -69,7 +69,7 @@ class TimeWindowAnswer(Answer):
 
 
 class RecalledAnswer(Success):
-    """Memories, best first; blocks are there where the request asks for what they say."""
+    """Memories, best first. Optional blocks appear only when the request asks for them."""
 
     query: str
     results: list[RecallResultAnswer]
@@ -297,5 +297,5 @@ def _relation(relation: Relation) -> dict[str, Any]:
         "tags": list(other.tags),
         **text,
     }
-    shown = {"type": relation.type, "strength": relation.strength, "memory": memory}
-    return shown if relation.kind is None else {**shown, "kind": relation.kind}
+    answer = {"type": relation.type, "strength": relation.strength, "memory": memory}
+    return answer if relation.kind is None else {**answer, "kind": relation.kind}

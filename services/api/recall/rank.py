@@ -108,9 +108,9 @@ class Scored:
     def with_note(self, **notes: object) -> Scored:
         return replace(self, notes={**self.notes, **notes})
 
-    def with_score(self, component: str, by: float, shown: float | None = None) -> Scored:
-        """Add `by` to the score, and `shown` (if None, `by`) to the reported component."""
-        value = self.components.get(component, 0.0) + (by if shown is None else shown)
+    def with_score(self, component: str, by: float, reported: float | None = None) -> Scored:
+        """Add `by` to the score, and `reported` (if None, `by`) to the reported component."""
+        value = self.components.get(component, 0.0) + (by if reported is None else reported)
         return replace(
             self, final=self.final + by, components={**self.components, component: value}
         )
@@ -182,11 +182,15 @@ class Scorer:
         }
         evidence = max(components[name] for name in ("vector", "keyword", "metadata", "exact"))
         gated = _gate(components, evidence, weights.relevance_gate)
-        shown = {**gated, "evidence": evidence, "relevance_gated": float(gated is not components)}
+        reported = {
+            **gated,
+            "evidence": evidence,
+            "relevance_gated": float(gated is not components),
+        }
         by_text = max(components["vector"], components["keyword"])
         if components["metadata"] > by_text and candidate.match_type in _TEXT_MATCHES:
             candidate = replace(candidate, match_type="metadata")
-        return Scored(memory, candidate, total(gated, weights), shown)
+        return Scored(memory, candidate, total(gated, weights), reported)
 
     def _dialogue(self, memory: Memory) -> float:
         """Return the bonus for a named speaker, period or entity; a question mark costs a little.
@@ -199,7 +203,7 @@ class Scorer:
         value = ASKS_SHARE * ("?" in memory.content)
         if memory.speaker:
             value += SPEAKER_SHARE * question.speakers.get(memory.speaker, 0.0)
-        if question.period and question.period.holds(memory.timestamp):
+        if question.period and question.period.includes(memory.timestamp):
             value += PERIOD_SHARE
         if question.entity_ids and not question.entity_ids.isdisjoint(memory.entity_tags):
             value += ENTITY_SHARE

@@ -1,6 +1,6 @@
 """Recall, the use case of GET /recall, as a list of steps over one draft.
 
-Gather finds candidates and reads their memories; rank scores them and replaces what is
+CandidateSource finds candidates and reads their memories; rank scores them and replaces what is
 superseded; expand adds what the results lead to; finish reads the results whole. The options of
 a request bound the number of store calls, whatever its limit. Without vectors the answer is
 degraded; without the graph there is none.
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from services.api.memory.access_times import AccessTimes
 from services.api.recall import expand, finish
-from services.api.recall.gather import Gather
+from services.api.recall.candidate_source import CandidateSource
 from services.api.recall.rank import Candidate, Draft, Scored, ordered
 from services.api.recall.request import RecallRequest
 from shared.config import RecallSettings
@@ -40,14 +40,14 @@ class Recall:
     """The use case behind GET /recall."""
 
     graph: GraphStore
-    gather: Gather
+    candidates: CandidateSource
     access_times: AccessTimes
     settings: RecallSettings
 
     async def recall(self, tenant: str, request: RecallRequest) -> Draft:
         """Raises: Unavailable("graph"), InvalidInput; it never answers empty for a store down."""
         draft = Draft(tenant, request, self.settings)
-        await self.gather.run(draft)
+        await self.candidates.run(draft)
         await self._rank(draft)
         await self._expand(draft)
         await self._finish(draft)
@@ -95,10 +95,10 @@ class Recall:
         """Drop hidden rows, and replace superseded ones where the replacement passes."""
         if draft.request.scope.current_at_ms is None:
             return list(rows)
-        await self.gather.read(draft, (row.id for row in rows))
+        await self.candidates.read(draft, (row.id for row in rows))
         for _ in range(_MOST_HOPS):
             successors = (each.successor for each in draft.stored.values() if each.successor)
-            if not await self.gather.read(draft, sorted({each.id for each in successors})):
+            if not await self.candidates.read(draft, sorted({each.id for each in successors})):
                 break
         allowed = {key for key, each in draft.stored.items() if passes(each.memory)}
         kept, hidden = finish.replace_superseded(
@@ -159,8 +159,8 @@ class Recall:
             return []
         draft.fell_back = True
         most = min(2 * request.limit, _OUTSIDE_MOST)
-        found = await self.gather.with_any_tags(draft, most)
-        await self.gather.read(draft, found)
+        found = await self.candidates.with_any_tags(draft, most)
+        await self.candidates.read(draft, found)
         scope = request.scope.with_any_tags()
 
         def passes(memory: Memory) -> bool:

@@ -76,7 +76,7 @@ class Period:
     month: int
     day: int | None
 
-    def holds(self, at_ms: int) -> bool:
+    def includes(self, at_ms: int) -> bool:
         """Return whether the time lies in the period or up to a week after it."""
         at = datetime.fromtimestamp(at_ms / 1000, UTC)
         try:

@@ -141,7 +141,7 @@ class ChatClassifier:
         for _ in range(_STORE_TRIES):
             if seen is None or seen.content != memory.content or not self._is_long(seen):
                 return None
-            new = chat_summary.condensed(seen, answer, self.settings)
+            new = chat_summary.summarized(seen, answer, self.settings)
             if new is None or await self.graph.memories.replace(
                 tenant, new, seen=seen, keep_embedding=True
             ):

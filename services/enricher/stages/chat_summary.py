@@ -31,7 +31,7 @@ Answer with one JSON object and nothing else: {{"summary": "<the short text>"}}"
 
 
 class Summary(BaseModel):
-    """The model's answer; `condensed` makes of it what may be stored."""
+    """The model's answer; `summarized` makes of it what may be stored."""
 
     summary: str
 
@@ -55,10 +55,10 @@ async def ask(chat: ChatModel, memory: Memory, settings: ApiSettings) -> Summary
         answer = await chat.ask(system, user, Summary, max_tokens=target + 100)
     except PermanentError:
         return None
-    return answer if condensed(memory, answer, settings) else None
+    return answer if summarized(memory, answer, settings) else None
 
 
-def condensed(memory: Memory, answer: Summary, settings: ApiSettings) -> Memory | None:
+def summarized(memory: Memory, answer: Summary, settings: ApiSettings) -> Memory | None:
     """Return the memory at its next version with the short content.
 
     None if the answer is not shorter, has no letter or digit, or would break a limit of storage.

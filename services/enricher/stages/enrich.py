@@ -177,12 +177,12 @@ class Enricher:
             if result.payload_changed
         ]
         # The job of a forced run differs, so it is published although the first is dead.
-        asked = [
+        chat_jobs = [
             replace(jobs[memory.id], version=memory.version, attempt=0)
             for memory in written
             if self.needs_chat(memory)
         ]
-        await self.outbox.announce({Stage.EMBED: changed, Stage.ASK: asked})
+        await self.outbox.announce({Stage.EMBED: changed, Stage.ASK: chat_jobs})
 
     def _tally(self, written: Sequence[Memory]) -> Tally:
         tally = Tally(successes=len(written), last_success_id=written[-1].id if written else "")

@@ -63,7 +63,7 @@ def _is_stale(row: Audited, stored: StoredPoint, model: str) -> bool:
 
 
 def _exact(payload: Mapping[str, Any]) -> str:
-    """Return JSON that tells types apart: an index of integers ignores 1.0, one of bools 1."""
+    """Return JSON, which distinguishes 1, 1.0 and true, as Qdrant's indexes do."""
     return json.dumps(payload, sort_keys=True)
 
 
@@ -131,10 +131,10 @@ class Audit:
         hidden = {"processed", "total", "points_through", "after", "repairing", "deleting"}
         if not self.failed_ids:
             hidden.add("failed_ids")
-        shown = {key: value for key, value in asdict(self).items() if key not in hidden}
+        answer = {key: value for key, value in asdict(self).items() if key not in hidden}
         if self.failed > len(self.failed_ids):
-            shown["failed_ids_truncated"] = True
-        return {"status": "dry_run" if dry_run else status, **shown}
+            answer["failed_ids_truncated"] = True
+        return {"status": "dry_run" if dry_run else status, **answer}
 
 
 def sample(kept: list[str], more: Iterable[str]) -> None:

@@ -75,7 +75,10 @@ class Reembed:
             if live.fits(model.name, model.dimension):
                 return None
             # The number is written first, so a run that is killed in between finds it again.
-            serial = await self._serial(progress)
+            if "serial" not in progress.state:
+                serials = (each.serial for each in await generations.all())
+                await progress.write(serial=max(serials, default=0) + 1)
+            serial = int(progress.state["serial"])
             target = await generations.create(
                 model.name, model.dimension, serial=serial, provider=provider
             )
@@ -83,12 +86,6 @@ class Reembed:
             return None
         await progress.write(generation=target.collection)
         return target
-
-    async def _serial(self, progress: Progress) -> int:
-        if "serial" not in progress.state:
-            all_made = await self.vectors.generations.all()
-            await progress.write(serial=max((each.serial for each in all_made), default=0) + 1)
-        return int(progress.state["serial"])
 
     async def _switch(self, progress: Progress, target: Generation) -> list[str]:
         try:
@@ -118,9 +115,9 @@ class Reembed:
             rows = [(key, versions[key]) for key in failed]
             await self.graph.work.give_up(tenant, Stage.EMBED, rows)
             state["processed"] += len(ids)
-            shown = [*state.get("failed_ids", ()), *sorted(failed)][:_SHOWN_IDS]
+            failed_ids = [*state.get("failed_ids", ()), *sorted(failed)][:_SHOWN_IDS]
             await progress.write(
-                cursor=cursor, failed=state["failed"] + len(failed), failed_ids=shown
+                cursor=cursor, failed=state["failed"] + len(failed), failed_ids=failed_ids
             )
 
     async def _unfinished(self, tenant: str, versions: Mapping[str, int]) -> set[str]:

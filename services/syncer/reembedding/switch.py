@@ -118,7 +118,7 @@ class Switch:
         raise PermanentError(f"{self.target.collection} is behind after {_MOST_PASSES} passes")
 
     async def _fill_tenant(self, tenant: str, forced: ForcedJobs) -> int:
-        """Embed what the tenant lacks; return how many memories no ordinary job would have done."""
+        """Embed what the tenant lacks; return how many memories had no ordinary job waiting."""
         state, found = self.progress.state, 0
         if tenant < (reached := state["tenant"]):
             return 0

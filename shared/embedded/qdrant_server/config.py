@@ -1,4 +1,4 @@
-"""The configuration of a collection: the creation request, the engine's, the one shown.
+"""The configuration of a collection: the creation request, the engine's, the answered one.
 
 It also checks vectors before the engine sees them, which would store NaN for a number beyond 32
 bits, and panics over a sparse vector of unequal lengths after it has logged the operation.
@@ -118,7 +118,7 @@ class CollectionConfig(Wire):
             raise wrong_input("Vector must not be zero for Cosine distance")
         return vector
 
-    def shown(self) -> dict[str, Any]:
+    def as_answer(self) -> dict[str, Any]:
         """Return `config` of the collection info route."""
         return {
             "params": self.model_dump(include={"vectors", "sparse_vectors"}),

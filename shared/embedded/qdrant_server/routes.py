@@ -179,7 +179,7 @@ async def _info(request: web.Request) -> object:
         "points_count": info.points_count,
         "indexed_vectors_count": info.indexed_vectors_count,
         "segments_count": info.segments_count,
-        "config": collection.config.shown(),
+        "config": collection.config.as_answer(),
         "payload_schema": {key: _schema_json(index) for key, index in info.payload_schema.items()},
     }
 

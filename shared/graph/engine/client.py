@@ -12,7 +12,7 @@ import re
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
@@ -130,12 +130,12 @@ def _translated(error: RedisError | OSError) -> EunoeError:
     return PermanentError(f"graph: {text}")
 
 
+@dataclass(eq=False)
 class GraphClient:
     """Queries of one tenant's graph; `open()` before, `close()` after."""
 
-    def __init__(self, settings: GraphSettings) -> None:
-        self._settings = settings
-        self._db: FalkorDB | None = None
+    _settings: GraphSettings
+    _db: FalkorDB | None = field(default=None, init=False)
 
     async def open(self) -> None:
         """Connect. Raises: Unavailable while the server is down; open again later."""

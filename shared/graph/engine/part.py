@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from shared.domain.memory import NEVER_MS, now_ms
 from shared.graph.engine.client import GraphClient, Row
@@ -17,6 +18,7 @@ EACH_ROW = "UNWIND $rows AS r MATCH (m:Memory {id: r[0]})"
 _ROW_COLUMN = re.compile(r"\br\.(\w+)")
 
 
+@dataclass(eq=False)
 class StorePart:
     """A part of GraphStore, reached as `store.<name>`; every method takes the tenant first.
 
@@ -24,10 +26,9 @@ class StorePart:
     A query whose `rows` or `ids` are empty is not sent, because it would have no effect.
     """
 
-    def __init__(self, client: GraphClient, schema: Schema, *, outbox_ms: int = 0) -> None:
-        self._client = client
-        self._schema = schema
-        self._outbox_ms = outbox_ms
+    _client: GraphClient
+    _schema: Schema
+    outbox_ms: int = field(default=0, kw_only=True)
 
     async def _read(self, tenant: str, operation: str, cypher: str, **params: object) -> list[Row]:
         """Return the rows of a read-only query; none where the tenant has no graph."""
@@ -38,7 +39,7 @@ class StorePart:
     async def _write(self, tenant: str, operation: str, cypher: str, **params: object) -> list[Row]:
         """Rows of a query that writes; it may use `$now`, and `$due` as a stage's due time."""
         now = now_ms()
-        times = {"now": now, "due": now + self._outbox_ms}
+        times = {"now": now, "due": now + self.outbox_ms}
         return (await self._client.write(tenant, operation, cypher, **(times | params))).rows
 
     async def _change(

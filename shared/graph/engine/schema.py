@@ -1,10 +1,10 @@
 """What every tenant's graph consists of, and how it is made.
 
 A MERGE whose label or relation type the graph never had makes duplicates when connections
-race (up to eight of each). And a query that fails removes the property keys that it was the
-first to name, while cached plans go on writing under their numbers: values then read back as
-nothing or as other memory (both FalkorDB 4.16.3). So everything exists before the first
-write: labels with unique constraints, relation types, property keys, one Fence per schedule.
+race (up to eight of each). A failed query removes the property keys that it introduced, but
+cached plans still use their numbers, so values are read under wrong names (both FalkorDB
+4.16.3). So everything exists before the first write: labels with unique constraints, relation
+types, property keys, one Fence per schedule.
 The Schema node is created last; where it exists, the graph is complete.
 
 A change that names a new label, type or key adds it here and raises SCHEMA_VERSION.

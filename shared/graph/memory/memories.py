@@ -165,8 +165,8 @@ class Memories(StorePart):
     async def take_key(self, tenant: str, key: str, body_hash: str) -> Idem:
         """Return the request of the key: this one, not answered yet, if the key was free.
 
-        For an effect that is no new memory. The key is answered after the effect: where the
-        process ends in between, the request that comes again has its effect once more.
+        Used for writes that create no memory. If the process dies before the answer is stored,
+        a repeat runs the write again.
         """
         await self._schema.ensure(tenant)
         rows = await self._write(tenant, "take_key", _TAKE, key=key, body_hash=body_hash)
@@ -312,7 +312,7 @@ class Memories(StorePart):
 
     def _row(self, memory: Memory, embedding: Embedding | None, idem: Idem | None) -> list[Any]:
         check_key(memory.id, "id")
-        due = now_ms() + self._outbox_ms
+        due = now_ms() + self.outbox_ms
         supplied = embedding_columns(embedding)
         return [*created_columns(memory, supplied, due, due), _idem_cells(idem)]
 

@@ -200,7 +200,7 @@ _GROUPS = (
     " toInteger(sum(CASE WHEN sure >= 0.7 THEN 1 ELSE 0 END)) AS high"
 )
 _PATTERNS = (
-    # The counts that a Pattern stores are those of its last memory: no deletion changes them.
+    # A Pattern's stored counts date from its last memory; deletions do not change them.
     f"MATCH (p:Pattern) WITH p, {SEEN} AS seen WITH p, seen, {CONFIDENCE} AS confidence"
     " WHERE confidence > 0.6 RETURN p.type, coalesce(p.content, '') AS description,"
     " toFloat(confidence) AS confidence, toInteger(seen) AS observations"

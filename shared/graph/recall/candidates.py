@@ -167,7 +167,7 @@ class Candidates(StorePart):
     Words are lower case and also match inside words; without words every memory matches.
     """
 
-    async def known(
+    async def speakers_and_entities(
         self, tenant: str, names: Sequence[str], slugs: Sequence[str]
     ) -> tuple[list[str], list[Row]]:
         """Return which `names` are speakers, and entities (_ENTITY) with one of `slugs`, by id."""

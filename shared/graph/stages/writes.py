@@ -241,7 +241,7 @@ class Work(PrecededBy):
         query = (
             f"MATCH (m:Memory) WHERE m.{stage}_due > 0 AND m.{stage}_due < $now"
             f" WITH m, coalesce(m.{stage}_waits, 0) AS waits LIMIT $most"
-            f" WITH m, waits, {self._outbox_ms} * 2 ^ waits AS wait,"
+            f" WITH m, waits, {self.outbox_ms} * 2 ^ waits AS wait,"
             f" coalesce({done}, false) AS done"
             f" SET m.{stage}_waits = CASE WHEN waits < {_MAX_DOUBLINGS} THEN waits + 1 ELSE waits"
             f" END, m.{stage}_due = CASE WHEN done THEN null ELSE $now + toInteger("

@@ -158,7 +158,7 @@ class Runs(StorePart):
         """Return (id, task) of runs whose job may be lost, and set their next due time."""
         query = (
             "MATCH (r:Run) WHERE r.due > 0 AND r.due < $now WITH r LIMIT $most"
-            f" SET r.due = $now + {self._outbox_ms} RETURN r.id, r.task"
+            f" SET r.due = $now + {self.outbox_ms} RETURN r.id, r.task"
         )
         rows = await self._change(tenant, "claim_runs", query, now=now, most=limit)
         return [(row["id"], row["task"]) for row in rows]

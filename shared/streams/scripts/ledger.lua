@@ -11,7 +11,7 @@ local function now_ms()
   return string.format('%.0f', now[1] * 1000 + math.floor(now[2] / 1000))
 end
 
-local function holds(stream, id, key)
+local function has_entry(stream, id, key)
   local found = redis.call('XRANGE', stream, id, id)
   return #found == 1 and found[1][2][2] == key
 end
@@ -22,7 +22,7 @@ local function place(key)
   if not at then return false end
   local where, what = string.match(at, '^(%a+):(.*)$')
   if where == 'delayed' then return redis.call('ZSCORE', DELAYED, key .. '\n' .. what) and at end
-  return holds(where == 'dead' and DEAD or JOBS, what, key) and at
+  return has_entry(where == 'dead' and DEAD or JOBS, what, key) and at
 end
 
 -- XPENDING's row {id, consumer, idle_ms, deliveries}; nil when not pending or without a group.

@@ -14,7 +14,7 @@ from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 
 from services.api.app import make_application
-from services.api.http.graph_outage import GraphCircuit
+from services.api.http.graph_circuit import GraphCircuit
 from services.api.http.route import Route
 from services.api.http.tenancy import Tokens
 from shared.config import ApiSettings, Settings

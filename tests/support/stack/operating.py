@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from services.api.http.graph_outage import GraphCircuit
+from services.api.http.graph_circuit import GraphCircuit
 from services.api.http.tenancy import Access, digest_of
 from services.api.operations import dead_letters, enrichment, memory_status, queues, vectors
 from services.api.operations import generations as admin_generations

@@ -1,4 +1,4 @@
-"""Gather: the step of a recall that finds candidates in both stores and reads their memories.
+"""CandidateSource finds a recall's candidates in both stores and reads their memories.
 
 First the graph names the speakers and entities in the query (one call). A look then searches the
 vectors (one batch for all query texts), while the graph looks for memories without vectors, for
@@ -37,7 +37,7 @@ from shared.vectors import Generation, Hit, VectorQuery, VectorStore
 from shared.vectors.active_model import ModelFollower
 from shared.vectors.sparse import bm25_scores, sparse_query, tokens, words
 
-# How much wider each further look is, while too few of what was found may be answered.
+# Each further search fetches this many times as many candidates, while too few may be answered.
 _NETS: Sequence[int] = (1, 4, 16)
 _LISTING_NETS = (1, 4, 16, 64)
 _LISTING_MOST = 2000
@@ -57,7 +57,7 @@ _QueryVectors = list[Vectors | Sequence[float]] | None
 
 
 @dataclass(slots=True)
-class Gather:
+class CandidateSource:
     """Finds by text or vector, or lists where a request has neither; it scores nothing."""
 
     graph: GraphStore
@@ -122,7 +122,7 @@ class Gather:
             texts = tuple(dict.fromkeys((*texts, *decomposed(texts[0]))))
         texts = texts[:_MOST_TEXTS]
         whole = " ".join(texts)
-        speakers, draft.entities = await self.graph.candidates.known(
+        speakers, draft.entities = await self.graph.candidates.speakers_and_entities(
             draft.tenant, names(whole), grams(whole)
         )
         draft.question = Question(

@@ -1,4 +1,4 @@
-"""While the graph is down no request waits for it.
+"""GraphCircuit: while the graph is down no request waits for it.
 
 A graph that does not answer would hold each request for the whole timeout of its client. The
 probes notice that within about a second. From then on requests are refused at once, and those
