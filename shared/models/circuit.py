@@ -11,13 +11,13 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Final
+from typing import Final, Literal
 
 from shared.errors import PermanentError, PoisonInput, TransientError, Unavailable
-from shared.models.types import Kind
 from shared.telemetry.metrics import MODEL_CIRCUIT_OPEN
 from shared.waiting import Pause
 
+Kind = Literal["embedding", "chat"]
 # One failure may be one lost packet; three in a row mean that the provider is down.
 _FAILURES: Final = 3
 

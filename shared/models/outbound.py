@@ -21,7 +21,8 @@ from typing import Any, TypeVar
 import numpy as np
 
 from shared.errors import EunoeError, PermanentError, PoisonInput, TransientError, Unavailable
-from shared.models.types import Kind, Vectors
+from shared.models.circuit import Kind
+from shared.models.types import Vectors
 from shared.telemetry.metrics import MODEL_DURATION, MODEL_ERRORS
 
 Input = TypeVar("Input")

@@ -8,16 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import SecretStr
 
-if TYPE_CHECKING:
-    from shared.models.circuit import Circuit
+from shared.models.circuit import Circuit
 
-Kind = Literal["embedding", "chat"]
 Vectors = NDArray[np.float32]
 # US dollars per million input tokens, or (input, output), by model.
 Prices = Mapping[str, float | tuple[float, float]]

@@ -148,3 +148,10 @@ def test_a_row_without_end_does_not_fill_the_memory(
     file.write_text('{"nodes": ["' + "x" * 50_000 + '"]}')
     with pytest.raises(InvalidInput, match="too long"):
         list(rows_of(file, "falkordb", "nodes"))
+
+
+def test_a_row_that_is_nested_too_deep_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "backup"
+    file.write_text('{"nodes": [' + "[" * 20_000 + "]" * 20_000 + "]}")
+    with pytest.raises(InvalidInput, match="too deep"):
+        list(rows_of(file, "falkordb", "nodes"))

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
 import pytest
 from multidict import MultiDict
 
+from services.api.http.body import Body, switch, validate
 from services.api.http.parameters import (
     Param,
     Query,
@@ -49,6 +50,23 @@ def _parsed(param: Param[Any], *given: tuple[str, str]) -> Any:
 )
 def test_a_flag_takes_automems_words_and_is_the_default_for_others(given: str, taken: bool) -> None:
     assert _parsed(FORCE, ("force", given)) is taken
+
+
+class Switched(Body):
+    on: Annotated[bool, switch("on")] = False
+
+
+@pytest.mark.parametrize(
+    ("given", "taken"), [(True, True), (1, True), ("Yes", True), ("off", False), (None, False)]
+)
+def test_a_body_takes_the_same_words(given: object, taken: bool) -> None:
+    assert validate(Switched, {"on": given}).on is taken
+
+
+@pytest.mark.parametrize("given", ["maybe", 2, [], ""])
+def test_a_body_refuses_other_words(given: object) -> None:
+    with pytest.raises(InvalidInput, match="'on' must be true or false"):
+        validate(Switched, {"on": given})
 
 
 @pytest.mark.parametrize(

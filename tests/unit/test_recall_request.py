@@ -149,6 +149,7 @@ def test_shares_are_clamped(name: str, text: str, value: float) -> None:
         ("state_mode", "future", "'state_mode' must be 'current' or 'history'"),
         ("query", "nul\0", "'query' must not contain NUL characters"),
         ("query", "x" * 4001, "'query' must not exceed 4000 characters"),
+        ("queries", "x" * 4001, "'queries' must not exceed 4000 characters"),
     ],
 )
 def test_what_makes_no_sense_is_refused(name: str, value: str, message: str) -> None:
@@ -272,6 +273,7 @@ def test_a_window_with_something_to_search_is_by_score(more: dict[str, str]) -> 
 @pytest.mark.parametrize("sort", SORTS)
 def test_sorts(name: str, sort: str) -> None:
     assert parsed(**{name: sort}).sort == sort
+    assert parsed(**{name: sort.upper()}).sort == sort
 
 
 @pytest.mark.parametrize(
@@ -303,6 +305,15 @@ def test_every_documented_limit_holds(param: Param[Any]) -> None:
         if limit in schema:
             given = str(schema[limit] + beyond)
             assert Query(Values({param.name: [given]}), SETTINGS)[param] == schema[limit]
+
+
+def test_a_default_that_depends_on_the_request_is_not_documented_as_a_constant() -> None:
+    documented = {param.name: param.schema(SETTINGS) for param in PARAMETERS}
+    for name in ("per_query_limit", "current_only", "sort"):
+        assert "default" not in documented[name]
+    assert parsed(limit="50").per_query_limit == 50
+    assert parsed(state_mode="history").scope.current_at_ms is None
+    assert parsed(start="2026-01-01").sort == "time_desc"
 
 
 def test_the_documented_limit_is_the_one_of_the_settings() -> None:

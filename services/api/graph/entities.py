@@ -20,7 +20,7 @@ from services.api.graph.entity_identity import (
 from services.api.http.answers import Absent, Answer, Success, Time, attribute, json_answer
 from services.api.http.body import Body, read_model, required
 from services.api.http.middleware import TENANT
-from services.api.http.parameters import Query, flag, integer, text
+from services.api.http.parameters import Query, flag, integer, text, without_default
 from services.api.http.route import Routes
 from shared.domain.memory import check_text, tag_keys
 from shared.errors import InvalidInput, NotFound
@@ -227,7 +227,7 @@ ENTITIES: web.AppKey[Entities] = web.AppKey("entities", Entities)
 _CATEGORY = text("category", "Only entities of this category")
 _LIMIT = integer("limit", "Most entities", default=100, least=1, most=MAX_LISTED)
 _SUMMARY = flag("summary", "Answer samples of the rows")
-_COMPARE = flag("include_merge_candidates", "Also with `summary`, which leaves them out")
+_COMPARE = flag("include_merge_candidates", "Also with `summary`; without it they always come")
 _AUDIT_LIMIT = integer("limit", "Most rows", default=100, least=0, most=MAX_LISTED)
 _OFFSET = integer("offset", "Rows to pass over", default=0, least=0, most=COMPARED_ENTITIES)
 _REASON = text("reason", "Only entities refused for this reason")
@@ -265,7 +265,7 @@ async def merge_candidates(request: web.Request) -> web.Response:
     "/entities/audit",
     "A dry run over all entities: which deserve a look, and why",
     scope="admin",
-    query=(_SUMMARY, _COMPARE, _AUDIT_LIMIT, _OFFSET, _CATEGORY, _REASON),
+    query=(_SUMMARY, without_default(_COMPARE), _AUDIT_LIMIT, _OFFSET, _CATEGORY, _REASON),
     returns=AuditAnswer,
 )
 async def audit_entities(request: web.Request) -> web.Response:

@@ -15,7 +15,7 @@ from aiohttp import web
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 
 from services.api.http.large_json import in_thread_if_large, parse_json
-from services.api.http.parameters import SETTINGS
+from services.api.http.parameters import FLAGS, SETTINGS
 from shared.errors import InvalidInput
 
 # aiohttp decodes these by itself; a body in another encoding would be read as if it were JSON.
@@ -121,14 +121,13 @@ def clamped(name: str, least: int, most: int | None = None) -> Any:
 
 
 def switch(name: str) -> Any:
-    """Accept true or false, as such or as a text; null counts as false."""
+    """Accept true or false, also as the query's words for them; null counts as false."""
 
     def check(value: object) -> bool:
-        if value is None or isinstance(value, bool):
-            return bool(value)
-        if isinstance(value, str) and value.strip().lower() in ("true", "false", "1", "0"):
-            return value.strip().lower() in ("true", "1")
-        raise InvalidInput(f"'{name}' must be true or false")
+        word = "false" if value is None else str(value).strip().lower()
+        if word not in FLAGS:
+            raise InvalidInput(f"'{name}' must be true or false")
+        return FLAGS[word]
 
     return BeforeValidator(check, json_schema_input_type=bool | None)
 

@@ -106,6 +106,8 @@ class JsonReader:
                 value, end = self._decoder.raw_decode(self._buffer, self._at)
             except json.JSONDecodeError:
                 end = len(self._buffer)
+            except RecursionError as error:
+                raise BrokenJson("its JSON is nested too deep") from error
             # `1` may be the beginning of `1.5e3`: a number is whole when something follows it.
             if end < len(self._buffer) and self._buffer[end] in _AFTER_VALUE:
                 self._at = end

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Generic, TypeAlias, TypeVar
 
 from aiohttp import web
@@ -30,7 +30,7 @@ SETTINGS: web.AppKey[Settings] = web.AppKey("settings", Settings)
 Schema = Mapping[str, Any]
 _T = TypeVar("_T")
 # AutoMem's words.
-_FLAGS = dict.fromkeys(("1", "true", "yes", "y", "on"), True) | dict.fromkeys(
+FLAGS = dict.fromkeys(("1", "true", "yes", "y", "on"), True) | dict.fromkeys(
     ("0", "false", "no", "n", "off"), False
 )
 _MOST_VALUES = 100
@@ -163,6 +163,7 @@ def texts(
     commas: bool = False,
     required: bool = False,
     most_used: int = _MOST_VALUES,
+    most_chars: int | None = None,
 ) -> Param[tuple[str, ...]]:
     """Return a parameter for at most 100 texts, without duplicates.
 
@@ -178,7 +179,7 @@ def texts(
             raise InvalidInput(f"'{name}' query parameter is required")
         if len(unique) > _MOST_VALUES:
             raise InvalidInput(f"'{name}' must not hold more than {_MOST_VALUES} values")
-        return tuple(checked(value, name, None) for value in unique)
+        return tuple(checked(value, name, most_chars) for value in unique)
 
     return Param(
         name,
@@ -200,9 +201,18 @@ def flag(
     """Return a parameter for AutoMem's words of true and false, in any case."""
 
     def parse(word: str) -> bool | None:
-        return _FLAGS.get(word.lower())
+        return FLAGS.get(word.lower())
 
     return _single(name, description, parse, {"type": "boolean"}, default, aliases=aliases)
+
+
+def without_default(param: Param[_T]) -> Param[_T]:
+    """Return the parameter as the document shows it where its default depends on the request."""
+
+    def described(settings: Settings) -> Schema:
+        return {key: value for key, value in param.schema(settings).items() if key != "default"}
+
+    return replace(param, schema=described)
 
 
 _C = TypeVar("_C", bound=str)

@@ -13,7 +13,6 @@ from typing import Any
 from services.api.http.parameters import (
     Param,
     Query,
-    checked,
     choice,
     flag,
     integer,
@@ -22,6 +21,7 @@ from services.api.http.parameters import (
     parsed,
     text,
     texts,
+    without_default,
 )
 from services.api.memory.requests import parse_embedding
 from services.api.recall.times import UnknownTime, Window, window_of
@@ -115,15 +115,18 @@ def _per_query_limit(limit: int) -> Param[int]:
 
 
 def _current_only(*, default: bool) -> Param[bool]:
-    return flag("current_only", "Wins over state_mode", default=default)
+    description = "Wins over state_mode; true where both are absent"
+    return flag("current_only", description, default=default)
 
 
 _QUERY = _label("query", "What to look for; empty or * lists instead")
 _QUERIES = texts(
     "queries",
-    f"Texts searched together, the first {MAX_QUERIES}; `query` is then not run",
+    f"Texts of at most {MAX_QUERY_CHARS} characters, of which the first {MAX_QUERIES} are searched"
+    " together; `query` is then not run",
     commas=True,
     most_used=MAX_QUERIES,
+    most_chars=MAX_QUERY_CHARS,
 )
 _LIMIT = _count(
     "limit",
@@ -165,9 +168,9 @@ _PLACE: _Table = {
 }
 _SORT = parsed(
     "sort",
-    "Order of the results; time_desc where only a time is given",
-    str,
-    schema={"type": "string", "enum": list(SORTS), "default": "score"},
+    "Order of the results; score where absent, or time_desc where only a time is given",
+    str.lower,
+    schema={"type": "string", "enum": list(SORTS)},
     aliases=("order_by",),
 )
 _STATE_MODE = choice(
@@ -232,11 +235,11 @@ _HINTS: _Table = {
     "ids": texts("priority_ids", "Memories that come first", commas=True),
 }
 PARAMETERS: tuple[Param[Any], ...] = (
-    *(_QUERY, _QUERIES, _LIMIT, _per_query_limit(5), _EMBEDDING),
+    *(_QUERY, _QUERIES, _LIMIT, without_default(_per_query_limit(5)), _EMBEDDING),
     *_TAGS.values(),
     *(_TIME_QUERY, _START, _END, _STRICT),
     *_PLACE.values(),
-    *(_SORT, _STATE_MODE, _current_only(default=True), _STATE_DEBUG),
+    *(_SORT, _STATE_MODE, without_default(_current_only(default=True)), _STATE_DEBUG),
     *_EXPANSION.values(),
     *_OPTIONS.values(),
     *_HINTS.values(),
@@ -249,7 +252,7 @@ def parse_recall(query: Query, *, now_ms: int) -> RecallRequest:
     start_ms, end_ms = window = _window(query, warnings, now_ms)
     searched = query[_QUERY] or ""
     searched = "" if searched == "*" else searched
-    queries = tuple(checked(each, "query", MAX_QUERY_CHARS) for each in query[_QUERIES])
+    queries = query[_QUERIES]
     embedding, limit = query[_EMBEDDING], query[_LIMIT]
     current = query[_current_only(default=query[_STATE_MODE] == "current")]
     return RecallRequest(

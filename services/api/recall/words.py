@@ -57,7 +57,7 @@ def _proper(query: str) -> Iterator[list[str]]:
             continue
         run: list[str] = []
         at = first.start()
-        while len(run) < 3 and (word := _NAME.match(query, at)) and _capital(word[1][0]):
+        while len(run) < 3 and _capital(query[at : at + 1]) and (word := _NAME.match(query, at)):
             run.append(word[1])
             taken = at = word.end()
         if run:

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
 from shared.errors import TransientError, Unavailable
+from shared.models.circuit import Kind
 from shared.models.outbound import error_of_status, observed_call
-from shared.models.types import Endpoint, Kind
+from shared.models.types import Endpoint
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI
