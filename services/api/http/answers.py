@@ -71,6 +71,7 @@ class Answer(BaseModel):
         validate_by_name=True,
         validate_by_alias=True,
         serialize_by_alias=True,
+        defer_build=True,  # until the first answer: 60 models would delay the start
     )
 
 

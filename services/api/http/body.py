@@ -72,7 +72,7 @@ async def _read(request: web.Request, most_bytes: int) -> bytes:
 class Body(BaseModel):
     """A JSON object. Unknown keys are ignored, as AutoMem's clients expect."""
 
-    model_config = ConfigDict(extra="ignore", frozen=True)
+    model_config = ConfigDict(extra="ignore", frozen=True, defer_build=True)
 
 
 class AbsentBody(Body):
