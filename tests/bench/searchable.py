@@ -111,8 +111,8 @@ async def checked(client: Client, watch: Watch) -> None:
     ids = list(watch.done)
     for memory_id in ids[:: max(1, len(ids) // _CHECKED)]:
         answer = await client.ask("GET", f"/memory/{memory_id}/receipt")
-        told = [answer.body[name] for name in ("searchable", "enriched", "embedded", "related")]
-        assert told == [True] * 4, answer
+        flags = [answer.body[name] for name in ("searchable", "enriched", "embedded", "related")]
+        assert flags == [True] * 4, answer
 
 
 async def measured(stack: Stack, table: Table) -> None:

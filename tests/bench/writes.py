@@ -157,5 +157,5 @@ def _add(table: Table, what: str, rounds: list[dict[str, Any]]) -> float:
 
 
 def _p99_over_p50(rounds: list[dict[str, Any]]) -> float:
-    told = [latencies(each["seconds"]) for each in rounds]
-    return float(median(each["p99 ms"] / each["p50 ms"] for each in told))
+    per_round = [latencies(each["seconds"]) for each in rounds]
+    return float(median(each["p99 ms"] / each["p50 ms"] for each in per_round))

@@ -110,7 +110,7 @@ async def broken(here: Place, count: int, parts: tuple[int, int, int, int]) -> N
     await here.add_orphans(orphaned)
 
 
-async def asked(here: Place, **request: Any) -> Run:
+async def requested_run(here: Place, **request: Any) -> Run:
     run = await here.graph.runs.create(TENANT, TASK, request)
     await here.outbox.announce({Stage.SYNC: [Job(TENANT, run.id, 0)]}, exempt=True)
     return run
@@ -166,17 +166,17 @@ async def test_the_audit_is_exact_and_one_repair_makes_both_stores_agree(
     here: Place, count: int, parts: tuple[int, int, int, int]
 ) -> None:
     await broken(here, count, parts)
-    dry = await ended(here, await asked(here, dry_run=True))
+    dry = await ended(here, await requested_run(here, dry_run=True))
     assert found(dry) == parts
     assert dry.result is not None
     assert dry.result["falkordb_count"] == count
     assert dry.result["qdrant_count"] == count - parts[0] + parts[3]
-    repaired = await ended(here, await asked(here, delete_orphans=True))
+    repaired = await ended(here, await requested_run(here, delete_orphans=True))
     assert found(repaired) == parts
     assert repaired.result is not None
     assert (repaired.result["synced"], repaired.result["failed"]) == (sum(parts[:3]), 0)
     assert repaired.result["orphans_deleted"] == parts[3]
-    again = await ended(here, await asked(here, dry_run=True))
+    again = await ended(here, await requested_run(here, dry_run=True))
     assert found(again) == (0, 0, 0, 0)
     assert await here.agree()
     print(f"{count}: audit {took_s(dry):.2f} s, repair {took_s(repaired):.2f} s")
@@ -191,7 +191,7 @@ async def test_memory_use_does_not_grow_with_the_tenant(here: Place, drifting: S
         await broken(here, count, (300, 200, 100, 200))
         resident.forget()
         for request in ({"dry_run": True}, {"delete_orphans": True}):
-            await ended(here, await asked(here, **request))
+            await ended(here, await requested_run(here, **request))
         highest.append(resident.highest())
         assert await here.agree()
         await emptied(here)
@@ -203,7 +203,7 @@ async def test_a_repair_whose_syncer_is_killed_ends_the_same(here: Place, drifti
     """SIGKILL in the middle, twice: the next syncer goes on, and the counts are of the whole."""
     parts = (1200, 100, 100, 40)
     await broken(here, 2_000, parts)
-    run = await asked(here, delete_orphans=True)
+    run = await requested_run(here, delete_orphans=True)
     for _ in range(2):
         known = (await here.stored_run(run)).progress.get("after", "")
 

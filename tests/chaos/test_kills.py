@@ -137,9 +137,7 @@ async def test_with_the_consumers_stopped_each_job_is_queued_once(
     await finished(patient, ids, tenant=tenant)
 
 
-async def test_a_worker_told_to_stop_hands_its_work_back_at_once(
-    patient: Stack, tenant: str
-) -> None:
+async def test_a_stopping_worker_hands_its_work_back_at_once(patient: Stack, tenant: str) -> None:
     """No job that a draining worker held waits for its visibility time to pass."""
     async with patient.client(TOKEN, tenant) as client, patient.frozen(*SPLIT):
         ids = await client.store_all(NOTES, connections=32, persistent=True)

@@ -94,25 +94,25 @@ async def test_a_leader_that_slept_past_its_lease_writes_nothing(stack: Stack) -
             return await fence(stack) == newer
 
         await wait_until(raised, "the new leader's token stands in the graph")
-        told = len(await events(stack, first))
+        count_before = len(await events(stack, first))
     finally:
         first.signal(signal.SIGCONT)
-    await term_ended(stack, first, told)
+    await term_ended(stack, first, count_before)
     assert await fence(stack) == newer
     assert (await leader(stack))[0].pid == second.pid
 
 
 async def test_the_graph_refuses_a_leader_that_still_believes_in_its_lease(stack: Stack) -> None:
-    """Redis lost the lease, so two lead at once; the older one is told so by the graph.
+    """Redis lost the lease, so two lead at once; the graph rejects the older one.
 
     It is tried again where the older one's own clock ended its term before it woke.
     """
     for _ in range(8):
         first, token = await sweeping(stack)
-        told = len(await events(stack, first))
+        count_before = len(await events(stack, first))
         newer = await overtaken(stack, first)
         assert newer > token
-        ends = await term_ended(stack, first, told)
+        ends = await term_ended(stack, first, count_before)
         assert await fence(stack) == newer
         if f"token {token} is behind {newer}" in str(ends.get("error")):
             return
@@ -147,12 +147,14 @@ async def overtaken(stack: Stack, first: Running) -> int:
     return newer
 
 
-async def term_ended(stack: Stack, process: Running, told: int) -> dict[str, object]:
-    """The first event after `told` with which the process gives up its term."""
+async def term_ended(stack: Stack, process: Running, count_before: int) -> dict[str, object]:
+    """The first event after `count_before` others with which the process gives up its term."""
     found: list[dict[str, object]] = []
 
     async def noticed() -> bool:
-        found[:] = [event for event in (await events(stack, process))[told:] if ended(event)]
+        found[:] = [
+            event for event in (await events(stack, process))[count_before:] if ended(event)
+        ]
         return bool(found)
 
     await wait_until(noticed, "the older leader noticed")

@@ -45,7 +45,7 @@ async def test_a_stop_in_the_middle_leaves_no_process_and_nothing_pending(
         ids = await client.store_all(notes(300), connections=32, persistent=True)
     assert await stack.stop(number) == 0
     assert not (stack.folder / "stack.json").exists()
-    assert "Traceback" not in stack.told(lines=10_000)
+    assert "Traceback" not in stack.log_tail(lines=10_000)
 
     # The store alone, on what was left: all that is queued is free to be taken.
     server = EmbeddedServer(tmp_path, data=stack.folder / "redis")
@@ -94,8 +94,8 @@ async def test_nothing_outlives_a_supervisor_that_was_killed(start: StartStack) 
 async def test_a_role_that_dies_is_counted_and_replaced(stack: Stack) -> None:
     await stack.killed_and_back("syncer")
     port = stack.one("supervisor").ports["admin"]
-    told = fetched(port, "/metrics")
-    assert 'eunoe_process_restarts_total{process="syncer"} 1.0' in told
+    metrics_text = fetched(port, "/metrics")
+    assert 'eunoe_process_restarts_total{process="syncer"} 1.0' in metrics_text
 
 
 async def test_what_answers_nothing_is_killed_and_replaced(stack: Stack) -> None:

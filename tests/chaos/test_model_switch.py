@@ -46,7 +46,7 @@ async def writing(client: Client, *, every_s: float = 0.2) -> AsyncIterator[list
     ids: list[str] = []
     stopping = asyncio.Event()
 
-    async def until_told() -> None:
+    async def write_until_stopped() -> None:
         for number in itertools.count():
             if stopping.is_set():
                 return
@@ -59,7 +59,7 @@ async def writing(client: Client, *, every_s: float = 0.2) -> AsyncIterator[list
                 del ids[-2]
             await asyncio.sleep(every_s)
 
-    task = asyncio.create_task(until_told(), name="writing")
+    task = asyncio.create_task(write_until_stopped(), name="writing")
     try:
         yield ids
     finally:

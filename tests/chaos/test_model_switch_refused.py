@@ -67,8 +67,8 @@ async def test_only_the_refused_memory_is_left_out(switching: Stack) -> None:
         ended = await stores.ended(await stores.start(REFUSING))
         assert ended.state is RunState.COMPLETE, ended
         assert ended.result is not None
-        told = {"total": count + 1, "processed": count, "failed": 1, "failed_ids": [refused]}
-        assert told.items() <= ended.result.items()
+        expected = {"total": count + 1, "processed": count, "failed": 1, "failed_ids": [refused]}
+        assert expected.items() <= ended.result.items()
         assert (await live(stores)).model == REFUSING["model"]
         assert await stores.vectors.count("default") == count
         # It is not lost: it is shown as failed, and words still find it.
@@ -85,7 +85,7 @@ async def test_a_provider_that_is_down_delays_the_switch_and_nothing_else(
         count, first = await memories(switching), await live(stores)
         moody.down = True
         run = await stores.start(DOWN)
-        await wait_until(lambda: moody.refused > 0, "it was asked in vain")
+        await wait_until(lambda: moody.refused > 0, "the provider refused it")
         fresh = await client.stored("A note that is written while the next provider is down.")
         await switching.stores().all_done(count + 1)
         assert await live(stores) == first

@@ -27,20 +27,20 @@ def refused_in_time(answer: Answer) -> None:
 
 
 async def disconnected(client: Client, store: str) -> None:
-    async def told() -> bool:
+    async def is_reported_down() -> bool:
         began = time.monotonic()
         health = await client.health()
         assert time.monotonic() - began < WITHIN_S
         return bool(health["status"] == "degraded" and health[store] == "disconnected")
 
-    await wait_until(told, f"/health says that {store} is down")
+    await wait_until(is_reported_down, f"/health says that {store} is down")
 
 
 async def healthy(client: Client) -> None:
-    async def told() -> bool:
+    async def is_reported_healthy() -> bool:
         return bool((await client.health())["status"] == "healthy")
 
-    await wait_until(told, "/health is healthy again")
+    await wait_until(is_reported_healthy, "/health is healthy again")
 
 
 async def test_a_silent_graph_is_answered_with_503_in_time(

@@ -71,7 +71,7 @@ async def test_health_needs_no_token(api: ApiProcess) -> None:
     assert_shape(found, {**HEALTH, "memory_count": (int, type(None))})
 
 
-async def test_a_wrong_token_is_told(api: ApiProcess) -> None:
+async def test_a_wrong_token_is_refused(api: ApiProcess) -> None:
     with pytest.raises(ClientError, match="Unauthorized") as refused:
         await OfficialClient(api.url, "wrong").store({"content": "Not mine"})
     assert refused.value.status == 401

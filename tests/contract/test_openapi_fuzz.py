@@ -85,12 +85,12 @@ async def test_no_answer_differs_from_the_document(api: ApiProcess, tmp_path: Pa
     )
     try:
         async with asyncio.timeout(limit_s(TIMEOUT_S)):
-            told, _ = await process.communicate()
+            output, _ = await process.communicate()
     finally:
         if process.returncode is None:
             process.kill()
             await process.wait()
-    text = told.decode()
+    text = output.decode()
     assert process.returncode == 0, text[-20_000:]
     [cases] = re.findall(r"(\d+) generated", text)
     assert int(cases) >= LEAST_CASES, text

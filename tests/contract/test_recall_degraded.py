@@ -25,7 +25,7 @@ _ANSWERS = {
     "refuses": scripted.status(400),
     "is silent": scripted.silent,
 }
-# A client waits no longer for what is only one road of several.
+# Vectors are only one source of candidates, so a client waits no longer for them.
 _PATIENCE_S = 2.0
 
 

@@ -41,7 +41,7 @@ async def test_jobs_are_counted_where_they_are(admin: Operations) -> None:
     await drained(stream)
 
 
-async def test_a_consumer_s_last_heartbeat_is_told(admin: Operations) -> None:
+async def test_a_consumer_s_last_heartbeat_is_reported(admin: Operations) -> None:
     async with consuming(admin.streams[Stage.ENRICH], Recorder(), name="alive") as running:
         await running.consumer.ready.wait()
         [found] = (await _of(admin, Stage.ENRICH))["consumers"]

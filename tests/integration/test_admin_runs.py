@@ -59,10 +59,10 @@ async def _finished(
 async def _answered(
     admin: Operations, path: str, body: Any, result: Mapping[str, Any]
 ) -> tuple[Any, Run]:
-    """What a request that waits is told, and the run that was made for it."""
-    asking = asyncio.create_task(admin.asks("POST", path, json=body))
+    """The answer to a request that waits, and the run that was made for it."""
+    call = asyncio.create_task(admin.asks("POST", path, json=body))
     run = await _finished(admin, result)
-    return await asking, run
+    return await call, run
 
 
 DRIFT = {
@@ -96,9 +96,9 @@ async def test_a_repair_deletes_orphans_only_where_asked(admin: Operations) -> N
 
 
 async def test_a_body_may_be_left_out(admin: Operations) -> None:
-    asking = asyncio.create_task(admin.asks("POST", "/admin/sync"))
+    call = asyncio.create_task(admin.asks("POST", "/admin/sync"))
     await _finished(admin, DRIFT)
-    assert (await asking)["status"] == "already_synced"
+    assert (await call)["status"] == "already_synced"
 
 
 async def test_a_reembedding_is_summed_up_as_in_the_seed(admin: Operations) -> None:
@@ -184,7 +184,9 @@ async def test_a_switch_names_the_model_that_was_proven_to_open(admin: Operation
 async def test_nobody_has_to_wait(admin: Operations) -> None:
     body = await admin.asks("POST", "/admin/sync?wait=false", 202)
     assert body["status"] == "accepted"
-    assert admin.told[-1].headers["Location"] == body["location"] == f"/admin/runs/{body['run_id']}"
+    assert (
+        admin.answers[-1].headers["Location"] == body["location"] == f"/admin/runs/{body['run_id']}"
+    )
     found = (await admin.asks("GET", body["location"]))["run"]
     assert (found["state"], found["progress"], found["started_at"]) == (
         "queued",
@@ -210,14 +212,14 @@ async def test_nobody_has_to_wait(admin: Operations) -> None:
 
 
 async def test_a_run_that_fails_tells_why(admin: Operations) -> None:
-    asking = asyncio.create_task(admin.asks("POST", "/admin/sync", 500))
+    call = asyncio.create_task(admin.asks("POST", "/admin/sync", 500))
     run = await _finished(admin, None, error="the model refuses")
-    assert (await asking)["error"] == f"Run {run.id} failed: the model refuses"
+    assert (await call)["error"] == f"Run {run.id} failed: the model refuses"
     found = (await admin.asks("GET", f"/admin/runs/{run.id}"))["run"]
     assert (found["state"], found["error"]) == ("failed", "the model refuses")
 
 
-async def test_who_waits_long_enough_is_told_where_to_look(
+async def test_who_waits_long_enough_is_sent_the_location(
     clients: RedisClients, store: GraphStore, streams: Mapping[Stage, Stream]
 ) -> None:
     async with operated(clients, store, streams, longest_wait_s=0.1) as admin:
@@ -226,11 +228,11 @@ async def test_who_waits_long_enough_is_told_where_to_look(
 
 
 async def test_who_waits_is_let_go_when_the_process_ends(admin: Operations) -> None:
-    asking = asyncio.create_task(admin.asks("POST", "/admin/sync", 202))
+    call = asyncio.create_task(admin.asks("POST", "/admin/sync", 202))
     await _taken(admin)
     assert admin.client.app is not None
     await admin.client.app[RUNS].close()
-    assert (await asking)["status"] == "accepted"
+    assert (await call)["status"] == "accepted"
 
 
 async def test_nothing_asks_on_for_a_client_that_hung_up(
@@ -245,11 +247,11 @@ async def test_nothing_asks_on_for_a_client_that_hung_up(
         return await get(tenant, run_id)
 
     monkeypatch.setattr(admin.graph.runs, "get", counting)
-    asking = asyncio.create_task(admin.asks("POST", "/admin/sync"))
+    call = asyncio.create_task(admin.asks("POST", "/admin/sync"))
     await wait_until(lambda: looks > 0, "somebody waits")
     with capture_logs() as lines:
-        asking.cancel()
-        await asyncio.gather(asking, return_exceptions=True)
+        call.cancel()
+        await asyncio.gather(call, return_exceptions=True)
         await wait_until(
             lambda: any(each["event"] == "admin.called" for each in lines), "the wait ended"
         )
@@ -275,16 +277,16 @@ async def test_nothing_begins_while_a_store_is_down(
 ) -> None:
     async with operated(clients, store, streams, seen=probes(**{down: False})) as admin:
         assert (await admin.asks("POST", path, 503))["error"] == reason
-        assert int(admin.told[-1].headers["Retry-After"]) >= 1
+        assert int(admin.answers[-1].headers["Retry-After"]) >= 1
         assert await store.runs.latest(TENANT) == []
 
 
 async def test_a_cancelled_run_stops_and_answers_who_waits(admin: Operations) -> None:
-    asking = asyncio.create_task(admin.asks("POST", "/admin/sync", 409))
+    call = asyncio.create_task(admin.asks("POST", "/admin/sync", 409))
     run = await _taken(admin)
     path = f"/admin/runs/{run.id}"
     assert (await admin.asks("DELETE", path))["run"]["state"] == "cancelled"
-    assert (await asking)["error"] == f"Run {run.id} was cancelled"
+    assert (await call)["error"] == f"Run {run.id} was cancelled"
     assert not await admin.graph.runs.advance(TENANT, run, {})
     assert (await admin.asks("DELETE", path, 409))["error"] == "The run is over already: cancelled"
 

@@ -35,7 +35,7 @@ async def api(own: Stack) -> AsyncIterator[Client]:
         yield client
 
 
-async def _asked(api: Client, method: str, path: str, status: int = 200, **options: Any) -> Any:
+async def _body(api: Client, method: str, path: str, status: int = 200, **options: Any) -> Any:
     answer = await api.ask(method, path, headers=ADMIN, **options)
     assert answer.status == status, answer
     return answer.body
@@ -53,7 +53,7 @@ async def _done(api: Client, memory_id: str) -> Any:
     receipts: list[Any] = []
 
     async def complete() -> bool:
-        body = await _asked(api, "GET", f"/memory/{memory_id}/receipt")
+        body = await _body(api, "GET", f"/memory/{memory_id}/receipt")
         receipts.append(body)
         return all(body[name] for name in ("enriched", "embedded", "related", "searchable"))
 
@@ -96,16 +96,16 @@ async def test_a_receipt_follows_a_memory_to_its_end(api: Client) -> None:
 
 
 async def test_an_unknown_admin_path_is_not_found(api: Client) -> None:
-    await _asked(api, "GET", "/admin/nothing", 404)
-    await _asked(api, "PUT", "/admin/runs", 405)
+    await _body(api, "GET", "/admin/nothing", 404)
+    await _body(api, "PUT", "/admin/runs", 405)
 
 
 async def test_the_workers_are_seen_at_work(api: Client) -> None:
     await _stored(api, 1)
-    body = await _asked(api, "GET", "/enrichment/status")
+    body = await _body(api, "GET", "/enrichment/status")
     assert body["status"] == "running"
     assert body["stats"]["successes"] >= 1
-    streams = (await _asked(api, "GET", "/admin/queues"))["streams"]
+    streams = (await _body(api, "GET", "/admin/queues"))["streams"]
     readers = {each["stream"]: each["consumers"] for each in streams}
     for stage in ("enrich", "embed", "relate", "sync"):
         assert [each["alive"] for each in readers[stage]] == [True], stage
@@ -114,7 +114,7 @@ async def test_the_workers_are_seen_at_work(api: Client) -> None:
 async def test_a_memory_is_enriched_again(api: Client) -> None:
     [memory_id] = await _stored(api, 1)
     before = (await _done(api, memory_id))["enriched_at"]
-    await _asked(api, "POST", "/enrichment/reprocess", 202, json={"ids": [memory_id]})
+    await _body(api, "POST", "/enrichment/reprocess", 202, json={"ids": [memory_id]})
 
     async def again() -> bool:
         return bool((await _done(api, memory_id))["enriched_at"] > before)
@@ -124,29 +124,29 @@ async def test_a_memory_is_enriched_again(api: Client) -> None:
 
 async def test_a_comparison_finds_stores_that_agree(api: Client) -> None:
     await _stored(api, 3)
-    body = await _asked(api, "POST", "/admin/sync", json={"dry_run": True})
+    body = await _body(api, "POST", "/admin/sync", json={"dry_run": True})
     assert body["status"] == "dry_run"
     assert body["falkordb_count"] == body["qdrant_count"] >= 3
     assert (body["missing_count"], body["orphaned_count"]) == (0, 0)
-    assert (await _asked(api, "POST", "/admin/sync"))["status"] == "already_synced"
+    assert (await _body(api, "POST", "/admin/sync"))["status"] == "already_synced"
 
 
 async def test_all_is_embedded_again_and_then_by_another_model(api: Client) -> None:
     await _stored(api, 2)
-    first = await _asked(api, "POST", "/admin/reembed", json={"force": True})
+    first = await _body(api, "POST", "/admin/reembed", json={"force": True})
     assert (first["status"], first["failed"]) == ("complete", 0)
     assert first["processed"] == first["total"] >= 2
-    second = await _asked(api, "POST", "/admin/reembed", json={"dimension": 64})
+    second = await _body(api, "POST", "/admin/reembed", json={"dimension": 64})
     assert (second["status"], second["failed"]) == ("complete", 0)
-    rows = (await _asked(api, "GET", "/admin/generations"))["generations"]
+    rows = (await _body(api, "GET", "/admin/generations"))["generations"]
     states = {row["name"]: (row["state"], row["dimension"]) for row in rows}
     assert states[second["generation"]] == ("live", 64)
     assert states[first["generation"]][0] == "old"
     path = f"/admin/generations/{first['generation']}"
-    back = await _asked(api, "POST", f"{path}/activate")
+    back = await _body(api, "POST", f"{path}/activate")
     assert back["generation"] == first["generation"]
-    await _asked(api, "POST", f"{path}/drop", 409)
-    await _asked(api, "POST", f"/admin/generations/{second['generation']}/drop")
-    runs = (await _asked(api, "GET", "/admin/runs?task=reembed"))["runs"]
+    await _body(api, "POST", f"{path}/drop", 409)
+    await _body(api, "POST", f"/admin/generations/{second['generation']}/drop")
+    runs = (await _body(api, "GET", "/admin/runs?task=reembed"))["runs"]
     assert [run["state"] for run in runs] == ["complete"] * 3
     assert {run["progress"]["ratio"] for run in runs} == {1.0}

@@ -117,7 +117,7 @@ async def test_a_script_of_a_restarted_server_is_loaded_again(
 
 async def test_a_cancellation_is_never_swallowed(clients: RedisClients) -> None:
     """redis-py sends through asyncio.wait_for, which before 3.12 loses a cancellation that
-    comes as the send completes: a consumer told to stop read on for ever."""
+    comes as the send completes: a consumer that was stopped read on for ever."""
     ping = Script(clients.command, "return 0")
 
     async def forever() -> None:

@@ -147,7 +147,9 @@ async def test_a_batch_that_lost_some_entries_settles_the_others(
 # --- crash loops
 
 
-async def test_a_crash_loop_is_buried_before_the_handler_runs(make_stream: MakeStream) -> None:
+async def test_a_crash_loop_is_dead_lettered_before_the_handler_runs(
+    make_stream: MakeStream,
+) -> None:
     stream = make_stream(Stage.ENRICH, EUNOE_MAX_DELIVERIES=3)
     await stream.publish([job(1)])
     [held] = await delivered(stream, "dead-1")
@@ -192,7 +194,7 @@ async def test_a_suspect_runs_with_nobody_beside_it(enrich: Stream) -> None:
 async def test_a_poison_job_kills_only_itself(
     enrich: Stream, spawn: Spawn, make_stream: MakeStream
 ) -> None:
-    """Each process that runs it dies; in the end it is buried, and its neighbours are done."""
+    """Each process that runs it dies; it is dead-lettered in the end, its neighbours are done."""
     stream = make_stream(Stage.ENRICH, EUNOE_MAX_DELIVERIES=4)
     await stream.publish([Job("default", "poison", 1), *jobs(7)])
     victims = [spawn("tests.support.workers.worker", "poison", "victim-0")]
@@ -249,7 +251,7 @@ async def test_a_killed_consumers_work_is_finished_by_the_others(
 # --- dependencies
 
 
-async def test_a_store_that_is_down_burns_no_attempt_and_pauses_reading(enrich: Stream) -> None:
+async def test_a_store_that_is_down_charges_no_attempt_and_pauses_reading(enrich: Stream) -> None:
     down = True
     calls: list[list[Job]] = []
     at: list[float] = []

@@ -122,7 +122,7 @@ async def test_each_outcome_leads_to_its_state(make_stream: MakeStream) -> None:
     assert {each.memory_id: each.attempt for each in await drained(stream)} == {"m1": 1, "m3": 0}
 
 
-async def test_a_job_that_keeps_failing_is_buried_after_its_attempts(enrich: Stream) -> None:
+async def test_a_job_that_keeps_failing_is_dead_lettered_after_its_attempts(enrich: Stream) -> None:
     attempts: list[int] = []
 
     async def failing(batch: Sequence[Job]) -> Sequence[Outcome]:
@@ -173,7 +173,9 @@ async def test_one_bad_job_never_fails_its_neighbours(enrich: Stream, error: Exc
     assert dead.reason == ("permanent" if isinstance(error, PermanentError) else "exhausted")
 
 
-async def test_a_neighbour_is_not_buried_for_a_shared_transient_failure(enrich: Stream) -> None:
+async def test_a_neighbour_is_not_dead_lettered_for_a_shared_transient_failure(
+    enrich: Stream,
+) -> None:
     """A job that always times out fails its batch each time; the last attempts are made alone."""
     finished: set[str] = set()
 

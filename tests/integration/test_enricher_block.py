@@ -14,7 +14,7 @@ from shared.graph.stages.patterns import Typed
 from shared.graph.stages.writes import Embedded, Related
 from shared.streams.job import Job
 from tests.support.stores.graphs import TENANT
-from tests.support.workers.enriching import Enriching, Held, enriching, told_by_rule
+from tests.support.workers.enriching import Enriching, Held, enriching, typed_by_rule
 
 TEXT = "Robert Miller decided to use Kafka"
 
@@ -28,7 +28,7 @@ async def _related(work: Enriching, memory: Memory, *near: tuple[str, float]) ->
 
 
 async def test_the_block_is_automems(work: Enriching) -> None:
-    older, memory = told_by_rule("older", timestamp=1_000), told_by_rule(TEXT, timestamp=2_000)
+    older, memory = typed_by_rule("older", timestamp=1_000), typed_by_rule(TEXT, timestamp=2_000)
     await work.store(older, memory)
     await work.enrich(memory)
     block = (await work.now(memory)).enrichment
@@ -44,16 +44,16 @@ async def test_the_block_is_automems(work: Enriching) -> None:
 async def test_neighbours_are_in_it_whichever_stage_comes_first(
     work: Enriching, first: str
 ) -> None:
-    memory, near, far = (told_by_rule(f"{TEXT} {n}") for n in range(3))
+    memory, near, far = (typed_by_rule(f"{TEXT} {n}") for n in range(3))
     await work.store(memory, near, far)
     if first == "enrich":
         await work.enrich(memory)
     await _related(work, memory, (near.id, 0.9123456789), (far.id, 0.81), (near.id, 0.5))
-    told = [{"id": near.id, "score": 0.912346}, {"id": far.id, "score": 0.81}]
-    assert (await work.now(memory)).enrichment["semantic_neighbors"] == told
+    neighbors = [{"id": near.id, "score": 0.912346}, {"id": far.id, "score": 0.81}]
+    assert (await work.now(memory)).enrichment["semantic_neighbors"] == neighbors
     await work.enrich(memory, run="again")
     block = (await work.now(memory)).enrichment
-    assert block["semantic_neighbors"] == told
+    assert block["semantic_neighbors"] == neighbors
     assert (block["forced"], block["last_run"] is None) == (True, False)
     await _related(work, memory, (far.id, 0.95))
     after = (await work.now(memory)).enrichment
@@ -63,7 +63,7 @@ async def test_neighbours_are_in_it_whichever_stage_comes_first(
 async def test_a_block_without_neighbours_takes_them(work: Enriching) -> None:
     """As older versions and backups wrote it; its texts may look like anything."""
     hostile = ',"semantic_neighbors":[]}'
-    memory = told_by_rule(TEXT, enrichment={"last_run": "x", "note": hostile})
+    memory = typed_by_rule(TEXT, enrichment={"last_run": "x", "note": hostile})
     await work.store(memory)
     await _related(work, memory, (memory.id, 0.9))
     assert (await work.now(memory)).enrichment == {
@@ -78,7 +78,7 @@ async def test_a_patch_while_enriching_keeps_everything_it_wrote(
 ) -> None:
     pipe = await asyncio.to_thread(Held)
     async with enriching(clients, make_stream, settings, pipe=pipe) as work:
-        memory = told_by_rule(TEXT, tags=("Old",), metadata={"was": 1})
+        memory = typed_by_rule(TEXT, tags=("Old",), metadata={"was": 1})
         await work.store(memory)
         enriching_it = asyncio.create_task(work.enrich(memory))
         await asyncio.to_thread(pipe.began.wait, 10)
@@ -103,7 +103,7 @@ async def test_a_delete_while_enriching_wins(
 ) -> None:
     pipe = await asyncio.to_thread(Held)
     async with enriching(clients, make_stream, settings, pipe=pipe) as work:
-        memory = told_by_rule(TEXT)
+        memory = typed_by_rule(TEXT)
         await work.store(memory)
         enriching_it = asyncio.create_task(work.enrich(memory))
         await asyncio.to_thread(pipe.began.wait, 10)
@@ -119,7 +119,7 @@ async def test_an_answer_of_the_model_is_not_undone_by_a_run_that_began_before(
 ) -> None:
     pipe = await asyncio.to_thread(Held)
     async with enriching(clients, make_stream, settings, pipe=pipe) as work:
-        memory = told_by_rule("plain text")
+        memory = typed_by_rule("plain text")
         await work.store(memory)
         enriching_it = asyncio.create_task(work.enrich(memory))
         await asyncio.to_thread(pipe.began.wait, 10)

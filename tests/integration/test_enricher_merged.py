@@ -11,7 +11,7 @@ from shared.domain.memory import Memory
 from shared.streams.job import Stage
 from shared.streams.outbox import Outbox
 from tests.support.stores.graphs import TENANT, cypher
-from tests.support.workers.enriching import Enriching, told_by_rule
+from tests.support.workers.enriching import Enriching, typed_by_rule
 from tests.support.workers.working import drained
 
 BOB = "entity:people:bob-smithson"
@@ -27,7 +27,7 @@ def entities(work: Enriching) -> Entities:
 
 
 async def _stored(work: Enriching, *texts: str, tags: tuple[str, ...] = ()) -> list[Memory]:
-    memories = [told_by_rule(text, tags=tags) for text in texts]
+    memories = [typed_by_rule(text, tags=tags) for text in texts]
     await work.store(*memories)
     await work.enrich(*memories)
     for stage in work.streams.values():

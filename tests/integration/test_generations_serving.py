@@ -140,7 +140,7 @@ async def test_a_restart_serves_what_was_switched_to_though_the_old_one_was_drop
         ]
 
 
-async def test_a_next_model_that_cannot_be_opened_is_told_and_the_live_one_serves(
+async def test_a_next_model_that_cannot_be_opened_is_reported_and_the_live_one_serves(
     given: VectorSettings,
 ) -> None:
     async with serving(given, 8) as served:
@@ -149,7 +149,7 @@ async def test_a_next_model_that_cannot_be_opened_is_told_and_the_live_one_serve
         second = await other(store, provider="voyage")
         async with following(served):
             await store.generations.fill(second)
-            await wait_until(lambda: served.report()["not_opened"], "it is told")
+            await wait_until(lambda: served.report()["not_opened"], "it is reported")
             assert "VOYAGE_API_KEY" in str(served.report()["not_opened"])
             live, filling = await served.current()
             assert (live.model.dimension, filling) == (8, None)

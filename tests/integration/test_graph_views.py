@@ -171,10 +171,10 @@ async def test_internal_nodes_and_types_are_not_shown(
 async def test_a_bad_parameter_is_refused(client: Client, query: str) -> None:
     answer = await client.get(f"/graph/snapshot?{query}")
     assert answer.status == 400
-    said = (await answer.json())["error"]
-    assert query.partition("=")[0] in said
+    message = (await answer.json())["error"]
+    assert query.partition("=")[0] in message
     if query == "limit=-1":
-        assert said == "limit must be >= 0"
+        assert message == "limit must be >= 0"
 
 
 async def test_an_empty_tenant_has_an_empty_picture(client: Client) -> None:

@@ -78,7 +78,7 @@ async def test_a_provider_without_its_key_names_the_variable(name: str, variable
         await open_embedding(settings(EMBEDDING_PROVIDER=name))
 
 
-async def test_a_refused_key_is_told_at_start(provider: Provider) -> None:
+async def test_a_refused_key_is_reported_at_start(provider: Provider) -> None:
     provider.otherwise = scripted.status(401, headers={"Retry-After": "0"})
     with pytest.raises(ConfigError, match="OPENAI_API_KEY"):
         await open_embedding(settings(OPENAI_BASE_URL=provider.url, OPENAI_API_KEY="wrong"))

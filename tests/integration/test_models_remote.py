@@ -110,7 +110,7 @@ async def test_rate_limit_says_when_to_come_back(
     with pytest.raises(TransientError) as caught:
         await model.embed(["x"])
     assert caught.value.retry_after_s == 7
-    assert isinstance(caught.value, Unavailable)  # no job's fault: burns no attempt
+    assert isinstance(caught.value, Unavailable)  # no job's fault: charges no attempt
     assert len(provider.requests) == 1  # no retry of its own
 
 
@@ -145,7 +145,7 @@ async def test_a_refused_input_is_permanent(
 
 
 @pytest.mark.parametrize("code", [401, 403, 404, 500, 502, 503])
-async def test_what_fails_for_all_burns_no_attempt(
+async def test_what_fails_for_all_charges_no_attempt(
     model: OpenAIEmbedding, provider: Provider, code: int
 ) -> None:
     provider.otherwise = scripted.status(code)

@@ -141,7 +141,7 @@ async def embedded(stack: Stack, wanted: dict[str, str], timeout_s: float = 60.0
         await wait_until(there, "all is embedded", timeout_s)
     except AssertionError as error:
         missing = [text for each, text in wanted.items() if each not in seen]
-        raise AssertionError(f"{error}; missing {missing}\n{stack.told()}") from None
+        raise AssertionError(f"{error}; missing {missing}\n{stack.log_tail()}") from None
 
 
 async def dead_lettered(embed: Stream, memory_id: str) -> list[DeadJob]:
@@ -151,7 +151,7 @@ async def dead_lettered(embed: Stream, memory_id: str) -> list[DeadJob]:
         depth = await embed.depth()
         return bool(depth.dead) and not depth.live
 
-    await wait_until(settled, "it is buried")
+    await wait_until(settled, "it is dead-lettered")
     dead = await embed.dead(limit=10)
     assert {each.job.memory_id for each in dead if each.job} == {memory_id}
     return dead
@@ -250,7 +250,7 @@ async def test_every_other_memory_is_embedded_and_the_refused_one_can_be_replaye
     assert not await embed.dead(limit=10)
 
 
-async def test_a_provider_that_is_down_is_left_alone_and_burns_no_attempt(
+async def test_a_provider_that_is_down_is_left_alone_and_charges_no_attempt(
     stack: Stack, provider: Provider, api: Client, embed: Stream
 ) -> None:
     provider.otherwise = scripted.status(500)
@@ -277,10 +277,10 @@ async def test_a_provider_that_is_down_is_left_alone_and_burns_no_attempt(
     assert (await embed.depth()).dead == 0
 
 
-async def test_a_text_that_breaks_the_provider_is_buried_and_delays_no_other(
+async def test_a_text_that_breaks_the_provider_is_dead_lettered_and_delays_no_other(
     stack: Stack, provider: Provider, api: Client, embed: Stream
 ) -> None:
-    """Some servers answer 500 to a text they cannot embed: told apart from being down by a
+    """Some servers answer 500 to a text they cannot embed: distinguished from being down by a
     harmless text, which they answer."""
     provider.otherwise = broken_by("breaking", scripted.status(500))
     contents = await store(api, [*(f"sound statement {n}" for n in range(40)), "breaking"])
@@ -304,8 +304,8 @@ async def test_equal_texts_are_paid_for_once(stack: Stack, provider: Provider, a
     await embedded(stack, contents)
     contents |= await store(api, [text] * 10)
     await embedded(stack, contents)
-    asked = [each for request in provider.requests for each in request["input"]]
-    assert asked.count(text) == 1
+    sent_texts = [each for request in provider.requests for each in request["input"]]
+    assert sent_texts.count(text) == 1
     assert metric(stack, "embedder", "eunoe_model_cache_total") > 0
 
 

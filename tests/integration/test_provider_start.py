@@ -59,6 +59,6 @@ def _start(variables: dict[str, str], folder: Path) -> Ended:
 async def test_a_start_without_its_provider_is_refused_with_the_reason(
     ended: dict[str, Ended], case: str
 ) -> None:
-    found, (_, told) = ended[case], REFUSED[case]
+    found, (_, pattern) = ended[case], REFUSED[case]
     assert found.returncode == 78, found.stderr
-    assert re.search(told, found.stderr + found.stdout), found.stderr
+    assert re.search(pattern, found.stderr + found.stdout), found.stderr

@@ -63,8 +63,8 @@ async def _nearest(stack: Stack, tenant: str, query: str, limit: int) -> list[li
         live = await vectors.live.attach()
         assert live.fits(model.name, model.dimension)
         vector = await model.embed_query(query)
-        asked = [VectorQuery("dense", vector, limit), VectorQuery("context", vector, limit)]
-        return [[hit.id for hit in hits] for hits in await vectors.search(tenant, asked)]
+        queries = [VectorQuery("dense", vector, limit), VectorQuery("context", vector, limit)]
+        return [[hit.id for hit in hits] for hits in await vectors.search(tenant, queries)]
     finally:
         await model.close()
         await vectors.close()
@@ -151,7 +151,7 @@ async def test_a_comma_belongs_to_the_tag(api: Client) -> None:
     assert await api.recalled(tags="a,b", tag_match="exact") == [both]
 
 
-async def test_an_unknown_time_is_refused_or_told(api: Client) -> None:
+async def test_an_unknown_time_is_refused_or_reported(api: Client) -> None:
     memory_id = await api.stored(f"{CANARY} tea with Ada")
     answer = await api.recall("tea", time_query="whenever it rains")
     assert answer.body["warnings"] == ["Unknown time expression: 'whenever it rains'"]
@@ -282,8 +282,8 @@ async def test_relations_are_followed(api: Client, stores: StoreView) -> None:
     cause = await api.stored(f"{CANARY} certificates ran out", tags=["tls"], importance=0.4)
     await related(api, seed, cause, "LEADS_TO")
     await stores.all_done(2)
-    asked = {"limit": 1, "tags": "ops"}
-    answer = await api.recall("outage Monday", **asked, expand_relations="true")
+    options = {"limit": 1, "tags": "ops"}
+    answer = await api.recall("outage Monday", **options, expand_relations="true")
     ids = [row["id"] for row in answer.body["results"]]
     assert ids == [seed, cause]
     row = answer.body["results"][1]
@@ -304,7 +304,7 @@ async def test_relations_are_followed(api: Client, stores: StoreView) -> None:
         {"expand_min_strength": "0.95"},
         {"exclude_tags": "tls"},
     ):
-        found = await api.recalled("outage Monday", **asked, expand_relations="true", **bound)
+        found = await api.recalled("outage Monday", **options, expand_relations="true", **bound)
         assert found == [seed], bound
 
 
@@ -316,8 +316,8 @@ async def test_entities_are_followed_always_in_the_same_order(
         await api.stored(f"Alice Johnson bought umbrella number {n}")
         await api.stored(f"Bob Miller repaired bicycle number {n}")
     await stores.all_done(9)
-    asked = {"limit": 1, "expand_entities": "true"}
-    answers = [await api.recall("planned the launch", **asked) for _ in range(3)]
+    options = {"limit": 1, "expand_entities": "true"}
+    answers = [await api.recall("planned the launch", **options) for _ in range(3)]
     first = [row["id"] for row in answers[0].body["results"]]
     assert first[0] == seed
     assert len(first) > 1

@@ -126,29 +126,29 @@ async def test_min_score_holds_for_what_joins(api: Client, stores: StoreView) ->
     cause = await api.stored("certificates ran out", tags=["tls"], importance=0.0)
     await related(api, seed, cause, "LEADS_TO")
     await stores.all_done(2)
-    for asked in (
+    for parameters in (
         {"limit": 1, "expand_relations": "true"},
         {"limit": 2, "scope_fallback": "true", "tags": "ops"},
     ):
-        both = (await api.recall("outage Monday", **asked)).body["results"]
+        both = (await api.recall("outage Monday", **parameters)).body["results"]
         assert [row["id"] for row in both] == [seed, cause]
         high, low = (row["score"] for row in both)
         assert high > low
-        cut = await api.recall("outage Monday", **asked, min_score=str((high + low) / 2))
-        assert [row["id"] for row in cut.body["results"]] == [seed], asked
+        cut = await api.recall("outage Monday", **parameters, min_score=str((high + low) / 2))
+        assert [row["id"] for row in cut.body["results"]] == [seed], parameters
         assert cut.body["score_filter"]["filtered_count"] == 1
 
 
-async def test_what_relations_reach_makes_way_for_its_head(api: Client, stores: StoreView) -> None:
+async def test_what_relations_reach_is_replaced_by_its_head(api: Client, stores: StoreView) -> None:
     seed = await api.stored(f"{CANARY} the outage of Monday", tags=["ops"])
     old = await api.stored("the pager is with Bob", tags=["duty"])
     new = await api.stored("the pager is with Cy", tags=["duty"])
     await related(api, seed, old, "RELATES_TO")
     await related(api, old, new, "INVALIDATED_BY")
     await stores.all_done(3)
-    asked: dict[str, Any] = {"limit": 1, "tags": "ops", "state_debug": "true"}
+    parameters: dict[str, Any] = {"limit": 1, "tags": "ops", "state_debug": "true"}
     for options in ({"expand_relations": "true"}, {"limit": 3, "scope_fallback": "true"}):
-        answer = await api.recall("outage Monday pager", **{**asked, **options})
+        answer = await api.recall("outage Monday pager", **{**parameters, **options})
         assert [row["id"] for row in answer.body["results"]] == [seed, new], options
         block = answer.body["state_filter"]
         assert block["suppressed"] == [
@@ -165,11 +165,11 @@ async def test_what_relations_reach_makes_way_for_its_head(api: Client, stores: 
             assert block["replacements"][0]["replaces_id"] == old
             assert row["related_to"][0]["from"] == seed
     kept = await api.recalled(
-        "outage Monday", **asked, expand_relations="true", state_mode="history"
+        "outage Monday", **parameters, expand_relations="true", state_mode="history"
     )
     assert kept == [seed, old]
     tight = await api.recalled(
-        "outage Monday", **asked, expand_relations="true", expand_respect_tags="true"
+        "outage Monday", **parameters, expand_relations="true", expand_respect_tags="true"
     )
     assert tight == [seed]
 

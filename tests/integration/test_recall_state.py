@@ -28,7 +28,7 @@ def ids_of(body: dict[str, Any]) -> list[str]:
 
 
 @pytest.mark.parametrize("embedded", [True, False])
-async def test_what_the_client_supersedes_makes_way_for_its_successor(
+async def test_what_the_client_supersedes_is_replaced_by_its_successor(
     api: Client, stack: Stack, stores: StoreView, embedded: bool
 ) -> None:
     """The official client ends the old one's validity, then adds the edge."""
@@ -81,21 +81,21 @@ async def test_what_is_not_valid_now_is_counted(api: Client, stores: StoreView) 
         assert {each["reason"] for each in block["suppressed"]} == {"expired", "not_yet_valid"}
 
 
-@pytest.mark.parametrize("crowd", ["chain", "star", "expired", "repeats"])
-async def test_no_crowd_takes_the_places_of_what_stands(
-    api: Client, stores: StoreView, crowd: str
+@pytest.mark.parametrize("case", ["chain", "star", "expired", "repeats"])
+async def test_many_that_may_not_be_answered_displace_no_other(
+    api: Client, stores: StoreView, case: str
 ) -> None:
     """90 nearer ones that may not be answered, and three that may."""
-    ended = {"t_invalid": day(1)} if crowd == "expired" else {}
-    text = f"{CANARY} tapir notes" + ("" if crowd == "repeats" else " revision {}")
+    ended = {"t_invalid": day(1)} if case == "expired" else {}
+    text = f"{CANARY} tapir notes" + ("" if case == "repeats" else " revision {}")
     many = [
         await api.stored(text.format(n), tags=["zz"], importance=0.9, **ended) for n in range(90)
     ]
     head = await api.stored(f"{CANARY} what is known of the animal today", tags=["zz"])
     rest = [await api.stored(f"{CANARY} a tapir was seen {n}", tags=["zz"]) for n in range(3)]
-    if crowd == "chain":
+    if case == "chain":
         await chained(api, [*many, head])
-    elif crowd == "star":
+    elif case == "star":
         await asyncio.gather(*(related(api, each, head, "EVOLVED_INTO") for each in many))
     await stores.all_done(94)
     for params in ({"query": "tapir notes revision"}, {"tags": "zz", "query": "tapir notes"}):
@@ -104,7 +104,7 @@ async def test_no_crowd_takes_the_places_of_what_stands(
         assert set(rest) < set(found), (params, answer.body["state_filter"])
         assert head in found
         assert set(found) & set(many) == (
-            set(found) - {head, *rest} if crowd == "repeats" else set()
+            set(found) - {head, *rest} if case == "repeats" else set()
         )
 
 
@@ -164,7 +164,7 @@ async def test_strong_relations_are_looked_for_among_all(api: Client, stores: St
     assert found == [seed, strong]
 
 
-async def test_a_fallback_that_found_nothing_is_told(api: Client) -> None:
+async def test_a_fallback_that_found_nothing_is_reported(api: Client) -> None:
     await api.stored(f"{CANARY} the wombat digs", tags=["zoo"])
     answer = await api.recall("wombat", tags="zoo", scope_fallback="true")
     assert answer.body["scope_fallback"] is True

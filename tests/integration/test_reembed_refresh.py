@@ -59,8 +59,8 @@ async def test_a_refresh_mends_corrupted_vectors(
         ended = await behind.ended(run, tenant=tenant)
     assert ended.state is RunState.COMPLETE, ended
     assert ended.result is not None
-    told = {"status": "complete", "processed": 12, "failed": 0, "total": 12, "batch_size": 5}
-    assert told.items() <= ended.result.items()
+    expected = {"status": "complete", "processed": 12, "failed": 0, "total": 12, "batch_size": 5}
+    assert expected.items() <= ended.result.items()
     assert ended.result["metadata_preserved"] is True
     assert ended.progress["processed"] == 12
     assert mended(ids, await dense(stores), before) == len(ids)

@@ -94,8 +94,8 @@ async def test_every_role_exposes_metrics_that_parse(
     for family in ours:
         assert family.documentation
         for sample in family.samples:
-            told = [value for value in sample.labels.values() if _NOT_CLOSED.search(value)]
-            assert not told, "labels are closed sets: no ids, no tenants"
+            open_values = [value for value in sample.labels.values() if _NOT_CLOSED.search(value)]
+            assert not open_values, "labels are closed sets: no ids, no tenants"
 
 
 async def test_metrics_count_what_was_done(

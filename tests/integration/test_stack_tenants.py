@@ -100,7 +100,7 @@ async def test_no_route_shows_or_changes_another_tenants_memory(
 ) -> None:
     words = "the vault combination is on the yellow note"
     theirs = await alpha.stored(f"{CANARY} {words}", tags=["vault"])
-    mine = await beta.stored(f"{CANARY} the vault is yellow", tags=["vault"])
+    own_id = await beta.stored(f"{CANARY} the vault is yellow", tags=["vault"])
     await asyncio.gather(stack.stores("alpha").all_done(1), stack.stores("beta").all_done(1))
     before = await alpha.memory(theirs)
 
@@ -123,7 +123,7 @@ async def test_no_route_shows_or_changes_another_tenants_memory(
     assert after == before | {"last_accessed": after["last_accessed"]}
     # Alike though they are, no edge joins them, and each point is its tenant's alone.
     assert theirs in await stack.stores("alpha").points()
-    assert mine not in await stack.stores("alpha").points()
+    assert own_id not in await stack.stores("alpha").points()
 
 
 async def test_the_file_is_read_again_when_it_changes(stack: Stack, nobody: Client) -> None:

@@ -164,7 +164,9 @@ async def test_an_entry_deleted_by_hand_leaves_pending_list_and_ledger(
     await drained(enrich)
 
 
-async def test_a_suspect_is_left_uncharged_in_a_crowd_and_taken_alone(enrich: Stream) -> None:
+async def test_a_poison_input_is_left_uncharged_among_others_and_taken_alone(
+    enrich: Stream,
+) -> None:
     """Two consumers went silent with it: its neighbours must not go down with it for ever."""
     await enrich.publish(jobs(3))
     held = await delivered(enrich, "a")
@@ -173,14 +175,14 @@ async def test_a_suspect_is_left_uncharged_in_a_crowd_and_taken_alone(enrich: St
     await enrich.publish([job(9)])
     [fresh] = await enrich.read("a", 10)
     await silence(enrich, "a", *(each.entry_id for each in [*held, fresh]))
-    crowd = await enrich.reclaim("d", 10)
-    assert [each.job for each in crowd.deliveries] == [fresh.job]
-    assert crowd.poison_waits
+    reclaimed = await enrich.reclaim("d", 10)
+    assert [each.job for each in reclaimed.deliveries] == [fresh.job]
+    assert reclaimed.poison_waits
     counts: list[int] = []
     for waiting in (True, True, False):
         alone = await enrich.reclaim("d", 10, alone=True)
         assert alone.poison_waits is waiting
         counts += [each.deliveries for each in alone.deliveries]
     assert counts == [3, 3, 3]
-    await enrich.settle("d", [Settlement(each, Done()) for each in crowd.deliveries])
+    await enrich.settle("d", [Settlement(each, Done()) for each in reclaimed.deliveries])
     await drained(enrich)

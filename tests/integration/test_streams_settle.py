@@ -66,7 +66,7 @@ async def test_an_entry_settles_once(enrich: Stream) -> None:
     await drained(enrich)
 
 
-async def test_a_former_holder_may_ack_but_neither_retry_nor_bury(enrich: Stream) -> None:
+async def test_a_former_holder_may_ack_but_neither_retry_nor_dead_letter(enrich: Stream) -> None:
     """Its work is done, so a late ack is right; its failure is the new holder's to judge."""
     await enrich.publish([job(1)])
     [held] = await delivered(enrich, "slow")
@@ -141,7 +141,7 @@ async def test_a_delayed_copy_of_a_live_job_is_dropped(
 
 
 async def test_renewing_keeps_an_entry_without_counting_a_delivery(enrich: Stream) -> None:
-    """Plain XCLAIM counted each renewal as a delivery, and would bury slow work."""
+    """Plain XCLAIM counted each renewal as a delivery, and would dead-letter slow work."""
     await enrich.publish([job(1)])
     [held] = await delivered(enrich, "a")
     for _ in range(5):
@@ -187,7 +187,7 @@ async def _older(stream: Stream, age_s: float) -> bool:
 
 
 @pytest.mark.parametrize("fields", [{"x": "y"}, {"key": "t|m|1|", "job": "{"}, {"job": "[1]"}])
-async def test_what_is_no_job_is_buried_with_its_fields(
+async def test_what_is_no_job_is_dead_lettered_with_its_fields(
     enrich: Stream, clients: RedisClients, fields: dict[str, str]
 ) -> None:
     await enrich.publish([job(1)])

@@ -99,7 +99,7 @@ async def test_a_switch_moves_the_alias_and_keeps_the_old(given: VectorSettings)
         await store.generations.activate(new)
         assert await store.generations.live() == new
         assert await store.generations.all() == [old, new]
-        assert await store.count("a") == 0  # this process serves the old one until told
+        assert await store.count("a") == 0  # this process serves the old one until `use`
         store.live.use(new)
         await store.generations.activate(old)  # rolled back
         await store.generations.drop(new)
@@ -112,7 +112,7 @@ async def test_a_name_taken_by_another_model_is_refused(given: VectorSettings) -
             await store.generations.create(MODEL.upper(), DIMENSION, serial=1)
 
 
-async def test_a_plain_collection_of_the_aliass_name_is_told(
+async def test_a_plain_collection_of_the_aliass_name_is_reported(
     given: VectorSettings, client: AsyncQdrantClient
 ) -> None:
     params = models.VectorParams(size=4, distance=models.Distance.COSINE)
@@ -123,7 +123,7 @@ async def test_a_plain_collection_of_the_aliass_name_is_told(
     await client.delete_collection(given.collection)
 
 
-async def test_an_alias_of_a_foreign_collection_is_told(
+async def test_an_alias_of_a_foreign_collection_is_reported(
     given: VectorSettings, client: AsyncQdrantClient
 ) -> None:
     params = models.VectorParams(size=4, distance=models.Distance.COSINE)

@@ -142,15 +142,15 @@ async def test_neighbours_are_limited_to_the_nearest(store: VectorStore) -> None
 
 
 async def test_one_tenant_never_sees_anothers(store: VectorStore) -> None:
-    mine, theirs = memory("disk"), memory("disk")
-    await keep(store, mine, tenant="a")
+    own, theirs = memory("disk"), memory("disk")
+    await keep(store, own, tenant="a")
     await keep(store, theirs, tenant="b")
     words = VectorQuery("bm25", sparse_query("disk"), 50)
-    assert await found(store, Scope(), "a") == {mine.id}
-    assert [hit.id for hit in (await store.search("a", [words]))[0]] == [mine.id]
-    assert await store.stored("a", [mine.id, theirs.id]) == await store.stored("a", [mine.id])
+    assert await found(store, Scope(), "a") == {own.id}
+    assert [hit.id for hit in (await store.search("a", [words]))[0]] == [own.id]
+    assert await store.stored("a", [own.id, theirs.id]) == await store.stored("a", [own.id])
     assert await store.count("a") == 1
-    assert [[each.id for each in page] async for page in store.scroll("a")] == [[mine.id]]
+    assert [[each.id for each in page] async for page in store.scroll("a")] == [[own.id]]
     with pytest.raises(ValueError, match="tenant"):
         await store.search("", [words])
 

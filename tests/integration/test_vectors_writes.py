@@ -128,15 +128,15 @@ async def test_no_write_reaches_another_tenants_point(store: VectorStore) -> Non
         [before.point_id],
         lambda payload: payload | {"tenant": "b"},
     )
-    mine = point("a", replace(known, payload_version=9, tags=("mine",)), unit(0, 1))
-    await store.upsert("a", [mine])
-    await store.write_payload("a", [mine])
+    own = point("a", replace(known, payload_version=9, tags=("mine",)), unit(0, 1))
+    await store.upsert("a", [own])
+    await store.write_payload("a", [own])
     await store.delete("a", [known.id])
     assert await store.stored("a", [known.id]) == {}
     [[after]] = [page async for page in store.scroll("b")]
     assert after.payload == {**before.payload, "tenant": "b"}
     await store.make_way("a", [known.id])
-    await store.upsert("a", [mine])
+    await store.upsert("a", [own])
     assert (await only(store, known)).payload["tags"] == ["mine"]
     with pytest.raises(ValueError, match="another tenant"):
         await store.upsert("a", [point("b", known, unit(1))])

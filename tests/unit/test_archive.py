@@ -1,4 +1,4 @@
-"""The backup's file: rows written page by page come back one by one, and damage is told."""
+"""The backup's file: rows written page by page come back one by one, and damage is reported."""
 
 from __future__ import annotations
 
@@ -105,14 +105,14 @@ def test_a_bare_member_can_be_read_too(tmp_path: Path) -> None:
         b'{"nodes": ["\xff"]}',
     ],
 )
-def test_damage_is_told(tmp_path: Path, raw: bytes) -> None:
+def test_damage_is_reported(tmp_path: Path, raw: bytes) -> None:
     file = tmp_path / "backup"
     file.write_bytes(raw)
     with pytest.raises(InvalidInput, match="damaged"):
         list(rows_of(file, "falkordb", "nodes"))
 
 
-def test_a_backup_without_its_graph_is_told(tmp_path: Path) -> None:
+def test_a_backup_without_its_graph_is_refused(tmp_path: Path) -> None:
     member = _member("qdrant/q.json.gz", points=[])
     file = tmp_path / "backup.tar.gz"
     file.write_bytes(b"".join(packed([member], mtime=0)))

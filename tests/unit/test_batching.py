@@ -1,4 +1,4 @@
-"""Coalescer: lone rows leave at once, crowds leave together, one bad row fails alone."""
+"""GroupCommit: lone rows leave at once, crowds leave together, one bad row fails alone."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.support.waiting.conditions import wait_until
 
 
 class Store:
-    """Doubles its rows; can be held up, and refuses what it is told to."""
+    """Doubles its rows; can be held up, and refuses the rows that it is set to refuse."""
 
     def __init__(self) -> None:
         self.flushes: list[tuple[str, list[int]]] = []
@@ -48,7 +48,7 @@ def store() -> Store:
     return Store()
 
 
-def coalescer(store: Store, max_rows: int = 100) -> GroupCommit[str, int, int]:
+def group_commit(store: Store, max_rows: int = 100) -> GroupCommit[str, int, int]:
     return GroupCommit(store.flush, max_rows=max_rows, name="test")
 
 
@@ -59,12 +59,12 @@ def submitted(
 
 
 async def test_a_lone_row_leaves_at_once(store: Store) -> None:
-    assert await coalescer(store).submit("k", 4) == 8
+    assert await group_commit(store).submit("k", 4) == 8
     assert store.flushes == [("k", [4])]
 
 
 async def test_rows_gather_while_a_flush_is_in_flight(store: Store) -> None:
-    writing = coalescer(store)
+    writing = group_commit(store)
     store.open.clear()
     tasks = submitted(writing, [1])
     await asyncio.sleep(0.01)
@@ -76,13 +76,13 @@ async def test_rows_gather_while_a_flush_is_in_flight(store: Store) -> None:
 
 
 async def test_a_flush_has_at_most_max_rows(store: Store) -> None:
-    writing = coalescer(store, max_rows=3)
+    writing = group_commit(store, max_rows=3)
     assert await asyncio.gather(*submitted(writing, range(8))) == [2 * row for row in range(8)]
     assert [len(rows) for _, rows in store.flushes] == [3, 3, 2]
 
 
 async def test_keys_do_not_wait_for_each_other(store: Store) -> None:
-    writing = coalescer(store)
+    writing = group_commit(store)
     store.open.clear()
     tasks = submitted(writing, [1], key="a") + submitted(writing, [2], key="b")
     await wait_until(lambda: len(store.flushes) == 2, "both keys were flushed")
@@ -93,14 +93,16 @@ async def test_keys_do_not_wait_for_each_other(store: Store) -> None:
 
 async def test_a_bad_row_fails_alone(store: Store) -> None:
     store.bad[5] = Conflict("five")
-    answers = await asyncio.gather(*submitted(coalescer(store), range(8)), return_exceptions=True)
+    answers = await asyncio.gather(
+        *submitted(group_commit(store), range(8)), return_exceptions=True
+    )
     assert isinstance(answers[5], Conflict)
     assert [answer for answer in answers if answer is not answers[5]] == [0, 2, 4, 6, 8, 12, 14]
 
 
 async def test_a_transient_failure_is_everybodys_and_not_repeated(store: Store) -> None:
     store.bad[1] = TransientError("later")
-    writing = coalescer(store)
+    writing = group_commit(store)
     answers = await asyncio.gather(*submitted(writing, range(3)), return_exceptions=True)
     assert [type(answer) for answer in answers] == [TransientError] * 3
     assert len(store.flushes) == 1
@@ -122,7 +124,7 @@ async def test_a_row_may_be_answered_with_its_own_error() -> None:
 async def test_whatever_is_raised_reaches_the_caller(store: Store, error: Exception) -> None:
     store.bad[1] = error
     with pytest.raises(type(error)):
-        await coalescer(store).submit("k", 1)
+        await group_commit(store).submit("k", 1)
 
 
 async def test_too_few_results_leave_nobody_waiting() -> None:
@@ -135,7 +137,7 @@ async def test_too_few_results_leave_nobody_waiting() -> None:
 
 
 async def test_a_cancelled_caller_cancels_nobody_else(store: Store) -> None:
-    writing = coalescer(store)
+    writing = group_commit(store)
     store.open.clear()
     first, second, third = submitted(writing, [1, 2, 3])
     await asyncio.sleep(0.01)
@@ -148,7 +150,7 @@ async def test_a_cancelled_caller_cancels_nobody_else(store: Store) -> None:
 
 
 async def test_closing_waits_for_every_accepted_row(store: Store) -> None:
-    writing = coalescer(store, max_rows=1)
+    writing = group_commit(store, max_rows=1)
     store.open.clear()
     tasks = submitted(writing, [1, 2, 3])
     await asyncio.sleep(0.01)
@@ -163,7 +165,7 @@ async def test_closing_waits_for_every_accepted_row(store: Store) -> None:
 
 
 async def test_nothing_is_kept_for_an_idle_key(store: Store) -> None:
-    writing = coalescer(store)
+    writing = group_commit(store)
     await asyncio.gather(*submitted(writing, range(5), key="a"), *submitted(writing, [1], key="b"))
     await writing.close()
     assert writing._waiting == {}

@@ -54,9 +54,9 @@ def test_a_role_gets_only_variables_that_are_read(role: str) -> None:
 
 
 def test_whatever_is_asked_of_the_user_is_a_setting_too() -> None:
-    asked = set(re.findall(r"(?<!\$)\$\{?(\w+)", FILE.read_text()))
-    assert asked == {"AUTOMEM_API_TOKEN", "ADMIN_API_TOKEN", "PORT"}
-    assert asked <= config.variables().keys()
+    names = set(re.findall(r"(?<!\$)\$\{?(\w+)", FILE.read_text()))
+    assert names == {"AUTOMEM_API_TOKEN", "ADMIN_API_TOKEN", "PORT"}
+    assert names <= config.variables().keys()
 
 
 @pytest.mark.parametrize("name", ["AUTOMEM_API_TOKEN", "ADMIN_API_TOKEN"])

@@ -200,7 +200,7 @@ def test_the_metrics_service_finds_every_role_even_while_it_drains() -> None:
 
 
 @pytest.mark.parametrize("role", config.ROLES)
-def test_prometheus_is_told_the_admin_port(role: str) -> None:
+def test_prometheus_is_given_the_admin_port(role: str) -> None:
     assert _deployment(role)["template"]["metadata"]["annotations"] == {
         "prometheus.io/scrape": "true",
         "prometheus.io/port": str(config.ADMIN_PORTS[role]),

@@ -64,7 +64,7 @@ def test_attempts_and_backoff_are_the_seeds() -> None:
         ("banana", 0.3, False),
     ],
 )
-def test_a_type_is_untold_only_where_the_rules_found_none(
+def test_a_type_is_the_fallback_only_where_the_rules_found_none(
     kind: str, confidence: float, expected: bool
 ) -> None:
     assert has_fallback_type(kind, confidence) is expected
@@ -82,11 +82,11 @@ def test_only_what_is_past_the_soft_limit_is_shortened() -> None:
     assert not is_long(_memory(505), ApiSettings(_env_file=None, MEMORY_AUTO_SUMMARIZE=False))
 
 
-async def test_the_target_is_asked_for_and_bounds_the_answer() -> None:
+async def test_the_target_is_requested_and_bounds_the_answer() -> None:
     chat = RecordingChat({"summary": "short"})
     settings = ApiSettings(_env_file=None, MEMORY_SUMMARY_TARGET_LENGTH=120)
     assert await ask(chat, _memory(1000), settings) == Summary(summary="short")
-    [(system, _, max_tokens)] = chat.asked
+    [(system, _, max_tokens)] = chat.calls
     assert "120 characters" in system
     assert max_tokens == 220
 

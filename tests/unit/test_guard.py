@@ -63,9 +63,9 @@ async def test_a_token_does_only_what_its_scopes_say(scope: Scope, status: int) 
     known._listed = [
         Access(name="r", tenants=("acme",), scopes=frozenset({"read"}), digest=digest_of("reader"))
     ]
-    found, said = await _ask(scope, {"Authorization": "Bearer reader"}, known)
+    found, message = await _ask(scope, {"Authorization": "Bearer reader"}, known)
     assert found == status
-    assert said == ("acme" if status == 200 else "This token does not grant the scope 'write'")
+    assert message == ("acme" if status == 200 else "This token does not grant the scope 'write'")
 
 
 @pytest.mark.parametrize(

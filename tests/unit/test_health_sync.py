@@ -10,7 +10,7 @@ from shared.streams.job import Stage
 
 
 @pytest.mark.parametrize(
-    ("points", "told"),
+    ("points", "status"),
     [
         (199, "drift_detected"),
         (200, "synced"),
@@ -19,6 +19,6 @@ from shared.streams.job import Stage
         (None, "unknown"),
     ],
 )
-def test_one_of_201_was_given_up(points: int | None, told: str) -> None:
+def test_one_of_201_was_given_up(points: int | None, status: str) -> None:
     counts = Counts(201, lagging={}, failed={Stage.EMBED: 1}, oldest_due_ms=None)
-    assert _sync_status(counts, points) == told
+    assert _sync_status(counts, points) == status

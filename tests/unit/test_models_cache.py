@@ -18,13 +18,13 @@ class Counting(PlaceholderEmbedding):
 
     def __init__(self) -> None:
         super().__init__(8)
-        self.asked: list[str] = []
+        self.sent_texts: list[str] = []
         self.open = asyncio.Event()
         self.open.set()
         self.failing = False
 
     async def embed_query(self, text: str) -> NDArray[np.float32]:
-        self.asked.append(text)
+        self.sent_texts.append(text)
         await self.open.wait()
         if self.failing:
             raise TransientError("down")
@@ -41,7 +41,7 @@ async def test_a_question_is_asked_once() -> None:
     cached = CachedEmbedding(model, 2)
     first = await cached.embed_query("a")
     assert await cached.embed_query("a") is first
-    assert model.asked == ["a"]
+    assert model.sent_texts == ["a"]
     assert (cached.name, cached.dimension, cached.paid) == (model.name, 8, False)
 
 
@@ -49,7 +49,7 @@ async def test_the_least_recently_used_goes_first() -> None:
     model = Counting()
     cached = CachedEmbedding(model, 2)
     await ask(cached, ["a", "b", "a", "c", "a", "b"])
-    assert model.asked == ["a", "b", "c", "b"]
+    assert model.sent_texts == ["a", "b", "c", "b"]
 
 
 async def test_questions_that_arrive_together_share_a_call() -> None:
@@ -63,10 +63,10 @@ async def test_questions_that_arrive_together_share_a_call() -> None:
     answers = await asyncio.gather(*waiting, return_exceptions=True)
     assert isinstance(answers[0], asyncio.CancelledError)
     assert all(isinstance(each, np.ndarray) for each in answers[1:])
-    assert model.asked == ["a"]
+    assert model.sent_texts == ["a"]
 
 
-async def test_a_failure_is_told_to_all_and_not_kept() -> None:
+async def test_a_failure_is_raised_for_all_and_not_kept() -> None:
     model = Counting()
     cached = CachedEmbedding(model, 2)
     model.failing = True
@@ -76,7 +76,7 @@ async def test_a_failure_is_told_to_all_and_not_kept() -> None:
     assert all(isinstance(each, TransientError) for each in answers)
     model.failing = False
     assert (await cached.embed_query("a")).shape == (8,)
-    assert len(model.asked) == 2
+    assert len(model.sent_texts) == 2
 
 
 async def test_a_kept_vector_cannot_be_changed() -> None:
@@ -134,29 +134,29 @@ async def test_batches_at_the_same_time_pay_once() -> None:
     cached = CachedEmbedding(model, documents=0)  # not even where nothing is kept
     model.open.clear()
     batches = [["a", "b"], ["b", "c"], ["c", "a"], ["a"]]
-    asking = [asyncio.create_task(right(cached, texts)) for texts in batches]
+    calls = [asyncio.create_task(right(cached, texts)) for texts in batches]
     for _ in range(5):
         await asyncio.sleep(0)
     model.open.set()
-    await asyncio.gather(*asking)
+    await asyncio.gather(*calls)
     assert model.paid_for == ["a", "b", "c"]
 
 
-async def test_a_neighbours_refusal_is_not_mine() -> None:
+async def test_a_neighbours_refusal_fails_no_other_call() -> None:
     model = Paid()
     cached = CachedEmbedding(model, documents=10)
     model.bad = "bad"
     model.open.clear()
     theirs = asyncio.create_task(cached.embed(["a", "bad"]))
     await asyncio.sleep(0)
-    mine = asyncio.create_task(right(cached, ["a"]))
+    own_call = asyncio.create_task(right(cached, ["a"]))
     gone = asyncio.create_task(cached.embed(["bad"]))
     await asyncio.sleep(0)
     gone.cancel()  # who gives up takes nothing from the others
     model.open.set()
     with pytest.raises(PermanentError):
         await theirs
-    await mine
+    await own_call
     assert model.paid_for == ["a", "bad", "a"]
 
 
@@ -166,12 +166,12 @@ async def test_a_cancelled_batch_leaves_its_texts_to_the_others() -> None:
     model.open.clear()
     theirs = asyncio.create_task(cached.embed(["a"]))
     await asyncio.sleep(0)
-    mine = asyncio.create_task(right(cached, ["a"]))
+    own_call = asyncio.create_task(right(cached, ["a"]))
     await asyncio.sleep(0)
     theirs.cancel()
     await asyncio.gather(theirs, return_exceptions=True)
     model.open.set()
-    await mine
+    await own_call
 
 
 async def test_the_oldest_documents_go_first_by_number_and_by_bytes(

@@ -36,10 +36,10 @@ def test_retry_after_may_be_a_date() -> None:
 
 
 def test_only_short_codes_of_the_provider_are_repeated() -> None:
-    told = error_of_status(
+    error = error_of_status(
         "chat", 429, {"error": {"code": "the whole prompt " * 9, "type": "rate"}}, {}
     )
-    assert isinstance(told, Unavailable)
-    assert "prompt" not in str(told)
-    assert "rate" in str(told)
+    assert isinstance(error, Unavailable)
+    assert "prompt" not in str(error)
+    assert "rate" in str(error)
     assert isinstance(error_of_status("chat", 529, "overloaded", {}), Unavailable)

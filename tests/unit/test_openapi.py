@@ -101,7 +101,7 @@ def test_repeated_parameters_are_lists(made: dict[str, Any]) -> None:
     assert params["X-Tenant-Id"]["in"] == "header"
 
 
-def test_what_a_body_needs_is_said(made: dict[str, Any]) -> None:
+def test_what_a_body_needs_is_documented(made: dict[str, Any]) -> None:
     schemas = made["components"]["schemas"]
     assert schemas["MemoryIn"]["required"] == ["content"]
     assert schemas["MergeIn"]["required"] == ["merge_into"]

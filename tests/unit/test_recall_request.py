@@ -242,7 +242,7 @@ def test_too_many_values_are_refused(name: str) -> None:
 # -- time, sort, state ----------------------------------------------------------------------
 
 
-def test_an_unknown_time_is_told_unless_it_is_strict() -> None:
+def test_an_unknown_time_is_reported_unless_it_is_strict() -> None:
     found = parsed(time_query="eventually")
     assert found.warnings == ("Unknown time expression: 'eventually'",)
     assert found.scope.start_ms is found.scope.end_ms is None

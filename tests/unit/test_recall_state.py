@@ -70,7 +70,7 @@ def test_a_head_that_is_gone_leaves_no_row() -> None:
     assert newest_of_chain("a", state) is None
 
 
-def test_what_its_own_fields_hide_makes_way_in_the_order_of_the_rows() -> None:
+def test_what_its_own_fields_hide_is_replaced_in_the_order_of_the_rows() -> None:
     """AutoMem's client ends the old one's validity and adds the edge; the others have none."""
     rows = [row("b", t_invalid=1), row("a", archived=True), row("c"), row("d", t_valid=NOW + 1)]
     state = {

@@ -99,8 +99,8 @@ def test_tags(
 def test_a_tag_matches_itself_in_any_case(tag: str, match: Literal["prefix", "exact"]) -> None:
     assume(tag_prefixes([tag]))  # separators alone have no segment to match
     held = memory(tags=(tag.strip(),))
-    for asked in (tag, tag.lower()):
-        assert has_wanted_tags(held, Scope(tags=(asked,), tag_match=match))
+    for wanted in (tag, tag.lower()):
+        assert has_wanted_tags(held, Scope(tags=(wanted,), tag_match=match))
     assert has_excluded_tag(held, Scope(exclude_tags=(tag,)))
 
 

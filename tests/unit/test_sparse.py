@@ -41,7 +41,7 @@ def test_text_becomes_these_tokens(text: str, expected: list[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("asked", "stored"),
+    ("query", "stored"),
     [
         ("vectorstore", "the VectorStore class"),
         ("vector", "the VectorStore class"),
@@ -54,8 +54,8 @@ def test_text_becomes_these_tokens(text: str, expected: list[str]) -> None:
         ("STRASSE", "die Straße"),
     ],
 )
-def test_a_word_is_found_in_its_other_forms(asked: str, stored: str) -> None:
-    assert set(sparse_query(asked).indices) & set(sparse_document(stored).indices)
+def test_a_word_is_found_in_its_other_forms(query: str, stored: str) -> None:
+    assert set(sparse_query(query).indices) & set(sparse_document(stored).indices)
 
 
 def test_indices_are_the_ones_of_every_earlier_index() -> None:

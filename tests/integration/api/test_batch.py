@@ -113,7 +113,7 @@ async def test_nothing_of_a_refused_batch_is_stored(api: ApiProcess) -> None:
     assert await api.ids(content) == []
 
 
-async def test_what_automem_mends_is_mended_and_told(api: ApiProcess) -> None:
+async def test_what_automem_mends_is_mended_and_reported(api: ApiProcess) -> None:
     rows = [
         {"content": "When", "timestamp": "the other day"},
         {"content": "What", "metadata": "text", "tags": "one, tag"},

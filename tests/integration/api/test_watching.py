@@ -1,4 +1,4 @@
-"""GET /stream of the running API: what it stores and recalls is told to who watches."""
+"""GET /stream of the running API: it sends what is stored and recalled."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ async def watching(api: ApiProcess) -> AsyncIterator[Watcher]:
         yield Watcher(answer)
 
 
-async def test_a_store_is_told(api: ApiProcess) -> None:
+async def test_a_store_is_announced(api: ApiProcess) -> None:
     async with watching(api) as watcher:
         memory_id = await api.stored("Told at once", tags=["t"], type="Habit", importance=0.7)
         data = await watcher.next("memory.store", "id", memory_id)
@@ -57,7 +57,7 @@ async def test_a_store_is_told(api: ApiProcess) -> None:
     }
 
 
-async def test_every_memory_of_a_batch_is_told_once(api: ApiProcess) -> None:
+async def test_every_memory_of_a_batch_is_announced_once(api: ApiProcess) -> None:
     rows = [{"content": f"Row {at} {uuid4()}"} for at in range(3)]
     key = {"Idempotency-Key": str(uuid4())}
     async with watching(api) as watcher:
@@ -71,7 +71,7 @@ async def test_every_memory_of_a_batch_is_told_once(api: ApiProcess) -> None:
     assert [data["content_preview"] for data in events[:3]] == [row["content"] for row in rows]
 
 
-async def test_a_recall_is_told(api: ApiProcess) -> None:
+async def test_a_recall_is_announced(api: ApiProcess) -> None:
     tag = f"told-{uuid4()}"
     await api.stored("Recalled", tags=[tag])
     async with watching(api) as watcher:

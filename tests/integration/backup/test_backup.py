@@ -81,8 +81,8 @@ async def test_another_part_is_refused(
     async with served(backup_app(store, no_vectors), **ADMIN) as client:
         answer = await client.get(f"/backup?include={include}")
         assert answer.status == 400
-        said = (await answer.json())["error"]
-        assert said == "include must be a comma-separated subset of: falkordb,qdrant"
+        message = (await answer.json())["error"]
+        assert message == "include must be a comma-separated subset of: falkordb,qdrant"
 
 
 async def test_the_admin_token_alone_opens_it_and_chooses_the_tenant(
@@ -121,10 +121,10 @@ async def test_the_next_backup_waits_for_the_end_of_the_one_before(
     """Its client has read all of it, and comes again while the spool is being closed."""
     app = backup_app(store, no_vectors)
     async with app[BACKUP].spooled(TENANT, ["falkordb"]):
-        asking = asyncio.create_task(raw_backup(app, "?include=falkordb"))
-        _, waiting = await asyncio.wait([asking], timeout=0.3)
+        download = asyncio.create_task(raw_backup(app, "?include=falkordb"))
+        _, waiting = await asyncio.wait([download], timeout=0.3)
         assert waiting
-    assert _members(await asking)
+    assert _members(await download)
 
 
 async def test_a_large_graph_is_exported_whole(store: GraphStore) -> None:

@@ -37,7 +37,7 @@ async def own(tmp_path: Path) -> AsyncIterator[Stack]:
         yield started
 
 
-async def _asked(stack: Stack, tenant: str, method: str, path: str, **options: Any) -> Any:
+async def _body(stack: Stack, tenant: str, method: str, path: str, **options: Any) -> Any:
     async with stack.client(TOKEN, tenant) as client:
         answer = await client.ask(method, path, headers=ADMIN, **options)
     assert answer.status == 200, answer
@@ -65,7 +65,7 @@ async def _by_meaning(client: Client) -> list[str]:
 
 
 async def _agrees(stack: Stack, tenant: str, memories: int) -> None:
-    found = await _asked(stack, tenant, "POST", "/admin/sync", json={"delete_orphans": True})
+    found = await _body(stack, tenant, "POST", "/admin/sync", json={"delete_orphans": True})
     assert found["status"] == "already_synced", found
     assert (found["falkordb_count"], found["qdrant_count"]) == (memories, memories)
     assert (await stack.stores(tenant).points()).keys() == {
@@ -91,7 +91,7 @@ async def test_the_memories_of_every_tenant_have_vectors_of_their_own(
     for tenant in TENANTS:
         async with own.client(TOKEN, tenant) as client:
             assert (await _by_meaning(client))[:1] == ids[:1], tenant
-            receipt = await _asked(own, tenant, "GET", f"/memory/{ids[0]}/receipt")
+            receipt = await _body(own, tenant, "GET", f"/memory/{ids[0]}/receipt")
             assert [receipt[name] for name in ("embedded", "searchable")] == [True, True]
         await _agrees(own, tenant, len(ids))
 

@@ -154,9 +154,9 @@ async def test_a_broken_row_is_refused_and_the_othersrestored(
     report = await restored(store, _automem(nodes, links), tmp_path)
     assert (report.memories_created, report.nodes_created) == (1, 0)
     assert report.refused.pop("relation of a node that is not restored") == 1
-    [(told, count)] = report.refused.items()
+    [(refusal, count)] = report.refused.items()
     assert count == 1
-    assert reason is None or told == f"node: {reason}"
+    assert reason is None or refusal == f"node: {reason}"
     assert list(await store.memories.get(OTHER, [sound["id"]])) == [sound["id"]]
 
 

@@ -31,8 +31,8 @@ async def broken(here: Place, count: int = 40) -> dict[str, list[str]]:
 
 def counts(run: Run) -> dict[str, Any]:
     names = ("missing", "stale", "payload", "orphaned")
-    told = run.result or {}
-    return {"status": told["status"]} | {name: told[f"{name}_count"] for name in names}
+    result = run.result or {}
+    return {"status": result["status"]} | {name: result[f"{name}_count"] for name in names}
 
 
 FOUND = {"missing": 5, "stale": 4, "payload": 3, "orphaned": 6}
@@ -121,7 +121,7 @@ async def test_another_tenants_memory_of_that_id_keeps_its_own_point(here: Place
     assert await here.agree("beta")
 
 
-async def test_what_cannot_be_embedded_is_told_as_failed(here: Place) -> None:
+async def test_what_cannot_be_embedded_is_reported_as_failed(here: Place) -> None:
     ids = [each.id for each in await here.seed(10)]
     await here.drop_points(ids[:3])
     here.refused = {ids[0]}
@@ -278,7 +278,7 @@ async def test_a_cancelled_repair_stops_and_leaves_no_orphan_of_its_own(here: Pl
 
 
 async def test_a_switch_of_the_generation_ends_the_audit(here: Place) -> None:
-    """Repaired for the one that served before: told as failed, another run is to begin."""
+    """Repaired for the one that served before: reported as failed, another run is to begin."""
     ids = [each.id for each in await here.seed(3)]
     await here.drop_points(ids[:1])
     live = here.vectors.live.generation
@@ -303,8 +303,8 @@ async def test_a_switch_of_the_generation_ends_the_audit(here: Place) -> None:
 async def test_a_point_under_a_number_goes_as_any_orphan(here: Place) -> None:
     """Nobody here writes such a point; somebody else may."""
     await here.seed(3)
-    stray = models.PointStruct(id=77, vector={}, payload={"tenant": TENANT})
-    await here.client.upsert(here.collection, [stray], wait=True)
+    foreign_point = models.PointStruct(id=77, vector={}, payload={"tenant": TENANT})
+    await here.client.upsert(here.collection, [foreign_point], wait=True)
     run = await here.run(delete_orphans=True)
     assert run.result is not None
     assert (run.result["orphaned_sample"], run.result["orphans_deleted"]) == (["77"], 1)

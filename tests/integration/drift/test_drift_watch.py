@@ -1,4 +1,4 @@
-"""The drift schedule: every tenant, repaired unless told otherwise, orphans after a grace."""
+"""The drift schedule: every tenant, repaired unless a setting forbids it, orphans after a grace."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ def lease(token: int = 5) -> Lease:
 
 
 def watch(here: Place, *, grace_s: float = 3600.0, **settings: Any) -> DriftWatch:
-    sightings = OrphanHistory(here.clients, grace_s=grace_s, interval_s=60.0)
-    return DriftWatch(here.graph, here.drift, sightings, SyncSettings(**settings), DriftGauges())
+    history = OrphanHistory(here.clients, grace_s=grace_s, interval_s=60.0)
+    return DriftWatch(here.graph, here.drift, history, SyncSettings(**settings), DriftGauges())
 
 
 def gauge(kind: str) -> float | None:
@@ -95,7 +95,7 @@ async def test_an_orphan_whose_memory_came_back_stays(here: Place) -> None:
 
 
 async def test_a_point_that_was_no_orphan_in_between_begins_anew(here: Place) -> None:
-    """Seen, not seen, seen: the first sighting does not count any more."""
+    """Seen, not seen, seen: the first time does not count any more."""
     memory = a_memory("comes and goes")
     await here.vectors.upsert(TENANT, [point_of(memory)])
     await watch(here, grace_s=0.0)(lease())

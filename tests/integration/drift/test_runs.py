@@ -27,7 +27,7 @@ from tests.support.workers.working import consuming
 
 
 class Steps:
-    """A task of `count` steps that is told where to begin by its progress."""
+    """A task of `count` steps that begins where its progress says."""
 
     def __init__(self, count: int = 3, fails: Callable[[int], Exception | None] | None = None):
         self.count = count
@@ -91,7 +91,7 @@ async def test_a_task_that_nobody_knows_fails(here: Place) -> None:
     assert (await stored_run(here, job)).error == "there is no task steps"
 
 
-async def test_a_store_that_is_down_parks_it_and_it_goes_on(here: Place) -> None:
+async def test_a_store_that_is_down_interrupts_it_and_it_continues(here: Place) -> None:
     job = await queued(here)
     down = [Unavailable("vectors", "gone")]
     steps = Steps(fails=lambda step: down.pop() if step == 1 and down else None)

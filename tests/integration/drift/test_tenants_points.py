@@ -53,18 +53,18 @@ async def as_before(here: Place, tenant: str, memories: Sequence[Memory]) -> Non
 
 
 async def test_each_tenant_is_embedded_and_audited_by_itself(here: Place) -> None:
-    mine = await here.seed(20)
-    theirs = await restored(here, mine)
+    own = await here.seed(20)
+    theirs = await restored(here, own)
     await here.embed(theirs, BETA)
     for tenant in (TENANT, BETA):
         assert await here.agree(tenant)
         run = await here.run(tenant, delete_orphans=True)
         assert run.result is not None
         assert run.result["status"] == "already_synced"
-    await here.drop_points([each.id for each in mine[:3]])
+    await here.drop_points([each.id for each in own[:3]])
     async with here.embedding():
         await here.run(delete_orphans=True)
-    assert sorted(here.embedded) == sorted(each.id for each in mine[:3])
+    assert sorted(here.embedded) == sorted(each.id for each in own[:3])
     assert await here.agree(BETA)
 
 
@@ -97,12 +97,12 @@ async def found(here: Place) -> list[str]:
     return sorted(hit.id for hit in hits)
 
 
-async def test_an_older_eunoes_point_makes_way_for_the_default_tenants(here: Place) -> None:
+async def test_an_older_eunoes_point_is_replaced_by_the_default_tenants(here: Place) -> None:
     """It stands under the bare id, which is the default tenant's from now on."""
-    mine = await here.seed(4)
-    theirs = await restored(here, mine)
+    own = await here.seed(4)
+    theirs = await restored(here, own)
     await here.embed(theirs, BETA)
-    await here.drop_points([each.id for each in mine])
+    await here.drop_points([each.id for each in own])
     await as_before(here, BETA, theirs)
     async with here.embedding():
         for tenant in (TENANT, BETA):
@@ -136,8 +136,8 @@ async def test_a_point_that_names_another_memory_is_mended(here: Place) -> None:
 
 async def test_a_switch_fills_and_proves_what_both_tenants_hold(here: Place) -> None:
     """Also a generation that an older Eunoe filled, as when it is gone back to."""
-    mine = await here.seed(6)
-    theirs = await restored(here, [*mine, *(a_memory(f"note {number}") for number in range(6))])
+    own = await here.seed(6)
+    theirs = await restored(here, [*own, *(a_memory(f"note {number}") for number in range(6))])
     await as_before(here, BETA, theirs)
     made = await here.graph.runs.create(TENANT, TASK, {})
     run = await here.graph.runs.begin(TENANT, made.id)
@@ -154,12 +154,12 @@ async def test_a_switch_fills_and_proves_what_both_tenants_hold(here: Place) -> 
 
 
 async def test_an_orphan_of_one_tenant_goes_and_the_others_point_stays(here: Place) -> None:
-    mine = await here.seed(5)
-    theirs = await restored(here, mine)
+    own = await here.seed(5)
+    theirs = await restored(here, own)
     await here.embed(theirs, BETA)
-    await here.graph.memories.delete(BETA, [mine[0].id])
+    await here.graph.memories.delete(BETA, [own[0].id])
     run = await here.run(BETA, delete_orphans=True)
     assert run.result is not None
-    assert (run.result["orphaned_sample"], run.result["orphans_deleted"]) == ([mine[0].id], 1)
+    assert (run.result["orphaned_sample"], run.result["orphans_deleted"]) == ([own[0].id], 1)
     assert await here.agree()
     assert await here.agree(BETA)

@@ -96,7 +96,7 @@ async def _related(store: GraphStore, memories: list[Memory]) -> None:
     assert len(await store.work.related(TENANT, rows)) == len(rows)
 
 
-async def _asked(store: GraphStore, memories: list[Memory]) -> None:
+async def _chat_answered(store: GraphStore, memories: list[Memory]) -> None:
     await store.work.ask_done(TENANT, [(memory.id, memory.version) for memory in memories])
 
 
@@ -122,7 +122,7 @@ CHANGES = (
     Change("enriched", _enriched, frozenset({"entities", "summary", "enrich_due", "ask_due"})),
     Change("embedded", _embedded, frozenset({"embed_due"})),
     Change("related", _related, frozenset({"relate_due"})),
-    Change("ask_done", _asked, frozenset({"ask_due"})),
+    Change("ask_done", _chat_answered, frozenset({"ask_due"})),
     Change("give_up", _failed, frozenset({"embed_waits"})),
     Change("requeue", _requeued, frozenset()),
 )

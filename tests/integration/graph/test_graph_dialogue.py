@@ -9,20 +9,20 @@ from shared.graph.store import GraphStore
 from tests.support.stores.graphs import TENANT, a_memory
 
 
-async def _said(store: GraphStore, session: str, *seconds: int) -> list[Memory]:
+async def _session(store: GraphStore, session: str, *seconds: int) -> list[Memory]:
     """One memory per entry, stored in that order, said that many seconds into the session."""
-    said = [
+    memories = [
         a_memory(f"turn at {at}", session_id=session, timestamp=1_700_000_000_000 + at * 1000)
         for at in seconds
     ]
-    for memory in said:
+    for memory in memories:
         await store.memories.create(TENANT, memory)
-    return said
+    return memories
 
 
 async def test_a_memory_sees_the_two_before_it_nearest_first(store: GraphStore) -> None:
-    first, second, third, fourth = await _said(store, "s", 0, 20, 40, 60)
-    await _said(store, "another", 10, 30, 50)
+    first, second, third, fourth = await _session(store, "s", 0, 20, 40, 60)
+    await _session(store, "another", 10, 30, 50)
     before = await store.dialogue.before(TENANT, [m.id for m in (first, second, third, fourth)])
     assert first.id not in before
     assert [each.id for each in before[second.id]] == [first.id]
@@ -31,18 +31,18 @@ async def test_a_memory_sees_the_two_before_it_nearest_first(store: GraphStore) 
 
 
 async def test_equal_times_are_ordered_by_id(store: GraphStore) -> None:
-    said = sorted(await _said(store, "s", 5, 5, 5), key=lambda memory: memory.id)
-    before = await store.dialogue.before(TENANT, [memory.id for memory in said])
-    assert [[each.id for each in before.get(memory.id, [])] for memory in said] == [
+    memories = sorted(await _session(store, "s", 5, 5, 5), key=lambda memory: memory.id)
+    before = await store.dialogue.before(TENANT, [memory.id for memory in memories])
+    assert [[each.id for each in before.get(memory.id, [])] for memory in memories] == [
         [],
-        [said[0].id],
-        [said[1].id, said[0].id],
+        [memories[0].id],
+        [memories[1].id, memories[0].id],
     ]
 
 
 async def test_a_late_turn_makes_its_two_successors_due_again(store: GraphStore) -> None:
     """The late one has a newer version than those it comes before."""
-    early, after, later, last = await _said(store, "s", 0, 40, 60, 80)
+    early, after, later, last = await _session(store, "s", 0, 40, 60, 80)
     late = a_memory("late", session_id="s", timestamp=early.timestamp + 20_000)
     late_version = now_ms() + 5
     late = Memory(
@@ -64,7 +64,7 @@ async def test_a_late_turn_makes_its_two_successors_due_again(store: GraphStore)
 
 @pytest.mark.parametrize("anyway", [False, True])
 async def test_in_order_nothing_is_due_unless_anyway(store: GraphStore, anyway: bool) -> None:
-    first, second, third = await _said(store, "s", 0, 20, 40)
+    first, second, third = await _session(store, "s", 0, 20, 40)
     due = await store.dialogue.refresh_after(TENANT, [first.id], anyway=anyway)
     assert {each.id for each in due} == ({second.id, third.id} if anyway else set())
 

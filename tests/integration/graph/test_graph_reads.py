@@ -147,7 +147,7 @@ async def test_associations_are_one_edge_per_type_and_direction(store: GraphStor
     }
 
 
-async def test_related_memories_are_walked_to_the_depth_asked_for(store: GraphStore) -> None:
+async def test_related_memories_are_walked_to_the_requested_depth(store: GraphStore) -> None:
     chain = await _created(store, *(a_memory(f"m{n}", importance=n / 10) for n in range(5)))
     for left, right in itertools.pairwise(chain):
         await associate(store, TENANT, right.id, left.id, "LEADS_TO")

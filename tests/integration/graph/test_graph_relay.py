@@ -78,7 +78,7 @@ async def _relate_due(store: GraphStore, memory: Memory) -> int:
     return int(rows[0]["relate_due"])
 
 
-async def test_what_was_given_up_stays_until_it_is_asked_for(
+async def test_what_was_given_up_stays_until_it_is_requested(
     store: GraphStore, memories: list[Memory]
 ) -> None:
     one = memories[0]

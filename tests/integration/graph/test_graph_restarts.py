@@ -148,8 +148,10 @@ async def _log_rewritten(settings: GraphSettings) -> None:
         await redis.bgrewriteaof()
 
         async def over() -> bool:
-            told = await redis.info("persistence")
-            return not (told["aof_rewrite_in_progress"] or told["aof_rewrite_scheduled"])
+            persistence = await redis.info("persistence")
+            return not (
+                persistence["aof_rewrite_in_progress"] or persistence["aof_rewrite_scheduled"]
+            )
 
         await wait_until(over, "the append-only file is rewritten")
         assert (await redis.info("persistence"))["aof_last_bgrewrite_status"] == "ok"

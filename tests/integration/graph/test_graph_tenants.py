@@ -160,12 +160,12 @@ async def test_reading_or_settling_for_a_tenant_without_graph_makes_none(store: 
 
 
 async def test_tenants_are_apart_and_listed(store: GraphStore) -> None:
-    mine, theirs = a_memory("mine"), a_memory("theirs")
-    await store.memories.create(TENANT, mine)
+    own, theirs = a_memory("mine"), a_memory("theirs")
+    await store.memories.create(TENANT, own)
     await store.memories.create("acme.eu-1", theirs)
     assert await store.tenants() == ["acme.eu-1", "default"]
-    assert await store.memories.get(TENANT, [mine.id, theirs.id]) == {mine.id: mine}
-    assert await store.memories.get("acme.eu-1", [mine.id, theirs.id]) == {theirs.id: theirs}
+    assert await store.memories.get(TENANT, [own.id, theirs.id]) == {own.id: own}
+    assert await store.memories.get("acme.eu-1", [own.id, theirs.id]) == {theirs.id: theirs}
 
 
 @pytest.mark.parametrize("name", ["", "a" * 65, "a b", "a:b", "a\n", "é", "../x"])

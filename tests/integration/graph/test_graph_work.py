@@ -257,8 +257,8 @@ async def test_neighbours_are_linked_both_ways_once(
     assert await _edges(settings) == edges
     after = await _now(store, memory)
     assert after.related_version == memory.payload_version
-    asked = {memory.id: 0.85, others[0].id: 0.5, others[3].id: 0.9, "absent": 0.9}
-    assert await store.work.strongest(TENANT, asked, 1) == {
+    scores = {memory.id: 0.85, others[0].id: 0.5, others[3].id: 0.9, "absent": 0.9}
+    assert await store.work.strongest(TENANT, scores, 1) == {
         memory.id: [(others[0].id, 0.9), (others[1].id, 0.8)],
         others[0].id: [(memory.id, 0.9)],
         others[3].id: [],

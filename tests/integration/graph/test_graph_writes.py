@@ -119,7 +119,7 @@ async def test_one_bad_row_in_a_group_fails_alone(store: GraphStore) -> None:
     assert await _stored(store, there) == there
 
 
-async def test_the_same_id_twice_at_once_is_stored_once_and_told_once(store: GraphStore) -> None:
+async def test_the_same_id_at_once_is_stored_once_and_else_refused(store: GraphStore) -> None:
     """In one UNWIND both would be reported and one kept, were the id not constrained."""
     first = a_memory("first")
     results = await asyncio.gather(
@@ -172,7 +172,7 @@ async def test_a_key_that_would_kill_the_server_never_reaches_it(
 
 
 @pytest.mark.parametrize("key", ["a b", "k" * 1024, "ключ", "-{a|b}*,\\"])
-async def test_any_other_key_is_told_apart(store: GraphStore, key: str) -> None:
+async def test_any_other_key_is_distinguished(store: GraphStore, key: str) -> None:
     memory = a_memory()
     await store.memories.create(TENANT, memory, idem=Idem(key, "h", (memory.id,), "{}"))
     with pytest.raises(Conflict):
@@ -202,13 +202,13 @@ async def test_many_are_stored_all_or_none(store: GraphStore) -> None:
 async def test_a_change_wins_only_over_what_its_author_saw(store: GraphStore) -> None:
     seen = a_memory("old", tags=("a",), t_invalid=5, session_id="s")
     await store.memories.create(TENANT, seen)
-    mine = _changed(seen, content="mine", tags=("B",), t_invalid=None, session_id=None)
+    changed = _changed(seen, content="mine", tags=("B",), t_invalid=None, session_id=None)
     theirs = _changed(seen, content="theirs")
-    assert await store.memories.replace(TENANT, mine, seen=seen)
+    assert await store.memories.replace(TENANT, changed, seen=seen)
     assert not await store.memories.replace(TENANT, theirs, seen=seen)
-    assert await _stored(store, seen) == mine
+    assert await _stored(store, seen) == changed
     assert await store.memories.by_tags(TENANT, ["a"], 5) == []
-    assert await store.memories.by_tags(TENANT, ["b"], 5) == [mine]
+    assert await store.memories.by_tags(TENANT, ["b"], 5) == [changed]
 
 
 async def test_of_many_changes_at_once_each_version_is_won_by_one(store: GraphStore) -> None:

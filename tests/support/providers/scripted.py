@@ -1,4 +1,4 @@
-"""A scripted model provider: a real HTTP server on loopback that answers as it is told."""
+"""A scripted model provider: a real HTTP server on loopback that answers as its test scripts it."""
 
 import asyncio
 import base64
@@ -110,7 +110,7 @@ def rows(change: Callable[[list[dict[str, Any]]], Any]) -> Answer:
 def status(code: int, *, error: Any = None, headers: dict[str, str] | None = None) -> Answer:
     body = {"error": error if error is not None else {"message": "sk-secret", "code": None}}
 
-    def answer(request: web.Request, asked: dict[str, Any]) -> web.Response:
+    def answer(request: web.Request, request_body: dict[str, Any]) -> web.Response:
         return web.json_response(body, status=code, headers=headers)
 
     return answer

@@ -29,7 +29,7 @@ from tests.support.waiting.pace import limit_s
 class ApiProcess:
     """`python -m services.api`: its port stays over restarts, and there is no Qdrant.
 
-    `through`: what it is told instead of the graph's own address, such as a proxy.
+    `through`: the address that it gets instead of the graph's own, such as a proxy.
     """
 
     def __init__(

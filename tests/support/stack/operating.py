@@ -48,7 +48,7 @@ class Operations:
     outbox: Outbox
     probes: Probes
     stats: EnrichmentStats
-    told: list[Any] = field(default_factory=list)
+    answers: list[Any] = field(default_factory=list)
 
     async def asks(
         self, method: str, path: str, status: int = 200, /, *, headers: Any = None, **options: Any
@@ -59,7 +59,7 @@ class Operations:
         ) as answer:
             body = await answer.json()
             assert answer.status == status, body
-            self.told.append(answer)
+            self.answers.append(answer)
             return body
 
     async def dead_lettered(

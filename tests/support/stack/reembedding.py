@@ -58,7 +58,7 @@ class Back:
             try:
                 await wait_until(changed, "the run made progress")
             except AssertionError as error:
-                raise AssertionError(f"{error}: {seen}\n{self.stack.told()}") from None
+                raise AssertionError(f"{error}: {seen}\n{self.stack.log_tail()}") from None
         return seen
 
     async def without_next(self) -> None:

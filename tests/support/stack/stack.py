@@ -94,7 +94,7 @@ class Stack:
         try:
             await wait_until(self.serving, "the stack is ready")
         except AssertionError as error:
-            raise AssertionError(f"{error}\n{self.told()}") from None
+            raise AssertionError(f"{error}\n{self.log_tail()}") from None
         self._ports = {each.role: port_of(each) for each in self.processes() if each.ports}
         return self
 
@@ -118,7 +118,7 @@ class Stack:
     def ready(self) -> bool:
         """Every role that was asked for answers /readyz."""
         assert self._supervisor is not None
-        assert self._supervisor.poll() is None, f"the supervisor ended:\n{self.told()}"
+        assert self._supervisor.poll() is None, f"the supervisor ended:\n{self.log_tail()}"
         found = self.processes()
         roles = self._wanted_roles()
         if not {*roles, *STORES} <= {each.role for each in found}:
@@ -194,7 +194,7 @@ class Stack:
         supervisor = self._supervisor
         await wait_until(lambda: supervisor.poll() is not None, "the supervisor ended")
         remaining = [f"{each.role} ({each.pid})" for each in left if each.alive]
-        assert not remaining, f"left running: {remaining}\n{self.told()}"
+        assert not remaining, f"left running: {remaining}\n{self.log_tail()}"
         code = supervisor.returncode
         self._supervisor = None
         return int(code)
@@ -219,7 +219,7 @@ class Stack:
         paths = [*(self.folder / "logs").glob("*.log"), self.folder / "supervisor.log"]
         return {path.stem: path.read_text(errors="replace") for path in paths if path.exists()}
 
-    def told(self, lines: int = 15) -> str:
+    def log_tail(self, lines: int = 15) -> str:
         """The end of every log, for the message of a failure."""
         return "\n".join(
             f"--- {name}\n" + "\n".join(text.splitlines()[-lines:])
@@ -314,4 +314,4 @@ async def quiet(stack: Stack) -> None:
     try:
         await wait_until(clean, "the streams are empty")
     except AssertionError as error:
-        raise AssertionError(f"{error}: {last}\n{stack.told()}") from None
+        raise AssertionError(f"{error}: {last}\n{stack.log_tail()}") from None

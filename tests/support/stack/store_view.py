@@ -111,7 +111,7 @@ class StoreView:
             try:
                 await wait_until(changed, "another memory is enriched, embedded or related")
             except AssertionError as error:
-                raise AssertionError(f"{error}; {seen}\n{self.stack.told()}") from None
+                raise AssertionError(f"{error}; {seen}\n{self.stack.log_tail()}") from None
 
     async def points(self, *, vectors: bool = False) -> dict[str, models.Record]:
         """Every point of the tenant, by its memory's id."""

@@ -61,7 +61,7 @@ class Enriching:
     stats: EnrichmentStats
     events: Events
     enricher: Enricher
-    asker: ChatClassifier
+    classifier: ChatClassifier
 
     async def store(self, *memories: Memory, tenant: str = TENANT) -> None:
         await self.graph.memories.create_many(tenant, memories)
@@ -76,8 +76,8 @@ class Enriching:
         await self.enricher(jobs)
 
     async def ask(self) -> Sequence[Outcome]:
-        """Hand every ask job that was published to the asker, as one batch."""
-        return await self.asker(await drained(self.streams[Stage.ASK]))
+        """Hand every ask job that was published to the classifier, as one batch."""
+        return await self.classifier(await drained(self.streams[Stage.ASK]))
 
     async def patch(self, memory: Memory, **fields: Any) -> Memory:
         """As PATCH /memory does it, without announcing."""
@@ -86,7 +86,7 @@ class Enriching:
         assert await self.graph.memories.replace(TENANT, new, seen=seen)
         return new
 
-    async def told(self, tenant: str = TENANT) -> list[str]:
+    async def event_texts(self, tenant: str = TENANT) -> list[str]:
         """The events that were emitted, as JSON, oldest first."""
         await self.events.flush()
         redis: Any = self.clients.command
@@ -111,7 +111,7 @@ async def enriching(
     events = Events(clients, EventSettings())
     loaded: Pipeline = pipe if pipe is not None else await asyncio.to_thread(pipeline)
     async with opened(settings) as graph:
-        asker = ChatClassifier(graph, outbox, stats, chat, api or ApiSettings(_env_file=None))
+        classifier = ChatClassifier(graph, outbox, stats, chat, api or ApiSettings(_env_file=None))
         enricher = Enricher(
             graph,
             outbox,
@@ -119,16 +119,16 @@ async def enriching(
             stats,
             EntityReader(loaded),
             EnrichmentSettings(_env_file=None),
-            asker.wants,
+            classifier.wants,
         )
         try:
-            yield Enriching(graph, clients, streams, stats, events, enricher, asker)
+            yield Enriching(graph, clients, streams, stats, events, enricher, classifier)
         finally:
             for stream in streams.values():
                 await drained(stream)
 
 
-def told_by_rule(content: str, **fields: Any) -> Memory:
+def typed_by_rule(content: str, **fields: Any) -> Memory:
     """A new memory whose client gave no type."""
     kind, confidence = classify(content)
     return replace(a_memory(content, **fields), type=kind, confidence=confidence)

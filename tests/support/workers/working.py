@@ -113,7 +113,7 @@ class Running:
 async def consuming(
     stream: Stream, handler: Handler, *, drain_timeout_s: float = 60.0, **options: Any
 ) -> AsyncIterator[Running]:
-    """A running consumer named `worker` unless told otherwise; stopped at the block's end."""
+    """A running consumer, named `worker` if no other name is given; stopped at the block's end."""
     given: dict[str, Any] = {"name": "worker", "batch_size": 16, "pause_s": (0.1, 0.4)} | options
     running = Running(Consumer(stream, handler, **given), drain_timeout_s)
     try:

@@ -12,7 +12,7 @@ from shared.config import ApiSettings
 from shared.graph.records import Embedding
 from shared.streams.job import Stage
 from shared.streams.transitions import Done
-from tests.integration.asking.conftest import untold
+from tests.integration.chat.conftest import with_fallback_type
 from tests.support.providers import scripted
 from tests.support.providers.scripted import Answer, Provider
 from tests.support.stores.graphs import TENANT, a_memory
@@ -125,11 +125,11 @@ async def test_a_summary_without_end_is_cut(work: Enriching, provider: Provider)
     assert after.content.endswith("word…")
 
 
-async def test_a_useless_summary_does_not_keep_the_type_from_being_asked(
+async def test_a_useless_summary_does_not_keep_the_type_from_being_requested(
     work: Enriching, provider: Provider
 ) -> None:
     provider.script = [summary("")]
-    memory = untold(LONG)
+    memory = with_fallback_type(LONG)
     await work.store(memory)
     await work.enrich(memory)
     await work.ask()
@@ -148,7 +148,7 @@ async def test_changes_while_the_model_writes_are_kept(work: Enriching, provider
             if len(provider.requests) == 2:
                 await work.patch(memory, tags=["patched"], importance=0.9)
                 await work.patch(other, content="patched")
-            await wait_until(lambda: len(provider.requests) == 2, "both were asked about")
+            await wait_until(lambda: len(provider.requests) == 2, "both were sent")
             return summary(SHORT)(request, body)
 
         return respond()

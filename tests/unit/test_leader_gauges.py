@@ -1,4 +1,4 @@
-"""What only a leader shows is gone when its term ends: sums over processes mean something."""
+"""A leader withdraws its gauges when its term ends, so that sums over processes are right."""
 
 from prometheus_client import REGISTRY
 

@@ -1,4 +1,4 @@
-"""Points of nobody, without a tenant or of one without a graph: the default one mends them."""
+"""Points without a tenant, or of one without a graph: the default tenant's run deletes them."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ async def left(here: Place, ids: list[str]) -> set[str]:
     return {str(point.id) for point in points}
 
 
-async def test_a_dry_run_counts_them_and_a_run_deletes_them_where_told(here: Place) -> None:
+async def test_a_dry_run_counts_them_and_a_run_deletes_them_on_request(here: Place) -> None:
     await here.seed(8)
     ids = await nobodys(here)
     for request in ({"dry_run": True}, {}):
@@ -49,8 +49,8 @@ async def test_a_dry_run_counts_them_and_a_run_deletes_them_where_told(here: Pla
 async def test_the_schedule_deletes_them_after_the_grace(here: Place) -> None:
     await here.seed(2)
     ids = await nobodys(here)
-    sightings = OrphanHistory(here.clients, grace_s=0.0, interval_s=60.0)
-    watch = DriftWatch(here.graph, here.drift, sightings, SyncSettings(), DriftGauges())
+    history = OrphanHistory(here.clients, grace_s=0.0, interval_s=60.0)
+    watch = DriftWatch(here.graph, here.drift, history, SyncSettings(), DriftGauges())
     lease = Lease(5, "test", expires_at=1e12)
     await watch(lease)
     assert await left(here, ids) == set(ids)

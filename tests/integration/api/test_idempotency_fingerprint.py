@@ -116,11 +116,11 @@ async def test_a_write_whose_api_was_killed_before_answering_is_not_stored_again
     """SIGKILL between the write and its answer; the next process knows the id all the same."""
     contents, body = a_write(path)
     proxy.hold()
-    asking = asyncio.create_task(held.ask("POST", path, json=body))
+    call = asyncio.create_task(held.ask("POST", path, json=body))
     await in_the_graph(held, contents)
     held.kill()
     with pytest.raises(aiohttp.ClientError):
-        await asking
+        await call
     proxy.release()
     await held.start()
     await same_ids_again(held, path, body, contents)

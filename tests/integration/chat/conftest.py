@@ -15,13 +15,13 @@ from shared.models.providers.openai_client import connect
 from shared.models.types import Endpoint
 from tests.support.providers import scripted
 from tests.support.providers.scripted import Provider
-from tests.support.workers.enriching import Enriching, enriching, told_by_rule
+from tests.support.workers.enriching import Enriching, enriching, typed_by_rule
 
 HABIT = scripted.completion('{"type": "routine", "confidence": 0.8}')
 
 
-def untold(content: str = "plain text") -> Memory:
-    memory = told_by_rule(content)
+def with_fallback_type(content: str = "plain text") -> Memory:
+    memory = typed_by_rule(content)
     assert (memory.type, memory.confidence) == ("Memory", 0.3)
     return memory
 
