@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 from uuid import uuid4
@@ -47,6 +48,7 @@ async def test_without_the_model_the_other_candidates_answer(
     remote: tuple[ApiProcess, Provider], down: str
 ) -> None:
     api, provider = remote
+    before = asyncio.all_tasks()
     provider.otherwise = _ANSWERS[down]
     await _still_answers(api, f"{down}: window seats")
 
@@ -56,6 +58,7 @@ async def test_without_the_model_the_other_candidates_answer(
 
     provider.otherwise = scripted.embeddings(384)
     await wait_until(served, "recall has its model back")
+    await wait_until(lambda: not asyncio.all_tasks() - before, "no call of the provider waits")
 
 
 async def test_without_the_vectors_the_other_candidates_answer(

@@ -119,10 +119,9 @@ class Feed:
         Raises: Overloaded for one too many, Unavailable without Redis.
         """
         self._admit()
-        with translated():
-            newest: Any = await self._command.xrevrange(feed_key(self._prefix, tenant), count=1)
+        newest = await self._newest(tenant)
         self._admit()  # others may have subscribed in the meantime
-        read_to = self._read_to.setdefault(tenant, str(newest[0][0]) if newest else "0-0")
+        read_to = self._read_to.setdefault(tenant, newest)
         subscription = Subscription(
             self, tenant, after or read_to, self.settings.queue, after is not None
         )
@@ -204,6 +203,11 @@ class Feed:
                 self._read_to[tenant] = entries[-1][0]
             for subscription in self._subscriptions.get(tenant, ()):
                 subscription.offer(entries)
+
+    async def _newest(self, tenant: str) -> str:
+        with translated():
+            rows: Any = await self._command.xrevrange(feed_key(self._prefix, tenant), count=1)
+        return str(rows[0][0]) if rows else "0-0"
 
     def _admit(self) -> None:
         if self._closed or self._total() >= self.settings.subscribers:
