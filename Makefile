@@ -21,7 +21,7 @@ demo: $(VENV)/run.stamp  ## store FILE in a running stack and ask it a few quest
 	@$(BIN)/python -m examples.demo $(FILE)
 
 test: $(VENV)/dev.stamp  ## every test, on real stores
-	$(BIN)/pytest -q -n 2 --dist loadscope --no-loadscope-reorder -m 'not bench and not long' $(ARGS)
+	$(BIN)/pytest -q -n 3 --dist loadscope --no-loadscope-reorder -m 'not bench and not long' $(ARGS)
 
 check: $(VENV)/dev.stamp  ## what CI runs
 	$(BIN)/ruff format --check .

@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import pytest
+from aiohttp import web
 
 from tests.support.providers import scripted
 from tests.support.providers.scripted import Provider
@@ -21,11 +23,7 @@ _REMOTE = {
     "EMBEDDING_MODEL": "text-embedding-3-small",
     "VECTOR_SIZE": "384",
 }
-_ANSWERS = {
-    "fails": scripted.status(503),
-    "refuses": scripted.status(400),
-    "is silent": scripted.silent,
-}
+_ANSWERS = {"fails": scripted.status(503), "refuses": scripted.status(400)}
 # Vectors are only one source of candidates, so a client waits no longer for them.
 _PATIENCE_S = 2.0
 
@@ -48,14 +46,24 @@ async def test_without_the_model_the_other_candidates_answer(
     remote: tuple[ApiProcess, Provider], down: str
 ) -> None:
     api, provider = remote
-    before = asyncio.all_tasks()
-    provider.otherwise = _ANSWERS[down]
+    before, gate = asyncio.all_tasks(), asyncio.Event()
+
+    def silent(request: web.Request, body: dict[str, Any]) -> Any:
+        async def respond() -> web.Response:
+            await gate.wait()
+            response: web.Response = scripted.embeddings(384)(request, body)
+            return response
+
+        return respond()
+
+    provider.otherwise = _ANSWERS.get(down, silent)
     await _still_answers(api, f"{down}: window seats")
 
     async def served() -> bool:
         answer = await api.ask("GET", f"/recall?query={uuid4()}")
         return "degraded" not in answer.body
 
+    gate.set()
     provider.otherwise = scripted.embeddings(384)
     await wait_until(served, "recall has its model back")
     await wait_until(lambda: not asyncio.all_tasks() - before, "no call of the provider waits")
