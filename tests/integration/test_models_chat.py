@@ -13,6 +13,7 @@ from shared.models.providers.openai_client import connect
 from shared.models.types import Endpoint
 from tests.support.providers import scripted
 from tests.support.providers.scripted import Answer, Provider
+from tests.support.waiting.pace import limit_s
 
 
 class Verdict(BaseModel):
@@ -31,7 +32,7 @@ async def provider() -> AsyncIterator[Provider]:
 
 @pytest.fixture
 async def chat(provider: Provider) -> AsyncIterator[ChatModel]:
-    endpoint = Endpoint(api_key=SecretStr("k"), base_url=provider.url, timeout_s=3.0)
+    endpoint = Endpoint(api_key=SecretStr("k"), base_url=provider.url, timeout_s=limit_s(3.0))
     opened = ChatModel("c", await connect(endpoint), endpoint)
     yield opened
     await opened.close()

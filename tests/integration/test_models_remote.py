@@ -20,6 +20,7 @@ from shared.models.providers.voyage import VoyageEmbedding
 from shared.models.types import Endpoint
 from tests.support.providers import scripted
 from tests.support.providers.scripted import Answer, Provider
+from tests.support.waiting.pace import limit_s
 
 NAN = scripted.rows(lambda rows: [{**row, "embedding": [float("nan")] * 8} for row in rows])
 ZERO = scripted.rows(lambda rows: [{**row, "embedding": [0.0] * 8} for row in rows])
@@ -42,7 +43,7 @@ async def connected(
 @pytest.fixture
 async def model(provider: Provider) -> AsyncIterator[OpenAIEmbedding]:
     opened = await connected(
-        "m", Endpoint(api_key=SecretStr("k"), base_url=provider.url, timeout_s=3.0)
+        "m", Endpoint(api_key=SecretStr("k"), base_url=provider.url, timeout_s=limit_s(3.0))
     )
     await opened.embed(["the first answer tells the dimension"])
     provider.requests.clear()
@@ -53,7 +54,9 @@ async def model(provider: Provider) -> AsyncIterator[OpenAIEmbedding]:
 @pytest.fixture
 async def voyage(provider: Provider) -> AsyncIterator[VoyageEmbedding]:
     opened = VoyageEmbedding(
-        "v", Endpoint(api_key=SecretStr("k"), base_url=provider.url, timeout_s=3.0), dimension=8
+        "v",
+        Endpoint(api_key=SecretStr("k"), base_url=provider.url, timeout_s=limit_s(3.0)),
+        dimension=8,
     )
     yield opened
     await opened.close()
@@ -197,7 +200,9 @@ async def test_a_provider_that_is_not_there_is_unavailable() -> None:
     with socket.socket() as taken:  # bound, not listening: refuses every connection
         taken.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{taken.getsockname()[1]}/v1"
-        model = await connected("m", Endpoint(api_key=SecretStr("k"), base_url=url, timeout_s=3.0))
+        model = await connected(
+            "m", Endpoint(api_key=SecretStr("k"), base_url=url, timeout_s=limit_s(3.0))
+        )
         with pytest.raises(Unavailable):
             await model.embed(["x"])
         await model.close()

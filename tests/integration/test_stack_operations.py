@@ -13,13 +13,14 @@ from prometheus_client.parser import text_string_to_metric_families
 from tests.integration.conftest import CANARY, TOKEN
 from tests.support.stack.stack import ROLES, Client, Stack, StoreView
 from tests.support.waiting.conditions import wait_until
+from tests.support.waiting.pace import limit_s
 
 _NOT_CLOSED = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}|^t\d+$|^(alpha|beta|gamma)$")
 
 
 @pytest.fixture
 async def web() -> AsyncIterator[aiohttp.ClientSession]:
-    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=10)) as session:
+    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=limit_s(10))) as session:
         yield session
 
 
