@@ -12,11 +12,8 @@ import pytest
 
 from services.syncer.drift.audit import TASK, Drift
 from shared.config import (
-    GraphSettings,
-    RedisSettings,
     Settings,
     StreamSettings,
-    VectorSettings,
 )
 from shared.errors import Unavailable
 from shared.graph.store import GraphStore
@@ -56,14 +53,11 @@ async def drifting(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[St
 @pytest.fixture
 async def here(drifting: Stack) -> AsyncIterator[Place]:
     """The stack's default tenant, emptied afterwards."""
-    redis = RedisSettings(REDIS_URL=drifting.redis_url)
-    graphs = GraphSettings(FALKORDB_URL=drifting.redis_url)
+    redis, graphs, points = drifting.store_settings()
     clients = RedisClients.open(redis, StreamSettings())
     streams = {stage: Stream(clients, policy_for(stage, Settings())) for stage in Stage}
     outbox = Outbox(clients, streams, delay_s=_NEVER_S)
-    vectors = await asyncio.to_thread(
-        VectorStore, VectorSettings(_env_file=None, QDRANT_URL=drifting.qdrant_url)
-    )
+    vectors = await asyncio.to_thread(VectorStore, points)
 
     async def attached() -> bool:
         with suppress(Unavailable):

@@ -76,7 +76,11 @@ async def whole(
 ) -> AsyncIterator[WholeApi]:
     """The API in this process, with the tasks that it begins and ends all the time."""
     tokens = write_tokens(tmp_path_factory.mktemp("api") / "tokens.json", {TOKEN: TENANTS})
-    redis = RedisSettings(REDIS_URL=redis_url, EUNOE_REDIS_PREFIX=f"t{uuid4().hex[:12]}")
+    redis = RedisSettings(
+        REDIS_URL=redis_url,
+        EUNOE_REDIS_PREFIX=f"t{uuid4().hex[:12]}",
+        EUNOE_REDIS_TIMEOUT_SECONDS=30,
+    )
     graph = graph_settings(falkordb_url)
     async with whole_api(redis, graph, tokens) as started:
         yield started

@@ -19,7 +19,7 @@ import pytest
 from aiohttp import web
 from qdrant_client.http.exceptions import UnexpectedResponse
 
-from shared.config import RedisSettings, Settings, StreamSettings
+from shared.config import Settings, StreamSettings
 from shared.redis.client import RedisClients
 from shared.streams.job import Stage
 from shared.streams.policy import policy_for
@@ -99,7 +99,7 @@ async def api(stack: Stack, provider: Provider) -> AsyncIterator[Client]:
 async def embed(stack: Stack) -> AsyncIterator[Stream]:
     """The embed stream, past the product's processes."""
     streams = StreamSettings(_env_file=None)
-    clients = RedisClients.open(RedisSettings(_env_file=None, REDIS_URL=stack.redis_url), streams)
+    clients = RedisClients.open(stack.store_settings()[0], streams)
     yield Stream(clients, policy_for(Stage.EMBED, Settings(streams=streams)))
     await clients.close()
 

@@ -11,7 +11,6 @@ import aiohttp
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from shared.config import VectorSettings
 from shared.models.providers.local import LocalEmbedding
 from shared.vectors import VectorQuery, VectorStore
 from tests.integration.conftest import CANARY
@@ -56,8 +55,7 @@ async def test_an_exact_word_far_outside_the_vectors_top_is_found(
 
 async def _nearest(stack: Stack, tenant: str, query: str, limit: int) -> list[list[str]]:
     """The first `limit` ids by each dense vector alone, asked of the stack's vectors directly."""
-    settings = VectorSettings(_env_file=None, QDRANT_URL=stack.qdrant_url)
-    vectors = await asyncio.to_thread(VectorStore, settings)
+    vectors = await asyncio.to_thread(VectorStore, stack.store_settings()[2])
     model = await LocalEmbedding.load()
     try:
         live = await vectors.live.attach()

@@ -187,7 +187,11 @@ async def test_a_command_that_is_sent_twice_publishes_once(
     await enrich.publish([job(0)])  # so that the server knows the script
     proxy = Proxy(redis_settings.url)
     await proxy.open()
-    through = RedisSettings(REDIS_URL=proxy.url, EUNOE_REDIS_PREFIX=redis_settings.prefix)
+    through = RedisSettings(
+        REDIS_URL=proxy.url,
+        EUNOE_REDIS_PREFIX=redis_settings.prefix,
+        EUNOE_REDIS_TIMEOUT_SECONDS=30,
+    )
     clients = RedisClients.open(through, stream_settings)
     await clients.ping()
     proxy.lose_answer()

@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from shared.config import GraphSettings, RedisSettings, Settings, StreamSettings, VectorSettings
+from shared.config import Settings, StreamSettings
 from shared.errors import Unavailable
 from shared.graph.store import GraphStore
 from shared.graph.upkeep.runs import Run
@@ -81,13 +81,11 @@ class Back:
 @asynccontextmanager
 async def back(stack: Stack) -> AsyncIterator[Back]:
     """Beside the processes, with the same stores."""
-    redis = RedisSettings(REDIS_URL=stack.redis_url)
+    redis, graphs, points = stack.store_settings()
     clients = RedisClients.open(redis, StreamSettings())
-    graph = GraphStore(GraphSettings(FALKORDB_URL=stack.redis_url), outbox_delay_s=2.0)
+    graph = GraphStore(graphs, outbox_delay_s=2.0)
     await graph.open()
-    vectors = await asyncio.to_thread(
-        VectorStore, VectorSettings(_env_file=None, QDRANT_URL=stack.qdrant_url)
-    )
+    vectors = await asyncio.to_thread(VectorStore, points)
     try:
         await wait_until(lambda: _attached(vectors), "there is a generation")
         sync = Stream(clients, policy_for(Stage.SYNC, Settings()))

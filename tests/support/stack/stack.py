@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
+from shared.config import GraphSettings, RedisSettings, VectorSettings
 from tests.support.processes import started
 from tests.support.stack.client import Answer, Client, refused
 from tests.support.stack.store_view import StoreView
@@ -242,6 +243,21 @@ class Stack:
 
     def client(self, token: str | None = None, tenant: str | None = None) -> Client:
         return Client(self, token=token, tenant=tenant)
+
+    def store_settings(self) -> tuple[RedisSettings, GraphSettings, VectorSettings]:
+        """Settings for using the stack's stores in this process, with time for a busy machine."""
+        url, patience_s = self.redis_url, 60
+        return (
+            RedisSettings(REDIS_URL=url, EUNOE_REDIS_TIMEOUT_SECONDS=patience_s),
+            GraphSettings(
+                FALKORDB_URL=url,
+                EUNOE_GRAPH_TIMEOUT_SECONDS=patience_s,
+                EUNOE_GRAPH_SERVER_TIMEOUT_SECONDS=patience_s - 10,
+            ),
+            VectorSettings(
+                _env_file=None, QDRANT_URL=self.qdrant_url, QDRANT_TIMEOUT_SECONDS=patience_s
+            ),
+        )
 
     def stores(self, tenant: str = "default") -> StoreView:
         return StoreView(self, tenant)
