@@ -60,5 +60,5 @@ def _reason(content: bytes) -> str:
     """Qdrant's own sentence; its errors name fields and sizes, not payloads."""
     try:
         return str(json.loads(content)["status"]["error"])[:_SHOWN_CHARS]
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return ""

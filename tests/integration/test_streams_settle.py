@@ -186,7 +186,10 @@ async def _older(stream: Stream, age_s: float) -> bool:
     return ((await stream.depth()).oldest_age_s or 0.0) > age_s
 
 
-@pytest.mark.parametrize("fields", [{"x": "y"}, {"key": "t|m|1|", "job": "{"}, {"job": "[1]"}])
+@pytest.mark.parametrize(
+    "fields",
+    [{"x": "y"}, {"key": "t|m|1|", "job": "{"}, {"job": "[1]"}, {"job": "[" * 5_000}],
+)
 async def test_what_is_no_job_is_dead_lettered_with_its_fields(
     enrich: Stream, clients: RedisClients, fields: dict[str, str]
 ) -> None:

@@ -5,8 +5,8 @@ from email.utils import format_datetime
 
 import pytest
 
-from shared.errors import Unavailable
-from shared.models.outbound import error_of_status, retry_after_s
+from shared.errors import TransientError, Unavailable
+from shared.models.outbound import error_of_status, retry_after_s, vectors_of
 
 
 @pytest.mark.parametrize(
@@ -43,3 +43,9 @@ def test_only_short_codes_of_the_provider_are_repeated() -> None:
     assert "prompt" not in str(error)
     assert "rate" in str(error)
     assert isinstance(error_of_status("chat", 529, "overloaded", {}), Unavailable)
+
+
+@pytest.mark.parametrize("content", [b"{", b"[]", b'{"data": {"index": ', b"[" * 100_000])
+def test_an_answer_without_vectors_may_be_asked_for_again(content: bytes) -> None:
+    with pytest.raises(TransientError, match="not a list of vectors"):
+        vectors_of(content, 1, 8)

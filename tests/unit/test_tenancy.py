@@ -74,9 +74,10 @@ def test_a_changed_file_changes_who_may(file: Path) -> None:
         known.authenticate("first")
 
 
-def test_a_half_written_file_locks_nobody_out(file: Path) -> None:
+@pytest.mark.parametrize("content", ["[{", "[" * 100_000])
+def test_a_half_written_file_locks_nobody_out(file: Path, content: str) -> None:
     known = tokens(EUNOE_TOKENS_FILE=file)
-    file.write_text("[{")
+    file.write_text(content)
     known.reload()
     assert known.authenticate("first").name == "first"
 

@@ -20,7 +20,6 @@ from pydantic import (
     Field,
     StringConstraints,
     TypeAdapter,
-    ValidationError,
 )
 
 from shared.config import ApiSettings
@@ -121,7 +120,7 @@ class Tokens:
             if stamp == self._stamp:
                 return
             self._listed = _LISTED.validate_python(json.loads(self._file.read_text()))
-        except (OSError, ValueError, ValidationError, InvalidInput) as error:
+        except (OSError, ValueError, RecursionError, InvalidInput) as error:
             if self._stamp is not None:
                 return  # a half-written file must not lock everybody out
             raise ConfigError(f"EUNOE_TOKENS_FILE: {error}") from error
