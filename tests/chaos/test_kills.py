@@ -33,10 +33,10 @@ async def in_the_middle(stack: Stack, tenant: str = "default") -> AsyncIterator[
 
     async def begun() -> bool:
         for each in workers():
-            each.signal(signal.SIGCONT)
+            each.signal_if_there(signal.SIGCONT)
         await asyncio.sleep(_MOMENT_S)
         for each in workers():
-            each.signal(signal.SIGSTOP)
+            each.signal_if_there(signal.SIGSTOP)
         return (await stores.state()).embedded > 0
 
     def workers() -> list[Running]:
@@ -48,7 +48,7 @@ async def in_the_middle(stack: Stack, tenant: str = "default") -> AsyncIterator[
         yield
     finally:
         for each in workers():
-            each.signal(signal.SIGCONT)
+            each.signal_if_there(signal.SIGCONT)
 
 
 async def written(stores: StoreView, count: float) -> None:

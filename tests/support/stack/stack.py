@@ -15,7 +15,7 @@ import sys
 import urllib.error
 import urllib.request
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -67,6 +67,11 @@ class Running:
     pid: int
     ports: Mapping[str, int]
     log: Path
+
+    def signal_if_there(self, number: signal.Signals) -> None:
+        """Send it; a process that has ended meanwhile, as a killed one does, needs none."""
+        with suppress(ProcessLookupError):
+            self.signal(number)
 
     def signal(self, number: signal.Signals) -> None:
         os.kill(self.pid, number)
@@ -184,8 +189,7 @@ class Stack:
             yield stopped
         finally:
             for each in stopped:
-                if each.alive:
-                    each.signal(signal.SIGCONT)
+                each.signal_if_there(signal.SIGCONT)
 
     async def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
         """Signal the supervisor; its exit code, once none of its processes is left."""
@@ -206,14 +210,12 @@ class Stack:
             return
         left = self.processes()
         for each in left:
-            if each.alive:
-                each.signal(signal.SIGCONT)
+            each.signal_if_there(signal.SIGCONT)
         try:
             await self.stop()
         finally:
             for each in left:
-                if each.alive:
-                    each.signal(signal.SIGKILL)
+                each.signal_if_there(signal.SIGKILL)
 
     def logs(self) -> dict[str, str]:
         """What every process wrote, by the log's name."""
