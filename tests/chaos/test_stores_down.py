@@ -112,8 +112,11 @@ async def test_without_vectors_recall_answers_and_says_so(
         assert (await client.store("written without vectors")).status == 201
         await disconnected(client, "qdrant")
     await healthy(client)
-    answer = await client.recall("window seats")
-    assert "degraded" not in answer.body
+
+    async def whole() -> bool:
+        return "degraded" not in (await client.recall("window seats")).body
+
+    await wait_until(whole, "recall has its vectors back")
     await stack.stores(tenant).all_done(3)
 
 

@@ -41,7 +41,7 @@ async def test_a_server_that_hangs_is_unavailable_after_one_timeout(
 ) -> None:
     server = RedisServer(tmp_path, graph=False)
     server.start()
-    settings = RedisSettings(REDIS_URL=server.url, EUNOE_REDIS_TIMEOUT_SECONDS=0.2)
+    settings = RedisSettings(REDIS_URL=server.url, EUNOE_REDIS_TIMEOUT_SECONDS=limit_s(0.2))
     clients = RedisClients.open(settings, stream_settings)
     await clients.ping()
     before = (await clients.command.info("commandstats"))["cmdstat_ping"]["calls"]

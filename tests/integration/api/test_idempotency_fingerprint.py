@@ -21,6 +21,7 @@ from tests.support.stack.api_process import ApiProcess, running_api
 from tests.support.stores.proxy import Proxy
 from tests.support.stores.redis_server import RedisServer
 from tests.support.waiting.conditions import wait_until
+from tests.support.waiting.pace import limit_s
 
 WRITES = ("/memory", "/memory/batch")
 
@@ -175,7 +176,7 @@ async def test_without_redis_writes_are_stored(
     server = RedisServer(folder, graph=False)
     server.start()
     try:
-        given = {"REDIS_URL": server.url, "EUNOE_REDIS_TIMEOUT_SECONDS": "1"}
+        given = {"REDIS_URL": server.url, "EUNOE_REDIS_TIMEOUT_SECONDS": str(limit_s(1))}
         async with running_api(ApiProcess(tmp_path, redis_url, falkordb_url, **given)) as api:
             server.freeze()
             frozen = await api.ask("POST", "/memory", json={"content": "Redis hangs"})
