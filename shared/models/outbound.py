@@ -130,7 +130,14 @@ def vectors_of(content: bytes, count: int, dimension: int | None) -> tuple[Vecto
         vectors = np.array([_numbers(row["embedding"]) for row in rows], np.float32)
         used = answer.get("usage") or {}
         spent = int(used.get("prompt_tokens") or used.get("total_tokens") or 0)
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (
+        ValueError,
+        KeyError,
+        TypeError,
+        AttributeError,
+        OverflowError,
+        RecursionError,
+    ) as error:
         raise TransientError("embedding: the answer is not a list of vectors") from error
     return _unit(vectors, dimension), spent
 

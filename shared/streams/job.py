@@ -65,7 +65,7 @@ class Job:
             return cls(
                 str(tenant), str(memory_id), int(version), str(run), int(attempt), str(trace)
             )
-        except (ValueError, TypeError, RecursionError) as error:
+        except (ValueError, TypeError, OverflowError, RecursionError) as error:
             raise Malformed(str(error)) from error
 
 

@@ -11,10 +11,7 @@ from typing import Any
 import pytest
 
 from services.syncer.drift.audit import TASK, Drift
-from shared.config import (
-    Settings,
-    StreamSettings,
-)
+from shared.config import Settings, StreamSettings
 from shared.errors import Unavailable
 from shared.graph.store import GraphStore
 from shared.graph.upkeep.runs import Run, RunState

@@ -282,7 +282,7 @@ async def own_stream(
     own_server: RedisServer, stream_settings: StreamSettings
 ) -> AsyncIterator[Stream]:
     stream_settings = stream_settings.model_copy(update={"visibility_s": 4.0})
-    redis = RedisSettings(REDIS_URL=own_server.url, EUNOE_REDIS_TIMEOUT_SECONDS=limit_s(0.3))
+    redis = RedisSettings(REDIS_URL=own_server.url, EUNOE_REDIS_TIMEOUT_SECONDS=limit_s(1))
     clients = RedisClients.open(redis, stream_settings)
     yield Stream(clients, policy_for(Stage.ENRICH, Settings(streams=stream_settings)))
     await clients.close()

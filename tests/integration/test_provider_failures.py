@@ -312,6 +312,7 @@ async def test_equal_texts_are_paid_for_once(stack: Stack, provider: Provider, a
 async def test_recalls_do_not_wait_for_a_provider_that_is_down(
     stack: Stack, provider: Provider, api: Client
 ) -> None:
+    before = asyncio.all_tasks()
     contents = await store(api, ["Ada prefers window seats"])
     await embedded(stack, contents)
     provider.otherwise = scripted.silent
@@ -338,6 +339,7 @@ async def test_recalls_do_not_wait_for_a_provider_that_is_down(
         return "degraded" not in answer.body
 
     await wait_until(served, "recall has its model back")
+    await wait_until(lambda: not asyncio.all_tasks() - before, "no call of the provider waits")
 
 
 async def test_a_change_during_a_delayed_embedding_wins(

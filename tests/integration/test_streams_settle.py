@@ -188,7 +188,14 @@ async def _older(stream: Stream, age_s: float) -> bool:
 
 @pytest.mark.parametrize(
     "fields",
-    [{"x": "y"}, {"key": "t|m|1|", "job": "{"}, {"job": "[1]"}, {"job": "[" * 5_000}],
+    [
+        {"x": "y"},
+        {"key": "t|m|1|", "job": "{"},
+        {"job": "[1]"},
+        {"job": "[" * 5_000},
+        {"job": '["t", "m", 1e999, "", 0, ""]'},
+        {"job": '["t", "m", 1, "", Infinity, ""]'},
+    ],
 )
 async def test_what_is_no_job_is_dead_lettered_with_its_fields(
     enrich: Stream, clients: RedisClients, fields: dict[str, str]

@@ -45,7 +45,12 @@ def test_only_short_codes_of_the_provider_are_repeated() -> None:
     assert isinstance(error_of_status("chat", 529, "overloaded", {}), Unavailable)
 
 
-@pytest.mark.parametrize("content", [b"{", b"[]", b'{"data": {"index": ', b"[" * 100_000])
+_SPENT_INFINITELY = b'{"data": [{"index": 0, "embedding": [1]}], "usage": {"prompt_tokens": 1e999}}'
+
+
+@pytest.mark.parametrize(
+    "content", [b"{", b"[]", b'{"data": {"index": ', b"[" * 100_000, _SPENT_INFINITELY]
+)
 def test_an_answer_without_vectors_may_be_asked_for_again(content: bytes) -> None:
     with pytest.raises(TransientError, match="not a list of vectors"):
         vectors_of(content, 1, 8)

@@ -109,8 +109,8 @@ def _quick(text: str) -> str:
 
     spaCy's tokenizer takes marks and endings such as 's off a word one by one, and searches the
     rest of it each time: 35 s for 20,000 opening brackets. A single mark between two letters
-    stays, but for an apostrophe, which begins such an ending: it takes no time, and by it web
-    addresses and sentences without spaces are one word.
+    takes it no time and stays, so that web addresses and sentences without spaces remain one word;
+    an apostrophe does not stay, because it may begin an ending.
     """
     return _LONG_WORD.sub(lambda word: _LOOSE_MARK.sub(_blank, word[0]), text)
 
